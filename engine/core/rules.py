@@ -1,0 +1,80 @@
+"""What ops people wrote, as frozen values: rules, what they match, and what they do.
+
+Built by `engine.rulefile` from YAML; nothing here reads a file. Read `Rule` first. Patterns and templates stay text here:
+`matching` and `rendering` compile them, so that a rule can be compared, stored and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TRIGGERS = ("offline", "online", "first_seen", "flapping", "stable", "duplicate", "feed")
+"""Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
+
+AT_ONCE = frozenset({"first_seen", "stable"})
+"""Triggers whose alerts are resolved in the instant they fire."""
+
+UNFLAPPABLE = frozenset({"flapping", "stable", "feed"})
+"""Triggers that `flapping: skip` never suppresses: they are about flapping, or about no client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Which clients a rule concerns; every field given must hold, any of its patterns may.
+
+    A pattern is a glob (`*`, `?`, `[...]`) or `re:` and an RE2 expression for a full match; `ip` holds CIDR networks.
+    """
+
+    group: tuple[str, ...] = ()
+    device: tuple[str, ...] = ()
+    client: tuple[str, ...] = ()
+    ip: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (column, patterns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttle:
+    """At most `max` firings in any `per_ms` for one value of `by` (nothing: the whole rule)."""
+
+    max: int
+    per_ms: int
+    by: tuple[str, ...] = ()  # "client", "group" or an inventory column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing to do, as written: `kind` is `webhook` or `log`, `spec` the mapping under it with its defaults filled in."""
+
+    kind: str
+    spec: Mapping[str, Any]
+
+
+Condition = Callable[[Mapping[str, Any]], bool]
+"""A compiled `condition`: takes the template variables, says whether the rule applies; never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule. `definition` is its JSON text, canonical: the same rule always has the same one."""
+
+    name: str
+    triggers: tuple[str, ...]
+    actions: tuple[Action, ...]
+    on_recovery: tuple[Action, ...] = ()
+    description: str = ""
+    severity: str = "warning"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    for_ms: int = 0
+    match: Match = Match()
+    condition: Condition | None = field(default=None, compare=False)
+    condition_text: str = ""
+    condition_names: frozenset[str] = frozenset()  # top-level template names the condition reads
+    throttle: Throttle | None = None
+    flapping_skip: bool = True
+    existing: bool = False
+    shadow: bool = False
+    definition: str = ""
+    file: str = ""
+    line: int = 0
