@@ -1,0 +1,576 @@
+"""An alert's life: pending, firing, resolved or suppressed; and the throttles that many alerts share.
+
+| state      | from        | because                                                   | leaves                              |
+|------------|-------------|-----------------------------------------------------------|-------------------------------------|
+| pending    | (new)       | the trigger happened, `for` is not over                   | when `for` is over, or it reverts   |
+| firing     | any of these| due, the condition holds and no gate is closed            | when what it is about ends          |
+| suppressed | pending     | due, but a gate is closed: `flapping`, then `throttle`    | when the gate opens, or it reverts  |
+| resolved   | firing      | the opposite transition, the end of what it is about      | -                                   |
+
+A pending or suppressed alert whose status reverts is dropped: nobody heard of it, so nobody hears of its end. Gates are
+asked in the order of their names above, and the first that is closed is the reason. What waits for one throttle fires
+together when there is room again, as one firing.
+
+This is the half of the engine that concerns many clients. It is a reducer over transitions with small keyed states (one
+a client with alerts, one a throttle key); it never reads a clock and never does I/O. Read `AlertBook.transition` first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from engine.core import planning
+from engine.core.debounce import Policy
+from engine.core.matching import Attributes, Matcher
+from engine.core.planning import FIRING, RECOVERY, PlannedDelivery
+from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, STATUS_NAMES, ClientState, Transition
+from engine.core.rules import AT_ONCE, UNFLAPPABLE, Rule
+from engine.core.times import rfc3339
+
+STATUS_TRIGGERS = frozenset({"offline", "online", "first_seen"})
+"""Triggers whose alerts end with the client's next transition."""
+
+
+class AlertLine(NamedTuple):
+    """One step in an alert's life, as `replay` prints it."""
+
+    rule: str
+    client: str | None
+    key: Mapping[str, str] | None
+    state: str
+    reason: str | None
+    at_ms: int
+    alert: str
+    trigger: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Alert:
+    """One rule firing for one client (or one source). `told`: a firing was handed to the outbox for it."""
+
+    id: str
+    rule: str
+    client: str | None
+    source: str | None
+    trigger: str
+    state: str
+    started_at_ms: int
+    due_at_ms: int
+    reason: str | None = None
+    fired_at_ms: int | None = None
+    resolved_at_ms: int | None = None
+    told: bool = False
+    transition: Transition | None = None
+    detail: str = ""  # for feeds: what is wrong with the source
+    throttle_key: str = ""  # JSON of {by: value}, the throttle it counts in
+
+    @property
+    def subject(self) -> str:
+        """Where the book keeps it: the client, or the source behind a NUL that no client id can hold."""
+        return self.client if self.client is not None else f"\0{self.source}"
+
+    @property
+    def open(self) -> bool:
+        """Is it still about something that goes on?"""
+        return self.resolved_at_ms is None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Throttled:
+    """Firings of one rule and key that still count, ascending, and the alerts that wait for room."""
+
+    rule: str
+    key: str
+    firings: list[int] = field(default_factory=list)
+    waiting: dict[str, Alert] = field(default_factory=dict)
+    room_at_ms: int | None = None  # when it is looked at again, None: nobody waits
+
+
+class Output:
+    """What one step brought about, in the order of the engine's clock."""
+
+    __slots__ = ("alerts", "deliveries", "lines", "throttles")
+
+    def __init__(self) -> None:
+        self.lines: list[Transition | AlertLine | PlannedDelivery] = []
+        self.alerts: dict[str, Alert] = {}  # changed ones, by id
+        self.throttles: dict[tuple[str, str], Throttled] = {}  # changed ones
+        self.deliveries: list[PlannedDelivery] = []
+
+
+class AlertBook:
+    """Every open alert and throttle. Changes are written to `out`, which the caller empties after each commit."""
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        policy: Policy,
+        attributes: Attributes,
+        state_of: Callable[[str], ClientState],
+        names_used: Callable[[Rule], frozenset[str]],
+    ) -> None:
+        self.policy = policy
+        self.attributes = attributes
+        self.out = Output()
+        self.active: dict[str, list[Alert]] = {}
+        self.throttles: dict[tuple[str, str], Throttled] = {}
+        self._state_of = state_of
+        self._names_used = names_used
+        self._silent: list[tuple[int, int, Alert]] = []  # `for`s that rest on silence
+        self._lasting: list[tuple[int, int, Alert]] = []  # other `for`s
+        self._rooms: list[tuple[int, int, Throttled]] = []
+        self._order = 0
+        self.wake_ms = 0  # no deadline of an alert or throttle is due before; may be early, never late
+        self._names: dict[str, frozenset[str]] = {}
+        self.rules: dict[str, Rule] = {}
+        self.use(matcher)
+
+    def use(self, matcher: Matcher, retired: Iterable[Rule] = ()) -> None:
+        """Work with these rules from now on; `retired` ones only end the alerts they have."""
+        self.matcher = matcher
+        self.watches_duplicates = any("duplicate" in rule.triggers for rule in matcher.rules)
+        self.rules = {rule.name: rule for rule in retired} | {rule.name: rule for rule in matcher.rules}
+        self._names = {name: self._names_used(rule) for name, rule in self.rules.items()}
+
+    # What happens to clients
+
+    def transition(self, transition: Transition, state: ClientState) -> None:
+        """A client's settled status changed: end what was about the old status, open what is about the new one."""
+        client, status, at_ms = transition.client, transition.status, transition.settled_at_ms
+        alerts = self.active.get(client)
+        if alerts:
+            for alert in [alert for alert in alerts if alert.trigger in STATUS_TRIGGERS]:
+                self._end(alert, at_ms, state, transition)
+        plan = self.matcher.plan(client, state.ip)
+        if status == OFFLINE:
+            for rule in plan.offline:
+                self._open(rule, "offline", client, state, transition, at_ms)
+        elif status == ONLINE and not transition.first_seen:
+            for rule in plan.online:
+                self._open(rule, "online", client, state, transition, at_ms)
+        if transition.first_seen:
+            for rule in plan.first_seen:
+                if status != OFFLINE or "offline" not in rule.triggers:
+                    self._open(rule, "first_seen", client, state, transition, at_ms)
+
+    def flapping_started(self, client: str, state: ClientState, at_ms: int) -> None:
+        """The client began to flap."""
+        for rule in self.matcher.plan(client, state.ip).flapping:
+            self._open(rule, "flapping", client, state, None, at_ms)
+
+    def flapping_stopped(self, client: str, state: ClientState, at_ms: int) -> None:
+        """The client came to rest: its flapping alerts end, and what flapping held back fires."""
+        alerts = list(self.active.get(client, ()))
+        for alert in alerts:
+            if alert.trigger == "flapping":
+                self._end(alert, at_ms, state, None)
+        for rule in self.matcher.plan(client, state.ip).stable:
+            self._open(rule, "stable", client, state, None, at_ms)
+        for alert in alerts:
+            if alert.open and alert.state == "suppressed" and alert.reason == "flapping":
+                self._gate(alert, state, at_ms)
+
+    def duplicate(self, client: str, state: ClientState, at_ms: int, *, started: bool) -> None:
+        """The client began, or ceased, to have more than one connection."""
+        if started:
+            for rule in self.matcher.plan(client, state.ip).duplicate:
+                self._open(rule, "duplicate", client, state, None, at_ms)
+            return
+        for alert in list(self.active.get(client, ())):
+            if alert.trigger == "duplicate":
+                self._end(alert, at_ms, state, None)
+
+    def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
+        """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
+        alerts = list(self.active.get(f"\0{source}", ()))
+        if trouble is None:
+            for alert in alerts:
+                self._end(alert, at_ms, NEW_CLIENT, None)
+            return
+        told = {alert.rule for alert in alerts}
+        for rule in self.matcher.feed:
+            if rule.name not in told:
+                alert = self._new(rule, "feed", None, source, at_ms, at_ms, None)
+                alert.detail = trouble
+                self._gate(alert, NEW_CLIENT, at_ms)
+
+    def forget(self, client: str, at_ms: int) -> None:
+        """The client is no longer kept: its alerts are closed without a word."""
+        for alert in list(self.active.get(client, ())):
+            self._drop(alert, at_ms)
+
+    def retire(self, rule: str, at_ms: int) -> None:
+        """The rule is gone: alerts that were sent get their recovery, the others vanish."""
+        for alerts in list(self.active.values()):
+            for alert in list(alerts):
+                if alert.rule == rule:
+                    state = self._state_of(alert.client) if alert.client is not None else NEW_CLIENT
+                    self._end(alert, at_ms, state, None, reason="rule_removed")
+        self.rules.pop(rule, None)
+        for name, key in list(self.throttles):
+            if name == rule:
+                throttled = self.throttles.pop((name, key))
+                throttled.firings.clear()
+                self.out.throttles[name, key] = throttled
+
+    def adopt(self, rule: Rule, clients: Iterable[tuple[str, ClientState]], at_ms: int) -> int:
+        """A rule is new: with `existing` it fires for clients in its status; returns how many such clients there were."""
+        found = 0
+        for client, state in clients:
+            trigger = STATUS_NAMES[state.settled]
+            if trigger not in rule.triggers or rule not in self.matcher.plan(client, state.ip).rules:
+                continue
+            found += 1
+            if rule.existing:
+                since, occurred, flaps = state.since_ms, state.occurred_at_ms, state.flaps
+                transition = Transition(
+                    client, state.settled, 0, occurred, since, state.settled_at_ms, bool(state.flags & GRACEFUL), flaps, False
+                )
+                self._open(rule, trigger, client, state, transition, at_ms)
+        return found
+
+    # Deadlines
+
+    def next_for(self, *, silent: bool) -> int | None:
+        """When the next `for` is over, of those that rest on silence or of the others."""
+        heap = self._silent if silent else self._lasting
+        while heap and (heap[0][2].state != "pending" or not heap[0][2].open):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def next_room(self) -> int | None:
+        """When a throttle that someone waits for is to be looked at."""
+        while self._rooms and self._rooms[0][0] != self._rooms[0][2].room_at_ms:
+            heapq.heappop(self._rooms)
+        return self._rooms[0][0] if self._rooms else None
+
+    def pass_for(self, at_ms: int, *, silent: bool) -> None:
+        """The earliest `for` is over, at `at_ms`."""
+        _, _, alert = heapq.heappop(self._silent if silent else self._lasting)
+        assert alert.client is not None
+        self._gate(alert, self._state_of(alert.client), at_ms)
+
+    def pass_room(self, at_ms: int) -> None:
+        """There is room in a throttle: those whose status still holds fire together, as one firing."""
+        _, _, throttled = heapq.heappop(self._rooms)
+        throttled.room_at_ms = None
+        rule = self.rules.get(throttled.rule)
+        waiting = list(throttled.waiting.values())
+        if rule is None or not self._has_room(rule, throttled, at_ms):
+            self._await_room(rule, throttled)
+            return
+        throttled.waiting.clear()
+        ready = []
+        for alert in waiting:
+            state = self._state_of(alert.client) if alert.client is not None else NEW_CLIENT
+            if self._flapping_gate(rule, alert, state):
+                self._suppress(alert, "flapping", at_ms)
+            else:
+                ready.append(alert)
+        if ready:
+            self._count(rule, throttled, at_ms)
+            self._fire_together(rule, ready, at_ms)
+
+    # The life of one alert
+
+    def _open(
+        self, rule: Rule, trigger: str, client: str, state: ClientState, transition: Transition | None, at_ms: int
+    ) -> None:
+        due_ms = at_ms
+        if rule.for_ms and transition is not None and trigger != "first_seen":
+            due_ms = max(at_ms, transition.since_ms + rule.for_ms)
+        alert = self._new(rule, trigger, client, None, at_ms, due_ms, transition)
+        if due_ms > at_ms:
+            self._line(alert, at_ms)
+            self._await_for(alert)
+        else:
+            self._gate(alert, state, at_ms)
+
+    def _new(
+        self,
+        rule: Rule,
+        trigger: str,
+        client: str | None,
+        source: str | None,
+        at_ms: int,
+        due_ms: int,
+        transition: Transition | None,
+    ) -> Alert:
+        since = transition.since_ms if transition else at_ms
+        alert = Alert(
+            id=planning.digest(rule.name, client, source, trigger, since, at_ms),
+            rule=rule.name,
+            client=client,
+            source=source,
+            trigger=trigger,
+            state="pending",
+            started_at_ms=at_ms,
+            due_at_ms=due_ms,
+            transition=transition,
+        )
+        self.active.setdefault(alert.subject, []).append(alert)
+        self.out.alerts[alert.id] = alert
+        return alert
+
+    def _await_for(self, alert: Alert) -> None:
+        self._order += 1
+        heap = self._silent if alert.trigger == "offline" else self._lasting
+        heapq.heappush(heap, (alert.due_at_ms, self._order, alert))
+        self.wake_ms = min(self.wake_ms, alert.due_at_ms)
+
+    def _gate(self, alert: Alert, state: ClientState, at_ms: int) -> None:
+        """The alert is due: it fires, unless its condition fails or a gate is closed."""
+        rule = self.rules.get(alert.rule)
+        if rule is None:
+            self._drop(alert, at_ms)
+            return
+        if alert.reason is None and rule.condition is not None:
+            if not rule.condition(self._variables(rule, alert, state, at_ms, rule.condition_names)):
+                self._drop(alert, at_ms)
+                return
+        if self._flapping_gate(rule, alert, state):
+            self._suppress(alert, "flapping", at_ms)
+            return
+        if rule.throttle is not None:
+            throttled = self._throttled(rule, alert)
+            if not self._has_room(rule, throttled, at_ms):
+                self._suppress(alert, "throttle", at_ms)
+                throttled.waiting[alert.id] = alert
+                self._await_room(rule, throttled)
+                return
+            self._count(rule, throttled, at_ms)
+        self._fire_together(rule, [alert], at_ms)
+
+    def _flapping_gate(self, rule: Rule, alert: Alert, state: ClientState) -> bool:
+        return bool(rule.flapping_skip and state.flags & FLAPPING and alert.trigger not in UNFLAPPABLE)
+
+    def _suppress(self, alert: Alert, reason: str, at_ms: int) -> None:
+        if alert.state == "suppressed" and alert.reason == reason:
+            return
+        alert.state, alert.reason = "suppressed", reason
+        self._line(alert, at_ms)
+
+    def _fire_together(self, rule: Rule, alerts: list[Alert], at_ms: int) -> None:
+        """Fire alerts of one rule by one decision: one delivery an action, with the list when there are several."""
+        for alert in alerts:
+            alert.state, alert.reason, alert.fired_at_ms, alert.told = "firing", None, at_ms, True
+            self._line(alert, at_ms)
+        if len(alerts) == 1:
+            self._plan(rule, alerts[0], FIRING, at_ms, self._subject_state(alerts[0]), alerts[0].transition)
+        else:
+            self._plan_together(rule, alerts, at_ms)
+        for alert in alerts:
+            if alert.trigger in AT_ONCE:
+                self._resolve(alert, at_ms)
+
+    def _subject_state(self, alert: Alert) -> ClientState:
+        return self._state_of(alert.client) if alert.client is not None else NEW_CLIENT
+
+    def _end(
+        self,
+        alert: Alert,
+        at_ms: int,
+        state: ClientState,
+        transition: Transition | None,
+        reason: str | None = None,
+    ) -> None:
+        """What the alert is about has ended: recovery if anyone was told, silence if not."""
+        if alert.state != "firing":
+            self._drop(alert, at_ms)
+            return
+        alert.reason = reason
+        self._resolve(alert, at_ms)
+        rule = self.rules.get(alert.rule)
+        if rule is not None and rule.on_recovery and alert.told:
+            self._plan(rule, alert, RECOVERY, at_ms, state, transition)
+
+    def _resolve(self, alert: Alert, at_ms: int) -> None:
+        alert.state, alert.resolved_at_ms = "resolved", at_ms
+        self._line(alert, at_ms)
+        self._leave(alert)
+
+    def _drop(self, alert: Alert, at_ms: int) -> None:
+        """Nobody heard of it: it goes without a line. A suppressed one stays in the records as what it was."""
+        alert.resolved_at_ms = at_ms
+        if alert.state != "suppressed":
+            alert.state = "dropped"
+        self.out.alerts[alert.id] = alert
+        self._leave(alert)
+
+    def _leave(self, alert: Alert) -> None:
+        alerts = self.active[alert.subject]
+        alerts.remove(alert)
+        if not alerts:
+            del self.active[alert.subject]
+        throttled = self.throttles.get((alert.rule, alert.throttle_key))
+        if throttled is not None:
+            throttled.waiting.pop(alert.id, None)
+
+    def _line(self, alert: Alert, at_ms: int) -> None:
+        key = {"source": alert.source} if alert.source is not None else None
+        self.out.alerts[alert.id] = alert
+        self.out.lines.append(
+            AlertLine(alert.rule, alert.client, key, alert.state, alert.reason, at_ms, alert.id, alert.trigger)
+        )
+
+    # Throttles
+
+    def _throttled(self, rule: Rule, alert: Alert) -> Throttled:
+        assert rule.throttle is not None
+        if not alert.throttle_key:
+            alert.throttle_key = json.dumps(self._by(rule.throttle.by, alert), sort_keys=True, ensure_ascii=False)
+        found = self.throttles.get((rule.name, alert.throttle_key))
+        if found is None:
+            found = self.throttles[rule.name, alert.throttle_key] = Throttled(rule=rule.name, key=alert.throttle_key)
+        return found
+
+    def _by(self, names: tuple[str, ...], alert: Alert) -> dict[str, str]:
+        """The values that a `by` list names, for one alert."""
+        client = alert.client or ""
+        attributes = self.attributes(client)
+        found = {}
+        for name in names:
+            if name == "client":
+                found[name] = client
+            elif name == "group":
+                found[name] = client.partition("@@@")[0] if "@@@" in client else ""
+            else:
+                found[name] = attributes.get(name, "")
+        return found
+
+    def _has_room(self, rule: Rule, throttled: Throttled, at_ms: int) -> bool:
+        if rule.throttle is None:
+            return True
+        oldest = at_ms - rule.throttle.per_ms
+        firings = throttled.firings
+        while firings and firings[0] <= oldest:
+            del firings[0]
+        return len(firings) < rule.throttle.max
+
+    def _count(self, rule: Rule, throttled: Throttled, at_ms: int) -> None:
+        throttled.firings.append(at_ms)
+        self.out.throttles[rule.name, throttled.key] = throttled
+
+    def _await_room(self, rule: Rule | None, throttled: Throttled) -> None:
+        """Look again when the oldest counted firing no longer counts."""
+        if rule is None or not throttled.waiting or throttled.room_at_ms is not None:
+            return
+        per_ms = rule.throttle.per_ms if rule.throttle else 0
+        surplus = max(0, len(throttled.firings) - (rule.throttle.max if rule.throttle else 0))
+        throttled.room_at_ms = throttled.firings[surplus] + per_ms if throttled.firings else 0
+        self._order += 1
+        heapq.heappush(self._rooms, (throttled.room_at_ms, self._order, throttled))
+        self.wake_ms = min(self.wake_ms, throttled.room_at_ms)
+
+    # Deliveries
+
+    def _variables(
+        self, rule: Rule, alert: Alert, state: ClientState, at_ms: int, names: frozenset[str]
+    ) -> dict[str, Any]:
+        found = (
+            planning.client_variables(
+                alert.client, state, alert.transition, self.attributes(alert.client), at_ms, self.policy, names
+            )
+            if alert.client is not None
+            else {"client": None}
+        )
+        found["rule"] = planning.rule_variables(rule)
+        found["alert"] = {
+            "id": alert.id,
+            "state": alert.state,
+            "reason": alert.reason or "",
+            "started_at": rfc3339(alert.started_at_ms),
+            "source": alert.source or "",
+            "detail": alert.detail,
+        }
+        return found
+
+    def _plan(
+        self, rule: Rule, alert: Alert, phase: str, at_ms: int, state: ClientState, transition: Transition | None
+    ) -> None:
+        names = self._names.get(rule.name, frozenset())
+        opened, alert.transition = alert.transition, transition or alert.transition
+        variables = self._variables(rule, alert, state, at_ms, names)
+        alert.transition = opened
+        key = {"source": alert.source} if alert.source is not None else None
+        self._deliver(rule, alert, phase, at_ms, variables, alert.id, alert.client, key, None)
+
+    def _plan_together(self, rule: Rule, alerts: list[Alert], at_ms: int) -> None:
+        names = self._names.get(rule.name, frozenset())
+        first = alerts[0]
+        key = json.loads(first.throttle_key)
+        clients = tuple(alert.client or "" for alert in alerts)
+        variables = self._variables(rule, first, self._subject_state(first), at_ms, names)
+        variables["alert"] |= {"count": len(alerts), "clients": list(clients), "key": key}
+        name = planning.digest("together", *(alert.id for alert in alerts))
+        self._deliver(rule, first, FIRING, at_ms, variables, name, None, key, clients)
+
+    def _deliver(
+        self,
+        rule: Rule,
+        alert: Alert,
+        phase: str,
+        at_ms: int,
+        variables: Mapping[str, Any],
+        name: str,
+        client: str | None,
+        key: Mapping[str, str] | None,
+        clients: tuple[str, ...] | None,
+    ) -> None:
+        # A throttled rule may speak of many clients at once, so all it says to one throttle key stays in one order.
+        lane = f"{rule.name}\n{alert.throttle_key or alert.subject}"
+        planned = planning.deliveries(
+            rule,
+            phase,
+            alert=name,
+            client=client,
+            group_key=key,
+            clients=clients,
+            lane=lane,
+            at_ms=at_ms,
+            variables=variables,
+        )
+        self.out.lines.extend(planned)
+        self.out.deliveries.extend(planned)
+
+    def purge(self, at_ms: int) -> None:
+        """Forget throttles in which nothing counts any more."""
+        for (name, key), throttled in list(self.throttles.items()):
+            rule = self.rules.get(name)
+            if not throttled.waiting and (rule is None or rule.throttle is None or self._is_idle(rule, throttled, at_ms)):
+                throttled.firings.clear()
+                self.out.throttles[name, key] = self.throttles.pop((name, key))
+
+    def _is_idle(self, rule: Rule, throttled: Throttled, at_ms: int) -> bool:
+        self._has_room(rule, throttled, at_ms)  # drops what no longer counts
+        return not throttled.firings
+
+    # After a restart
+
+    def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled]) -> None:
+        """Start again from what the store holds: open alerts and counted firings."""
+        self.active.clear()
+        self.throttles = {(throttled.rule, throttled.key): throttled for throttled in throttles}
+        self._silent.clear()
+        self._lasting.clear()
+        self._rooms.clear()
+        self.wake_ms = 0
+        self.out = Output()
+        for alert in alerts:
+            self.active.setdefault(alert.subject, []).append(alert)
+            if alert.state == "pending":
+                self._await_for(alert)
+            elif alert.state == "suppressed" and alert.reason == "throttle":
+                self._wait_again(alert)
+
+    def _wait_again(self, alert: Alert) -> None:
+        rule = self.rules.get(alert.rule)
+        throttled = self.throttles.setdefault(
+            (alert.rule, alert.throttle_key), Throttled(rule=alert.rule, key=alert.throttle_key)
+        )
+        throttled.waiting[alert.id] = alert
+        self._await_room(rule, throttled)

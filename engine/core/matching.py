@@ -1,0 +1,207 @@
+"""Which rules could concern a client: the static half of matching, cacheable per client.
+
+Every pattern of every rule is compiled once into one pattern set a field, and each pattern knows the rules it belongs to
+as a bit mask; the rules that concern a client are the AND of one mask a field. So a thousand rules cost a handful of
+look-ups for a client never asked about, and one dictionary look-up for one that was. Read `Matcher.plan` first.
+
+What decides at firing time (`for`, `condition`, flapping, throttle) is in `alerting`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from engine.core.presence import address, split_id
+from engine.core.rules import TRIGGERS, Match, Rule
+
+MAX_CACHED_PLANS = 200_000
+"""Clients whose plan is remembered; beyond, the memory is emptied and fills again."""
+
+MAX_CACHED_VALUES = 20_000
+"""Groups, addresses and attribute values whose mask is remembered."""
+
+
+class PatternSet(Protocol):
+    """Many patterns, matched against one text at once."""
+
+    def matching(self, text: str) -> Sequence[int]:
+        """The indices of all patterns that match the whole of `text`."""
+        ...
+
+
+CompilePatterns = Callable[[Sequence[str]], PatternSet]
+Attributes = Callable[[str], Mapping[str, str]]
+
+
+class Plan:
+    """The rules that could concern one client, by trigger, in the order in which they were written."""
+
+    __slots__ = (*TRIGGERS, "rules")
+    rules: tuple[Rule, ...]
+    offline: tuple[Rule, ...]
+    online: tuple[Rule, ...]
+    first_seen: tuple[Rule, ...]
+    flapping: tuple[Rule, ...]
+    stable: tuple[Rule, ...]
+    duplicate: tuple[Rule, ...]
+    feed: tuple[Rule, ...]
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        for trigger in TRIGGERS:
+            setattr(self, trigger, tuple(rule for rule in rules if trigger in rule.triggers))
+
+
+class _Field:
+    """One matched field over all matches: value -> mask of the matches that accept it."""
+
+    __slots__ = ("_cache", "_masks", "_open", "_set", "used")
+
+    def __init__(self, wanted: Iterable[tuple[str, ...]], compile_patterns: CompilePatterns) -> None:
+        patterns: dict[str, int] = {}
+        self._open = 0  # matches that do not ask for this field
+        for index, accepted in enumerate(wanted):
+            if not accepted:
+                self._open |= 1 << index
+            for pattern in accepted:
+                patterns[pattern] = patterns.get(pattern, 0) | 1 << index
+        self.used = bool(patterns)
+        self._masks = list(patterns.values())
+        self._set = compile_patterns(list(patterns)) if patterns else None
+        self._cache: dict[str, int] = {}
+
+    def mask(self, value: str) -> int:
+        mask = self._open
+        if self._set is not None:
+            for index in self._set.matching(value):
+                mask |= self._masks[index]
+        return mask
+
+    def cached_mask(self, value: str) -> int:
+        mask = self._cache.get(value)
+        if mask is None:
+            if len(self._cache) >= MAX_CACHED_VALUES:
+                self._cache.clear()
+            mask = self._cache[value] = self.mask(value)
+        return mask
+
+
+class _Networks:
+    """The `ip` field: address -> mask of the matches whose networks contain it."""
+
+    __slots__ = ("_cache", "_networks", "_open", "used")
+
+    def __init__(self, wanted: Iterable[tuple[str, ...]]) -> None:
+        self._open = 0
+        networks: dict[ipaddress.IPv4Network | ipaddress.IPv6Network, int] = {}
+        for index, accepted in enumerate(wanted):
+            if not accepted:
+                self._open |= 1 << index
+            for text in accepted:
+                network = ipaddress.ip_network(text, strict=False)
+                networks[network] = networks.get(network, 0) | 1 << index
+        self._networks = list(networks.items())
+        self.used = bool(networks)
+        self._cache: dict[str, int] = {}
+
+    def mask(self, text: str) -> int:
+        mask = self._cache.get(text)
+        if mask is not None:
+            return mask
+        mask = self._open
+        try:
+            ip = ipaddress.ip_address(text)
+        except ValueError:
+            pass  # a device may claim anything; what is no address is in no network
+        else:
+            if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+                ip = ip.ipv4_mapped
+            for network, matches in self._networks:
+                if ip.version == network.version and ip in network:
+                    mask |= matches
+        if len(self._cache) >= MAX_CACHED_VALUES:
+            self._cache.clear()
+        self._cache[text] = mask
+        return mask
+
+
+class MatchSet:
+    """Many `match` mappings, asked at once which of them hold for a client."""
+
+    def __init__(self, matches: Sequence[Match], attributes: Attributes, compile_patterns: CompilePatterns) -> None:
+        self._all = (1 << len(matches)) - 1
+        self._attributes = attributes
+        self._group = _Field((match.group for match in matches), compile_patterns)
+        self._device = _Field((match.device for match in matches), compile_patterns)
+        self._client = _Field((match.client for match in matches), compile_patterns)
+        self._networks = _Networks([match.ip for match in matches])
+        columns = sorted({column for match in matches for column, _ in match.attributes})
+        self._columns = [
+            (column, _Field([dict(match.attributes).get(column, ()) for match in matches], compile_patterns))
+            for column in columns
+        ]
+        self.reads_ip = self._networks.used
+        self.reads_client = self._device.used or self._client.used or bool(columns)
+
+    def mask(self, client: str, ip: str) -> int:
+        """A bit for each match that holds; `ip` is `ip:port` as the broker wrote it."""
+        mask = self._all
+        if not mask:
+            return 0
+        group, device = split_id(client)
+        mask &= self._group.cached_mask(group)
+        if mask and self._device.used:
+            mask &= self._device.mask(device)
+        if mask and self._client.used:
+            mask &= self._client.mask(client)
+        if mask and self.reads_ip:
+            mask &= self._networks.mask(address(ip))
+        if mask and self._columns:
+            values = self._attributes(client)
+            for column, field in self._columns:
+                mask &= field.cached_mask(values.get(column, ""))
+        return mask
+
+
+class Matcher:
+    """All rules, ready to say which could concern a client."""
+
+    def __init__(self, rules: Sequence[Rule], attributes: Attributes, compile_patterns: CompilePatterns) -> None:
+        self.rules = tuple(rules)
+        self._matches = MatchSet([rule.match for rule in rules], attributes, compile_patterns)
+        self._plans: dict[int, Plan] = {}
+        self._by_client: dict[object, Plan] = {}
+        self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
+        self._everyone = None if self._needs_client() else Plan(self.rules)
+
+    def _needs_client(self) -> bool:
+        return any(rule.match != Match() for rule in self.rules)
+
+    def plan(self, client: str, ip: str) -> Plan:
+        """The rules that could concern `client`; cached."""
+        if self._everyone is not None:
+            return self._everyone
+        matches = self._matches
+        key: object
+        if matches.reads_ip:
+            key = (client, ip)
+        else:
+            key = client if matches.reads_client else client.partition("@@@")[0] if "@@@" in client else ""
+        plan = self._by_client.get(key)
+        if plan is None:
+            plan = self._plan_of(matches.mask(client, ip))
+            if len(self._by_client) >= MAX_CACHED_PLANS:
+                self._by_client.clear()
+            self._by_client[key] = plan
+        return plan
+
+    def _plan_of(self, mask: int) -> Plan:
+        plan = self._plans.get(mask)
+        if plan is None:
+            if len(self._plans) >= MAX_CACHED_VALUES:
+                self._plans.clear()
+            plan = Plan(tuple(rule for index, rule in enumerate(self.rules) if mask >> index & 1))
+            self._plans[mask] = plan
+        return plan

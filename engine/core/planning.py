@@ -1,0 +1,133 @@
+"""From alerts to deliveries: what each action is given, and the key that makes a decision the same decision for ever.
+
+A delivery's key is a digest of the alert, the phase and the action's place in its rule: nothing that a retry or a
+restart could change. `variables` is what templates and conditions see; it is rendered by the shell, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from engine.core import resolver
+from engine.core.debounce import Policy
+from engine.core.presence import (
+    FLAPPING,
+    GRACEFUL,
+    OFFLINE,
+    STATUS_NAMES,
+    ClientState,
+    Transition,
+    address,
+    split_id,
+)
+from engine.core.rules import Action, Rule
+from engine.core.times import rfc3339
+
+FIRING, RECOVERY = "firing", "recovery"
+
+
+class PlannedDelivery(NamedTuple):
+    """One action to carry out, not rendered yet."""
+
+    key: str
+    rule: Rule
+    action: Action
+    phase: str  # firing or recovery
+    client: str | None
+    group_key: Mapping[str, str] | None  # for deliveries about several clients, or about a source
+    clients: tuple[str, ...] | None
+    alert: str
+    lane: str  # the target is added when it is known
+    at_ms: int
+    variables: Mapping[str, Any]
+
+
+def digest(*parts: object) -> str:
+    """A short stable name for a decision: 24 hexadecimal digits."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()
+
+
+def rule_variables(rule: Rule) -> dict[str, Any]:
+    """What templates see as `rule`."""
+    return {
+        "name": rule.name,
+        "severity": rule.severity,
+        "description": rule.description,
+        "labels": rule.labels,
+    }
+
+
+def client_variables(
+    client: str,
+    state: ClientState,
+    transition: Transition | None,
+    attributes: Mapping[str, str],
+    at_ms: int,
+    policy: Policy,
+    names: frozenset[str],
+) -> dict[str, Any]:
+    """What templates see about one client. `names`: the names that are read, so that costly ones are made only then."""
+    group, device = split_id(client)
+    occurred_ms = transition.occurred_at_ms if transition else state.occurred_at_ms
+    seconds, rest = divmod(max(0, at_ms - occurred_ms), 1000)
+    found: dict[str, Any] = {
+        "client": {
+            "id": client,
+            "group": group,
+            "device": device,
+            "ip": address(state.ip),
+            "attributes": attributes,
+        },
+        "status": STATUS_NAMES[state.settled],
+        "previous": STATUS_NAMES[transition.previous if transition else state.settled],
+        "occurred_at": rfc3339(occurred_ms),
+        "settled_at": rfc3339(state.settled_at_ms),
+        "since": rfc3339(transition.since_ms if transition else state.since_ms),
+        "duration": seconds + rest / 1000 if rest else seconds,
+        "graceful": transition.graceful if transition else bool(state.flags & GRACEFUL and state.settled == OFFLINE),
+        "flaps": transition.flaps if transition else state.flaps,
+        "flapping": bool(state.flags & FLAPPING),
+        "verified_at": None,
+    }
+    if "doubtful" in names:
+        found["doubtful"] = bool(resolver.doubts(state, policy.clock_skew_ms))
+    if "evidence" in names:
+        found["evidence"] = [
+            {**entry, "time": rfc3339(int(str(entry["time_ms"])))}
+            for entry in resolver.evidence(state, policy.clock_skew_ms)
+        ]
+    return found
+
+
+def deliveries(
+    rule: Rule,
+    phase: str,
+    *,
+    alert: str,
+    client: str | None,
+    group_key: Mapping[str, str] | None,
+    clients: Sequence[str] | None,
+    lane: str,
+    at_ms: int,
+    variables: Mapping[str, Any],
+) -> list[PlannedDelivery]:
+    """One delivery for each action of the phase, in the order in which the actions were written."""
+    actions = rule.actions if phase == FIRING else rule.on_recovery
+    return [
+        PlannedDelivery(
+            digest(alert, phase, index, action.kind),
+            rule,
+            action,
+            phase,
+            client,
+            group_key,
+            tuple(clients) if clients is not None else None,
+            alert,
+            lane,
+            at_ms,
+            variables,
+        )
+        for index, action in enumerate(actions)
+    ]

@@ -1,0 +1,380 @@
+"""One stimulus after another: the fleet's states, what is due, and what follows from each event or passed instant.
+
+The two halves of every decision meet here. What concerns one client is `debounce.learn` and `debounce.settle`, pure
+functions of a state; what concerns many is the `AlertBook`. `Fleet` holds both and knows what is due when. It never reads a
+clock and never does I/O, so the service, `replay`, rule tests and `explain` run the same code on real or virtual time.
+
+Order at one instant: flapping stops, holds settle, throttles get room, `for`s are over, then events. Deadlines that rest
+on silence (holds and `for`s about going offline) act only up to the instant to which every source has been read.
+
+Readers see `published`, the states as of the last commit: what a batch changed is remembered as it was until `commit`, and
+`rollback` puts it back.
+Read `Fleet.advance` and `Fleet.apply` first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from engine.core import debounce, resolver
+from engine.core.alerting import AlertBook, Output
+from engine.core.debounce import Policy, learn
+from engine.core.events import LifecycleEvent
+from engine.core.matching import Attributes, Matcher
+from engine.core.presence import FLAPPING, NEW_CLIENT, OFFLINE, ClientState
+from engine.core.rules import Rule
+
+FOREVER = 1 << 62
+"""An instant that never comes."""
+
+FACT_OFFSET = 1 << 19
+"""History positions of facts start here inside a journal row; those of events start at 0."""
+
+POSITION_BITS = 20
+"""A history position is the journal row's id shifted by this, plus the place inside the row."""
+
+SETTLED, CALMED, FORGOTTEN = "settled", "calmed", "forgotten"
+
+
+class Fact(NamedTuple):
+    """Something that happened to a client because time passed: what recovery applies again instead of deciding again."""
+
+    after: int  # events of the same journal row that came before it
+    kind: str
+    client: str
+    at_ms: int
+    previous: int  # history position of the client's entry before this one
+
+
+class Counts:
+    """Totals since the fleet was made, for `replay`'s summary and for metrics."""
+
+    __slots__ = ("flaps_suppressed", "transitions")
+
+    def __init__(self) -> None:
+        self.flaps_suppressed = 0
+        self.transitions = 0
+
+
+class Fleet:
+    """Every client's state, every deadline, and the alert book."""
+
+    def __init__(
+        self, policy: Policy, matcher: Matcher, attributes: Attributes, names_used: Callable[[Rule], frozenset[str]]
+    ) -> None:
+        self.policy = policy
+        self.states: dict[str, ClientState] = {}  # with the changes of the batch in hand
+        self.committed: dict[str, ClientState] = {}  # what the clients changed by this batch were before it
+        self.counts = Counts()
+        self.book = AlertBook(matcher, policy, attributes, self.state_of, names_used)
+        self.clock_ms = 0  # never goes back
+        self.facts: list[Fact] = []
+        self.previous: list[int] = []  # for each event of this batch, its client's history position before it
+        self.duplicates: set[str] = set()
+        self._row = 0  # history position of the journal row being written
+        self._wake_ms = FOREVER  # nothing is due before
+        self._holds: dict[tuple[int, int], deque[tuple[int, list[str]]]] = {}  # (target, hold) -> due, clients
+        self._calms: list[tuple[int, int, str, int]] = []  # due, order, client, flag (0: duplicates)
+        self._order = 0
+
+    def state_of(self, client: str) -> ClientState:
+        """The client's state, uncommitted changes included."""
+        return self.states.get(client, NEW_CLIENT)
+
+    def published(self, client: str) -> ClientState | None:
+        """The client's state as of the last commit, None when it is not known: what readers may see."""
+        state = self.committed.get(client) or self.states.get(client)
+        return None if state is NEW_CLIENT else state
+
+    # A batch: begin, advance, apply, commit
+
+    def begin(self, journal_id: int = 0) -> None:
+        """Start collecting what will be one transaction and one journal row."""
+        self.facts = []
+        self.previous = []
+        self.book.out = Output()
+        self._row = journal_id << POSITION_BITS
+
+    def commit(self) -> None:
+        """The transaction has committed: publish."""
+        changed, self.committed = self.committed, {}
+        if any(fact.kind == FORGOTTEN for fact in self.facts):
+            for client in changed:
+                if self.states.get(client) is NEW_CLIENT:
+                    del self.states[client]
+
+    def rollback(self) -> None:
+        """The transaction failed: as if nothing had been told. The caller restores the alert book from the store."""
+        for client, state in self.committed.items():
+            if state is NEW_CLIENT:
+                self.states.pop(client, None)
+            else:
+                self.states[client] = state
+        self.committed = {}
+        self.facts = []
+        self.previous = []
+        self.rebuild()
+
+    def apply(self, events: Sequence[LifecycleEvent], now_ms: int, silence_ms: int) -> None:
+        """Apply events learned of at `now_ms`; everything due by then must have been passed with `advance`."""
+        states, policy, previous = self.states, self.policy, self.previous
+        known, remember, book = states.get, self.committed.setdefault, self.book
+        position = self._row + len(previous)
+        now_ms = self.clock_ms = max(now_ms, self.clock_ms)
+        for client, kind, occurred_at_ms, channel, ip in events:
+            before = known(client, NEW_CLIENT)
+            after = states[client] = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, position)
+            remember(client, before)
+            previous.append(before[12])
+            position += 1
+            if after[0] is before[0]:
+                continue
+            if after[9] != before[9]:
+                self._schedule_calm(debounce.calm_at(after.changes, policy), client, FLAPPING)
+                book.flapping_started(client, after, now_ms)
+            if book.watches_duplicates and (after[10] or len(after[0]) > 4 or client in self.duplicates):
+                self._watch_duplicates(client, after, now_ms)
+            hold = after[6]
+            if hold is not before[6]:
+                if hold is None:
+                    self.counts.flaps_suppressed += 1
+                else:
+                    self._hold(client, after, now_ms, silence_ms)
+
+    def _hold(self, client: str, state: ClientState, now_ms: int, silence_ms: int) -> None:
+        """A change of observed status starts its hold; one of no length settles at once."""
+        target = state[1]
+        policy = self.policy
+        if policy.holds_of is None:
+            length_ms = policy.offline_ms if target == OFFLINE else policy.online_ms
+        else:
+            length_ms = policy.hold_ms(client, target)
+        due_ms = now_ms + length_ms
+        if length_ms == 0 and (target != OFFLINE or silence_ms >= due_ms):
+            self._settle(client, state, due_ms)
+            return
+        queue = self._holds.get((target, length_ms))
+        if queue is None:
+            queue = self._holds[target, length_ms] = deque()
+        if queue and queue[-1][0] == due_ms:
+            queue[-1][1].append(client)
+        else:
+            queue.append((due_ms, [client]))
+        if due_ms < self._wake_ms:
+            self._wake_ms = due_ms
+
+    def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
+        facts = self.facts
+        position = self._row + FACT_OFFSET + len(facts)
+        after, transition = debounce.settle(state, client, at_ms, position)
+        facts.append(tuple.__new__(Fact, (len(self.previous), SETTLED, client, at_ms, state[-1])))
+        self.committed.setdefault(client, state)
+        self.states[client] = after
+        self.counts.transitions += 1
+        self.book.out.lines.append(transition)
+        self.book.transition(transition, after)
+
+    # Deadlines
+
+    @property
+    def wake_ms(self) -> int:
+        """Nothing is due before this instant: cheap enough to ask at every event. May be early, never late."""
+        return min(self._wake_ms, self.book.wake_ms)
+
+    def next_due(self) -> int:
+        """When `advance` has something to do next, silence permitting; `FOREVER` when nothing is left."""
+        return min(self._due_of(index, FOREVER) for index in range(5))
+
+    def advance(self, to_ms: int, silence_ms: int, limit: int = FOREVER) -> bool:
+        """Let time pass to `to_ms`: act on everything due by then, in order.
+
+        What rests on silence acts only up to `silence_ms`; when it was held back before, it acts at `to_ms` and not at
+        its own instant. Stops after about `limit` transitions; returns whether anything due is left.
+        """
+        to_ms = max(to_ms, self.clock_ms)
+        if self.wake_ms > to_ms:
+            self.clock_ms = to_ms
+            return False
+        done = len(self.facts) + limit
+        held_until = self.clock_ms  # what rests on silence and was due by then has been held back
+        silence_ms = min(to_ms, silence_ms)
+        while True:
+            best, kind = FOREVER, -1
+            for index in range(5):
+                due = self._due_of(index, silence_ms)
+                if due < best:
+                    best, kind = due, index
+            if best > to_ms:
+                break
+            if len(self.facts) >= done:
+                return True
+            self._act(kind, best, to_ms, held_until, silence_ms)
+        self.clock_ms = to_ms
+        self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
+        self.book.wake_ms = min(self._due_of(2, FOREVER), self._due_of(3, FOREVER), self._due_of(4, FOREVER))
+        return False
+
+    def _due_of(self, index: int, silence_ms: int) -> int:
+        """The earliest deadline of one kind: 0 calm, 1 hold, 2 room, 3 `for`, 4 `for` that rests on silence."""
+        if index == 0:
+            return self._calms[0][0] if self._calms else FOREVER
+        if index == 1:
+            best = FOREVER
+            for (target, _), queue in self._holds.items():
+                if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= silence_ms):
+                    best = queue[0][0]
+            return best
+        if index == 2:
+            due = self.book.next_room()
+        elif index == 3:
+            due = self.book.next_for(silent=False)
+        else:
+            due = self.book.next_for(silent=True)
+            if due is not None and due > silence_ms:
+                due = None
+        return FOREVER if due is None else due
+
+    def _act(self, kind: int, due_ms: int, to_ms: int, held_until: int, silence_ms: int) -> None:
+        if kind == 0:
+            self._pass_calm(due_ms)
+        elif kind == 1:
+            self._pass_holds(due_ms, to_ms, held_until, silence_ms)
+        elif kind == 2:
+            self.book.pass_room(due_ms)
+        elif kind == 3:
+            self.book.pass_for(due_ms, silent=False)
+        else:
+            self.book.pass_for(to_ms if due_ms < held_until else due_ms, silent=True)
+
+    def _pass_holds(self, due_ms: int, to_ms: int, held_until: int, silence_ms: int) -> None:
+        """Settle every hold of one length that is due at `due_ms`; entries whose hold was reverted are stale."""
+        for (target, length_ms), queue in self._holds.items():
+            if not queue or queue[0][0] != due_ms or (target == OFFLINE and due_ms > silence_ms):
+                continue
+            at_ms = to_ms if target == OFFLINE and due_ms < held_until else due_ms
+            _, clients = queue.popleft()
+            since = due_ms - length_ms
+            for client in clients:
+                state = self.state_of(client)
+                if state[6] is not None and state[6][0] == since and state[1] == target:
+                    self._settle(client, state, at_ms)
+
+    def _schedule_calm(self, due_ms: int | None, client: str, flag: int) -> None:
+        if due_ms is None:
+            return
+        self._order += 1
+        heapq.heappush(self._calms, (due_ms, self._order, client, flag))
+        if due_ms < self._wake_ms:
+            self._wake_ms = due_ms
+
+    def _pass_calm(self, due_ms: int) -> None:
+        """A client may have come to rest: flapping stops, or its takeovers are few again."""
+        _, _, client, flag = heapq.heappop(self._calms)
+        state = self.state_of(client)
+        if flag != FLAPPING:
+            self._watch_duplicates(client, state, due_ms)
+            return
+        if not state.flags & FLAPPING:
+            return
+        again = debounce.calm_at(debounce.younger(state.changes, due_ms, self.policy), self.policy)
+        if again is not None:
+            self._schedule_calm(again, client, FLAPPING)
+            return
+        facts = self.facts
+        after = debounce.calm(state, self._row + FACT_OFFSET + len(facts))
+        facts.append(Fact(len(self.previous), CALMED, client, due_ms, state.last))
+        self.committed.setdefault(client, state)
+        self.states[client] = after
+        self.book.flapping_stopped(client, after, due_ms)
+
+    def _watch_duplicates(self, client: str, state: ClientState, now_ms: int) -> None:
+        """Start or end what the trigger `duplicate` is about: two live channels, or too many takeovers."""
+        policy = self.policy
+        known = client in self.duplicates
+        live = resolver.live_count(state.channels, policy.clock_skew_ms)
+        recent = debounce.younger(state.takeovers, now_ms, policy) if state.takeovers else ()
+        if not known and (live > 1 or len(recent) >= policy.flapping_start):
+            self.duplicates.add(client)
+            self.book.duplicate(client, state, now_ms, started=True)
+        elif known and live <= 1:
+            quiet_at = debounce.calm_at(recent, policy)
+            if quiet_at is None:
+                self.duplicates.discard(client)
+                self.book.duplicate(client, state, now_ms, started=False)
+            else:
+                self._schedule_calm(quiet_at, client, 0)
+
+    # After a restart
+
+    def recall(self, events: Iterable[tuple[int, LifecycleEvent]], facts: Iterable[tuple[int, Fact]], now_ms: int) -> None:
+        """Apply one journal row's entries again, with their history positions; what a state holds already is skipped."""
+        self.clock_ms = max(self.clock_ms, now_ms)
+        missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
+        waiting = iter(facts)
+        fact = next(waiting, None)
+        for applied, (position, event) in enumerate(events):
+            while fact is not None and fact[1].after <= applied:
+                self._recall_fact(*fact, missing)
+                fact = next(waiting, None)
+            client = event.client
+            state = self.states.get(client, NEW_CLIENT)
+            if missing.setdefault(client, state.last >> POSITION_BITS < position >> POSITION_BITS):
+                self.states[client] = learn(
+                    state, event.type, event.occurred_at_ms, event.channel, event.ip, now_ms, self.policy, position
+                )
+        while fact is not None:
+            self._recall_fact(*fact, missing)
+            fact = next(waiting, None)
+
+    def _recall_fact(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
+        state = self.states.get(fact.client)
+        if state is None:
+            return
+        if not missing.setdefault(fact.client, state.last >> POSITION_BITS < position >> POSITION_BITS):
+            return
+        if fact.kind == FORGOTTEN:
+            del self.states[fact.client]
+        elif fact.kind == CALMED:
+            self.states[fact.client] = debounce.calm(state, position)
+        elif state.hold is not None:
+            self.states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]
+
+    def rebuild(self) -> None:
+        """Derive every deadline from the states; called after they were loaded, or after a failed commit."""
+        self._holds.clear()
+        self._calms.clear()
+        self.duplicates.clear()
+        holds: dict[tuple[int, int], list[tuple[int, str]]] = {}
+        skew = self.policy.clock_skew_ms
+        for client, state in self.states.items():
+            if state[6] is not None:
+                length_ms = self.policy.hold_ms(client, state[1])
+                holds.setdefault((state[1], length_ms), []).append((state[6][0] + length_ms, client))
+            if state[9] & FLAPPING:
+                due = debounce.calm_at(state[8], self.policy)
+                self._schedule_calm(due if due is not None else 0, client, FLAPPING)
+            if state[10] or len(state[0]) > 4:
+                if resolver.live_count(state[0], skew) > 1 or len(state[10]) >= self.policy.flapping_start:
+                    self.duplicates.add(client)
+                    self._schedule_calm(debounce.calm_at(state[10], self.policy), client, 0)
+        for key, entries in holds.items():
+            queue: deque[tuple[int, list[str]]] = deque()
+            for due_ms, client in sorted(entries):
+                if queue and queue[-1][0] == due_ms:
+                    queue[-1][1].append(client)
+                else:
+                    queue.append((due_ms, [client]))
+            self._holds[key] = queue
+        self._wake_ms = 0  # look at everything at the next turn
+
+    def forget(self, client: str, at_ms: int) -> None:
+        """Keep the client no longer; its alerts are closed."""
+        state = self.state_of(client)
+        self.facts.append(Fact(len(self.previous), FORGOTTEN, client, at_ms, state.last))
+        self.committed.setdefault(client, state)
+        self.states[client] = NEW_CLIENT
+        self.duplicates.discard(client)
+        self.book.forget(client, at_ms)
