@@ -74,6 +74,8 @@ class Fleet:
         self.facts: list[Fact] = []
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
         self.duplicates: set[str] = set()
+        self._before_ms = 0  # the clock when the transaction began
+        self._forgetting = False  # does the transaction forget a client?
         self._row = 0  # history position of the journal row being written
         self._wake_ms = FOREVER  # nothing is due before
         self._holds: dict[tuple[int, int], deque[tuple[int, list[str]]]] = {}  # (target, hold) -> due, clients
@@ -91,17 +93,23 @@ class Fleet:
 
     # A batch: begin, advance, apply, commit
 
-    def begin(self, journal_id: int = 0) -> None:
-        """Start collecting what will be one transaction and one journal row."""
+    def begin(self) -> None:
+        """Start what will be one transaction."""
+        self.book.out = Output()
+        self._before_ms = self.clock_ms
+        self.begin_row(0)
+
+    def begin_row(self, journal_id: int) -> None:
+        """Start what will be one journal row of the transaction: `previous` and `facts` are collected anew."""
         self.facts = []
         self.previous = []
-        self.book.out = Output()
         self._row = journal_id << POSITION_BITS
 
     def commit(self) -> None:
         """The transaction has committed: publish."""
         changed, self.committed = self.committed, {}
-        if any(fact.kind == FORGOTTEN for fact in self.facts):
+        if self._forgetting:
+            self._forgetting = False
             for client in changed:
                 if self.states.get(client) is NEW_CLIENT:
                     del self.states[client]
@@ -114,21 +122,34 @@ class Fleet:
             else:
                 self.states[client] = state
         self.committed = {}
-        self.facts = []
-        self.previous = []
+        self._forgetting = False
+        self.clock_ms = self._before_ms
+        self.begin_row(0)
         self.rebuild()
 
-    def apply(self, events: Sequence[LifecycleEvent], now_ms: int, silence_ms: int) -> None:
-        """Apply events learned of at `now_ms`; everything due by then must have been passed with `advance`."""
-        states, policy, previous = self.states, self.policy, self.previous
-        known, remember, book = states.get, self.committed.setdefault, self.book
+    def apply(
+        self, events: Sequence[LifecycleEvent], now_ms: int, silence_ms: int, instants: Sequence[int] | None = None
+    ) -> None:
+        """Apply events learned of at `now_ms`; everything due by then must have been passed with `advance`.
+
+        With `instants`, one an event, the clock follows them instead and deadlines are passed on the way (virtual time:
+        every source is caught up at every instant).
+        """
+        states, policy, previous, book = self.states, self.policy, self.previous, self.book
+        known, remember, count = states.get, self.committed.setdefault, previous.append
         position = self._row + len(previous)
         now_ms = self.clock_ms = max(now_ms, self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
+            if instants is not None:
+                now_ms = silence_ms = max(instants[position - self._row], self.clock_ms)
+                if self._wake_ms <= now_ms or book.wake_ms <= now_ms:
+                    self.advance(now_ms, now_ms)
+                self.clock_ms = now_ms
             before = known(client, NEW_CLIENT)
-            after = states[client] = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, position)
+            after = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, position)
             remember(client, before)
-            previous.append(before[12])
+            states[client] = after
+            count(before[12])
             position += 1
             if after[0] is before[0]:
                 continue
@@ -309,31 +330,32 @@ class Fleet:
 
     # After a restart
 
-    def recall(self, events: Iterable[tuple[int, LifecycleEvent]], facts: Iterable[tuple[int, Fact]], now_ms: int) -> None:
-        """Apply one journal row's entries again, with their history positions; what a state holds already is skipped."""
+    def recall_row(
+        self, journal_id: int, events: Sequence[LifecycleEvent], facts: Sequence[Fact], now_ms: int
+    ) -> None:
+        """Apply one journal row again; clients whose loaded state contains the row already are skipped."""
         self.clock_ms = max(self.clock_ms, now_ms)
         missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
-        waiting = iter(facts)
-        fact = next(waiting, None)
-        for applied, (position, event) in enumerate(events):
-            while fact is not None and fact[1].after <= applied:
-                self._recall_fact(*fact, missing)
-                fact = next(waiting, None)
-            client = event.client
-            state = self.states.get(client, NEW_CLIENT)
-            if missing.setdefault(client, state.last >> POSITION_BITS < position >> POSITION_BITS):
-                self.states[client] = learn(
-                    state, event.type, event.occurred_at_ms, event.channel, event.ip, now_ms, self.policy, position
+        states, row = self.states, journal_id << POSITION_BITS
+        upcoming = 0
+        for place, (client, kind, occurred_at_ms, channel, ip) in enumerate(events):
+            while upcoming < len(facts) and facts[upcoming].after <= place:
+                self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
+                upcoming += 1
+            state = states.get(client, NEW_CLIENT)
+            if missing.setdefault(client, state.last < row):
+                states[client] = learn(
+                    state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place
                 )
-        while fact is not None:
-            self._recall_fact(*fact, missing)
-            fact = next(waiting, None)
+        while upcoming < len(facts):
+            self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
+            upcoming += 1
 
     def _recall_fact(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
         state = self.states.get(fact.client)
         if state is None:
             return
-        if not missing.setdefault(fact.client, state.last >> POSITION_BITS < position >> POSITION_BITS):
+        if not missing.setdefault(fact.client, state.last < position >> POSITION_BITS << POSITION_BITS):
             return
         if fact.kind == FORGOTTEN:
             del self.states[fact.client]
@@ -376,5 +398,6 @@ class Fleet:
         self.facts.append(Fact(len(self.previous), FORGOTTEN, client, at_ms, state.last))
         self.committed.setdefault(client, state)
         self.states[client] = NEW_CLIENT
+        self._forgetting = True
         self.duplicates.discard(client)
         self.book.forget(client, at_ms)

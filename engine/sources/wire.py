@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
-from operator import attrgetter, itemgetter
-from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
+from operator import itemgetter
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +52,8 @@ _TYPES: Final = {name: name for name in (CONNECT, DISCONNECT, TCPCLEAN)}  # equa
 _BLANKS: Final = b" \t\r\n"
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
 _MAX_NUMBER_CHARS: Final = 64  # no instant needs more; keeps `int` away from its own limit on digits
+_BLOCK_LINES: Final = 32  # lines that share the fate of a bad one before they are looked at singly
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # all of Unicode's category Cc
 _C1_CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 _NO_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -90,19 +92,33 @@ class Portion(NamedTuple):
 
 
 class _Wire(msgspec.Struct, gc=False):
-    """An event as the broker words it, within limits that count characters: the same as bytes where all is ASCII."""
+    """An event as the broker words it, within limits that count characters: the same as bytes where all is ASCII.
 
-    clientId: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES)]  # noqa: N815 - the broker's own names
+    Its fields come in the order of those of `LifecycleEvent`. An address of null takes the careful way.
+    """
+
+    clientId: Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES)]
+    eventType: Literal["connect", "disconnect", "tcpclean"]
     time: Annotated[int, Meta(ge=SECONDS_BELOW, le=LATEST_MS)]
-    eventType: Literal["connect", "disconnect", "tcpclean"]  # noqa: N815
-    channelId: Annotated[str, Meta(min_length=1, max_length=MAX_CHANNEL_BYTES)]  # noqa: N815
-    clientIp: Annotated[str, Meta(max_length=MAX_IP_BYTES)] | None = ""  # noqa: N815
+    channelId: Annotated[str, Meta(min_length=1, max_length=MAX_CHANNEL_BYTES)]
+    clientIp: Annotated[str, Meta(max_length=MAX_IP_BYTES)] = ""
 
 
 class _Recorded(_Wire, gc=False):
     """The same with the instant at which a recorder received it; −1 when the line does not say."""
 
     received_at: Annotated[int, Meta(ge=0, le=LATEST_MS)] = -1
+
+
+class _Allowed(NamedTuple):
+    """What the receiving side demands of every event of a batch."""
+
+    latest_ms: int  # no time may lie behind this
+    received_at_ms: int
+    tag: str | None
+
+
+_W = TypeVar("_W", bound=_Wire)
 
 
 class _Malformed(Exception):
@@ -121,7 +137,12 @@ _value = msgspec.json.Decoder()
 
 
 def decode_lines(
-    raw: bytes | Sequence[bytes], received_at_ms: int, max_future_ms: int, *, tag: str | None = None, first_line: int = 1
+    raw: bytes | Sequence[bytes],
+    received_at_ms: int,
+    max_future_ms: int,
+    *,
+    tag: str | None = None,
+    first_line: int = 1,
 ) -> Decoded:
     """Decode a batch of events; never raises for what is in it.
 
@@ -132,14 +153,12 @@ def decode_lines(
         tag: the type that the transport says all of them have; stands in for a missing `eventType`.
         first_line: the number of the first line, for the rejections.
     """
+    allowed = _Allowed(received_at_ms + max_future_ms, received_at_ms, tag)
     quick = _all_at_once(raw, _wire)
-    if quick is not None:
-        structs, lines = quick
-        events = [_event(e) for e in structs]
-        late_enough = max(map(itemgetter(2), events)) <= received_at_ms + max_future_ms
-        if late_enough and (tag is None or all(e.type == tag for e in events)):
-            return Decoded(events, lines, [], 0)
-    return _one_by_one(raw, received_at_ms, max_future_ms, tag, first_line)
+    events = _quick_events(quick[0], allowed) if quick is not None else None
+    if quick is not None and events is not None:
+        return Decoded(events, quick[1], [], 0)
+    return _in_blocks(_numbered(raw, first_line), allowed)
 
 
 def decode_replay_lines(raw: bytes | Sequence[bytes], max_future_ms: int, *, first_line: int = 1) -> Replayed:
@@ -148,16 +167,22 @@ def decode_replay_lines(raw: bytes | Sequence[bytes], max_future_ms: int, *, fir
     Each line is judged by its own clock: `max_future_ms` ahead of its `received_at`, or of its own time without one. Give
     a thousand lines or more at once; arguments are as for `decode_lines`.
     """
-    quick = _all_at_once(raw, _recorded)
-    if quick is not None:
-        structs, lines = quick
-        received: list[int | None] = list(map(attrgetter("received_at"), structs))
-        if all(e.time <= e.received_at + max_future_ms or e.received_at < 0 for e in structs):
-            if -1 in received:
-                received = [instant if instant != -1 else None for instant in received]
-            numbers = list(range(first_line, first_line + len(lines)))
-            return Replayed(numbers, [_event(e) for e in structs], lines, received, [])
-    return _replay_one_by_one(raw, max_future_ms, first_line)
+    whole = _quick_replay(raw, max_future_ms)
+    if whole is not None:
+        events, lines, received = whole
+        return Replayed(list(range(first_line, first_line + len(lines))), events, lines, received, [])
+    replayed = Replayed([], [], [], [], [])
+    numbered = _numbered(raw, first_line)
+    for start in range(0, len(numbered), _BLOCK_LINES):
+        block = numbered[start : start + _BLOCK_LINES]
+        quick = _quick_replay([document for _, document in block], max_future_ms)
+        if quick is None:
+            _replay_one_by_one(block, max_future_ms, replayed)
+            continue
+        replayed.lines.extend(number for number, _ in block)
+        for column, values in zip(replayed[1:4], quick, strict=True):
+            column.extend(values)  # type: ignore[arg-type]
+    return replayed
 
 
 def suspect_clock(decoded: Decoded) -> None:
@@ -181,14 +206,256 @@ def portions(decoded: Decoded, size: int) -> Iterator[Portion]:
         yield Portion(events[some], raw[some], rejected[bad])
 
 
-def _event(wire: _Wire, new: Any = tuple.__new__, cls: type[LifecycleEvent] = LifecycleEvent) -> LifecycleEvent:
-    """The event that a checked struct says. Goes around the named constructor, which takes twice as long."""
-    event: LifecycleEvent = new(cls, (wire.clientId, wire.eventType, wire.time, wire.channelId, wire.clientIp or ""))
-    return event
+# The quick way: all or nothing.
+
+_fields: Final[Callable[[_Wire], tuple[Any, ...]]] = msgspec.structs.astuple
+_event_of: Final[Callable[[Iterable[Any]], LifecycleEvent]] = partial(tuple.__new__, LifecycleEvent)
+"""The event that five fields make; goes around the named constructor, which takes three times as long."""
 
 
-# The quick way: a whole batch, or nothing.
+def _quick_events(structs: Sequence[_Wire], allowed: _Allowed) -> list[LifecycleEvent] | None:
+    """The events that flawless structs say, or None when a time or a type among them is not allowed."""
+    events = list(map(_event_of, map(_fields, structs)))
+    if max(map(itemgetter(2), events)) > allowed.latest_ms:
+        return None
+    if allowed.tag is not None and any(event.type != allowed.tag for event in events):
+        return None
+    return events
 
 
-def _all_at_once[W: _Wire](raw, decoder):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _all_at_once(
+    raw: bytes | Sequence[bytes], decoder: msgspec.json.Decoder[_W]
+) -> tuple[list[_W], list[bytes]] | None:
+    """Structs and lines of a batch in which every line is a flawless event, or None: then it takes the careful way."""
+    text = raw if isinstance(raw, bytes) else b"\n".join(raw)
+    if not isinstance(raw, bytes) and text.count(b"\n") != len(raw) - 1:
+        return None  # an item of several lines has to be one document, which only the careful way checks
+    text = text.strip(_BLANKS)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
+    lines = text.split(b"\n")
+    if not text.startswith(b"{") or not text.endswith(b"}") or text.count(b"}\n{") != len(lines) - 1:
+        return None
+    if max(map(len, lines)) > MAX_UNKNOWN_BYTES or not _shows_its_strings(text):
+        return None
+    try:
+        structs = decoder.decode_lines(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    if len(structs) != len(lines) or not (text.isascii() or _within_bytes(structs)):
+        return None
+    return structs, lines
+
+
+def _shows_its_strings(text: bytes) -> bool:
+    """Whether strings in this JSON can be read off its bytes, and hold no control character that JSON would let pass."""
+    if b"\\" in text or b"\x7f" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return _C1_CONTROLS.search(text) is None
+
+
+def _within_bytes(structs: Sequence[_Wire]) -> bool:
+    """The limits in bytes, for text that is not all ASCII."""
+    return all(
+        len(e.clientId.encode()) <= MAX_CLIENT_BYTES
+        and len(e.channelId.encode()) <= MAX_CHANNEL_BYTES
+        and len(e.clientIp.encode()) <= MAX_IP_BYTES
+        for e in structs
+    )
+
+
+# The careful way: line by line, with a reason.
+
+
+def _numbered(raw: bytes | Sequence[bytes], first_line: int) -> list[tuple[int, bytes]]:
+    """Number and text of each line (or item) that is not blank, without the blanks around it."""
+    lines = raw.split(b"\n") if isinstance(raw, bytes) else raw
+    numbered = [(number, line.strip(_BLANKS)) for number, line in enumerate(lines, first_line)]
+    return [(number, document) for number, document in numbered if document]
+
+
+def _in_blocks(numbered: Sequence[tuple[int, bytes]], allowed: _Allowed) -> Decoded:
+    """Decode what did not pass as a whole. Blocks take the quick way first, so a bad line costs the others little."""
+    decoded = Decoded([], [], [], 0)
+    for start in range(0, len(numbered), _BLOCK_LINES):
+        block = numbered[start : start + _BLOCK_LINES]
+        quick = _all_at_once([document for _, document in block], _wire)
+        events = _quick_events(quick[0], allowed) if quick is not None else None
+        if quick is not None and events is not None:
+            decoded.events.extend(events)
+            decoded.raw.extend(quick[1])
+        else:
+            decoded = decoded._replace(future=decoded.future + _one_by_one(block, allowed, decoded))
+    return decoded
+
+
+def _one_by_one(block: Sequence[tuple[int, bytes]], allowed: _Allowed, decoded: Decoded) -> int:
+    """Add each line of a block to `decoded`; how many of them lie in the future."""
+    future = 0
+    for number, document in block:
+        try:
+            event = _careful(_object_of(document), allowed.tag)
+            if event.occurred_at_ms > allowed.latest_ms:
+                raise _ahead(event.occurred_at_ms - allowed.received_at_ms)
+        except _Malformed as fault:
+            future += isinstance(fault, _Future)
+            decoded.rejected.append(Rejection(number, str(fault), document[:MAX_LINE_BYTES]))
+        else:
+            decoded.events.append(event)
+            decoded.raw.append(_on_one_line(document))
+    return future
+
+
+def _quick_replay(
+    raw: bytes | Sequence[bytes], max_future_ms: int
+) -> tuple[list[LifecycleEvent], list[bytes], list[int | None]] | None:
+    """Events, lines and received instants of recorded lines that are all flawless, or None."""
+    quick = _all_at_once(raw, _recorded)
+    if quick is None:
+        return None
+    rows = list(map(_fields, quick[0]))
+    if any(row[5] >= 0 and row[2] - row[5] > max_future_ms for row in rows):
+        return None
+    received: list[int | None] = [row[5] if row[5] >= 0 else None for row in rows]
+    return [_event_of(row[:5]) for row in rows], quick[1], received
+
+
+def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, replayed: Replayed) -> None:
+    """Add each line of a block to `replayed`."""
+    for number, document in block:
+        try:
+            body = _object_of(document)
+            received = _received_at(body.pop("received_at", None))
+            event = _careful(body, None)
+            if received is not None and event.occurred_at_ms - received > max_future_ms:
+                raise _ahead(event.occurred_at_ms - received)
+        except _Malformed as fault:
+            replayed.rejected.append(Rejection(number, str(fault), document[:MAX_LINE_BYTES]))
+        else:
+            replayed.lines.append(number)
+            replayed.events.append(event)
+            replayed.raw.append(_on_one_line(document))
+            replayed.received.append(received)
+
+
+def _on_one_line(document: bytes) -> bytes:
+    """A JSON text without line breaks; inside strings JSON forbids them, so each is a blank between two tokens."""
+    return document.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in document or b"\r" in document else document
+
+
+def _object_of(document: bytes) -> dict[str, msgspec.Raw]:
+    """The object that one JSON text is, its values still as written; of a key written twice, the last."""
+    if len(document) > MAX_LINE_BYTES:
+        raise _Malformed(f"the event is {len(document)} bytes long, {MAX_LINE_BYTES} are allowed")
+    try:
+        document.decode()
+    except UnicodeDecodeError as error:
+        raise _Malformed(f"not UTF-8 at byte {error.start}") from error
+    try:
+        return _object.decode(document)
+    except msgspec.ValidationError as error:
+        raise _Malformed("not a JSON object") from error
+    except RecursionError as error:
+        raise _Malformed("JSON nested too deep") from error
+    except _NO_JSON as error:
+        raise _Malformed(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+
+
+def _careful(body: dict[str, msgspec.Raw], tag: str | None) -> LifecycleEvent:
+    """The event that an object says, but for how far ahead its time lies.
+
+    Raises:
+        _Malformed: it breaks a rule; the first one broken in the order of the keys below.
+    """
+    unknown = sum(len(key.encode()) + len(bytes(value)) + 4 for key, value in body.items() if key not in KNOWN_KEYS)
+    if unknown > MAX_UNKNOWN_BYTES:
+        raise _Malformed(f"unknown keys hold {unknown} bytes, {MAX_UNKNOWN_BYTES} are allowed")
+    client = _text(body, "clientId", MAX_CLIENT_BYTES)
+    occurred_at_ms = _time(_told(body, "time"))
+    event_type = tag if tag is not None and "eventType" not in body else _told(body, "eventType")
+    if not isinstance(event_type, str) or not event_type:
+        raise _Malformed("eventType is empty" if event_type == "" else "eventType is not text")
+    if event_type not in EVENT_TYPES:
+        raise _Malformed(f"unknown eventType {_shown(event_type)}")
+    channel = _text(body, "channelId", MAX_CHANNEL_BYTES)
+    ip = _text(body, "clientIp", MAX_IP_BYTES) if _has_ip(body) else ""
+    if tag is not None and tag != event_type:
+        raise _Malformed(f"eventType is {event_type}, but the message is tagged {_shown(tag)}")
+    return LifecycleEvent(client, _TYPES[event_type], occurred_at_ms, channel, ip)
+
+
+def _told(body: dict[str, msgspec.Raw], key: str) -> object:
+    """The value of a key that has to be there."""
+    if key not in body:
+        raise _Malformed(f"{key} is missing")
+    try:
+        value: object = _value.decode(body[key])
+    except _NO_JSON as error:
+        raise _Malformed(f"{key} cannot be read: {error}") from error
+    return value
+
+
+def _has_ip(body: dict[str, msgspec.Raw]) -> bool:
+    """Whether there is a `clientIp` to check: a missing one, null and an empty text all say that it is not known."""
+    return "clientIp" in body and _told(body, "clientIp") not in (None, "")
+
+
+def _text(body: dict[str, msgspec.Raw], key: str, max_bytes: int) -> str:
+    value = _told(body, key)
+    if not isinstance(value, str):
+        raise _Malformed(f"{key} is not text")
+    if not value:
+        raise _Malformed(f"{key} is empty")
+    size = len(value.encode())
+    if size > max_bytes:
+        raise _Malformed(f"{key} is {size} bytes long, {max_bytes} are allowed")
+    if _CONTROLS.search(value) is not None:
+        raise _Malformed(f"{key} holds a control character")
+    return value
+
+
+def _number(value: object, key: str) -> int | float:
+    """A finite number, also one written as text. Truth values are none, though Python counts with them."""
+    if isinstance(value, str):
+        if len(value) > _MAX_NUMBER_CHARS or _NUMBER.fullmatch(value) is None:
+            raise _Malformed(f"{key} {_shown(value)} is not a number")
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Malformed(f"{key} is not a number")
+    if not math.isfinite(value):
+        raise _Malformed(f"{key} is not a finite number")
+    return value
+
+
+def _time(value: object) -> int:
+    """An instant in epoch milliseconds, from seconds or milliseconds."""
+    number = _number(value, "time")
+    instant_ms = round(number * 1000 if number < SECONDS_BELOW else number)
+    if not EARLIEST_MS <= instant_ms <= LATEST_MS:
+        raise _Malformed("time lies outside the years 1 to 9999")
+    return instant_ms
+
+
+def _received_at(value: msgspec.Raw | None) -> int | None:
+    """When a recorder received the line, epoch milliseconds; None when it does not say."""
+    if value is None:
+        return None
+    number = _number(_told({"received_at": value}, "received_at"), "received_at")
+    if not 0 <= round(number) <= LATEST_MS:
+        raise _Malformed("received_at lies outside the years 1970 to 9999")
+    return round(number)
+
+
+def _ahead(ahead_ms: int) -> _Future:
+    return _Future(f"time lies {ahead_ms / 1000:g} s in the future")
+
+
+def _shown(text: str) -> str:
+    """Text of a stranger inside a reason: quoted, escaped, short."""
+    return repr(text[:40])

@@ -1,0 +1,189 @@
+"""A delivery's life: what each answer, deadline and operator's act makes of it.
+
+    held ──release──► due ──Arrived──► delivered
+      │                │ ─TryAgain──► due, later; dead when that would be past the deadline
+      │                └─Refused────► dead ──retry──► due
+      └──discard──► discarded ◄──discard── due, dead           shadow: computed and recorded, never sent
+
+A `delivered`, `shadow` or `discarded` delivery never changes again. Read `TABLE` first, then `next_state` and `backoff_ms`.
+
+Deliveries of one lane (rule, client or key, target) leave in the order of their ids: `BLOCKING` are the states that make
+later ones wait. A firing that died takes its recovery along, because nobody is to hear that something is over which they
+never heard of; unless an attempt of the firing may have arrived (it timed out after it was written): then the recovery goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.errors import RollcallError
+
+DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = "due", "delivered", "dead", "held", "shadow", "discarded"
+STATES = (DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED)
+BLOCKING = frozenset({DUE, HELD})
+"""Unfinished: a later delivery of the same lane waits for these."""
+
+RELEASE, DISCARD, RETRY = "release", "discard", "retry"
+TABLE: dict[tuple[str, str], str] = {
+    (HELD, RELEASE): DUE,
+    (HELD, DISCARD): DISCARDED,
+    (DUE, DISCARD): DISCARDED,
+    (DEAD, RETRY): DUE,
+    (DEAD, DISCARD): DISCARDED,
+}
+"""What an operator may do: (state, act) -> state. Every other pair is an `IllegalTransition`."""
+
+FIRST_RETRY_MS = 1_000
+"""About how long the first retry waits: most trouble is a restart of the target."""
+
+LONGEST_RETRY_MS = 15 * 60_000
+"""The longest wait between two attempts: a target that is back is noticed within a quarter of an hour."""
+
+LONGEST_RETRY_AFTER_MS = 60 * 60_000
+"""A target may ask for an hour of quiet, not more."""
+
+MAX_AGE_MS = 24 * 3_600_000
+assert FIRST_RETRY_MS < LONGEST_RETRY_MS < LONGEST_RETRY_AFTER_MS < MAX_AGE_MS
+
+MAX_ERROR_CHARS = 500
+"""Of an error kept with a delivery: enough to see what the target said."""
+
+
+class IllegalTransition(RollcallError):
+    """An act that this state of a delivery does not allow; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """The target took it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TryAgain:
+    """Not now. `may_have_arrived`: the target may have taken it without our learning of it."""
+
+    reason: str
+    retry_after_ms: int | None = None
+    may_have_arrived: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Never."""
+
+    reason: str
+
+
+Attempt = Arrived | TryAgain | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long to go on: `max_age_ms` after the decision it is dead; waits grow from `first_ms` to `longest_ms`."""
+
+    max_age_ms: int = MAX_AGE_MS
+    first_ms: int = FIRST_RETRY_MS
+    longest_ms: int = LONGEST_RETRY_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a delivery stands: what decides its future. Instants are epoch milliseconds."""
+
+    state: str
+    attempts: int  # made so far
+    due_at_ms: int
+    decided_at_ms: int
+    may_have_arrived: bool = False
+    last_error: str | None = None
+
+
+def backoff_ms(attempts: int, jitter: float, policy: Policy = Policy()) -> int:
+    """How long to wait after `attempts` failed ones, in milliseconds.
+
+    It doubles from attempt to attempt; `jitter` (0 to 1) places it between one half and all of that, so that many
+    deliveries that failed together do not come back together. Raises ValueError for a jitter outside 0..1.
+    """
+    if not 0 <= jitter <= 1:
+        raise ValueError(f"jitter lies between 0 and 1, not {jitter}")
+    # 2 ** 30 first waits are beyond every cap; the bound keeps the number small.
+    whole = min(policy.longest_ms, policy.first_ms * 2 ** min(max(attempts - 1, 0), 30))
+    return round(whole * (1 + jitter) / 2)
+
+
+def deadline_ms(decided_at_ms: int, policy: Policy) -> int:
+    """The instant (epoch milliseconds) from which a delivery is not worth sending any more."""
+    return decided_at_ms + policy.max_age_ms
+
+
+def next_state(row: Standing, attempt: Attempt, now_ms: int, jitter: float, policy: Policy = Policy()) -> Standing:
+    """Where a delivery stands after one attempt that ended at `now_ms`.
+
+    Raises IllegalTransition when it was not due: someone else decided meanwhile, and that stands.
+    """
+    if row.state != DUE:
+        raise IllegalTransition(f"an attempt of a delivery that is {row.state}, not due")
+    attempts = row.attempts + 1
+    if isinstance(attempt, Arrived):
+        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, None)
+    if isinstance(attempt, Refused):
+        return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, attempt.reason)
+    arrived = row.may_have_arrived or attempt.may_have_arrived
+    wait = backoff_ms(attempts, jitter, policy)
+    if attempt.retry_after_ms is not None:
+        wait = max(wait, min(attempt.retry_after_ms, LONGEST_RETRY_AFTER_MS))
+    if now_ms + wait > deadline_ms(row.decided_at_ms, policy):
+        return _moved(row, DEAD, attempts, now_ms, arrived, f"given up after {attempts} attempts: {attempt.reason}")
+    return _moved(row, DUE, attempts, now_ms + wait, arrived, attempt.reason)
+
+
+def expired(row: Standing, now_ms: int, policy: Policy = Policy()) -> Standing | None:
+    """The dead delivery that one becomes whose deadline passed before it could be sent; None while there is time."""
+    if row.state != DUE or now_ms < deadline_ms(row.decided_at_ms, policy):
+        return None
+    return _moved(row, DEAD, row.attempts, now_ms, row.may_have_arrived, too_old(row.last_error))
+
+
+def too_old(last_error: str | None) -> str:
+    """The reason of a delivery that passed its deadline between two attempts."""
+    return "too old to be sent" + (f"; before that: {last_error}" if last_error else "")
+
+
+def act(row: Standing, what: str, now_ms: int) -> Standing:
+    """Where a delivery stands after an operator's act (`release`, `discard`, `retry`) at `now_ms`.
+
+    A retry begins anew: attempts and age count from now. Raises IllegalTransition for a pair that `TABLE` does not name.
+    """
+    state = TABLE.get((row.state, what))
+    if state is None:
+        raise IllegalTransition(f"a delivery that is {row.state} takes no {what}")
+    if what == DISCARD:
+        return _moved(row, state, row.attempts, row.due_at_ms, row.may_have_arrived, row.last_error)
+    return Standing(
+        state=state,
+        attempts=0,
+        due_at_ms=now_ms,
+        decided_at_ms=now_ms,
+        may_have_arrived=row.may_have_arrived,
+        last_error=row.last_error,
+    )
+
+
+def takes_recovery_along(firing: Standing) -> bool:
+    """Whether a firing's fate means that its recovery must not be sent (unless another attempt to tell succeeded)."""
+    return firing.state in (DEAD, DISCARDED) and not firing.may_have_arrived
+
+
+RECOVERY_DIES = "its firing was never delivered"
+"""The reason of a recovery that a dead firing took along."""
+
+
+def _moved(row: Standing, state: str, attempts: int, due_at_ms: int, arrived: bool, error: str | None) -> Standing:
+    return Standing(
+        state=state,
+        attempts=attempts,
+        due_at_ms=due_at_ms,
+        decided_at_ms=row.decided_at_ms,
+        may_have_arrived=arrived,
+        last_error=error[:MAX_ERROR_CHARS] if error is not None else None,
+    )

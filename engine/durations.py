@@ -1,0 +1,61 @@
+"""Durations and instants as people write and read them.
+
+A duration is text such as `500ms`, `30s`, `5m`, `2h`, `7d`, or several of these together, largest first (`6m2s`); inside
+the engine it is an integer of milliseconds. An instant is epoch milliseconds inside and RFC 3339 outside.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from engine.core.times import EPOCH, rfc3339
+
+__all__ = ["DURATION_HINT", "format_duration", "parse_duration", "parse_rfc3339", "rfc3339"]
+
+DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
+UNITS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1))
+
+MAX_DURATION_MS = 3650 * DAY_MS
+"""Ten years: beyond it a duration is a typing error."""
+
+DURATION_HINT = "a duration such as 500ms, 30s, 5m, 2h or 6m2s"
+
+_DURATION = re.compile(
+    r"(?=[0-9])(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9})s)?(?:([0-9]{1,12})ms)?"
+)
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration as people write it. Raises `ValueError` with a sentence when it is none."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"must be {DURATION_HINT}, not `{text[:40]}`")
+    total = sum(int(count) * unit for count, (_, unit) in zip(found.groups(), UNITS, strict=True) if count)
+    if total > MAX_DURATION_MS:
+        raise ValueError(f"`{text[:40]}` is longer than ten years")
+    return total
+
+
+def format_duration(duration_ms: int) -> str:
+    """Milliseconds as the shortest text that `parse_duration` reads back: 362000 is `6m2s`, 0 is `0s`."""
+    parts = []
+    for name, unit in UNITS:
+        count, duration_ms = divmod(duration_ms, unit)
+        if count:
+            parts.append(f"{count}{name}")
+    return "".join(parts) or "0s"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 instant (`Z` or an offset is required). Raises `ValueError` with a sentence."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None or "T" not in text.upper():
+        raise ValueError(f"must be an instant such as 2026-01-01T00:00:05Z, with Z or an offset, not `{text[:40]}`")
+    try:
+        return (instant.astimezone(UTC) - EPOCH) // timedelta(milliseconds=1)
+    except OverflowError:
+        raise ValueError(f"`{text[:40]}` is outside the years 1 to 9999") from None

@@ -1,0 +1,155 @@
+"""Patterns that ops people write for ids and attributes: literals, globs and `re:` expressions, many at once.
+
+A literal is looked up; all others become one automaton (RE2), so a thousand patterns cost one scan of the text, in time
+linear in its length, whatever a pattern or a device id looks like. A glob knows `*`, `?` and `[...]`, as a shell does;
+case counts, and a pattern always has to match the whole text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import re2
+
+EXPRESSION = "re:"
+"""What marks a pattern as a regular expression."""
+
+MAX_PATTERN_BYTES = 1024
+"""Longer patterns are refused."""
+
+BASE_MEMORY_BYTES = 32 << 20
+MEMORY_PER_PATTERN_BYTES = 64 << 10
+"""What the automaton may use for its cache; it starts the cache anew when it is full, it never fails for a long text."""
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether the pattern matches exactly one text: itself."""
+    return not pattern.startswith(EXPRESSION) and _MAGIC.search(pattern) is None
+
+
+def problem_of(pattern: str) -> str | None:
+    """Why the pattern cannot be used, as a sentence; None when it can."""
+    try:
+        size = len(pattern.encode())
+    except UnicodeEncodeError:
+        return "holds a character that is no text"
+    if size > MAX_PATTERN_BYTES:
+        return f"is longer than {MAX_PATTERN_BYTES} bytes"
+    if pattern.startswith(EXPRESSION):
+        return _problem_of_expression(pattern[len(EXPRESSION) :])
+    if is_literal(pattern):
+        return None
+    return "is no glob that can be read" if _problem_of_expression(_to_expression(pattern)) else None
+
+
+def _problem_of_expression(expression: str) -> str | None:
+    try:
+        re2.compile(expression, options=_options(1))
+    except re2.error as error:
+        reason = error.args[0] if error.args else "not understood"
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        return f"is no regular expression of RE2: {text}{_hint(expression)}"
+    return None
+
+
+def _hint(expression: str) -> str:
+    if re.search(r"\(\?<?[=!]", expression):
+        return " (RE2 has no look-ahead and no look-behind)"
+    return " (RE2 has no back-references)" if re.search(r"\\[1-9]", expression) else ""
+
+
+def _options(patterns: int) -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = BASE_MEMORY_BYTES + MEMORY_PER_PATTERN_BYTES * patterns
+    return options
+
+
+def _to_expression(pattern: str) -> str:
+    """The RE2 expression of a pattern. In a glob every character counts, line breaks too."""
+    if pattern.startswith(EXPRESSION):
+        return pattern[len(EXPRESSION) :]
+    parts: list[str] = []
+    at = 0
+    while at < len(pattern):
+        char, at = pattern[at], at + 1
+        if char == "*":
+            if parts[-1:] != ["(?s:.)*"]:
+                parts.append("(?s:.)*")
+        elif char == "?":
+            parts.append("(?s:.)")
+        elif char == "[" and (end := _class_end(pattern, at)) > 0:
+            parts.append(_class(pattern[at:end]))
+            at = end + 1
+        else:
+            parts.append(re2.escape(char))
+    return "".join(parts)
+
+
+def _class_end(pattern: str, at: int) -> int:
+    """Where the `]` of a class is that began before `at`; -1 when there is none and `[` means itself."""
+    start = at + 1 if pattern[at : at + 1] == "!" else at
+    return pattern.find("]", start + 1)  # a `]` right at the start is a member
+
+
+def _class(members: str) -> str:
+    negated, members = members.startswith("!"), members.removeprefix("!")
+    parts: list[str] = []
+    at = 0
+    while at < len(members):
+        low = high = members[at]
+        at += 1
+        if members[at : at + 1] == "-" and at + 1 < len(members):
+            high, at = members[at + 1], at + 2
+        if low <= high:  # an empty range such as z-a matches nothing, as in a shell
+            parts.append(f"\\x{{{ord(low):x}}}-\\x{{{ord(high):x}}}")
+    if not parts:
+        return "(?s:.)" if negated else "[^\\x{0}-\\x{10FFFF}]"
+    return f"[{'^' if negated else ''}{''.join(parts)}]"
+
+
+class PatternSet:
+    """Many patterns, matched against one text at once. Made by `compile_patterns`."""
+
+    __slots__ = ("_literals", "_others", "_set")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._literals: dict[str, tuple[int, ...]] = {}
+        self._others = [index for index, pattern in enumerate(patterns) if not is_literal(pattern)]
+        for index, pattern in enumerate(patterns):
+            if is_literal(pattern):
+                self._literals[pattern] = (*self._literals.get(pattern, ()), index)
+        self._set = self._compile([patterns[index] for index in self._others]) if self._others else None
+
+    @staticmethod
+    def _compile(patterns: Sequence[str]) -> re2.Set:
+        compiled = re2.Set.FullMatchSet(_options(len(patterns)))
+        for pattern in patterns:
+            try:
+                compiled.Add(_to_expression(pattern))
+            except re2.error as error:
+                raise ValueError(f"pattern `{pattern}` {problem_of(pattern) or 'cannot be used'}") from error
+        compiled.Compile()
+        return compiled
+
+    def matching(self, text: str) -> Sequence[int]:
+        """The indices of all patterns that match the whole of `text`, ascending."""
+        literal = self._literals.get(text, ())
+        if self._set is None:
+            return literal
+        try:
+            found = self._set.Match(text)
+        except UnicodeEncodeError:  # half a surrogate pair: no text that a pattern could name
+            return literal
+        if not found:
+            return literal
+        others = sorted(self._others[index] for index in found)
+        return sorted((*literal, *others)) if literal else others
+
+
+def compile_patterns(patterns: Sequence[str]) -> PatternSet:
+    """Compile patterns for matching at once. Raises `ValueError` naming one that `problem_of` would have refused."""
+    return PatternSet(patterns)

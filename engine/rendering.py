@@ -1,0 +1,392 @@
+"""From a planned action to the request that every attempt sends: templates, sandboxed and escaped by destination.
+
+Everything a device controls is data. A value in a URL is one percent-encoded segment, a header loses its line breaks, a
+JSON string stays a JSON string. Templates run in a sandbox without a clock, without files and with bounded output; one that
+fails at run time never loses the page: a plain default body goes out and says so.
+
+Secrets are not rendered: `{{ secrets.pager }}` leaves a marker that the sender replaces, so no stored or shown request
+holds one. The marker is made of NULs, which no value a device controls can contain.
+
+Read `Renderer.render` first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from engine.core.rules import Action, Condition, Rule
+from engine.errors import RollcallError
+
+MAX_OUTPUT_CHARACTERS = 65_536
+"""Longest text one template may produce."""
+
+MAX_TEMPLATE_CHARACTERS = 16_384
+"""Longest template text."""
+
+MAX_CACHED_TEMPLATES = 10_000
+
+MAX_RANGE = 1_000
+"""Longest `range` in a template."""
+
+ALLOWED_FILTERS = (
+    "abs capitalize count default d dictsort e escape first float forceescape format int items join last length list "
+    "lower map max min random_free reject rejectattr replace reverse round select selectattr sort string striptags sum "
+    "title tojson trim truncate unique upper urlencode wordcount"
+).split()
+
+_SECRET = re.compile("\0([^\0]{1,128})\0")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_HEADER_CONTROL = re.compile(r"[\x01-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class TemplateProblem(RollcallError):
+    """A template cannot be compiled; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One request as it will be sent. `problem`: a template failed and a default body took its place. `dead`: never send."""
+
+    request: dict[str, Any]
+    target: str
+    problem: str | None = None
+    dead: str | None = None
+
+
+class _Secrets:
+    """`secrets` in templates: each attribute is a marker, never the secret."""
+
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return f"\0{name}\0"
+
+    __getitem__ = __getattr__
+
+
+def _bounded_range(*bounds: int) -> range:
+    found = range(*bounds)
+    if len(found) > MAX_RANGE:
+        raise SecurityError(f"range is longer than {MAX_RANGE}")
+    return found
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox: no clock, no globals but a bounded range, no operator that makes much from little."""
+
+    intercepted_binops = frozenset({"**", "*", "%", "+"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(undefined=jinja2.StrictUndefined, cache_size=0, keep_trailing_newline=True, **options)
+        self.globals.clear()
+        self.globals["range"] = _bounded_range
+        self.filters = {name: self.filters[name] for name in ALLOWED_FILTERS if name in self.filters}
+        self.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Arithmetic on numbers only, of modest size; joining of texts stays."""
+        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
+        if operator == "**" and (not numbers or abs(left) > 1_000_000 or abs(right) > 64):
+            raise SecurityError("** is for small numbers")
+        if operator == "*" and not numbers:
+            raise SecurityError("* is for numbers")
+        if operator == "%" and not numbers:
+            raise SecurityError("% is for numbers; use ~ or the filter `format` on short texts")
+        if operator == "+" and isinstance(left, str) and isinstance(right, str) and len(left) + len(right) > 65_536:
+            raise SecurityError("the text is too long")
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Plain data only: no methods that pad or repeat without bound."""
+        if isinstance(obj, str) and attr in {"center", "ljust", "rjust", "zfill", "format", "format_map", "expandtabs"}:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+
+def _finalize_plain(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _finalize_url(value: Any) -> str:
+    """One percent-encoded segment; a secret's marker passes and is encoded when it is revealed."""
+    text = "" if value is None else str(value)
+    if text.startswith("\0") and _SECRET.fullmatch(text):
+        return text
+    encoded = quote(text, safe="")
+    return f"\1{encoded}\1" if text in {".", ".."} else encoded
+
+
+class Renderer:
+    """Compiled templates of all rules."""
+
+    def __init__(self) -> None:
+        self._plain = _Environment(autoescape=False, finalize=_finalize_plain)
+        self._url = _Environment(autoescape=False, finalize=_finalize_url)
+        self._texts: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+        self._urls: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+
+    # Compiling
+
+    def text(self, source: str) -> Callable[[Mapping[str, Any]], str]:
+        """A template for text and JSON strings, compiled once; TemplateProblem when it cannot be."""
+        return self._cached(self._texts, self._plain, source)
+
+    def url(self, source: str) -> Callable[[Mapping[str, Any]], str]:
+        """A template for a URL: every value is one percent-encoded segment."""
+        return self._cached(self._urls, self._url, source)
+
+    def _cached(
+        self, cache: dict[str, Callable[[Mapping[str, Any]], str]], environment: _Environment, source: str
+    ) -> Callable[[Mapping[str, Any]], str]:
+        found = cache.get(source)
+        if found is None:
+            if len(cache) >= MAX_CACHED_TEMPLATES:
+                cache.clear()
+            found = cache[source] = _compile(environment, source)
+        return found
+
+    def condition(self, source: str) -> Condition:
+        """A compiled `condition`. One that fails at run time counts as true: a page must not be lost."""
+        check_source(source)
+        try:
+            expression = self._plain.compile_expression(source, undefined_to_none=False)
+        except jinja2.TemplateError as error:
+            raise TemplateProblem(_said(error)) from error
+
+        def holds(variables: Mapping[str, Any]) -> bool:
+            try:
+                return bool(expression(variables))
+            except Exception:
+                return True
+
+        return holds
+
+    # Rendering
+
+    def render(self, action: Action, variables: Mapping[str, Any]) -> Rendered:
+        """The request of one action. Never raises for what a template or a value does."""
+        if action.kind == "log":
+            return self._log(action.spec, variables)
+        return self._webhook(action.spec, variables)
+
+    def _log(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
+        try:
+            message, problem = self.text(spec["message"])(variables), None
+        except Exception as error:
+            message, problem = default_text(variables), _said(error)
+        return Rendered(request={"message": _CONTROL.sub(_escaped, message)}, target="log", problem=problem)
+
+    def _webhook(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
+        url: str = spec["url"]
+        request: dict[str, Any] = {"method": spec.get("method", "POST"), "url": url}
+        problems: list[str] = []
+        dead = None
+        if "{" in url:
+            try:
+                request["url"], dead = _whole(self.url(url)({**variables, "secrets": _SECRETS}))
+            except Exception as error:
+                dead = f"the url cannot be rendered: {_said(error)}"
+        request["headers"] = self._headers(spec.get("headers", {}), variables, problems)
+        self._body(spec, variables, request, problems)
+        for name in ("timeout_ms", "ok", "sign"):
+            if name in spec:
+                request[name] = spec[name]
+        problem = "; ".join(problems) or None
+        if problem:
+            request["template_error"] = problem
+        return Rendered(request=request, target=target_of(url), problem=problem, dead=dead)
+
+    def _headers(self, headers: Mapping[str, str], variables: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
+        found = {}
+        for name, value in headers.items():
+            try:
+                text = self.text(value)({**variables, "secrets": _SECRETS}) if "{" in value else value
+            except Exception as error:
+                problems.append(f"header {name}: {_said(error)}")
+                continue
+            found[name] = _HEADER_CONTROL.sub(" ", text).encode("latin-1", "replace").decode("latin-1")
+        return found
+
+    def _body(
+        self, spec: Mapping[str, Any], variables: Mapping[str, Any], request: dict[str, Any], problems: list[str]
+    ) -> None:
+        try:
+            if "body" in spec:
+                request["body"] = self.text(spec["body"])(variables)
+            elif "json" in spec:
+                request["json"] = self._tree(spec["json"], variables)
+        except Exception as error:
+            problems.append(f"body: {_said(error)}")
+            request.pop("body", None)
+            request["json"] = default_json(variables, problems[-1])
+
+    def _tree(self, value: Any, variables: Mapping[str, Any]) -> Any:
+        if isinstance(value, str):
+            return self.text(value)(variables) if "{" in value else value
+        if isinstance(value, Mapping):
+            return {key: self._tree(entry, variables) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._tree(entry, variables) for entry in value]
+        return value
+
+
+_SECRETS = _Secrets()
+
+
+def check_source(source: str) -> None:
+    """TemplateProblem for a template that is too long to be one."""
+    if len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise TemplateProblem(f"longer than {MAX_TEMPLATE_CHARACTERS} characters")
+
+
+def _compile(environment: _Environment, source: str) -> Callable[[Mapping[str, Any]], str]:
+    """A template as a function. The rendering loop is Jinja's own, with the output counted as it grows."""
+    if "{" not in source:
+        return lambda variables: source
+    check_source(source)
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise TemplateProblem(_said(error)) from error
+    root, new_context = template.root_render_func, template.new_context
+
+    def render(variables: Mapping[str, Any]) -> str:
+        parts, length = [], 0
+        for part in root(new_context(dict(variables), shared=True)):
+            length += len(part)
+            if length > MAX_OUTPUT_CHARACTERS:
+                raise SecurityError(f"more than {MAX_OUTPUT_CHARACTERS} characters")
+            parts.append(part)
+        return "".join(parts)
+
+    return render
+
+
+def parse(source: str, *, expression: bool = False) -> nodes.Template:
+    """The syntax tree of a template (or of a condition), for checks; TemplateProblem when there is none."""
+    check_source(source)
+    text = "{{ (" + source + "\n) }}" if expression else source
+    try:
+        return _CHECKER.parse(text)
+    except jinja2.TemplateError as error:
+        raise TemplateProblem(_said(error)) from error
+
+
+_CHECKER = _Environment()
+KNOWN_FILTERS = frozenset(_CHECKER.filters)
+KNOWN_TESTS = frozenset(_CHECKER.tests)
+KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
+
+
+def names_in(source: str, *, expression: bool = False) -> frozenset[str]:
+    """The top-level names a template (or a condition) reads."""
+    return frozenset(meta.find_undeclared_variables(parse(source, expression=expression)))
+
+
+def templates_of(actions: Iterable[Action]) -> Iterable[str]:
+    """Every template text in some actions."""
+
+    def inside(value: Any) -> Iterable[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            for entry in value.values():
+                yield from inside(entry)
+        elif isinstance(value, (list, tuple)):
+            for entry in value:
+                yield from inside(entry)
+
+    for action in actions:
+        yield from inside(action.spec)
+
+
+def names_used(rule: Rule) -> frozenset[str]:
+    """The top-level names that any template of a rule reads, so that costly values are made only then."""
+    found: set[str] = set()
+    for source in templates_of((*rule.actions, *rule.on_recovery)):
+        if "{" in source:
+            found |= names_in(source)
+    return frozenset(found)
+
+
+def _whole(url: str) -> tuple[str, str | None]:
+    """A rendered URL without the marks around dot values, and why it must never be sent, if a dot is a whole segment."""
+    if "\1" not in url:
+        return url, None
+    path = url.split("?", 1)[0]
+    for segment in path.split("/"):
+        if segment in {"\1.\1", "\1..\1"}:
+            return url.replace("\1", ""), f"a value of {segment[1:-1]!r} would be a path segment of the url"
+    return url.replace("\1", ""), None
+
+
+def target_of(url: str) -> str:
+    """Scheme, host and port of a webhook, the thing that concurrency and the breaker are counted by."""
+    parts = urlsplit(url.split("{", 1)[0])
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _said(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return _CONTROL.sub(" ", text)[:300]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode()
+
+
+def default_text(variables: Mapping[str, Any]) -> str:
+    """What a page says when its own template fails."""
+    rule, client = variables.get("rule") or {}, variables.get("client") or {}
+    alert = variables.get("alert") or {}
+    subject = client.get("id") or alert.get("source") or ""
+    what = alert.get("detail") or variables.get("status") or ""
+    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}"
+
+
+def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
+    """The body of a webhook whose own template fails."""
+    rule, client = variables.get("rule") or {}, variables.get("client") or {}
+    return {
+        "text": default_text(variables),
+        "rule": rule.get("name"),
+        "severity": rule.get("severity"),
+        "client": client.get("id"),
+        "status": variables.get("status"),
+        "occurred_at": variables.get("occurred_at"),
+        "alert": dict(variables.get("alert") or {}),
+        "template_error": problem,
+    }
+
+
+def secrets_in(request: Mapping[str, Any]) -> set[str]:
+    """The names of the secrets a request needs."""
+    found = set(_SECRET.findall(str(request.get("url", ""))))
+    for value in request.get("headers", {}).values():
+        found |= set(_SECRET.findall(value))
+    return found
+
+
+def conceal(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as it may be shown: `***` in place of each secret."""
+    shown = dict(request)
+    if "url" in shown:
+        shown["url"] = _SECRET.sub("***", shown["url"])
+        shown["headers"] = {name: _SECRET.sub("***", value) for name, value in shown.get("headers", {}).items()}
+    return shown
+
+
+def to_json(request: Mapping[str, Any]) -> str:
+    """The request as stored text."""
+    return json.dumps(request, ensure_ascii=False, separators=(",", ":"))

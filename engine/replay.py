@@ -1,0 +1,189 @@
+"""`rollcall replay`: the live code on virtual time. What would these rules have done with these events?
+
+The engine's clock is the running maximum of the received times, and every source is always caught up. No action is
+performed and nothing outside the output is written. After the last event the clock runs on while a deadline is left.
+Read `Replay.run` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import msgspec
+
+from engine.core.alerting import AlertLine
+from engine.core.debounce import Policy
+from engine.core.events import Rejection
+from engine.core.matching import Matcher
+from engine.core.planning import PlannedDelivery
+from engine.core.presence import OFFLINE, ONLINE, STATUS_NAMES, Transition
+from engine.core.rules import Rule
+from engine.core.step import FOREVER, Fleet
+from engine.core.times import rfc3339
+from engine.inventory import Inventory
+from engine.patterns import compile_patterns
+from engine.rendering import Renderer, conceal, names_used
+from engine.sources.wire import decode_replay_lines
+
+CHUNK_BYTES = 256 * 1024
+"""Bytes of input decoded at once."""
+
+_quote = msgspec.json.Encoder().encode
+_STATUS = tuple(f'"{name}"'.encode() for name in STATUS_NAMES)
+Write = Callable[[bytes], object]
+
+
+class Replay:
+    """One run over one input."""
+
+    def __init__(
+        self, policy: Policy, rules: Iterable[Rule], inventory: Inventory, max_future_ms: int, write: Write
+    ) -> None:
+        matcher = Matcher(tuple(rules), inventory.attributes, compile_patterns)
+        self.fleet = Fleet(policy, matcher, inventory.attributes, names_used)
+        self._renderer = Renderer()
+        self._max_future_ms = max_future_ms
+        self._write = write
+        self.events = self.rejected = self.deliveries = 0
+
+    def run(self, chunks: Iterable[bytes], progress: Callable[[int], object] = lambda done: None) -> dict[str, Any]:
+        """Replay whole lines handed over in chunks; returns the summary, which is written as the last line too."""
+        line = 1
+        for chunk in chunks:
+            self._chunk(chunk, line)
+            line += chunk.count(b"\n")
+            progress(len(chunk))
+        self._run_on()
+        summary = self.summary()
+        self._write(_quote(summary) + b"\n")
+        return summary
+
+    def _chunk(self, chunk: bytes, first_line: int) -> None:
+        found = decode_replay_lines(chunk, self._max_future_ms, first_line=first_line)
+        fleet = self.fleet
+        instants = [
+            event[2] if received is None else received
+            for event, received in zip(found.events, found.received, strict=True)
+        ]
+        start = 0
+        for rejection in found.rejected:  # in their place among the lines
+            end = start
+            while end < len(found.lines) and found.lines[end] < rejection.line:
+                end += 1
+            self._events(found.events[start:end], instants[start:end])
+            start = end
+            self._reject(rejection)
+        self._events(found.events[start:] if start else found.events, instants[start:] if start else instants)
+
+    def _events(self, events: Any, instants: list[int]) -> None:
+        if not events:
+            return
+        self.events += len(events)
+        self.fleet.begin()
+        self.fleet.apply(events, 0, 0, instants)
+        self._flush()
+
+    def _run_on(self) -> None:
+        """Let the clock run while anything is due."""
+        fleet = self.fleet
+        while (due := fleet.next_due()) < FOREVER:
+            fleet.begin()
+            fleet.advance(due, due)
+            self._flush()
+
+    def _flush(self) -> None:
+        lines = [self._line(entry) for entry in self.fleet.book.out.lines]
+        self.fleet.commit()
+        if lines:
+            self._write(b"".join(lines))
+
+    def _line(self, entry: Transition | AlertLine | PlannedDelivery) -> bytes:
+        if type(entry) is Transition:
+            return transition_line(entry)
+        if type(entry) is AlertLine:
+            return _quote(alert_object(entry)) + b"\n"
+        assert isinstance(entry, PlannedDelivery)
+        self.deliveries += 1
+        return _quote(self._delivery_object(entry)) + b"\n"
+
+    def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
+        rendered = self._renderer.render(planned.action, planned.variables)
+        found: dict[str, Any] = {
+            "type": "delivery",
+            "rule": planned.rule.name,
+            "client": planned.client,
+            "action": planned.action.kind,
+            "phase": planned.phase,
+            "at": rfc3339(planned.at_ms),
+            "key": planned.key,
+            "request": conceal(rendered.request),
+        }
+        if planned.group_key is not None:
+            found["group_key"] = planned.group_key
+        if planned.clients is not None:
+            found["clients"] = planned.clients
+        if planned.rule.shadow:
+            found["state"] = "shadow"
+        elif rendered.dead:
+            found["state"], found["reason"] = "dead", rendered.dead
+        if rendered.problem:
+            found["template_error"] = rendered.problem
+        return found
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.rejected += 1
+        self._write(_quote({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n")
+
+    def summary(self) -> dict[str, Any]:
+        """The last line: what was seen in all."""
+        statuses = [state[2] for state in self.fleet.states.values()]
+        return {
+            "type": "summary",
+            "events": self.events,
+            "rejected": self.rejected,
+            "clients": len(statuses),
+            "online": statuses.count(ONLINE),
+            "offline": statuses.count(OFFLINE),
+            "transitions": self.fleet.counts.transitions,
+            "flaps_suppressed": self.fleet.counts.flaps_suppressed,
+            "deliveries": self.deliveries,
+        }
+
+
+def transition_line(entry: Transition) -> bytes:
+    """One transition as a line; written by hand because a replay has hundreds of thousands."""
+    client, status, previous, occurred, since, settled, graceful, flaps, first_seen = entry
+    return (
+        b'{"type":"transition","client":%b,"status":%b,"previous":%b,"occurred_at":"%b","since":"%b","settled_at":"%b",'
+        b'"graceful":%b,"flaps":%d,"first_seen":%b}\n'
+    ) % (
+        _quote(client),
+        _STATUS[status],
+        _STATUS[previous],
+        rfc3339(occurred).encode(),
+        rfc3339(since).encode(),
+        rfc3339(settled).encode(),
+        b"true" if graceful else b"false",
+        flaps,
+        b"true" if first_seen else b"false",
+    )
+
+
+def alert_object(entry: AlertLine) -> dict[str, Any]:
+    """One step of an alert's life, as a line says it."""
+    found: dict[str, Any] = {"type": "alert", "rule": entry.rule, "client": entry.client, "state": entry.state}
+    if entry.key is not None:
+        found["key"] = entry.key
+    if entry.reason is not None:
+        found["reason"] = entry.reason
+    found["at"] = rfc3339(entry.at_ms)
+    return found
+
+
+def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """A file in chunks of whole lines (the last may lack its line break)."""
+    while lines := file.readlines(CHUNK_BYTES):
+        yield b"".join(lines)
+
+

@@ -1,0 +1,262 @@
+"""Events that are pushed to us over HTTP: what `POST /v1/events` hands over, answered once it is durable.
+
+A push source cannot be read again, so its only promise is the answer: `HttpSource.accept` returns when every batch made of a
+body is committed, and raises when one is not (the sender then repeats the body; events are a set, so repeating is harmless).
+What waits for the commit is bounded; beyond that the sender is asked to come back. Read `HttpSource.accept` first, then
+`HttpSource.caught_up_to`, which says how far silence may be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from engine.core.events import Rejection
+from engine.errors import ClockSuspect, Overloaded, RollcallError
+from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
+from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""Bytes in one request body; about a hundred thousand events."""
+
+MAX_WAITING_EVENTS: Final = 20_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for its commit, over all requests, before senders are asked to come back. One body alone always fits."""
+
+DECODE_ASIDE_BYTES: Final = 512 * 1024
+"""Bodies larger than this are decoded in a thread, so that other requests are answered meanwhile."""
+
+RETRY_AFTER_S: Final = 1
+"""Seconds after which a refused sender may try again: a full queue is committed in less."""
+
+assert MAX_BODY_BYTES <= MAX_WAITING_BYTES
+
+
+class BodyTooLarge(RollcallError):
+    """A request body is larger than `MAX_BODY_BYTES`; it has to be sent in parts."""
+
+
+class Accepted(NamedTuple):
+    """What became of a body: how many events are durable now, and which lines were malformed (quarantined, durable too)."""
+
+    accepted: int
+    rejected: list[Rejection]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Body:
+    """One request on its way to being durable."""
+
+    received_at_ms: int
+    size_bytes: int
+    done: asyncio.Future[None]
+    events: int = 0
+    open: int = 0  # batches not yet acknowledged
+    failure: Exception | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class HttpSource:
+    """Takes bodies from the web layer and offers them in batches.
+
+    `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it; `max_lag_ms` how late news may be before
+    silence means nothing; `grace_ms` how long after a start senders get to reconnect.
+    """
+
+    name: str
+    now_ms: Callable[[], int]
+    max_future_ms: int = 60_000
+    max_lag_ms: int = 60_000
+    grace_ms: int = 30_000
+    max_waiting_events: int = MAX_WAITING_EVENTS
+    max_waiting_bytes: int = MAX_WAITING_BYTES
+    max_body_bytes: int = MAX_BODY_BYTES
+    type: str = field(default="http", init=False)
+    _queue: asyncio.Queue[tuple[_Body, Batch]] = field(default_factory=asyncio.Queue, init=False)
+    _waiting: deque[_Body] = field(default_factory=deque, init=False)  # oldest first
+    _waiting_events: int = field(default=0, init=False)
+    _waiting_bytes: int = field(default=0, init=False)
+    _started_at_ms: int | None = field(default=None, init=False)  # None: not running
+    _late_until_ms: int = field(default=0, init=False)
+    _before_late_ms: int | None = field(default=None, init=False)
+    _last_event_at_ms: int | None = field(default=None, init=False)
+    _clock_suspect: str = field(default="", init=False)
+
+    async def run(self, offer: Offer, position: str | None) -> None:
+        """Offer what was accepted, in order, until cancelled; then senders that still wait are told to repeat."""
+        self._started_at_ms = self.now_ms()
+        try:
+            while True:
+                _, batch = await self._queue.get()
+                await offer(batch)
+        finally:
+            self._started_at_ms = None
+            self._turn_away()
+
+    async def accept(self, body: bytes, content_type: str = "") -> Accepted:
+        """Take one event (`application/json`, over as many lines as it likes) or NDJSON; return when it is durable.
+
+        Raises:
+            BodyTooLarge: more than `max_body_bytes`.
+            Overloaded: too much waits already, or the source does not run.
+            ClockSuspect: most of it lies in the future; nothing was accepted.
+            Exception: what the engine answered instead of committing; repeat the body.
+        """
+        if len(body) > self.max_body_bytes:
+            raise BodyTooLarge(f"the body has {len(body)} bytes, {self.max_body_bytes} are allowed")
+        self._make_sure_it_fits(len(body), 0)
+        received_at_ms = self.now_ms()
+        taken = _Body(
+            received_at_ms=received_at_ms, size_bytes=len(body), done=asyncio.get_running_loop().create_future()
+        )
+        self._admit(taken)
+        try:
+            decoded = await self._decode(body, content_type, received_at_ms)
+            self._make_sure_it_fits(0, len(decoded.events) + len(decoded.rejected))
+        except BaseException:
+            self._dismiss(taken)
+            raise
+        if self._enqueue(taken, decoded):
+            await taken.done
+        return Accepted(len(decoded.events), decoded.rejected)
+
+    def caught_up_to(self, now_ms: int) -> int | None:
+        """The instant up to which everything pushed to us has been read; None while that cannot be said.
+
+        It is the present, with three exceptions: nothing is known during the grace after a start; what waits for its commit
+        has not been read; and for a while after old news more may be on its way, so it stays where it was before.
+        """
+        if self._started_at_ms is None or now_ms < self._started_at_ms + self.grace_ms:
+            return None
+        if now_ms < self._late_until_ms:
+            return self._before_late_ms
+        return min(now_ms, self._waiting[0].received_at_ms) if self._waiting else now_ms
+
+    def health(self, now_ms: int) -> SourceHealth:
+        """How it is doing at `now_ms` (epoch milliseconds)."""
+        running = self._started_at_ms is not None
+        detail = "ready for events" if running else "not running"
+        if running and now_ms < self._late_until_ms:
+            detail = "the last events were old news; waiting for more of them"
+        if self._clock_suspect:
+            detail = f"degraded: clock: {self._clock_suspect}"
+        return SourceHealth(
+            name=self.name,
+            type=self.type,
+            connected=running and not self._clock_suspect,
+            detail=detail,
+            caught_up_to_ms=self.caught_up_to(now_ms),
+            last_event_at_ms=self._last_event_at_ms,
+            lag=self._waiting_events,
+        )
+
+    def _make_sure_it_fits(self, size_bytes: int, events: int) -> None:
+        if self._started_at_ms is None:
+            raise Overloaded(f"source {self.name} is not running", RETRY_AFTER_S)
+        full = self._waiting_events >= self.max_waiting_events or (
+            self._waiting_events > 0 and self._waiting_events + events > self.max_waiting_events
+        )
+        if full or self._waiting_bytes + size_bytes > self.max_waiting_bytes:
+            raise Overloaded(f"{self._waiting_events} events wait to be stored already", RETRY_AFTER_S)
+
+    async def _decode(self, body: bytes, content_type: str, received_at_ms: int) -> Decoded:
+        if len(body) > DECODE_ASIDE_BYTES:
+            decoded = await asyncio.to_thread(_decode, body, content_type, received_at_ms, self.max_future_ms)
+        else:
+            decoded = _decode(body, content_type, received_at_ms, self.max_future_ms)
+        try:
+            suspect_clock(decoded)
+        except ClockSuspect as suspicion:
+            self._clock_suspect = str(suspicion)
+            raise
+        return decoded
+
+    def _admit(self, body: _Body) -> None:
+        self._waiting.append(body)
+        self._waiting_bytes += body.size_bytes
+
+    def _dismiss(self, body: _Body) -> None:
+        self._waiting.remove(body)
+        self._waiting_bytes -= body.size_bytes
+        self._waiting_events -= body.events
+
+    def _enqueue(self, body: _Body, decoded: Decoded) -> bool:
+        """Queue a decoded body batch by batch; False when nothing is in it."""
+        if not decoded.events and not decoded.rejected:
+            self._dismiss(body)
+            return False
+        self._note_news(body.received_at_ms, decoded)
+        caught_up = self._before_late_ms if body.received_at_ms < self._late_until_ms else body.received_at_ms
+        loop = asyncio.get_running_loop()
+
+        def acknowledge(failure: Exception | None) -> None:
+            # The writer may run in a thread of its own.
+            loop.call_soon_threadsafe(self._settle, body, failure)
+
+        for portion in portions(decoded, MAX_BATCH_EVENTS):
+            batch = Batch(
+                source=self.name,
+                received_at_ms=body.received_at_ms,
+                events=portion.events,
+                raw=portion.raw,
+                rejected=portion.rejected,
+                caught_up_to_ms=caught_up if self.caught_up_to(body.received_at_ms) is not None else None,
+                acknowledge=acknowledge,
+            )
+            body.open += 1
+            self._queue.put_nowait((body, batch))
+        body.events = len(decoded.events) + len(decoded.rejected)
+        self._waiting_events += body.events
+        return True
+
+    def _note_news(self, received_at_ms: int, decoded: Decoded) -> None:
+        self._last_event_at_ms = received_at_ms
+        if not decoded.events:
+            return
+        self._clock_suspect = ""
+        newest_ms = max(event.occurred_at_ms for event in decoded.events)
+        if received_at_ms - newest_ms > self.max_lag_ms:
+            self._before_late_ms = self.caught_up_to(received_at_ms)
+            self._late_until_ms = received_at_ms + self.max_lag_ms
+
+    def _settle(self, body: _Body, failure: Exception | None) -> None:
+        """One batch of a body is committed, or failed; the sender is answered after its last one."""
+        body.failure = body.failure or failure
+        body.open -= 1
+        if body.open:
+            return
+        if body in self._waiting:
+            self._dismiss(body)
+        if body.done.done():
+            return  # the sender hung up
+        if body.failure is None:
+            body.done.set_result(None)
+        else:
+            body.done.set_exception(body.failure)
+
+    def _turn_away(self) -> None:
+        """Answer for what will not be offered any more."""
+        while not self._queue.empty():
+            body, _ = self._queue.get_nowait()
+            self._settle(body, Overloaded(f"source {self.name} stops", RETRY_AFTER_S))
+
+
+def _decode(body: bytes, content_type: str, received_at_ms: int, max_future_ms: int) -> Decoded:
+    raw = [body] if _is_one_document(body, content_type) else body
+    return decode_lines(raw, received_at_ms, max_future_ms)
+
+
+def _is_one_document(body: bytes, content_type: str) -> bool:
+    """Whether a body is one JSON text over several lines, as people write them by hand."""
+    if "ndjson" in content_type.lower() or b"\n" not in body.strip():
+        return False
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,119 @@
+-- The outbox: every delivery that was decided, and the named queries over it; `-- name:` starts one.
+
+-- name: create
+-- A delivery is written in the transaction of its decision; its key makes it the same delivery whenever it is decided
+-- again. `retrying`: was attempted, held or released before, so it may lie before fresh ones of its lane. The hot path
+-- touches two indexes, the key's and `fresh`; the others hold only rows that something went wrong with.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    rule TEXT NOT NULL,
+    client TEXT,
+    group_key TEXT,
+    clients TEXT,
+    alert TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    state TEXT NOT NULL,
+    retrying INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    may_have_arrived INTEGER NOT NULL,
+    decided_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    last_error TEXT,
+    request TEXT NOT NULL
+);
+CREATE INDEX deliveries_fresh ON deliveries (target, id) WHERE state = 'due' AND retrying = 0;
+CREATE INDEX deliveries_retrying ON deliveries (target, due_at) WHERE state = 'due' AND retrying = 1;
+CREATE INDEX deliveries_blocking ON deliveries (lane, id) WHERE state IN ('due', 'held') AND retrying = 1;
+CREATE INDEX deliveries_lost ON deliveries (alert) WHERE state IN ('dead', 'discarded');
+CREATE INDEX deliveries_told ON deliveries (alert) WHERE state = 'delivered' AND phase = 'firing' AND action <> 'log';
+CREATE INDEX deliveries_recoveries ON deliveries (alert) WHERE phase = 'recovery' AND state IN ('due', 'held');
+
+-- name: insert
+INSERT INTO deliveries (key, rule, client, group_key, clients, alert, action, target, lane, phase, state, retrying,
+                        attempts, may_have_arrived, decided_at, due_at, last_error, request)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING
+
+-- name: last_id
+SELECT coalesce(max(id), 0) FROM deliveries
+
+-- name: by_key
+SELECT id FROM deliveries WHERE key = ?
+
+-- name: any_lost
+SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_lost WHERE state IN ('dead', 'discarded'))
+
+-- name: any_blocking
+SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_blocking WHERE state IN ('due', 'held') AND retrying = 1)
+
+-- name: lane_blocked
+SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_blocking
+               WHERE lane = ? AND id < ? AND state IN ('due', 'held') AND retrying = 1)
+
+-- name: lost_firings
+SELECT id, may_have_arrived FROM deliveries INDEXED BY deliveries_lost
+WHERE alert = ? AND state IN ('dead', 'discarded') AND phase = 'firing' AND target = ?
+
+-- name: told_firing
+SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_told
+               WHERE alert = ? AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target = ?)
+
+-- name: unfinished_sibling
+-- One decision's deliveries are written together, so another action of the same firing lies close by.
+SELECT EXISTS (SELECT 1 FROM deliveries
+               WHERE id BETWEEN ? AND ? AND alert = ? AND target = ? AND phase = 'firing' AND state IN ('due', 'held'))
+
+-- name: next_fresh_target
+SELECT target FROM deliveries INDEXED BY deliveries_fresh
+WHERE target > ? AND state = 'due' AND retrying = 0 ORDER BY target LIMIT 1
+
+-- name: next_retrying_target
+SELECT target, due_at FROM deliveries INDEXED BY deliveries_retrying
+WHERE target > ? AND state = 'due' AND retrying = 1 ORDER BY target, due_at LIMIT 1
+
+-- name: fresh
+-- In the order of ids, so an earlier fresh one of the same lane comes first; those behind a retry or a held one wait.
+SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+FROM deliveries AS d INDEXED BY deliveries_fresh
+WHERE target = ? AND state = 'due' AND retrying = 0
+  AND id NOT IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+ORDER BY id LIMIT ?
+
+-- name: retrying
+SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+FROM deliveries AS d INDEXED BY deliveries_retrying
+WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at <= ?
+  AND id NOT IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+ORDER BY due_at, id LIMIT ?
+
+-- name: delivered
+UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = ?, last_error = NULL WHERE id = ? AND state = 'due'
+
+-- name: standing
+SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target FROM deliveries WHERE id = ?
+
+-- name: write_standing
+UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, decided_at = ?, may_have_arrived = ?, last_error = ?
+WHERE id = ? AND state = ?
+
+-- name: end_recoveries
+UPDATE deliveries INDEXED BY deliveries_recoveries SET state = ?, due_at = ?, last_error = ?
+WHERE alert = ? AND target = ? AND phase = 'recovery' AND state IN ('due', 'held')
+
+-- name: get
+SELECT id, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, last_error, lane, phase,
+       decided_at, request FROM deliveries WHERE id = ?
+
+-- name: purge
+DELETE FROM deliveries WHERE id IN (
+    SELECT id FROM deliveries WHERE id > ? AND state NOT IN ('due', 'held') AND decided_at < ? ORDER BY id LIMIT ?)
+
+-- name: counts
+SELECT state, count(*) FROM deliveries WHERE state IN ('due', 'held') GROUP BY state

@@ -1,0 +1,332 @@
+"""YAML files that people write, read as YAML 1.2 core and with the place of every value.
+
+Built on PyYAML's parser events rather than on its loaders, because those read YAML 1.1 (`on` would be true, `12:30` a
+number), keep the last of two equal keys, forget positions and follow aliases without a limit. Whatever the bytes are, the
+answer is a document or problems, never a traceback. Read `read_document` first; `Node` is what positions come from.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine.errors import Problem
+
+MAX_BYTES = 8 * 1024 * 1024
+"""Size of one file at most: ten thousand rules fit."""
+
+MAX_NODES = 500_000
+"""Values in one document at most, aliases counted as if they were written out: a few lines of aliases can mean billions."""
+
+MAX_DEPTH = 60
+"""Nesting at most; everything that walks a document may then be recursive."""
+
+MAX_NUMBER_CHARACTERS = 40
+"""Length of a number at most; longer ones are text that lost its quotes."""
+
+Path_ = tuple[str | int, ...]
+"""The way from the document's root to a value: keys and list indices."""
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there; same grammar
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUES = frozenset({"true", "True", "TRUE"})
+_FALSES = frozenset({"false", "False", "FALSE"})
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_STRING_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
+_HARMLESS_TAGS = frozenset({"!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+
+
+class Node:
+    """A value with its place (counted from 1). `children` has the node of each key or index, `keys` each key's place."""
+
+    __slots__ = ("children", "column", "keys", "line", "size", "value")
+
+    def __init__(self, value: Any, line: int, column: int) -> None:
+        self.value = value
+        self.line = line
+        self.column = column
+        self.children: dict[str | int, Node] = {}
+        self.keys: dict[str, tuple[int, int]] = {}
+        self.size = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One file's content: `value` is plain dicts, lists, text, numbers, booleans and None."""
+
+    file: str
+    root: Node
+
+    @property
+    def value(self) -> Any:
+        """The whole document."""
+        return self.root.value
+
+    def place(self, path: Path_) -> tuple[int, int]:
+        """Line and column of the value at `path`, or of the nearest thing around it that exists."""
+        node = self.root
+        for step in path:
+            child = node.children.get(step)
+            if child is None:
+                break
+            node = child
+        return node.line, node.column
+
+    def key_place(self, path: Path_) -> tuple[int, int]:
+        """Line and column of the key at the end of `path` (of its value for a list item)."""
+        node = self.root
+        for step in path[:-1]:
+            child = node.children.get(step)
+            if child is None:
+                return node.line, node.column
+            node = child
+        found = node.keys.get(path[-1]) if path and isinstance(path[-1], str) else None
+        return found or self.place(path)
+
+    def problem(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
+        """A problem at `path` of this file."""
+        line, column = self.key_place(path) if at_key else self.place(path)
+        return Problem(
+            file=self.file, line=line, column=column, path=written(path), message=message, warning=warning
+        )
+
+
+def written(path: Path_) -> str:
+    """A path as people write it: `rules[2].match.group`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def read_document(path: Path, problems: list[Problem], *, max_bytes: int = MAX_BYTES) -> Document | None:
+    """The document in the file at `path`, or None when it cannot be used; what is wrong is added to `problems`."""
+    file = str(path)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(max_bytes + 1)
+    except OSError as error:
+        problems.append(_problem(file, 1, 1, f"cannot be read: {error.strerror or error}"))
+        return None
+    if len(content) > max_bytes:
+        problems.append(_problem(file, 1, 1, f"is larger than {max_bytes // 1024} KiB"))
+        return None
+    return parse_document(file, content, problems)
+
+
+def parse_document(file: str, content: bytes, problems: list[Problem]) -> Document | None:
+    """The document in `content`, or None when nothing can be made of it; `file` is only the name that problems carry.
+
+    What is wrong is added to `problems`: a document with a key written twice has a problem and comes back all the same, so
+    that the rest of it can be checked. The caller counts problems, not documents.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        problems.append(_problem(file, line, column, "is not UTF-8 text"))
+        return None
+    builder = _Builder(file, problems)
+    try:
+        root = builder.build(yaml.parse(text, Loader=_LOADER))
+    except _Unusable:
+        return None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.append(_problem(file, line, column, f"is not YAML: {_said(error)}"))
+        return None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problems.append(_problem(file, line, 1, "contains a character that YAML does not allow"))
+        return None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        problems.append(_problem(file, 1, 1, f"is not YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}"))
+        return None
+    return Document(file=file, root=root)  # also with problems such as a key written twice: the rest can be checked too
+
+
+class _Unusable(Exception):
+    """Reading on makes no sense; the problem is recorded."""
+
+
+class _Open:
+    """A mapping or list whose end has not been seen yet."""
+
+    __slots__ = ("anchor", "expects_key", "key", "node")
+
+    def __init__(self, node: Node, anchor: str | None) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.key: str | None = None  # the key that waits for its value
+        self.expects_key = isinstance(node.value, dict)
+
+
+class _Builder:
+    """Turns parser events into nodes without recursion."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self._file = file
+        self._problems = problems
+        self._anchors: dict[str, Node] = {}
+        self._open: list[_Open] = []
+        self._count = 0
+        self._root: Node | None = None
+
+    def build(self, events: Iterator[Any]) -> Node:
+        documents = 0
+        for event in events:
+            kind = type(event)
+            if kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    self._stop(event, "holds more than one document (`---`): one file is one document")
+            elif kind is yaml.ScalarEvent:
+                self._scalar(event)
+            elif kind is yaml.AliasEvent:
+                self._alias(event)
+            elif kind in (yaml.MappingStartEvent, yaml.SequenceStartEvent):
+                self._start(event, {} if kind is yaml.MappingStartEvent else [])
+            elif kind in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
+                self._end()
+        if self._root is None:
+            return Node(None, 1, 1)
+        return self._root
+
+    def _start(self, event: Any, value: Any) -> None:
+        if self._open and self._open[-1].expects_key:
+            self._stop(event, "a key must be plain text, not a mapping or a list (a template needs quotes: \"{{ ... }}\")")
+        if event.tag and event.tag not in _HARMLESS_TAGS:
+            self._stop(event, f"the tag `{event.tag}` is not supported: write the value without it")
+        if len(self._open) >= MAX_DEPTH:
+            self._stop(event, f"is nested deeper than {MAX_DEPTH} levels")
+        self._open.append(_Open(self._node(event, value), event.anchor))
+
+    def _end(self) -> None:
+        closed = self._open.pop()
+        if closed.anchor:
+            self._anchors[closed.anchor] = closed.node
+        self._place(closed.node)
+
+    def _scalar(self, event: Any) -> None:
+        if self._open and self._open[-1].expects_key:
+            self._key(event)
+            return
+        node = self._node(event, self._value(event))
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        self._place(node)
+
+    def _alias(self, event: Any) -> None:
+        node = self._anchors.get(event.anchor)
+        if node is None:
+            self._stop(event, f"`*{event.anchor}` has no anchor `&{event.anchor}` before it")
+        if self._open and self._open[-1].expects_key:
+            self._stop(event, "a key must be plain text, not an alias")
+        self._grow(event, node.size)
+        self._place(node)
+
+    def _key(self, event: Any) -> None:
+        top = self._open[-1]
+        key = self._value(event)
+        line, column = _place_of(event)
+        if not isinstance(key, str):
+            self._say(event, f"the key `{event.value}` must be text: put it in quotes")
+            key = event.value
+        if key == "<<" and event.implicit[0]:
+            self._say(event, "`<<` (merging mappings) is not part of YAML 1.2: write the keys out")
+        if key in top.node.keys:
+            first = top.node.keys[key][0]
+            self._say(event, f"the key `{key}` is written twice (first in line {first})")
+        top.node.keys.setdefault(key, (line, column))
+        top.key, top.expects_key = key, False
+
+    def _place(self, node: Node) -> None:
+        """Put a finished value where it belongs."""
+        if not self._open:
+            self._root = node
+            return
+        top = self._open[-1]
+        parent = top.node
+        parent.size += node.size
+        if isinstance(parent.value, dict):
+            assert top.key is not None
+            parent.value[top.key] = node.value
+            parent.children[top.key] = node
+            top.key, top.expects_key = None, True
+        else:
+            parent.children[len(parent.value)] = node
+            parent.value.append(node.value)
+
+    def _value(self, event: Any) -> Any:
+        """A scalar by the rules of the YAML 1.2 core schema."""
+        text: str = event.value
+        if event.tag and event.tag not in _STRING_TAGS:
+            self._say(event, f"the tag `{event.tag}` is not supported: write the value without it")
+            return text
+        if event.tag or not event.implicit[0]:
+            return text
+        return self._plain(event, text)
+
+    def _plain(self, event: Any, text: str) -> Any:
+        if text in _NULLS:
+            return None
+        if text in _TRUES:
+            return True
+        if text in _FALSES:
+            return False
+        is_int = _INT.fullmatch(text)
+        if not is_int and not _FLOAT.fullmatch(text):
+            return text
+        if len(text) > MAX_NUMBER_CHARACTERS:
+            self._say(event, "this number is too long: put it in quotes when it is text")
+            return text
+        if is_int:
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        number = math.inf if text.lower().endswith((".inf", ".nan")) else float(text)
+        if not math.isfinite(number):
+            self._say(event, f"`{text}` is not a number that can be used")
+            return 0.0
+        return number
+
+    def _node(self, event: Any, value: Any) -> Node:
+        self._grow(event, 1)
+        return Node(value, *_place_of(event))
+
+    def _grow(self, event: Any, nodes: int) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            self._stop(event, f"holds more than {MAX_NODES} values, aliases (`*name`) written out")
+
+    def _say(self, event: Any, message: str) -> None:
+        self._problems.append(_problem(self._file, *_place_of(event), message))
+
+    def _stop(self, event: Any, message: str) -> Any:
+        self._say(event, message)
+        raise _Unusable
+
+
+def _place_of(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _problem(file: str, line: int, column: int, message: str) -> Problem:
+    return Problem(file=file, line=line, column=column, path="", message=message)
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """What the parser says, in one line, with a hint for what people usually did."""
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    if "\\t" in said or "'\\t'" in said:
+        return f"{said} (indent with spaces, not with tabs)"
+    if "mapping values are not allowed" in said:
+        return f"{said} (a text with `: ` in it needs quotes)"
+    return said
