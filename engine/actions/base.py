@@ -1,62 +1,35 @@
-"""The seam that every action plugs into, and what a target may answer."""
+"""The seam that every action plugs into. What a target may answer is `engine.core.delivery`'s, and named here as well."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from engine.core.delivery import (
+    Answer,
+    Delivered,
+    Expired,
+    OutboxItem,
+    Outcome,
+    Rejected,
+    RetryLater,
+)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """The target took it."""
+__all__ = [
+    "ActionSender",
+    "Answer",
+    "BatchSender",
+    "Delivered",
+    "Done",
+    "Expired",
+    "OutboxItem",
+    "Outcome",
+    "Rejected",
+    "RetryLater",
+]
 
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryLater:
-    """Not now: network trouble, 408, 425, 429, 5xx. `may_have_arrived` when an attempt may have been taken (a timeout)."""
-
-    reason: str
-    retry_after_ms: int | None = None
-    may_have_arrived: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """Never: the target, or our own policy, refuses this delivery for good."""
-
-    reason: str
-
-
-Answer = Delivered | RetryLater | Rejected
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxItem:
-    """One rendered delivery, due. `request` is what the renderer wrote, secrets still as markers."""
-
-    id: int
-    key: str  # deterministic; sent as Idempotency-Key
-    rule: str
-    lane: str  # deliveries of one lane leave in the order of their ids
-    action: str  # webhook or log
-    target: str  # scheme://host:port, or "log"
-    request: Mapping[str, Any]
-    attempts: int  # made before this one
-    decided_at_ms: int
-    phase: str  # firing or recovery
-    alert: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one attempt, for the store: the next state follows from `engine.core.delivery`."""
-
-    id: int
-    answer: Answer
-    attempted_at_ms: int
+Done = Callable[[Sequence[Outcome]], None]
+"""Told what became of items, some at a time, on the event loop that submitted them."""
 
 
 class ActionSender(Protocol):
@@ -68,4 +41,16 @@ class ActionSender(Protocol):
 
     async def close(self) -> None:
         """Give connections back."""
+        ...
+
+
+class BatchSender(Protocol):
+    """Carries out one kind of action, many at a time: for actions where a task for each item would cost too much."""
+
+    def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
+        """Take items; returns at once. `done` gets exactly one outcome for each, in any order, perhaps before this returns."""
+        ...
+
+    async def close(self) -> None:
+        """Give connections back; items without an outcome stay without."""
         ...

@@ -471,13 +471,12 @@ class AlertBook:
     def _variables(
         self, rule: Rule, alert: Alert, state: ClientState, at_ms: int, names: frozenset[str]
     ) -> dict[str, Any]:
-        found = (
-            planning.client_variables(
-                alert.client, state, alert.transition, self.attributes(alert.client), at_ms, self.policy, names
+        found: dict[str, Any] = {"client": None}
+        if alert.client is not None:
+            attributes = self.attributes(alert.client)
+            found = planning.client_variables(
+                alert.client, state, alert.transition, attributes, at_ms, self.policy, names
             )
-            if alert.client is not None
-            else {"client": None}
-        )
         found["rule"] = planning.rule_variables(rule)
         found["alert"] = {
             "id": alert.id,
@@ -486,6 +485,9 @@ class AlertBook:
             "started_at": rfc3339(alert.started_at_ms),
             "source": alert.source or "",
             "detail": alert.detail,
+            "count": 1,
+            "clients": [alert.client] if alert.client is not None else [],
+            "key": {"source": alert.source} if alert.source is not None else {},
         }
         return found
 

@@ -1,8 +1,8 @@
 """A delivery's life: what each answer, deadline and operator's act makes of it.
 
-    held ──release──► due ──Arrived──► delivered
-      │                │ ─TryAgain──► due, later; dead when that would be past the deadline
-      │                └─Refused────► dead ──retry──► due
+    held ──release──► due ──Delivered───► delivered
+      │                │ ──RetryLater──► due, later; dead when that would be past the deadline
+      │                └── Rejected ───► dead ──retry──► due
       └──discard──► discarded ◄──discard── due, dead           shadow: computed and recorded, never sent
 
 A `delivered`, `shadow` or `discarded` delivery never changes again. Read `TABLE` first, then `next_state` and `backoff_ms`.
@@ -14,11 +14,20 @@ never heard of; unless an attempt of the firing may have arrived (it timed out a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engine.errors import RollcallError
 
-DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = "due", "delivered", "dead", "held", "shadow", "discarded"
+DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = (
+    "due",
+    "delivered",
+    "dead",
+    "held",
+    "shadow",
+    "discarded",
+)
 STATES = (DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED)
 BLOCKING = frozenset({DUE, HELD})
 """Unfinished: a later delivery of the same lane waits for these."""
@@ -54,13 +63,15 @@ class IllegalTransition(RollcallError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
+class Delivered:
     """The target took it."""
+
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TryAgain:
-    """Not now. `may_have_arrived`: the target may have taken it without our learning of it."""
+class RetryLater:
+    """Not now: network trouble, 408, 425, 429, 5xx. `may_have_arrived` when an attempt may have been taken (a timeout)."""
 
     reason: str
     retry_after_ms: int | None = None
@@ -68,13 +79,45 @@ class TryAgain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Never."""
+class Rejected:
+    """Never: the target, or our own policy, refuses this delivery for good."""
 
     reason: str
 
 
-Attempt = Arrived | TryAgain | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """No attempt was made: its deadline passed before it could be sent."""
+
+
+Answer = Delivered | RetryLater | Rejected
+"""What one attempt came to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxItem:
+    """One rendered delivery, due. `request` is what the renderer wrote, secrets still as markers."""
+
+    id: int
+    key: str  # deterministic; sent as Idempotency-Key
+    rule: str
+    lane: str  # deliveries of one lane leave in the order of their ids
+    action: str  # webhook or log
+    target: str  # scheme://host:port, or "log"
+    request: Mapping[str, Any]
+    attempts: int  # made before this one
+    decided_at_ms: int
+    phase: str  # firing or recovery
+    alert: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one item, for the store: the next state follows from `next_state`."""
+
+    id: int
+    answer: Answer | Expired
+    attempted_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +127,9 @@ class Policy:
     max_age_ms: int = MAX_AGE_MS
     first_ms: int = FIRST_RETRY_MS
     longest_ms: int = LONGEST_RETRY_MS
+
+
+DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +144,7 @@ class Standing:
     last_error: str | None = None
 
 
-def backoff_ms(attempts: int, jitter: float, policy: Policy = Policy()) -> int:
+def backoff_ms(attempts: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> int:
     """How long to wait after `attempts` failed ones, in milliseconds.
 
     It doubles from attempt to attempt; `jitter` (0 to 1) places it between one half and all of that, so that many
@@ -106,8 +152,8 @@ def backoff_ms(attempts: int, jitter: float, policy: Policy = Policy()) -> int:
     """
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter lies between 0 and 1, not {jitter}")
-    # 2 ** 30 first waits are beyond every cap; the bound keeps the number small.
-    whole = min(policy.longest_ms, policy.first_ms * 2 ** min(max(attempts - 1, 0), 30))
+    # 2^30 first waits are beyond every cap; the bound keeps the number small.
+    whole = min(policy.longest_ms, policy.first_ms << min(max(attempts - 1, 0), 30))
     return round(whole * (1 + jitter) / 2)
 
 
@@ -116,7 +162,7 @@ def deadline_ms(decided_at_ms: int, policy: Policy) -> int:
     return decided_at_ms + policy.max_age_ms
 
 
-def next_state(row: Standing, attempt: Attempt, now_ms: int, jitter: float, policy: Policy = Policy()) -> Standing:
+def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> Standing:
     """Where a delivery stands after one attempt that ended at `now_ms`.
 
     Raises IllegalTransition when it was not due: someone else decided meanwhile, and that stands.
@@ -124,20 +170,27 @@ def next_state(row: Standing, attempt: Attempt, now_ms: int, jitter: float, poli
     if row.state != DUE:
         raise IllegalTransition(f"an attempt of a delivery that is {row.state}, not due")
     attempts = row.attempts + 1
-    if isinstance(attempt, Arrived):
+    if isinstance(answer, Delivered):
         return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, None)
-    if isinstance(attempt, Refused):
-        return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, attempt.reason)
-    arrived = row.may_have_arrived or attempt.may_have_arrived
+    if isinstance(answer, Rejected):
+        return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, answer.reason)
+    arrived = row.may_have_arrived or answer.may_have_arrived
     wait = backoff_ms(attempts, jitter, policy)
-    if attempt.retry_after_ms is not None:
-        wait = max(wait, min(attempt.retry_after_ms, LONGEST_RETRY_AFTER_MS))
+    if answer.retry_after_ms is not None:
+        wait = max(wait, min(answer.retry_after_ms, LONGEST_RETRY_AFTER_MS))
     if now_ms + wait > deadline_ms(row.decided_at_ms, policy):
-        return _moved(row, DEAD, attempts, now_ms, arrived, f"given up after {attempts} attempts: {attempt.reason}")
-    return _moved(row, DUE, attempts, now_ms + wait, arrived, attempt.reason)
+        return _moved(
+            row,
+            DEAD,
+            attempts,
+            now_ms,
+            arrived,
+            f"given up after {attempts} attempts: {answer.reason}",
+        )
+    return _moved(row, DUE, attempts, now_ms + wait, arrived, answer.reason)
 
 
-def expired(row: Standing, now_ms: int, policy: Policy = Policy()) -> Standing | None:
+def expired(row: Standing, now_ms: int, policy: Policy = DEFAULT_POLICY) -> Standing | None:
     """The dead delivery that one becomes whose deadline passed before it could be sent; None while there is time."""
     if row.state != DUE or now_ms < deadline_ms(row.decided_at_ms, policy):
         return None
@@ -158,7 +211,14 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
     if state is None:
         raise IllegalTransition(f"a delivery that is {row.state} takes no {what}")
     if what == DISCARD:
-        return _moved(row, state, row.attempts, row.due_at_ms, row.may_have_arrived, row.last_error)
+        return _moved(
+            row,
+            state,
+            row.attempts,
+            row.due_at_ms,
+            row.may_have_arrived,
+            row.last_error,
+        )
     return Standing(
         state=state,
         attempts=0,
@@ -178,7 +238,14 @@ RECOVERY_DIES = "its firing was never delivered"
 """The reason of a recovery that a dead firing took along."""
 
 
-def _moved(row: Standing, state: str, attempts: int, due_at_ms: int, arrived: bool, error: str | None) -> Standing:
+def _moved(
+    row: Standing,
+    state: str,
+    attempts: int,
+    due_at_ms: int,
+    arrived: bool,
+    error: str | None,
+) -> Standing:
     return Standing(
         state=state,
         attempts=attempts,

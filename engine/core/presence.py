@@ -48,6 +48,12 @@ class ClientState(NamedTuple):
     ip: str = ""  # ip:port of the newest connect (of any event while no connect was seen)
     last: int = 0  # history position of the newest entry about this client, 0: none
 
+    def is_quiet_since(self, instant_ms: int) -> bool:
+        """Is it settled offline, with nothing heard that is dated after `instant_ms`?"""
+        if self.settled != OFFLINE or self.hold is not None or self.settled_at_ms > instant_ms:
+            return False
+        return all(time is None or time <= instant_ms for channel in channels_of(self) for time in channel[1:])
+
 
 NEW_CLIENT = ClientState()
 

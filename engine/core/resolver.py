@@ -234,7 +234,7 @@ def evidence(state: ClientState, skew_ms: int) -> list[dict[str, object]]:
     for channel in channels_of(state):
         for kind, time, used, why in _readings(channel, newest, skew_ms):
             found.append({"type": kind, "time_ms": time, "channel": channel.id, "used": used, "why": why})
-    return sorted(found, key=lambda entry: (entry["time_ms"], entry["type"]))  # type: ignore[no-any-return,arg-type,return-value]
+    return sorted(found, key=lambda entry: (entry["time_ms"], entry["type"]))
 
 
 def _readings(channel: Any, newest: int | None, skew_ms: int) -> list[tuple[str, int, bool, str]]:

@@ -29,7 +29,8 @@ from engine.core.presence import NEW_CLIENT
 from engine.core.step import FOREVER, Fleet
 from engine.errors import StoreError
 from engine.sources.base import Batch
-from engine.stores.base import JournalStore, NewDelivery
+from engine.stores.base import NewDelivery
+from engine.stores.journal import JournalStore
 
 MAX_TURN_EVENTS = 1_000
 """Events in one transaction."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -93,7 +94,12 @@ class HttpSource:
         try:
             while True:
                 _, batch = await self._queue.get()
-                await offer(batch)
+                try:
+                    await offer(batch)
+                except BaseException as error:
+                    self._not_taken(batch, error)
+                    if not isinstance(error, Exception):
+                        raise
         finally:
             self._started_at_ms = None
             self._turn_away()
@@ -118,7 +124,7 @@ class HttpSource:
         try:
             decoded = await self._decode(body, content_type, received_at_ms)
             self._make_sure_it_fits(0, len(decoded.events) + len(decoded.rejected))
-        except BaseException:
+        except BaseException:  # cancelled, too: what it reserved is given back
             self._dismiss(taken)
             raise
         if self._enqueue(taken, decoded):
@@ -140,6 +146,8 @@ class HttpSource:
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms` (epoch milliseconds)."""
         running = self._started_at_ms is not None
+        if now_ms >= self._late_until_ms:
+            self._clock_suspect = ""  # one wrong body long ago proves nothing any more
         detail = "ready for events" if running else "not running"
         if running and now_ms < self._late_until_ms:
             detail = "the last events were old news; waiting for more of them"
@@ -173,6 +181,7 @@ class HttpSource:
             suspect_clock(decoded)
         except ClockSuspect as suspicion:
             self._clock_suspect = str(suspicion)
+            self._distrust_silence(received_at_ms)
             raise
         return decoded
 
@@ -194,10 +203,6 @@ class HttpSource:
         caught_up = self._before_late_ms if body.received_at_ms < self._late_until_ms else body.received_at_ms
         loop = asyncio.get_running_loop()
 
-        def acknowledge(failure: Exception | None) -> None:
-            # The writer may run in a thread of its own.
-            loop.call_soon_threadsafe(self._settle, body, failure)
-
         for portion in portions(decoded, MAX_BATCH_EVENTS):
             batch = Batch(
                 source=self.name,
@@ -206,13 +211,35 @@ class HttpSource:
                 raw=portion.raw,
                 rejected=portion.rejected,
                 caught_up_to_ms=caught_up if self.caught_up_to(body.received_at_ms) is not None else None,
-                acknowledge=acknowledge,
+                acknowledge=self._verdict_on(body, loop),
             )
             body.open += 1
             self._queue.put_nowait((body, batch))
         body.events = len(decoded.events) + len(decoded.rejected)
         self._waiting_events += body.events
         return True
+
+    def _verdict_on(self, body: _Body, loop: asyncio.AbstractEventLoop) -> Callable[[Exception | None], None]:
+        """What one batch of a body is acknowledged by: from any thread, and only the first verdict counts."""
+        given = False
+
+        def settle(failure: Exception | None) -> None:
+            nonlocal given
+            if not given:
+                given = True
+                self._settle(body, failure)
+
+        def acknowledge(failure: Exception | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, failure)  # the writer may run in a thread of its own
+
+        return acknowledge
+
+    def _not_taken(self, batch: Batch, error: BaseException) -> None:
+        """The engine raised, or we were cancelled, while a batch was being offered: its sender has to repeat it."""
+        if batch.acknowledge is not None:
+            stops = Overloaded(f"source {self.name} stops", RETRY_AFTER_S)
+            batch.acknowledge(error if isinstance(error, Exception) else stops)
 
     def _note_news(self, received_at_ms: int, decoded: Decoded) -> None:
         self._last_event_at_ms = received_at_ms
@@ -221,8 +248,12 @@ class HttpSource:
         self._clock_suspect = ""
         newest_ms = max(event.occurred_at_ms for event in decoded.events)
         if received_at_ms - newest_ms > self.max_lag_ms:
-            self._before_late_ms = self.caught_up_to(received_at_ms)
-            self._late_until_ms = received_at_ms + self.max_lag_ms
+            self._distrust_silence(received_at_ms)
+
+    def _distrust_silence(self, at_ms: int) -> None:
+        """Let `caught_up_to` stay where it is now, for as long as a feed may lag."""
+        self._before_late_ms = self.caught_up_to(at_ms)
+        self._late_until_ms = at_ms + self.max_lag_ms
 
     def _settle(self, body: _Body, failure: Exception | None) -> None:
         """One batch of a body is committed, or failed; the sender is answered after its last one."""

@@ -14,11 +14,11 @@ import re
 import signal
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import msgspec
 
@@ -26,7 +26,11 @@ from engine.core.alerting import Alert, Throttled
 from engine.core.presence import ClientState, Hold, Transition
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
+from engine.actions.base import OutboxItem
 from engine.sources.base import Gap
+from engine.stores import sqlite_outbox
+from engine.stores.base import NewDelivery
+from engine.stores.journal import JournalRow
 
 FILE_NAME = "rollcall.sqlite3"
 LOCK_NAME = "rollcall.lock"
@@ -36,17 +40,6 @@ WAL_PAGES = 20_000
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list).decode
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-
-
-class JournalRow(NamedTuple):
-    """One row of the journal."""
-
-    id: int
-    at_ms: int
-    source: str
-    events: Sequence[bytes]
-    previous: Sequence[int]
-    facts: Sequence[Fact]
 
 
 def failpoint(name: str) -> None:
@@ -120,7 +113,12 @@ class SqliteStore:
         if not path.exists():
             raise StoreError(f"there is no store at {path} yet")
         try:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                f"file:{path}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
             connection.execute("PRAGMA busy_timeout = 5000")
             connection.execute("SELECT 1 FROM meta LIMIT 1")
         except sqlite3.Error as error:
@@ -164,12 +162,26 @@ class SqliteStore:
         return max(int(newest), int(self.meta("checkpoint") or 0))
 
     def append_journal(
-        self, row: int, at_ms: int, source: str, events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]
+        self,
+        row: int,
+        at_ms: int,
+        source: str,
+        events: Sequence[bytes],
+        previous: Sequence[int],
+        facts: Sequence[Fact],
     ) -> None:
         """Add one row: what a batch accepted, or what passing time brought about."""
         self.connection.execute(
             Q["append_journal"],
-            (row, at_ms, source, len(events), b"\n".join(events), array("q", previous).tobytes(), _encode(facts)),
+            (
+                row,
+                at_ms,
+                source,
+                len(events),
+                b"\n".join(events),
+                array("q", previous).tobytes(),
+                _encode(facts),
+            ),
         )
 
     def journal_after(self, row: int) -> Iterator[JournalRow]:
@@ -191,7 +203,10 @@ class SqliteStore:
         """A client's entries from a history position backwards: (position, row, event or fact), newest first."""
         rows: dict[int, JournalRow | None] = {}
         while position and limit:
-            number, place = position >> POSITION_BITS, position & ((1 << POSITION_BITS) - 1)
+            number, place = (
+                position >> POSITION_BITS,
+                position & ((1 << POSITION_BITS) - 1),
+            )
             if number not in rows:
                 if len(rows) > 64:
                     rows.clear()
@@ -268,27 +283,51 @@ class SqliteStore:
         rows = self.connection.execute(Q["all_throttles"])
         return [Throttled(rule=rule, key=key, firings=json.loads(firings)) for rule, key, firings in rows]
 
+    def add_deliveries(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
+        """Write rendered deliveries; returns those that may leave at once."""
+        ids = sqlite_outbox.insert(self.connection, rows)
+        return sqlite_outbox.fresh_items(self.connection, rows, ids)
+
+    def failpoint(self, name: str) -> None:
+        """A place where tests may kill the process."""
+        failpoint(name)
+
     # Sources, quarantine, rules, meta
 
     def write_source(
-        self, name: str, position: str | None, caught_up_to_ms: int | None, last_event_at_ms: int | None
+        self,
+        name: str,
+        position: str | None,
+        caught_up_to_ms: int | None,
+        last_event_at_ms: int | None,
     ) -> None:
         """Move a source's position; what is None stays as it was."""
         self.connection.execute(Q["write_source"], (name, position, caught_up_to_ms, last_event_at_ms))
 
     def sources(self) -> dict[str, tuple[str | None, int | None, int | None]]:
         """name -> (position, caught_up_to_ms, last_event_at_ms)."""
-        return {name: (position, upto, last) for name, position, upto, last in self.connection.execute(Q["all_sources"])}
+        return {
+            name: (position, upto, last) for name, position, upto, last in self.connection.execute(Q["all_sources"])
+        }
 
     def write_gap(self, gap: Gap) -> None:
         """Record messages that were never read and are gone."""
-        self.connection.execute(Q["write_gap"], (gap.source, gap.noted_at_ms, gap.from_ms, gap.to_ms, gap.reason))
+        self.connection.execute(
+            Q["write_gap"],
+            (gap.source, gap.noted_at_ms, gap.from_ms, gap.to_ms, gap.reason),
+        )
 
     def gaps(self, limit: int = 1000) -> list[Gap]:
         """Recorded gaps, newest first."""
         rows = self.connection.execute(Q["all_gaps"], (limit,))
         return [
-            Gap(source=source, noted_at_ms=noted, from_ms=start, to_ms=end, reason=reason)
+            Gap(
+                source=source,
+                noted_at_ms=noted,
+                from_ms=start,
+                to_ms=end,
+                reason=reason,
+            )
             for source, noted, start, end, reason in rows
         ]
 
@@ -320,12 +359,19 @@ class SqliteStore:
 
     # Retention
 
-    def purge(self, before_ms: int, checkpoint: int, limit: int = 2_000, quarantined: int = 10_000) -> int:
+    def purge(
+        self,
+        before_ms: int,
+        checkpoint: int,
+        limit: int = 2_000,
+        quarantined: int = 10_000,
+    ) -> int:
         """Drop history, ended alerts and quarantine older than `before_ms`, never past the checkpoint; returns rows."""
         execute = self.connection.execute
         gone = execute(Q["purge_journal"], (before_ms, checkpoint, limit)).rowcount
         gone += execute(Q["purge_alerts"], (before_ms, limit)).rowcount
         gone += execute(Q["trim_quarantine"], (quarantined, before_ms)).rowcount
+        gone += sqlite_outbox.purge(self.connection, before_ms)
         return gone
 
 
@@ -353,7 +399,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
     if version > len(files):
         raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {len(files)})")
     for number, name in enumerate(files[version:], version + 1):
-        connection.executescript(f"BEGIN; {_sql(name)}; PRAGMA user_version = {number}; COMMIT;")
+        outbox = sqlite_outbox.queries()["create"] if number == 1 else ""
+        connection.executescript(f"BEGIN; {_sql(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
 
 
 def _lines(events: bytes) -> list[bytes]:
@@ -403,7 +450,3 @@ def _alert(row: Sequence[Any]) -> Alert:
         detail=detail,
         transition=Transition(*transition) if transition else None,
     )
-
-
-Work = Callable[[sqlite3.Connection], Any]
-"""Something to do inside a transaction."""

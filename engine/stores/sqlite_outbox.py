@@ -14,9 +14,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.actions.base import Answer, Delivered, Outcome, OutboxItem, Rejected, RetryLater
 from engine.core import delivery
-from engine.core.delivery import DEAD, DELIVERED, DISCARDED, DUE, HELD, Policy, Standing
+from engine.core.delivery import (
+    DEAD,
+    DEFAULT_POLICY,
+    DISCARDED,
+    DUE,
+    HELD,
+    Delivered,
+    Expired,
+    OutboxItem,
+    Outcome,
+    Policy,
+    Standing,
+)
 from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
 
 MAX_TARGETS = 10_000
@@ -170,7 +181,19 @@ def due(conn: sqlite3.Connection, now_ms: int, shares: Sequence[Share]) -> list[
 
 
 def _item(row: tuple[Any, ...]) -> OutboxItem:
-    id_, key, rule, lane, action, target, request, attempts, decided_at, phase, alert = row
+    (
+        id_,
+        key,
+        rule,
+        lane,
+        action,
+        target,
+        request,
+        attempts,
+        decided_at,
+        phase,
+        alert,
+    ) = row
     return OutboxItem(
         id=id_,
         key=key,
@@ -199,7 +222,7 @@ def record(
     outcomes: Sequence[Outcome],
     now_ms: int,
     jitter: Callable[[], float],
-    policy: Policy = Policy(),
+    policy: Policy = DEFAULT_POLICY,
 ) -> Recorded:
     """Write what became of attempts. Rows that are no longer due stay as they are: someone else decided meanwhile.
 
@@ -217,17 +240,21 @@ def record(
     return Recorded(delivered, retried, dead)
 
 
-def _record_failure(conn: sqlite3.Connection, outcome: Outcome, now_ms: int, jitter: float, policy: Policy) -> str:
+def _record_failure(
+    conn: sqlite3.Connection,
+    outcome: Outcome,
+    now_ms: int,
+    jitter: float,
+    policy: Policy,
+) -> str:
     row = conn.execute(queries()["standing"], (outcome.id,)).fetchone()
     if row is None or row[0] != DUE:
         return ""
     before = _standing(row)
-    attempt = None if isinstance(outcome.answer, Rejected) and outcome.answer.reason == EXPIRED else outcome.answer
-    after = (
-        delivery.expired(before, now_ms, policy)
-        if attempt is None
-        else delivery.next_state(before, _attempt(attempt), now_ms, jitter, policy)
-    )
+    if isinstance(outcome.answer, Expired):
+        after = delivery.expired(before, now_ms, policy)
+    else:
+        after = delivery.next_state(before, outcome.answer, now_ms, jitter, policy)
     if after is None:
         return ""
     _write(conn, outcome.id, before, after, retrying=True)
@@ -235,3 +262,149 @@ def _record_failure(conn: sqlite3.Connection, outcome: Outcome, now_ms: int, jit
     if phase == "firing" and delivery.takes_recovery_along(after):
         _end_recoveries(conn, alert, target, DEAD, now_ms)
     return after.state
+
+
+def _standing(row: Sequence[Any]) -> Standing:
+    state, attempts, due_at, decided_at, arrived, error = row[:6]
+    return Standing(
+        state=state,
+        attempts=attempts,
+        due_at_ms=due_at,
+        decided_at_ms=decided_at,
+        may_have_arrived=bool(arrived),
+        last_error=error,
+    )
+
+
+def _write(
+    conn: sqlite3.Connection,
+    id_: int,
+    before: Standing,
+    after: Standing,
+    *,
+    retrying: bool,
+) -> None:
+    """Move one row, provided that it still is where `before` says."""
+    conn.execute(
+        queries()["write_standing"],
+        (
+            after.state, retrying, after.attempts, after.due_at_ms, after.decided_at_ms, after.may_have_arrived,
+            after.last_error, id_, before.state,
+        ),
+    )  # fmt: skip
+
+
+def _end_recoveries(conn: sqlite3.Connection, alert: str, target: str, state: str, now_ms: int) -> None:
+    if firing_lost(conn, alert, target):
+        conn.execute(
+            queries()["end_recoveries"],
+            (state, now_ms, delivery.RECOVERY_DIES, alert, target),
+        )
+
+
+def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) -> list[int]:
+    """Carry out an operator's `release`, `retry` or `discard`; returns the ids it changed, passing over the others.
+
+    Discarding a firing that never arrived discards its recovery too. Inside the caller's transaction; wake the dispatcher after.
+    """
+    changed = []
+    for id_ in ids:
+        row = conn.execute(queries()["standing"], (id_,)).fetchone()
+        if row is None or (row[0], what) not in delivery.TABLE:
+            continue
+        before = _standing(row)
+        after = delivery.act(before, what, now_ms)
+        _write(conn, id_, before, after, retrying=True)
+        alert, phase, target = row[6:]
+        if phase == "firing" and delivery.takes_recovery_along(after):
+            _end_recoveries(conn, alert, target, DISCARDED, now_ms)
+        changed.append(id_)
+    return changed
+
+
+def retry(conn: sqlite3.Connection, ids: Sequence[int], now_ms: int) -> list[int]:
+    """Send dead deliveries once more, beginning anew; returns the ids that were dead."""
+    return act(conn, delivery.RETRY, ids, now_ms)
+
+
+def release(conn: sqlite3.Connection, ids: Sequence[int], now_ms: int) -> list[int]:
+    """Let held deliveries go; returns the ids that were held."""
+    return act(conn, delivery.RELEASE, ids, now_ms)
+
+
+def discard(conn: sqlite3.Connection, ids: Sequence[int], now_ms: int) -> list[int]:
+    """Give up deliveries that are due, held or dead; returns the ids that were."""
+    return act(conn, delivery.DISCARD, ids, now_ms)
+
+
+def get(conn: sqlite3.Connection, id_: int) -> DeliveryRow | None:
+    """One delivery, or None."""
+    row = conn.execute(queries()["get"], (id_,)).fetchone()
+    return None if row is None else _row(row)
+
+
+def list_(
+    conn: sqlite3.Connection,
+    *,
+    state: str | None = None,
+    rule: str | None = None,
+    client: str | None = None,
+    alert: str | None = None,
+    limit: int = 100,
+    cursor: int | None = None,
+) -> list[DeliveryRow]:
+    """The newest deliveries first, those with an id below `cursor`; filters that are None do not filter.
+
+    Raises ValueError for a state that does not exist.
+    """
+    if state is not None and state not in delivery.STATES:
+        raise ValueError(f"no delivery is ever {state!r}: one of {', '.join(delivery.STATES)}")
+    wanted = {"rule": rule, "client": client, "alert": alert, "state": state}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    where = [f"{name} = :{name}" for name in given]
+    if cursor is not None:
+        where.append("id < :cursor")
+    # Both are names of columns from this function, never text from outside.
+    select = queries()["get"].partition(" WHERE ")[0]
+    clause = f" WHERE {' AND '.join(where)}" if where else ""
+    bound = {**given, "cursor": cursor, "limit": limit}
+    rows = conn.execute(f"{select}{clause} ORDER BY id DESC LIMIT :limit", bound)
+    return [_row(row) for row in rows]
+
+
+def _row(row: tuple[Any, ...]) -> DeliveryRow:
+    (id_, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, error, lane, phase,
+     decided_at, request) = row  # fmt: skip
+    return DeliveryRow(
+        id=id_,
+        key=key,
+        rule=rule,
+        client=client,
+        group_key=group_key,
+        clients=None if clients is None else tuple(msgspec.json.decode(clients)),
+        alert=alert,
+        action=action,
+        target=target,
+        state=state,
+        attempts=attempts,
+        due_at_ms=due_at,
+        last_error=error,
+        lane=lane,
+        phase=phase,
+        decided_at_ms=decided_at,
+        request=msgspec.json.decode(request),
+    )
+
+
+def purge(conn: sqlite3.Connection, before_ms: int, limit: int = PURGE_ROWS) -> int:
+    """Remove finished deliveries decided before `before_ms`, oldest first, at most `limit`; returns how many went."""
+    return conn.execute(queries()["purge"], (before_ms, limit)).rowcount
+
+
+def counts(conn: sqlite3.Connection) -> dict[str, int]:
+    """How many deliveries are unfinished, by state (`due`, `held`), from the indexes."""
+    return dict(conn.execute(queries()["counts"]).fetchall())
+
+
+def _one(conn: sqlite3.Connection, name: str) -> Any:
+    return conn.execute(queries()[name]).fetchone()[0]

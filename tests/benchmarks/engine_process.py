@@ -203,15 +203,15 @@ class Engine:
 
     def committed_bytes(self, source: str) -> int:
         """How far into its file the committed position of `source` lies, in bytes."""
-        rows = self.query("SELECT position FROM positions WHERE source = ?", source)
+        rows = self.query("SELECT position FROM sources WHERE name = ?", source)
         return int(json.loads(rows[0][0])["offset"]) if rows and rows[0][0] else 0
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What the store has committed, asked on a read-only connection; nothing while there is no store yet."""
         try:
             if self._store is None:
-                path = next((self.folder / "data").glob("*.sqlite*"), None) or next((self.folder / "data").glob("*.db"))
+                path = self.folder / "data" / "rollcall.sqlite3"
                 self._store = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
             return self._store.execute(sql, values).fetchall()
-        except (sqlite3.OperationalError, StopIteration):
+        except sqlite3.OperationalError:
             return []

@@ -78,7 +78,7 @@ def from_file(load: Load, folder: Path, rules: list[rule_sets.Rule]) -> Figures:
         before = engine.usage()
         seconds = read_through(engine, load)
         after = engine.usage()
-        known = _count(engine, "SELECT count(*) FROM alerts")
+        known = _count(engine, "SELECT count(*) FROM alerts WHERE fired_at IS NOT NULL")
     return {
         "events/s": load.events / seconds,
         "firings": known,

@@ -35,7 +35,7 @@ def rfc3339(at: int) -> str:
 class Choices:
     """Readings of what is not spelled out."""
 
-    ties: str = "begun"  # who comes first at one instant: `begun` (the older hold) or `client` (by id)
+    ties: str = "begun"  # of several due at one instant, who is first: what began first, began last, or the lesser id
     newcomers_first: bool = (
         True  # a hold that settles in the instant a throttle has room again: before those who waited
     )
@@ -66,8 +66,9 @@ class Client:
     changes: list[int] = field(default_factory=list)  # when each change of observed status occurred
     takeovers: list[int] = field(default_factory=list)  # when each connect beside a live channel occurred
     flapping: bool = False
+    flapping_order: int = 0  # when flapping started, among all that began
     doubled: bool = False
-    last: Mapping[str, Any] = field(default_factory=dict)  # the last transition
+    last: Mapping[str, Any] = field(default_factory=lambda: {"flaps": 0, "graceful": False})  # the last transition
 
 
 @dataclass(kw_only=True)
@@ -146,22 +147,20 @@ class Oracle:
 
     def instant(self) -> None:
         """Everything due now, in the order of one instant."""
-        for client in list(self.clients.values()):
-            if client.flapping and self.calm_at(client.changes) <= self.now:
-                self.stop_flapping(client)
+        for client in self.clients.values():  # what resolves goes before what it would release
             self.look_for_doubles(client)
-        due = [c for c in self.clients.values() if c.hold and c.hold.due <= self.now]
-        for client in sorted(due, key=self.rank):
+        calm = [c for c in self.clients.values() if c.flapping and self.calm_at(c.changes) <= self.now]
+        for client in sorted(calm, key=lambda c: self.rank(self.calm_at(c.changes), c.flapping_order, c)):
+            self.stop_flapping(client)
+        held = [(c.hold, c) for c in self.clients.values() if c.hold and c.hold.due <= self.now]
+        for _, client in sorted(held, key=lambda pair: self.rank(pair[0].due, pair[0].order, pair[1])):
             self.settle(client)
         self.release()
         self.judge_due()
 
-    def rank(self, item: Client | Alert) -> tuple[Any, ...]:
+    def rank(self, due: int, order: int, client: Client) -> tuple[int, int, str]:
         """Who comes first among those due at one instant."""
-        if isinstance(item, Client):
-            assert item.hold
-            return (item.hold.due, item.hold.order) if self.choices.ties == "begun" else (item.hold.due, item.id)
-        return (item.due, item.order) if self.choices.ties == "begun" else (item.due, item.client.id)
+        return {"begun": (due, order, ""), "last": (due, -order, ""), "client": (due, 0, client.id)}[self.choices.ties]
 
     def young(self, times: Iterable[int]) -> int:
         """How many of these instants are younger than the flapping window."""
@@ -249,7 +248,7 @@ class Oracle:
 
     def start_flapping(self, client: Client) -> None:
         """Flapping starts: it has its own alerts, and what was suppressed for less is suppressed for this."""
-        client.flapping = True
+        client.flapping, client.flapping_order = True, self.next_order()
         for alert in self.alerts_of(client, "stable"):
             self.resolve(alert)
         for alert in self.alerts_of(client):
@@ -262,10 +261,10 @@ class Oracle:
         client.flapping = False
         for alert in self.alerts_of(client, "flapping"):
             self.resolve(alert)
-        for alert in self.alerts_of(client):
-            if alert.state == "suppressed" and alert.reason == "flapping":
-                self.fire_or_suppress(alert)
+        held_back = [a for a in self.alerts_of(client) if a.state == "suppressed" and a.reason == "flapping"]
         self.open_all(client, "stable")
+        for alert in held_back:
+            self.fire_or_suppress(alert)
 
     def look_for_doubles(self, client: Client) -> None:
         """Two connections at once, or too many takeovers: begins, or is over."""
@@ -306,7 +305,7 @@ class Oracle:
     def judge_due(self) -> None:
         """Every pending alert whose `for` is over."""
         due = [a for a in self.alerts.values() if a.state == "pending" and a.due <= self.now]
-        for alert in sorted(due, key=self.rank):
+        for alert in sorted(due, key=lambda a: self.rank(a.due, a.order, a.client)):
             self.judge(alert)
 
     def judge(self, alert: Alert) -> None:

@@ -113,7 +113,10 @@ SELECT id, key, rule, client, group_key, clients, alert, action, target, state, 
 
 -- name: purge
 DELETE FROM deliveries WHERE id IN (
-    SELECT id FROM deliveries WHERE id > ? AND state NOT IN ('due', 'held') AND decided_at < ? ORDER BY id LIMIT ?)
+    SELECT id FROM deliveries WHERE state NOT IN ('due', 'held') AND decided_at < ? ORDER BY id LIMIT ?)
 
 -- name: counts
-SELECT state, count(*) FROM deliveries WHERE state IN ('due', 'held') GROUP BY state
+SELECT 'due', (SELECT count(*) FROM deliveries INDEXED BY deliveries_fresh WHERE state = 'due' AND retrying = 0)
+            + (SELECT count(*) FROM deliveries INDEXED BY deliveries_retrying WHERE state = 'due' AND retrying = 1)
+UNION ALL
+SELECT 'held', count(*) FROM deliveries INDEXED BY deliveries_blocking WHERE state IN ('due', 'held') AND retrying = 1 AND state = 'held'

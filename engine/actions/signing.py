@@ -1,0 +1,75 @@
+"""How a webhook proves where it comes from, and how secrets get into a request and never into a log.
+
+The signature is one header, `X-Rollcall-Signature: t=<unix seconds>,v1=<hex>`, where `<hex>` is the HMAC-SHA256 of
+`<t>.<body>` under the shared secret. A receiver computes it over the raw body, compares in constant time, and refuses an
+old `t`. In a request a secret is a marker, its name between two NUL characters; `reveal` puts the value in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+SIGNATURE_HEADER = "X-Rollcall-Signature"
+MARKER = re.compile("\0([^\0]*)\0")
+
+IN_PATH = "/:@!$&'()*+,;=-._~"
+"""Left as they are in a secret that stands in a URL's path: a secret may be several segments of it."""
+
+SHORTEST_SCRUBBED = 4
+"""Secrets below this length would blank out ordinary words, and hide nothing."""
+
+
+class MissingSecret(LookupError):
+    """A request names a secret that is not configured; `name` says which."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the secret {name!r} is not configured")
+
+
+def signature(secret: str, body: bytes, unix_seconds: int) -> str:
+    """The value of the signature header for `body` as it goes over the wire."""
+    digest = hmac.new(secret.encode(), b"%d.%b" % (unix_seconds, body), hashlib.sha256).hexdigest()
+    return f"t={unix_seconds},v1={digest}"
+
+
+def find(secrets: Mapping[str, str], name: str) -> str:
+    """The secret of that name. Raises MissingSecret."""
+    if name not in secrets:
+        raise MissingSecret(name)
+    return secrets[name]
+
+
+def reveal(text: str, secrets: Mapping[str, str]) -> str:
+    """`text` with every marker replaced as it is, for a header's value. Raises MissingSecret."""
+    return MARKER.sub(lambda found: find(secrets, found[1]), text) if "\0" in text else text
+
+
+def reveal_in_url(url: str, secrets: Mapping[str, str]) -> str:
+    """`url` with every marker replaced, percent-encoded for where it stands: path or query. Raises MissingSecret."""
+    if "\0" not in url:
+        return url
+    path, mark, query = url.partition("?")
+    path = MARKER.sub(lambda found: quote(find(secrets, found[1]), safe=IN_PATH), path)
+    return path + mark + MARKER.sub(lambda found: quote(find(secrets, found[1]), safe=""), query)
+
+
+class Scrubber:
+    """Takes secrets out of texts that people will read, in every form in which a request may carry them."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        values = {value for value in secrets.values() if len(value) >= SHORTEST_SCRUBBED}
+        forms = values | {quote(v, safe="") for v in values} | {quote(v, safe=IN_PATH) for v in values}
+        # The longest first: a secret may contain another.
+        words = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        self._words = re.compile(words) if words else None
+
+    def __call__(self, text: str) -> str:
+        """`text` with `***` for every secret and a space for every control character."""
+        if self._words is not None:
+            text = self._words.sub("***", text)
+        return "".join(c if c.isprintable() else " " for c in text)

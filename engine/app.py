@@ -1,0 +1,591 @@
+"""Puts the parts together: the one place that names concrete classes. Read `build`, then `App.run`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+
+from engine import __version__
+from engine.actions.base import OutboxItem, Outcome
+from engine.actions.log import LogSender
+from engine.actions.sender import SenderProcess
+from engine.clock import Clock, SystemClock
+from engine.config import Config, SourceConfig
+from engine.core.debounce import Policy
+from engine.core.delivery import Policy as DeliveryPolicy
+from engine.core.events import LifecycleEvent
+from engine.core.matching import Matcher, MatchSet
+from engine.core.planning import PlannedDelivery
+from engine.core.rules import Rule
+from engine.core.step import Fleet
+from engine.errors import InvalidFiles, StoreError
+from engine.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.patterns import compile_patterns
+from engine.rendering import Renderer, names_used, to_json
+from engine.rulefile import fingerprint, load_rules, rule_from_definition
+from engine.services.dispatcher import Dispatcher, Limits
+from engine.services.feedwatch import FeedWatch
+from engine.services.heartbeat import Heartbeat
+from engine.services.writer import Writer
+from engine.sources.base import Batch, Source
+from engine.sources.file import FileSource
+from engine.sources.http import HttpSource
+from engine.sources.simulator import SimulatorSource
+from engine.sources.wire import decode_lines
+from engine.stores import sqlite_outbox
+from engine.stores.base import NewDelivery, Share, Waiting
+from engine.stores.sqlite import SqliteStore
+from engine.telemetry import Event, logger
+
+T = TypeVar("T")
+
+OFFERED_BATCHES = 8
+"""Batches of one source that may wait for the writer; beyond, the source waits (back-pressure)."""
+
+RULES_POLL_S = 1.0
+RETIRE_AFTER_MS = 60_000
+"""A rule that disappeared is retired after this: a checkout may pass through."""
+
+FORGET_EVERY_S = 3600.0
+FEED_POLL_S = 0.5
+DRAIN_S = 10.0
+
+log = logger(__name__)
+
+
+def policy_of(config: Config) -> Policy:
+    """The configuration's knobs of resolving and settling, overrides compiled."""
+    debounce = config.debounce
+    holds_of = None
+    if debounce.overrides:
+        inventory = inventory_of(config)
+        matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
+        pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
+
+        def holds_of(client: str) -> tuple[int, int]:
+            """The first override that matches and sets a hold decides it."""
+            mask = matches.mask(client, "")
+            offline = online = None
+            for index, (wanted_offline, wanted_online) in enumerate(pairs):
+                if mask >> index & 1:
+                    offline = wanted_offline if offline is None else offline
+                    online = wanted_online if online is None else online
+            return (
+                debounce.offline_ms if offline is None else offline,
+                debounce.online_ms if online is None else online,
+            )
+
+    return Policy(
+        clock_skew_ms=config.resolver.clock_skew_ms,
+        offline_ms=debounce.offline_ms,
+        online_ms=debounce.online_ms,
+        holds_of=holds_of,
+        flapping_start=config.flapping.start,
+        flapping_stop=config.flapping.stop,
+        flapping_window_ms=config.flapping.window_ms,
+    )
+
+
+def inventory_of(config: Config) -> Inventory:
+    """The configured inventory; InvalidFiles when it does not load."""
+    return load_inventory(config.inventory) if config.inventory is not None else NO_INVENTORY
+
+
+def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
+    """An empty fleet that works by these rules."""
+    matcher = Matcher(rules, inventory.attributes, compile_patterns)
+    return Fleet(policy_of(config), matcher, inventory.attributes, names_used)
+
+
+def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
+    """A planned delivery as the outbox keeps it."""
+    rendered = renderer.render(planned.action, planned.variables)
+    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "due"
+    return NewDelivery(
+        key=planned.key,
+        rule=planned.rule.name,
+        client=planned.client,
+        group_key=json.dumps(planned.group_key) if planned.group_key is not None else None,
+        clients=planned.clients,
+        alert=planned.alert,
+        action=planned.action.kind,
+        target=rendered.target,
+        lane=f"{planned.lane}\n{rendered.target}",
+        phase=planned.phase,
+        state=state,
+        decided_at_ms=planned.at_ms,
+        request=to_json(rendered.request),
+        error=rendered.dead or rendered.problem,
+    )
+
+
+def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
+    """Events of the journal: accepted once, so accepted again whatever the limits are now."""
+    return decode_lines(raw, received_at_ms, 1 << 60).events
+
+
+@dataclass(slots=True)
+class Offline:
+    """A store opened without a service, its states loaded: what commands use when none runs."""
+
+    store: SqliteStore
+    fleet: Fleet
+    inventory: Inventory
+    rules: tuple[Rule, ...]
+
+
+def open_offline(config: Config, *, write: bool = False) -> Offline:
+    """Open the store beside no running service; StoreError (StoreInUse) when that cannot be."""
+    inventory = inventory_of(config)
+    try:
+        rules = load_rules(config.rules, inventory=inventory, config=config).rules
+    except InvalidFiles:
+        rules = ()
+    store = SqliteStore.open(config.data) if write else SqliteStore.open_read_only(config.data)
+    fleet = fleet_of(config, rules, inventory)
+    writer = Writer(
+        store, fleet, SystemClock(), lambda planned: render_row(Renderer(), planned), lambda now: 0,
+        lambda calls, items: None, config.history.keep_ms,
+    )  # fmt: skip
+    writer.recover(decode_stored)
+    return Offline(store, fleet, inventory, rules)
+
+
+class _Outbox:
+    """The dispatcher's outbox over the writer (writes) and a reading connection."""
+
+    def __init__(self, app: App, policy: DeliveryPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def waiting(self, now_ms: int) -> Waiting:
+        return await self._app.read(lambda connection: sqlite_outbox.waiting(connection, now_ms))
+
+    async def due(self, now_ms: int, shares: Sequence[Share]) -> Sequence[OutboxItem]:
+        return await self._app.read(lambda connection: sqlite_outbox.due(connection, now_ms, shares))
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        import random
+
+        now_ms = self._app.clock.now_ms()
+        await self._app.write(
+            lambda connection: sqlite_outbox.record(connection, outcomes, now_ms, random.random, self._policy)
+        )
+
+
+class App:
+    """The running service."""
+
+    def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...]) -> None:
+        self.config = config
+        self.clock = clock
+        self.inventory = inventory
+        self.rules = rules
+        self.rules_problem: str | None = None
+        self.started_at_ms = clock.now_ms()
+        self.ready_at_ms: int | None = None
+        self.store = SqliteStore.open(config.data)
+        self.fleet = fleet_of(config, rules, inventory)
+        self._renderer = Renderer()
+        self.writer = Writer(
+            self.store,
+            self.fleet,
+            clock,
+            lambda planned: render_row(self._renderer, planned),
+            self._silence,
+            self._announce,
+            config.history.keep_ms,
+        )
+        self.sources: dict[str, Source] = {entry.name: self._source(entry) for entry in config.sources}
+        self.push = next((found for found in self.sources.values() if isinstance(found, HttpSource)), None)
+        self._caught_up = [source.caught_up_to for source in self.sources.values()]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reader: sqlite3.Connection | None = None
+        secrets = {name: secret.reveal() for name, secret in config.secrets.items()}
+        self.sender = SenderProcess(secrets, [str(network) for network in config.network.deny])
+        policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
+        self.dispatcher = Dispatcher(
+            _Outbox(self, policy),
+            {"webhook": self.sender, "log": LogSender(self._log_action)},
+            clock,
+            Limits(per_target=config.deliveries.per_target, policy=policy),
+        )
+        self.feeds = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, self.started_at_ms)
+
+    # Parts
+
+    def _source(self, entry: SourceConfig) -> Source:
+        config, options = self.config, dict(entry.options)
+        if entry.type == "file":
+            return FileSource(
+                name=entry.name,
+                path=Path(options["path"]),
+                follow=bool(options.get("follow", False)),
+                now_ms=self.clock.now_ms,
+                max_future_ms=config.events.max_future_ms,
+                window=OFFERED_BATCHES,
+            )
+        if entry.type == "simulator":
+            return SimulatorSource(entry.name, clock=self.clock, grace_ms=config.debounce.offline_ms, **options)
+        return HttpSource(
+            entry.name,
+            self.clock,
+            max_future_ms=config.events.max_future_ms,
+            max_lag_ms=config.feed.max_lag_ms,
+            grace_ms=config.debounce.offline_ms,
+        )
+
+    def _silence(self, now_ms: int) -> int:
+        """Up to which instant nothing is missing: the least that any source is caught up to."""
+        best = now_ms
+        for caught_up_to in self._caught_up:
+            upto = caught_up_to(now_ms)
+            if upto is None:
+                return 0
+            if upto < best:
+                best = upto
+        return best
+
+    def _log_action(self, item: OutboxItem, message: str) -> None:
+        log.info(Event.ACTION_LOG, rule=item.rule, phase=item.phase, message=message)
+
+    # From the writer's thread to the loop
+
+    def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
+        loop = self._loop
+        if loop is None or not (calls or items):
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(self._announced, calls, items)
+
+    def _announced(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
+        if items:
+            self.dispatcher.offer(items)
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # one broken listener must not stop the others
+                log.error(Event.INTERNAL, error=repr(error))
+
+    # What the web and services ask
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
+        found: T = await asyncio.wrap_future(self.writer.submit(work))
+        return found
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with a read-only connection, in a thread, so that it never waits for the writer."""
+        return await asyncio.to_thread(self._read, work)
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self.store.reader()
+        try:
+            return work(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store could not be read: {error}") from error
+        finally:
+            connection.close()
+
+    def readiness(self, now_ms: int) -> list[str]:
+        """Reasons why the service is not ready; empty when it is."""
+        reasons = []
+        if self.ready_at_ms is None:
+            reasons.append("starting: the states are being loaded")
+        if self.writer.failure is not None:
+            reasons.append(self.writer.failure)
+        for name, source in self.sources.items():
+            health = source.health(now_ms)
+            if not health.connected:
+                reasons.append(f"source {name}: {health.detail}")
+        return reasons
+
+    async def retry_quarantine(self, limit: int = 1000) -> tuple[int, int]:
+        """Offer quarantined events again; (accepted, still malformed). What is accepted leaves the quarantine."""
+        rows = await self.read(
+            lambda connection: connection.execute(
+                "SELECT id, raw FROM quarantine ORDER BY id LIMIT ?", (limit,)
+            ).fetchall()
+        )
+        now_ms = self.clock.now_ms()
+        accepted = 0
+        for row, raw in rows:
+            decoded = decode_lines([bytes(raw)], now_ms, self.config.events.max_future_ms)
+            if not decoded.events:
+                continue
+            done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+            self.writer.offer(
+                Batch(
+                    source="quarantine",
+                    received_at_ms=now_ms,
+                    events=decoded.events,
+                    raw=decoded.raw,
+                    acknowledge=done.set_result,
+                )
+            )
+            if (error := await done) is not None:
+                raise error
+            await self.write(lambda connection, row=row: connection.execute("DELETE FROM quarantine WHERE id = ?", (row,)))  # type: ignore[misc]
+            accepted += 1
+        return accepted, len(rows) - accepted
+
+    # Running
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then finish what is in hand."""
+        self._loop = asyncio.get_running_loop()
+        async with self._serving_http():
+            await asyncio.to_thread(self._recover)
+            self.writer.start()
+            await self.write(lambda connection: self._take_rules(self.rules, at_start=True))
+            await self.sender.start()
+            tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
+            tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in self.sources.items()]
+            self.ready_at_ms = self.clock.now_ms()
+            log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
+            waiting = asyncio.create_task(stop.wait())
+            await asyncio.wait([waiting, *tasks[:1]], return_when=asyncio.FIRST_COMPLETED)
+            log.info(Event.STOPPING)
+            await self._stop(tasks)
+        log.info(Event.STOPPED)
+
+    def _recover(self) -> None:
+        gc.disable()
+        applied = self.writer.recover(decode_stored)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        gc.enable()
+        log.info(Event.RECOVERED, clients=len(self.fleet.states), events=applied)
+
+    def _background(self) -> Iterator[tuple[str, Any]]:
+        yield "dispatcher", self.dispatcher.run()
+        yield "rules", self._watch_rules()
+        yield "feeds", self._watch_feeds()
+        yield "forgetting", self._forget_clients()
+        beat = self.config.heartbeat
+        if beat is not None:
+            yield "heartbeat", Heartbeat(beat.url, beat.every_ms, is_flowing=self._is_flowing).run()
+
+    def _is_flowing(self) -> bool:
+        now_ms = self.clock.now_ms()
+        return not self.readiness(now_ms) and now_ms - self._silence(now_ms) <= self.config.feed.max_lag_ms
+
+    async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Sources first, then the batch in hand, then deliveries under way; each within a bound."""
+        dispatcher, *others = tasks
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        dispatcher.cancel()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(dispatcher, return_exceptions=True), DRAIN_S)
+        await self.sender.close()
+        await asyncio.to_thread(self.writer.stop)
+        self.store.close()
+
+    async def _feed(self, source: Source) -> None:
+        position = self.store.sources().get(source.name, (None, None, None))[0]
+        room = asyncio.Semaphore(OFFERED_BATCHES)
+
+        async def offer(batch: Batch) -> None:
+            await room.acquire()
+            told = batch.acknowledge
+
+            def acknowledge(error: Exception | None) -> None:
+                room.release()
+                if told is not None:
+                    told(error)
+
+            batch.acknowledge = acknowledge
+            self.writer.offer(batch)
+
+        try:
+            await source.run(offer, position)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.error(Event.SOURCE_FAILED, source=source.name, error=repr(error))
+            logging.getLogger(__name__).debug("source failed", exc_info=True)
+
+    # Rules
+
+    async def _watch_rules(self) -> None:
+        seen = fingerprint(self.config.rules)
+        while True:
+            await asyncio.sleep(RULES_POLL_S)
+            now = await asyncio.to_thread(fingerprint, self.config.rules)
+            retire = self.fleet.book.rules.keys() - {rule.name for rule in self.rules}
+            if now != seen:
+                seen = now
+                await self._reload()
+            elif retire:
+                await self.write(lambda connection: self._retire_rules())
+
+    async def _reload(self) -> None:
+        """Take edited files, all or nothing: a broken edit changes nothing and is shown."""
+        try:
+            loaded = await asyncio.to_thread(
+                load_rules, self.config.rules, inventory=self.inventory, config=self.config
+            )
+        except InvalidFiles as error:
+            self.rules_problem = str(error)
+            log.error(Event.RULES_BROKEN, problems=len(error.problems), first=str(error.problems[0]))
+            return
+        self.rules_problem = None
+        await self.write(lambda connection: self._take_rules(loaded.rules))
+        log.info(Event.RULES_LOADED, rules=len(loaded.rules))
+
+    def _take_rules(self, rules: tuple[Rule, ...], *, at_start: bool = False) -> None:
+        """In the writer's thread: work with these rules; remember them, and when those that went went."""
+        now_ms, store, book = self.clock.now_ms(), self.store, self.fleet.book
+        known = store.rules()
+        names = {rule.name for rule in rules}
+        gone = []
+        for name, (definition, missing) in known.items():
+            if name not in names:
+                if missing is None:
+                    store.write_rule(name, definition, now_ms, now_ms)
+                old = book.rules.get(name) or rule_from_definition(definition)
+                gone.append(old)
+        self.rules = rules
+        book.use(Matcher(rules, self.inventory.attributes, compile_patterns), gone)
+        for rule in rules:
+            if rule.name not in known:
+                self._adopt(rule, now_ms)
+            store.write_rule(rule.name, rule.definition, now_ms, None)
+
+    def _adopt(self, rule: Rule, now_ms: int) -> None:
+        if not self.fleet.states or not {"offline", "online"} & set(rule.triggers):
+            return
+        found = self.fleet.book.adopt(rule, list(self.fleet.states.items()), now_ms)
+        if found:
+            log.info(Event.RULE_NEW, rule=rule.name, clients=found, fired=rule.existing)
+
+    def _retire_rules(self) -> None:
+        now_ms = self.clock.now_ms()
+        for name, (_, missing) in self.store.rules().items():
+            if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
+                self.fleet.book.retire(name, now_ms)
+                self.store.delete_rule(name)
+                log.info(Event.RULE_RETIRED, rule=name)
+
+    # Feeds and forgetting
+
+    async def _watch_feeds(self) -> None:
+        while True:
+            await asyncio.sleep(FEED_POLL_S)
+            now_ms = self.clock.now_ms()
+            healths = [source.health(now_ms) for source in self.sources.values()]
+            changed = self.feeds.changes(healths, now_ms)
+            for name, trouble in changed:
+                log.warning(Event.FEED_TROUBLE if trouble else Event.FEED_WELL, source=name, trouble=trouble or "")
+            if changed:
+                await self.write(
+                    lambda connection, changed=changed, now_ms=now_ms: [  # type: ignore[misc]
+                        self.fleet.book.feed(name, trouble, now_ms) for name, trouble in changed
+                    ]
+                )
+
+    async def _forget_clients(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_EVERY_S)
+            before_ms = self.clock.now_ms() - self.config.clients.forget_ms
+            names = await asyncio.to_thread(self._forgettable, before_ms)
+            for start in range(0, len(names), 500):
+                await self.forget(names[start : start + 500])
+
+    def _forgettable(self, before_ms: int) -> list[str]:
+        found = []
+        for client in list(self.fleet.states):
+            state = self.fleet.published(client)
+            if state is not None and state.is_quiet_since(before_ms) and not self.inventory.names(client):
+                found.append(client)
+        return found
+
+    async def forget(self, clients: Sequence[str]) -> int:
+        """Keep these clients no longer; their alerts are closed. Returns how many were known."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            known = [client for client in clients if client in self.fleet.states]
+            for client in known:
+                self.fleet.forget(client, self.clock.now_ms())
+            return len(known)
+
+        return await self.write(work)
+
+    # HTTP
+
+    @contextlib.asynccontextmanager
+    async def _serving_http(self) -> AsyncIterator[None]:
+        http = self.config.http
+        if http is None:
+            yield
+            return
+        from engine import web
+
+        settings = uvicorn.Config(
+            web.create(self),
+            host=http.host,
+            port=http.port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=3,
+        )
+        server = _Server(settings)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            if serving.done():
+                serving.result()
+                raise StoreError(f"cannot listen on {http.host}:{http.port}")
+            await asyncio.sleep(0.01)
+        log.info(Event.LISTENING, address=f"http://{http.host}:{http.port}")
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the service stops as a whole."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def build(config: Config, clock: Clock | None = None) -> App:
+    """The service for a configuration. InvalidFiles for rules or an inventory that do not load, StoreError (StoreInUse)."""
+    inventory = inventory_of(config)
+    rules = load_rules(config.rules, inventory=inventory, config=config).rules
+    return App(config, clock or SystemClock(), inventory, rules)
+
+
+def run(config: Config) -> None:
+    """Build and serve until SIGTERM or SIGINT."""
+    import signal
+
+    import uvloop
+
+    app = build(config)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        await app.run(stop)
+
+    uvloop.run(serve())
