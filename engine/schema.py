@@ -61,7 +61,7 @@ def schema_problems(document: Document, name: str) -> list[Problem]:
     found: dict[tuple[str, str], Problem] = {}
     for error in _validator(name).iter_errors(document.value):
         for path, message, at_key in _explain(error):
-            problem = document.problem(path, message, key=at_key)
+            problem = document.problem(tuple(path), message, at_key=at_key)
             found.setdefault((problem.path, message), problem)
         if len(found) >= MAX_PROBLEMS:
             break

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from engine.core.delivery import (
-    Answer,
-    Delivered,
-    Expired,
-    OutboxItem,
-    Outcome,
-    Rejected,
-    RetryLater,
-)
+from engine.core.delivery import Answer, Delivered, Expired, OutboxItem, Outcome, Rejected, RetryLater, Untried
 
 __all__ = [
     "ActionSender",
@@ -26,6 +18,7 @@ __all__ = [
     "Outcome",
     "Rejected",
     "RetryLater",
+    "Untried",
 ]
 
 Done = Callable[[Sequence[Outcome]], None]
@@ -45,7 +38,13 @@ class ActionSender(Protocol):
 
 
 class BatchSender(Protocol):
-    """Carries out one kind of action, many at a time: for actions where a task for each item would cost too much."""
+    """Carries out one kind of action, many at a time: for actions where a task for each item would cost too much.
+
+    `prefetch`: how many more of a target it may be given than the target's limit allows under way; it keeps to the limit
+    itself, and hands back what it has not begun (`Untried`) when the target fails.
+    """
+
+    prefetch: int
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Take items; returns at once. `done` gets exactly one outcome for each, in any order, perhaps before this returns."""

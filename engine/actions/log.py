@@ -18,6 +18,7 @@ class LogSender:
 
     def __init__(self, write: Write) -> None:
         self._write = write
+        self.prefetch = 256  # nobody is waited for, so nothing is gained by taking few
 
     async def send(self, item: OutboxItem) -> Answer:
         """Write one message."""

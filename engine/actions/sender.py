@@ -17,21 +17,15 @@ import signal
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from engine.actions.base import (
-    Answer,
-    Delivered,
-    Done,
-    OutboxItem,
-    Outcome,
-    Rejected,
-    RetryLater,
-)
+from engine.actions.base import Answer, Delivered, Done, OutboxItem, Outcome, Rejected, RetryLater, Untried
 from engine.actions.webhook import USER_AGENT, WebhookSender
 
 MAX_FRAME_BYTES = 256 * 2**20
@@ -40,8 +34,14 @@ MAX_FRAME_BYTES = 256 * 2**20
 FRAME_JOBS = 64
 """Jobs in one frame: the first of many is on its way while the rest are still being packed."""
 
+PREFETCH = 64
+"""Of one target, beyond what is under way: what the child goes on with while its results are on the way to us."""
+
+GATHER_S = 0.002
+"""How long results may be gathered while the child has more to do; with nothing more to do they leave at once."""
+
 LENGTH = struct.Struct(">I")
-DELIVERED, RETRY_LATER, REJECTED = 0, 1, 2
+DELIVERED, RETRY_LATER, REJECTED, UNTRIED = 0, 1, 2, 3
 RESTART_AFTER_S = 1.0
 """Between two starts of a child that dies; the first restart does not wait."""
 
@@ -52,6 +52,7 @@ class Setup(msgspec.Struct, array_like=True):
     secrets: dict[str, str]
     deny: list[str]
     user_agent: str
+    per_target: int
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
@@ -59,11 +60,12 @@ class Job(msgspec.Struct, array_like=True, gc=False):
 
     id: int
     key: str
+    target: str
     request: dict[str, Any]
 
 
 class Result(msgspec.Struct, array_like=True, gc=False):
-    """What became of one job. `kind` is DELIVERED, RETRY_LATER or REJECTED."""
+    """What became of one job. `kind` is DELIVERED, RETRY_LATER, REJECTED or UNTRIED."""
 
     id: int
     kind: int
@@ -71,6 +73,7 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     reason: str = ""
     retry_after_ms: int | None = None
     may_have_arrived: bool = False
+    our_fault: bool = False
 
 
 def to_result(id_: int, answer: Answer, at_ms: int) -> Result:
@@ -80,28 +83,26 @@ def to_result(id_: int, answer: Answer, at_ms: int) -> Result:
     if isinstance(answer, Rejected):
         return Result(id_, REJECTED, at_ms, answer.reason)
     return Result(
-        id_,
-        RETRY_LATER,
-        at_ms,
-        answer.reason,
-        answer.retry_after_ms,
-        answer.may_have_arrived,
+        id_, RETRY_LATER, at_ms, answer.reason, answer.retry_after_ms, answer.may_have_arrived, answer.our_fault
     )
 
 
-_TAKEN = Delivered()
+_TAKEN, _UNTRIED = Delivered(), Untried()
 
 
 def to_outcome(result: Result) -> Outcome:
     """The other way round."""
-    answer: Answer = _TAKEN
-    if result.kind == REJECTED:
+    answer: Answer | Untried = _TAKEN
+    if result.kind == UNTRIED:
+        answer = _UNTRIED
+    elif result.kind == REJECTED:
         answer = Rejected(reason=result.reason)
     elif result.kind == RETRY_LATER:
         answer = RetryLater(
             reason=result.reason,
             retry_after_ms=result.retry_after_ms,
             may_have_arrived=result.may_have_arrived,
+            our_fault=result.our_fault,
         )
     return Outcome(id=result.id, answer=answer, attempted_at_ms=result.attempted_at_ms)
 
@@ -139,12 +140,10 @@ class SenderProcess:
     """A `BatchSender` whose webhooks leave from another process. Start it, submit, close."""
 
     def __init__(
-        self,
-        secrets: Mapping[str, str],
-        deny: Sequence[str] = (),
-        user_agent: str = USER_AGENT,
+        self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT, per_target: int = 16
     ) -> None:
-        self._setup = Setup(dict(secrets), list(deny), user_agent)
+        self._setup = Setup(dict(secrets), list(deny), user_agent, per_target)
+        self.prefetch = PREFETCH
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Result])
         self._given: dict[int, Done] = {}  # what the child has in hand
@@ -165,7 +164,7 @@ class SenderProcess:
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Pass items on; the outcomes come in batches through `done`."""
-        jobs = [Job(item.id, item.key, dict(item.request)) for item in items]
+        jobs = [Job(item.id, item.key, item.target, dict(item.request)) for item in items]
         if self._process is None:
             self._waiting += [(job, done) for job in jobs]
             return
@@ -233,7 +232,7 @@ class SenderProcess:
 
     def _give_up(self) -> None:
         now_ms = time.time_ns() // 1_000_000
-        answer = RetryLater(reason="the sending process ended", may_have_arrived=True)
+        answer = RetryLater(reason="the sending process ended", may_have_arrived=True, our_fault=True)
         self._tell([Outcome(id=id_, answer=answer, attempted_at_ms=now_ms) for id_ in list(self._given)])
 
     async def close(self) -> None:
@@ -254,6 +253,14 @@ class SenderProcess:
             await process.wait()
 
 
+@dataclass(slots=True)
+class _Line:
+    """One target's jobs in the child: those not begun, and how many are under way."""
+
+    jobs: deque[Job] = field(default_factory=deque)
+    under_way: int = 0
+
+
 class _Child(asyncio.Protocol):
     """The child's end: jobs in, results out."""
 
@@ -262,40 +269,82 @@ class _Child(asyncio.Protocol):
         self._out = out
         self._ended = ended
         self._frames = Frames()
-        self._jobs = msgspec.msgpack.Decoder(list[Job])
+        self._decoder = msgspec.msgpack.Decoder(list[Job])
         self._encoder = msgspec.msgpack.Encoder()
+        self._lines: dict[str, _Line] = {}
+        self._waiting = 0  # jobs not begun, of all targets
         self._results: list[Result] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._per_target = 0
         self.sender: WebhookSender | None = None
 
     def data_received(self, data: bytes) -> None:
-        """One task a job: the dispatcher decides how many are under way at a time."""
+        """The first frame says how to send, the others what."""
         for payload in self._frames.feed(data):
             if self.sender is None:
                 setup = msgspec.msgpack.decode(payload, type=Setup)
                 self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent)
+                self._per_target = setup.per_target
                 continue
-            for job in self._jobs.decode(payload):
-                task = self._loop.create_task(self._carry_out(self.sender, job))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            for job in self._decoder.decode(payload):
+                self._line_up(self.sender, job)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The engine is gone, and so are we."""
         self._ended.set()
 
-    async def _carry_out(self, sender: WebhookSender, job: Job) -> None:
-        try:
-            answer = await sender.post(job.key, job.request)
-        except Exception as error:  # noqa: BLE001  # one job never costs the others; its text may hold a secret
-            answer = RetryLater(reason=f"sending failed: {type(error).__name__}", may_have_arrived=True)
+    def _line_up(self, sender: WebhookSender, job: Job) -> None:
+        line = self._lines.get(job.target)
+        if line is None:
+            line = self._lines[job.target] = _Line()
+        line.jobs.append(job)
+        self._waiting += 1
+        if line.under_way < self._per_target:
+            line.under_way += 1
+            task = self._loop.create_task(self._work(sender, job.target, line))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, sender: WebhookSender, target: str, line: _Line) -> None:
+        """One job of a target after the other, until none is left."""
+        while line.jobs:
+            job = line.jobs.popleft()
+            self._waiting -= 1
+            answer = await _carry_out(sender, job)
+            self._tell(to_result(job.id, answer, time.time_ns() // 1_000_000))
+            if isinstance(answer, RetryLater):
+                self._hand_back(line)
+        line.under_way -= 1
+        if not line.under_way:
+            self._lines.pop(target, None)
+
+    def _hand_back(self, line: _Line) -> None:
+        """The target is in trouble: what was not begun goes back, for the engine to decide."""
+        now_ms = time.time_ns() // 1_000_000
+        self._waiting -= len(line.jobs)
+        for job in line.jobs:
+            self._tell(Result(job.id, UNTRIED, now_ms))
+        line.jobs.clear()
+
+    def _tell(self, result: Result) -> None:
         if not self._results:
-            self._loop.call_soon(self._flush)
-        self._results.append(to_result(job.id, answer, time.time_ns() // 1_000_000))
+            # With more to do, results gather; else someone may be waiting for this one.
+            if self._waiting:
+                self._loop.call_later(GATHER_S, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
+        self._results.append(result)
 
     def _flush(self) -> None:
         results, self._results = self._results, []
         self._out.write(frame(self._encoder.encode(results)))
+
+
+async def _carry_out(sender: WebhookSender, job: Job) -> Answer:
+    try:
+        return await sender.post(job.key, job.request)
+    except Exception as error:  # noqa: BLE001  # one job never costs the others; the text may hold a secret
+        return RetryLater(reason=f"sending failed: {type(error).__name__}", may_have_arrived=True)
 
 
 async def _serve() -> None:

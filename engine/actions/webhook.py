@@ -13,14 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import AddressFamily
 from typing import Any
 
@@ -135,12 +128,7 @@ class WebhookSender:
     `secrets`: name to value. `deny`: networks (CIDR) that are refused. Nothing of a secret appears in an answer.
     """
 
-    def __init__(
-        self,
-        secrets: Mapping[str, str],
-        deny: Sequence[str] = (),
-        user_agent: str = USER_AGENT,
-    ) -> None:
+    def __init__(self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT) -> None:
         self._secrets = dict(secrets)
         self._scrub = Scrubber(self._secrets)
         self._deny = DenyList(deny)
@@ -156,7 +144,7 @@ class WebhookSender:
         try:
             method, url, headers, body = self._prepare(key, request)
         except MissingSecret as missing:
-            return RetryLater(reason=str(missing))
+            return RetryLater(reason=str(missing), our_fault=True)
         except (ValueError, TypeError, KeyError) as broken:
             return Rejected(reason=self._scrub(f"no request can be made of this: {broken}"))
         timeout = request.get("timeout_ms") or TIMEOUT_MS
@@ -181,24 +169,13 @@ class WebhookSender:
         return request.get("method") or "POST", url, headers, body
 
     async def _attempt(
-        self,
-        method: str,
-        url: URL,
-        headers: CIMultiDict[str],
-        body: bytes,
-        timeout_ms: int,
-        ok: Collection[int],
+        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes, timeout_ms: int, ok: Collection[int]
     ) -> Answer:
         session = self._session or self._open()
         try:
             self._deny.check_literal(url.host or "")
             async with session.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=_limits(timeout_ms),
+                method, url, data=body, headers=headers, allow_redirects=False, timeout=_limits(timeout_ms)
             ) as response:
                 status = response.status
                 if status < 300 and not ok and response.content.at_eof():
@@ -218,10 +195,7 @@ class WebhookSender:
             return Rejected(reason=self._scrub(f"no request can be made of this: {broken}"))
         except (aiohttp.ClientError, OSError) as error:
             # The connection was lost once the request was on its way: nobody knows how far it came.
-            return RetryLater(
-                reason=self._scrub(f"no answer: {error or type(error).__name__}"),
-                may_have_arrived=True,
-            )
+            return RetryLater(reason=self._scrub(f"no answer: {error or type(error).__name__}"), may_have_arrived=True)
 
     async def _excerpt(self, response: aiohttp.ClientResponse) -> str:
         read = b""
@@ -234,10 +208,7 @@ class WebhookSender:
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=TTL_DNS_S, resolver=CheckedResolver(self._deny))
         self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
         )
         return self._session
 
@@ -251,13 +222,7 @@ class WebhookSender:
 DELIVERED = Delivered()
 
 
-def judge(
-    status: int,
-    retry_after: str | None,
-    text: str,
-    ok: Collection[int],
-    unix_seconds: float,
-) -> Answer:
+def judge(status: int, retry_after: str | None, text: str, ok: Collection[int], unix_seconds: float) -> Answer:
     """What an HTTP answer means. `ok`: the statuses that count as taken, empty for 2xx; `text`: the body's beginning."""
     if status in ok if ok else 200 <= status < 300:
         return DELIVERED
@@ -294,5 +259,9 @@ def _parsed(url: str) -> URL:
 
 @lru_cache(maxsize=256)
 def _limits(timeout_ms: int) -> aiohttp.ClientTimeout:
-    """Connecting ends a little before the whole, so that the two can be told apart."""
-    return aiohttp.ClientTimeout(total=timeout_ms / 1000, connect=timeout_ms * 0.95 / 1000)
+    """Connecting ends a little before the whole, so that the two can be told apart.
+
+    They are not rounded to whole seconds, as aiohttp does with longer ones by default: rounded, they are often the same.
+    """
+    whole_s = timeout_ms / 1000
+    return aiohttp.ClientTimeout(total=whole_s, connect=0.95 * whole_s, ceil_threshold=whole_s + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import IO, Any, Final
 import click
 import requests
 
+from engine.durations import parse_duration
 from engine.sources.synthetic import Arrival, Plan, Storm, arrivals
 
 BATCH_EVENTS: Final = 1000
@@ -25,8 +25,6 @@ TIMEOUT_S: Final = 30
 DEFAULT_EVENTS: Final = 10_000
 """Events written to a file when neither a number nor a duration is asked for."""
 
-_UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
 
 class Duration(click.ParamType[int]):
     """A duration such as `500ms`, `30s` or `6m2s`, in milliseconds."""
@@ -37,9 +35,10 @@ class Duration(click.ParamType[int]):
         """Milliseconds from text; what is one already passes."""
         if isinstance(value, int):
             return value
-        if not re.fullmatch(r"(\d+(ms|[smhd]))+", str(value)):
-            self.fail(f"{value!r} is not a duration such as 30s, 5m or 6m2s", param, ctx)
-        return sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhd])", str(value)))
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class StormAt(click.ParamType[Storm]):
@@ -53,10 +52,10 @@ class StormAt(click.ParamType[Storm]):
             return value
         at, _, rest = str(value).partition(":")
         returns, _, spread = rest.partition(":")
-        duration, share = Duration(), click.FloatRange(0, 1)
+        duration = Duration()
         return Storm(
             at_ms=duration.convert(at, param, ctx),
-            returns=share.convert(float(returns or "0.95"), param, ctx),
+            returns=_SHARE(returns or "0.95", param, ctx),
             spread_ms=duration.convert(spread or "15s", param, ctx),
         )
 

@@ -20,14 +20,7 @@ from typing import Any
 
 from engine.errors import RollcallError
 
-DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = (
-    "due",
-    "delivered",
-    "dead",
-    "held",
-    "shadow",
-    "discarded",
-)
+DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = ("due", "delivered", "dead", "held", "shadow", "discarded")
 STATES = (DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED)
 BLOCKING = frozenset({DUE, HELD})
 """Unfinished: a later delivery of the same lane waits for these."""
@@ -76,6 +69,7 @@ class RetryLater:
     reason: str
     retry_after_ms: int | None = None
     may_have_arrived: bool = False
+    our_fault: bool = False  # a missing secret, a sender that died: it says nothing about the target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +82,11 @@ class Rejected:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
     """No attempt was made: its deadline passed before it could be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untried:
+    """No attempt was made and nothing changes: it was handed back because its target is in trouble."""
 
 
 Answer = Delivered | RetryLater | Rejected
@@ -113,10 +112,10 @@ class OutboxItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one item, for the store: the next state follows from `next_state`."""
+    """What became of one item. What a store is given is never Untried; the next state follows from `next_state`."""
 
     id: int
-    answer: Answer | Expired
+    answer: Answer | Expired | Untried
     attempted_at_ms: int
 
 
@@ -179,14 +178,7 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
     if answer.retry_after_ms is not None:
         wait = max(wait, min(answer.retry_after_ms, LONGEST_RETRY_AFTER_MS))
     if now_ms + wait > deadline_ms(row.decided_at_ms, policy):
-        return _moved(
-            row,
-            DEAD,
-            attempts,
-            now_ms,
-            arrived,
-            f"given up after {attempts} attempts: {answer.reason}",
-        )
+        return _moved(row, DEAD, attempts, now_ms, arrived, f"given up after {attempts} attempts: {answer.reason}")
     return _moved(row, DUE, attempts, now_ms + wait, arrived, answer.reason)
 
 
@@ -211,14 +203,7 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
     if state is None:
         raise IllegalTransition(f"a delivery that is {row.state} takes no {what}")
     if what == DISCARD:
-        return _moved(
-            row,
-            state,
-            row.attempts,
-            row.due_at_ms,
-            row.may_have_arrived,
-            row.last_error,
-        )
+        return _moved(row, state, row.attempts, row.due_at_ms, row.may_have_arrived, row.last_error)
     return Standing(
         state=state,
         attempts=0,
@@ -238,14 +223,7 @@ RECOVERY_DIES = "its firing was never delivered"
 """The reason of a recovery that a dead firing took along."""
 
 
-def _moved(
-    row: Standing,
-    state: str,
-    attempts: int,
-    due_at_ms: int,
-    arrived: bool,
-    error: str | None,
-) -> Standing:
+def _moved(row: Standing, state: str, attempts: int, due_at_ms: int, arrived: bool, error: str | None) -> Standing:
     return Standing(
         state=state,
         attempts=attempts,

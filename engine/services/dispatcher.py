@@ -20,6 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.actions.base import (
     ActionSender,
@@ -31,6 +32,7 @@ from engine.actions.base import (
     Outcome,
     Rejected,
     RetryLater,
+    Untried,
 )
 from engine.clock import Clock
 from engine.core.delivery import DEFAULT_POLICY, Policy, deadline_ms
@@ -38,6 +40,9 @@ from engine.errors import RollcallError
 from engine.stores.base import Outbox, Share
 
 log = logging.getLogger(__name__)
+
+GATHER_S = 0.005
+"""Between two writes of outcomes: a write costs the store a commit, whether it holds one outcome or hundreds."""
 
 STORE_RETRY_S = 1.0
 """After an outbox that could not be read or written."""
@@ -96,6 +101,7 @@ class _Target:
     failures: int = 0  # in a row
     open_until_ms: int = 0
     times_opened: int = 0  # in a row
+    done: Done = field(init=False)  # one for each target, so that a sender can put its outcomes together
     probe: int = 0  # the id of the delivery that finds out whether it is back
 
     def is_open(self, now_ms: int) -> bool:
@@ -122,6 +128,7 @@ class Dispatcher:
     ) -> None:
         self._outbox = outbox
         self._senders = senders
+        self._stock = {action: getattr(sender, "prefetch", 0) for action, sender in senders.items()}
         self._clock = clock
         self._limits = limits
         self._targets: dict[str, _Target] = {}
@@ -131,6 +138,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
         self._look_around = True  # which targets have something due is to be asked
+        self._acquainted = False  # has looked once: until then an earlier one of a lane may lie in the outbox
         self._next_due_ms: int | None = None
         self._stopping = False
         self._finished = asyncio.Event()
@@ -143,7 +151,7 @@ class Dispatcher:
         touched: dict[str, _Target] = {}
         for item in items:
             target = self._target(item.target)
-            if self._stopping or target.behind or self._room(target) <= 0 or target.open_until_ms:
+            if not self._acquainted or self._stopping or target.behind or self._room(target) <= 0 or target.open_until_ms:
                 # The outbox knows the order of what is there already; this one queues behind it.
                 self._fall_behind(target)
                 continue
@@ -169,6 +177,7 @@ class Dispatcher:
         target = self._targets.get(name)
         if target is None:
             target = self._targets[name] = _Target(name)
+            target.done = partial(self._done, target)
         return target
 
     def _room(self, target: _Target) -> int:
@@ -211,7 +220,9 @@ class Dispatcher:
                 outcome = Outcome(id=target.ready.popleft().id, answer=Expired(), attempted_at_ms=now_ms)
                 self._note(target, outcome)
                 continue
-            if target.in_flight >= self._limits.per_target or target.is_open(now_ms):
+            # A sender that keeps to the limit itself may have a few in stock, unless the target is in trouble.
+            stock = 0 if target.failures else self._stock.get(target.ready[0].action, 0)
+            if target.in_flight >= self._limits.per_target + stock or target.is_open(now_ms):
                 break
             item = target.ready.popleft()
             target.in_flight += 1
@@ -229,7 +240,7 @@ class Dispatcher:
         for item in batch:
             by_action.setdefault(item.action, []).append(item)
         for action, items in by_action.items():
-            self._send_by(self._senders.get(action), action, items, self._done_for(target))
+            self._send_by(self._senders.get(action), action, items, target.done)
 
     def _send_by(
         self, sender: ActionSender | BatchSender | None, action: str, items: list[OutboxItem], done: Done
@@ -256,23 +267,38 @@ class Dispatcher:
             answer = RetryLater(reason="sending failed; the engine's log says how", may_have_arrived=True)
         done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._clock.now_ms())])
 
-    def _done_for(self, target: _Target) -> Done:
-        def done(outcomes: Sequence[Outcome]) -> None:
-            target.in_flight -= len(outcomes)
-            self.stats.in_flight -= len(outcomes)
-            now_ms = self._clock.now_ms()
-            for outcome in outcomes:
-                self._judge(target, outcome, now_ms)
-                self._note(target, outcome)
-            self._pump(target, now_ms)
+    def _done(self, target: _Target, outcomes: Sequence[Outcome]) -> None:
+        """Some attempts at a target came to an end: judge it, note them down, and send the next ones."""
+        target.in_flight -= len(outcomes)
+        self.stats.in_flight -= len(outcomes)
+        now_ms = self._clock.now_ms()
+        handed_back = []
+        for outcome in outcomes:
+            if isinstance(outcome.answer, Untried):
+                handed_back.append(target.held[outcome.id])
+                continue
+            self._judge(target, outcome, now_ms)
+            self._note(target, outcome)
+        self._take_back(target, handed_back, now_ms)
+        self._pump(target, now_ms)
 
-        return done
+    def _take_back(self, target: _Target, items: Sequence[OutboxItem], now_ms: int) -> None:
+        """Put what a sender did not begin first in line again; lanes stay as they are."""
+        for item in items:
+            if target.probe == item.id:
+                target.probe = 0
+        self.stats.sent -= len(items)
+        target.ready.extendleft(reversed(items))
+        if items and target.is_open(now_ms):
+            self._let_go(target)
 
     def _judge(self, target: _Target, outcome: Outcome, now_ms: int) -> None:
         """What an answer says about its target: anything but trouble closes the breaker."""
         was_open, was_probe = target.open_until_ms > 0, target.probe == outcome.id
         if was_probe:
             target.probe = 0
+        if isinstance(outcome.answer, RetryLater) and outcome.answer.our_fault:
+            return
         if not isinstance(outcome.answer, RetryLater):
             target.failures = target.times_opened = target.open_until_ms = target.probe = 0
             if was_open:
@@ -321,6 +347,7 @@ class Dispatcher:
                     log.warning("outbox unavailable: %s", error)
                     await self._sleep(STORE_RETRY_S)
                     continue
+                await asyncio.sleep(GATHER_S)
                 await self._sleep(self._idle_s())
             await self._drain()
         finally:
@@ -387,6 +414,7 @@ class Dispatcher:
             self._next_due_ms = found.next_due_at_ms
             for name in found.targets:
                 self._fall_behind(self._target(name))
+            self._acquainted = True
         shares = self._shares(now_ms)
         if not shares:
             return

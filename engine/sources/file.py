@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -250,7 +251,8 @@ class FileSource:
         verdict: asyncio.Future[Exception | None] = loop.create_future()
 
         def acknowledge(failure: Exception | None) -> None:
-            loop.call_soon_threadsafe(_answer, verdict, failure)  # the writer may run in a thread of its own
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_answer, verdict, failure)  # the writer may run in a thread of its own
 
         handed = _Handed(batch=replace(batch, acknowledge=acknowledge), verdict=verdict)
         self._handed.append(handed)

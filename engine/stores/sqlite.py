@@ -22,11 +22,11 @@ from typing import IO, Any
 
 import msgspec
 
+from engine.actions.base import OutboxItem
 from engine.core.alerting import Alert, Throttled
 from engine.core.presence import ClientState, Hold, Transition
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
-from engine.actions.base import OutboxItem
 from engine.sources.base import Gap
 from engine.stores import sqlite_outbox
 from engine.stores.base import NewDelivery
@@ -114,10 +114,7 @@ class SqliteStore:
             raise StoreError(f"there is no store at {path} yet")
         try:
             connection = sqlite3.connect(
-                f"file:{path}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
+                f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
             connection.execute("PRAGMA busy_timeout = 5000")
             connection.execute("SELECT 1 FROM meta LIMIT 1")
@@ -162,26 +159,12 @@ class SqliteStore:
         return max(int(newest), int(self.meta("checkpoint") or 0))
 
     def append_journal(
-        self,
-        row: int,
-        at_ms: int,
-        source: str,
-        events: Sequence[bytes],
-        previous: Sequence[int],
-        facts: Sequence[Fact],
+        self, row: int, at_ms: int, source: str, events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]
     ) -> None:
         """Add one row: what a batch accepted, or what passing time brought about."""
         self.connection.execute(
             Q["append_journal"],
-            (
-                row,
-                at_ms,
-                source,
-                len(events),
-                b"\n".join(events),
-                array("q", previous).tobytes(),
-                _encode(facts),
-            ),
+            (row, at_ms, source, len(events), b"\n".join(events), array("q", previous).tobytes(), _encode(facts)),
         )
 
     def journal_after(self, row: int) -> Iterator[JournalRow]:
@@ -203,10 +186,7 @@ class SqliteStore:
         """A client's entries from a history position backwards: (position, row, event or fact), newest first."""
         rows: dict[int, JournalRow | None] = {}
         while position and limit:
-            number, place = (
-                position >> POSITION_BITS,
-                position & ((1 << POSITION_BITS) - 1),
-            )
+            number, place = (position >> POSITION_BITS, position & ((1 << POSITION_BITS) - 1))
             if number not in rows:
                 if len(rows) > 64:
                     rows.clear()
@@ -295,11 +275,7 @@ class SqliteStore:
     # Sources, quarantine, rules, meta
 
     def write_source(
-        self,
-        name: str,
-        position: str | None,
-        caught_up_to_ms: int | None,
-        last_event_at_ms: int | None,
+        self, name: str, position: str | None, caught_up_to_ms: int | None, last_event_at_ms: int | None
     ) -> None:
         """Move a source's position; what is None stays as it was."""
         self.connection.execute(Q["write_source"], (name, position, caught_up_to_ms, last_event_at_ms))
@@ -312,22 +288,13 @@ class SqliteStore:
 
     def write_gap(self, gap: Gap) -> None:
         """Record messages that were never read and are gone."""
-        self.connection.execute(
-            Q["write_gap"],
-            (gap.source, gap.noted_at_ms, gap.from_ms, gap.to_ms, gap.reason),
-        )
+        self.connection.execute(Q["write_gap"], (gap.source, gap.noted_at_ms, gap.from_ms, gap.to_ms, gap.reason))
 
     def gaps(self, limit: int = 1000) -> list[Gap]:
         """Recorded gaps, newest first."""
         rows = self.connection.execute(Q["all_gaps"], (limit,))
         return [
-            Gap(
-                source=source,
-                noted_at_ms=noted,
-                from_ms=start,
-                to_ms=end,
-                reason=reason,
-            )
+            Gap(source=source, noted_at_ms=noted, from_ms=start, to_ms=end, reason=reason)
             for source, noted, start, end, reason in rows
         ]
 
@@ -359,13 +326,7 @@ class SqliteStore:
 
     # Retention
 
-    def purge(
-        self,
-        before_ms: int,
-        checkpoint: int,
-        limit: int = 2_000,
-        quarantined: int = 10_000,
-    ) -> int:
+    def purge(self, before_ms: int, checkpoint: int, limit: int = 2_000, quarantined: int = 10_000) -> int:
         """Drop history, ended alerts and quarantine older than `before_ms`, never past the checkpoint; returns rows."""
         execute = self.connection.execute
         gone = execute(Q["purge_journal"], (before_ms, checkpoint, limit)).rowcount

@@ -27,6 +27,7 @@ from engine.core.delivery import (
     Outcome,
     Policy,
     Standing,
+    Untried,
 )
 from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
 
@@ -141,7 +142,9 @@ def waiting(conn: sqlite3.Connection, now_ms: int) -> Waiting:
     for target, due_at in _skip(conn, "next_retrying_target"):
         if due_at <= now_ms:
             targets[target] = None
-        elif later is None or due_at < later:
+            # What is due may be under way or wait for its lane; the retry after it has its own time.
+            due_at = _one(conn, "next_retry_of_target", (target, now_ms))
+        if due_at is not None and (later is None or due_at < later):
             later = due_at
     return Waiting(tuple(targets), later)
 
@@ -181,19 +184,7 @@ def due(conn: sqlite3.Connection, now_ms: int, shares: Sequence[Share]) -> list[
 
 
 def _item(row: tuple[Any, ...]) -> OutboxItem:
-    (
-        id_,
-        key,
-        rule,
-        lane,
-        action,
-        target,
-        request,
-        attempts,
-        decided_at,
-        phase,
-        alert,
-    ) = row
+    (id_, key, rule, lane, action, target, request, attempts, decided_at, phase, alert) = row
     return OutboxItem(
         id=id_,
         key=key,
@@ -240,15 +231,9 @@ def record(
     return Recorded(delivered, retried, dead)
 
 
-def _record_failure(
-    conn: sqlite3.Connection,
-    outcome: Outcome,
-    now_ms: int,
-    jitter: float,
-    policy: Policy,
-) -> str:
+def _record_failure(conn: sqlite3.Connection, outcome: Outcome, now_ms: int, jitter: float, policy: Policy) -> str:
     row = conn.execute(queries()["standing"], (outcome.id,)).fetchone()
-    if row is None or row[0] != DUE:
+    if row is None or row[0] != DUE or isinstance(outcome.answer, Untried):
         return ""
     before = _standing(row)
     if isinstance(outcome.answer, Expired):
@@ -276,14 +261,7 @@ def _standing(row: Sequence[Any]) -> Standing:
     )
 
 
-def _write(
-    conn: sqlite3.Connection,
-    id_: int,
-    before: Standing,
-    after: Standing,
-    *,
-    retrying: bool,
-) -> None:
+def _write(conn: sqlite3.Connection, id_: int, before: Standing, after: Standing, *, retrying: bool) -> None:
     """Move one row, provided that it still is where `before` says."""
     conn.execute(
         queries()["write_standing"],
@@ -296,10 +274,7 @@ def _write(
 
 def _end_recoveries(conn: sqlite3.Connection, alert: str, target: str, state: str, now_ms: int) -> None:
     if firing_lost(conn, alert, target):
-        conn.execute(
-            queries()["end_recoveries"],
-            (state, now_ms, delivery.RECOVERY_DIES, alert, target),
-        )
+        conn.execute(queries()["end_recoveries"], (state, now_ms, delivery.RECOVERY_DIES, alert, target))
 
 
 def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) -> list[int]:
@@ -406,5 +381,5 @@ def counts(conn: sqlite3.Connection) -> dict[str, int]:
     return dict(conn.execute(queries()["counts"]).fetchall())
 
 
-def _one(conn: sqlite3.Connection, name: str) -> Any:
-    return conn.execute(queries()[name]).fetchone()[0]
+def _one(conn: sqlite3.Connection, name: str, values: Sequence[Any] = ()) -> Any:
+    return conn.execute(queries()[name], values).fetchone()[0]

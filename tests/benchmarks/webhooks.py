@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from engine.actions.base import ActionSender, BatchSender
 from engine.actions.sender import SenderProcess
 from engine.actions.webhook import WebhookSender
 from engine.clock import SystemClock
@@ -80,9 +81,7 @@ class FileOutbox:
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         now_ms = SystemClock().now_ms()
-        await self.change(
-            lambda conn: sqlite_outbox.record(conn, outcomes, now_ms, self._random.random, self._policy)
-        )
+        await self.change(lambda conn: sqlite_outbox.record(conn, outcomes, now_ms, self._random.random, self._policy))
 
     def close(self) -> None:
         """Close both connections."""
@@ -128,10 +127,11 @@ async def post_ours(url: str, posts: int, folder: Path, *, in_process: bool = Fa
     outbox.create()
     rows = deliveries(url, posts, SystemClock().now_ms())
     await outbox.change(lambda conn: sqlite_outbox.insert(conn, rows))
-    sender = WebhookSender({}) if in_process else SenderProcess({})
+    sender: WebhookSender | SenderProcess = WebhookSender({}) if in_process else SenderProcess({})
     if isinstance(sender, SenderProcess):
         await sender.start()
-    dispatcher = Dispatcher(outbox, {"webhook": sender}, SystemClock())
+    senders: dict[str, ActionSender | BatchSender] = {"webhook": sender}
+    dispatcher = Dispatcher(outbox, senders, SystemClock())
     started = time.perf_counter()
     running = asyncio.create_task(dispatcher.run())
     while dispatcher.stats.delivered < posts:

@@ -74,6 +74,10 @@ WHERE target > ? AND state = 'due' AND retrying = 0 ORDER BY target LIMIT 1
 SELECT target, due_at FROM deliveries INDEXED BY deliveries_retrying
 WHERE target > ? AND state = 'due' AND retrying = 1 ORDER BY target, due_at LIMIT 1
 
+-- name: next_retry_of_target
+SELECT min(due_at) FROM deliveries INDEXED BY deliveries_retrying
+WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at > ?
+
 -- name: fresh
 -- In the order of ids, so an earlier fresh one of the same lane comes first; those behind a retry or a held one wait.
 SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert

@@ -1,0 +1,430 @@
+"""The configuration file: typed, validated once, immutable. Read `Config`, then `load_config`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.core.rules import Match
+from engine.durations import parse_duration
+from engine.errors import InvalidFiles, Problem, RollcallError
+from engine.patterns import problem_of
+from engine.schema import schema_problems
+from engine.yamlfile import Document, read_document
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DEFAULT_DENY = ("169.254.0.0/16", "fe80::/10", "100.100.100.200/32")
+"""Addresses of cloud metadata services: never a target of a webhook."""
+
+MAX_SECRET_BYTES = 64 * 1024
+
+
+class Secret:
+    """Where a secret is. Prints as `***`; only `reveal` reads it."""
+
+    __slots__ = ("_kind", "_where")
+
+    def __init__(self, kind: str, where: str) -> None:
+        self._kind, self._where = kind, where
+
+    def reveal(self) -> str:
+        """The secret itself, from the environment or its file; RollcallError when it is not there."""
+        if self._kind == "env":
+            found = os.environ.get(self._where)
+            if not found:
+                raise RollcallError(f"the environment variable {self._where} is not set")
+            return found
+        try:
+            with open(self._where, encoding="utf-8") as file:
+                return file.read(MAX_SECRET_BYTES).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RollcallError(f"the secret file {self._where} cannot be read: {error}") from error
+
+    def problem(self) -> str | None:
+        """Why it cannot be revealed, None when it can."""
+        try:
+            self.reveal()
+        except RollcallError as error:
+            return str(error)
+        return None
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """Where the API, the status page and the metrics are."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """One source of events; `options` are those of its type, paths made absolute, durations as `*_ms`."""
+
+    name: str
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsConfig:
+    """What is accepted."""
+
+    max_future_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolverConfig:
+    """How events become a status."""
+
+    clock_skew_ms: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebounceOverride:
+    """Other holds for the clients that match; None: the general one."""
+
+    match: Match
+    offline_ms: int | None = None
+    online_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebounceConfig:
+    """How long a change must last before it counts."""
+
+    offline_ms: int = 30_000
+    online_ms: int = 0
+    overrides: tuple[DebounceOverride, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlappingConfig:
+    """When a client counts as flapping."""
+
+    start: int = 6
+    stop: int = 2
+    window_ms: int = 600_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedConfig:
+    """When a source counts as degraded."""
+
+    max_lag_ms: int = 60_000
+    max_hold_ms: int = 300_000
+    max_silence_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryConfig:
+    """How long history is kept."""
+
+    keep_ms: int = 7 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientsConfig:
+    """When clients are forgotten."""
+
+    forget_ms: int = 30 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveriesConfig:
+    """How deliveries leave."""
+
+    max_age_ms: int = 86_400_000
+    burst: int = 1_000
+    per_target: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Where webhooks may not go, after name resolution."""
+
+    deny: tuple[Network, ...] = tuple(ipaddress.ip_network(text) for text in DEFAULT_DENY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatConfig:
+    """A dead-man's switch outside, pinged while verdicts flow."""
+
+    url: str
+    every_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """The service's own log."""
+
+    level: str = "info"
+    format: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a service needs to know. `warnings` hold what loads but deserves a look."""
+
+    path: Path
+    data: Path
+    http: HttpConfig | None = HttpConfig()
+    sources: tuple[SourceConfig, ...] = ()
+    rules: tuple[Path, ...] = ()
+    inventory: Path | None = None
+    events: EventsConfig = EventsConfig()
+    resolver: ResolverConfig = ResolverConfig()
+    debounce: DebounceConfig = DebounceConfig()
+    flapping: FlappingConfig = FlappingConfig()
+    feed: FeedConfig = FeedConfig()
+    history: HistoryConfig = HistoryConfig()
+    clients: ClientsConfig = ClientsConfig()
+    deliveries: DeliveriesConfig = DeliveriesConfig()
+    network: NetworkConfig = NetworkConfig()
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    heartbeat: HeartbeatConfig | None = None
+    log: LogConfig = LogConfig()
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in a file. InvalidFiles with every problem found."""
+    problems: list[Problem] = []
+    document = read_document(Path(path), problems)
+    if document is None:
+        raise InvalidFiles(problems)
+    problems += schema_problems(document, "config")
+    if problems:
+        raise InvalidFiles(problems)
+    config = _Reader(document, Path(path), problems).read()
+    if any(not problem.warning for problem in problems):
+        raise InvalidFiles(problems)
+    return config
+
+
+def as_tuple(value: Any) -> tuple[str, ...]:
+    """A value or a list of them, as a tuple; nothing is an empty one."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def read_match(document: Document, path: tuple[str | int, ...], raw: Mapping[str, Any], problems: list[Problem]) -> Match:
+    """A `match` mapping that the schema has passed, patterns and networks checked."""
+    for name in ("group", "device", "client"):
+        for index, pattern in enumerate(as_tuple(raw.get(name))):
+            _check_pattern(document, _place(path, name, raw[name], index), pattern, problems)
+    attributes = raw.get("attributes") or {}
+    for column, patterns in attributes.items():
+        for index, pattern in enumerate(as_tuple(patterns)):
+            _check_pattern(document, _place((*path, "attributes"), column, patterns, index), pattern, problems)
+    for index, text in enumerate(as_tuple(raw.get("ip"))):
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            where = _place(path, "ip", raw["ip"], index)
+            problems.append(document.problem(where, f"{error}; write a network such as 10.1.0.0/16"))
+    return Match(
+        group=as_tuple(raw.get("group")),
+        device=as_tuple(raw.get("device")),
+        client=as_tuple(raw.get("client")),
+        ip=as_tuple(raw.get("ip")),
+        attributes=tuple((column, as_tuple(patterns)) for column, patterns in attributes.items()),
+    )
+
+
+def _place(path: tuple[str | int, ...], name: str, value: Any, index: int) -> tuple[str | int, ...]:
+    return (*path, name, index) if isinstance(value, list) else (*path, name)
+
+
+def _check_pattern(
+    document: Document, path: tuple[str | int, ...], pattern: str, problems: list[Problem]
+) -> None:
+    problem = problem_of(pattern)
+    if problem is not None:
+        problems.append(document.problem(path, f"the pattern `{pattern[:80]}` {problem}"))
+
+
+class _Reader:
+    """From a document that fits the schema to the values, with the checks that a schema cannot make."""
+
+    def __init__(self, document: Document, path: Path, problems: list[Problem]) -> None:
+        self._document = document
+        self._raw: Mapping[str, Any] = document.value
+        self._folder = path.absolute().parent
+        self._path = path
+        self._problems = problems
+
+    def read(self) -> Config:
+        raw = self._raw
+        inventory = raw.get("inventory")
+        return Config(
+            path=self._path,
+            data=self._folder / raw.get("data", "./data"),
+            http=self._http(),
+            sources=self._sources(),
+            rules=self._rules(),
+            inventory=self._folder / inventory if inventory else None,
+            events=EventsConfig(**self._durations("events")),
+            resolver=ResolverConfig(**self._durations("resolver")),
+            debounce=self._debounce(),
+            flapping=self._flapping(),
+            feed=FeedConfig(**self._durations("feed")),
+            history=HistoryConfig(**self._durations("history")),
+            clients=ClientsConfig(**self._durations("clients")),
+            deliveries=DeliveriesConfig(**self._durations("deliveries", plain=("burst", "per_target"))),
+            network=self._network(),
+            secrets=self._secrets(),
+            heartbeat=self._heartbeat(),
+            log=LogConfig(**(raw.get("log") or {})),
+            warnings=tuple(self._problems),
+        )
+
+    def _say(self, path: tuple[str | int, ...], message: str, *, warning: bool = False) -> None:
+        self._problems.append(self._document.problem(path, message, warning=warning))
+
+    def _durations(self, section: str, plain: tuple[str, ...] = ()) -> dict[str, Any]:
+        """A section's durations as `*_ms`; keys named in `plain` as they are."""
+        found: dict[str, Any] = {}
+        for key, value in (self._raw.get(section) or {}).items():
+            if key in plain:
+                found[key] = value
+            else:
+                found[f"{key}_ms"] = None if value is None else parse_duration(value)
+        return found
+
+    def _http(self) -> HttpConfig | None:
+        raw = self._raw.get("http", {})
+        if raw is None:
+            return None
+        listen = raw.get("listen", "127.0.0.1:8080")
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        if not host or not port.isdigit() or int(port) > 65535:
+            self._say(("http", "listen"), f"`{listen}` is not ADDRESS:PORT, such as 127.0.0.1:8080")
+            return None
+        token = _secret(raw["token"], self._folder) if "token" in raw else None
+        if token is None and not _is_loopback(host):
+            self._say(("http", "listen"), f"{host} is reachable from outside, so `http.token` is required")
+        if token is not None and (problem := token.problem()):
+            self._say(("http", "token"), problem)
+        return HttpConfig(host=host, port=int(port), token=token)
+
+    def _sources(self) -> tuple[SourceConfig, ...]:
+        found: list[SourceConfig] = []
+        seen: set[str] = set()
+        for index, raw in enumerate(self._raw.get("sources") or ()):
+            name = raw["name"]
+            if name in seen:
+                self._say(("sources", index, "name"), f"a source named `{name}` is there already")
+            seen.add(name)
+            found.append(SourceConfig(name=name, type=raw["type"], options=self._options(raw)))
+        if sum(source.type == "http" for source in found) > 1:
+            self._say(("sources",), "only one source can be of type http: it is POST /v1/events")
+        return tuple(found)
+
+    def _options(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        found = {}
+        for key, value in raw.items():
+            if key in {"name", "type"}:
+                continue
+            if key == "path":
+                found[key] = str(self._folder / value)
+            elif key in {"session", "away"}:
+                found[f"{key}_ms"] = parse_duration(value)
+            else:
+                found[key] = value
+        return found
+
+    def _rules(self) -> tuple[Path, ...]:
+        raw = self._raw.get("rules")
+        if raw is None:
+            folder = self._folder / "rules"
+            return (folder,) if folder.exists() else ()
+        found = []
+        for index, text in enumerate(as_tuple(raw)):
+            path = self._folder / text
+            if not path.exists():
+                self._say(("rules", index) if isinstance(raw, list) else ("rules",), f"{path} does not exist")
+            found.append(path)
+        return tuple(found)
+
+    def _debounce(self) -> DebounceConfig:
+        raw = self._raw.get("debounce") or {}
+        overrides = []
+        for index, entry in enumerate(raw.get("overrides") or ()):
+            place = ("debounce", "overrides", index, "match")
+            if entry["match"].get("ip"):
+                self._say((*place, "ip"), "a hold cannot depend on the address: it may change while the hold lasts")
+            match = read_match(self._document, place, entry["match"], self._problems)
+            overrides.append(
+                DebounceOverride(
+                    match=match,
+                    offline_ms=parse_duration(entry["offline"]) if "offline" in entry else None,
+                    online_ms=parse_duration(entry["online"]) if "online" in entry else None,
+                )
+            )
+        return DebounceConfig(
+            offline_ms=parse_duration(raw.get("offline", "30s")),
+            online_ms=parse_duration(raw.get("online", "0s")),
+            overrides=tuple(overrides),
+        )
+
+    def _flapping(self) -> FlappingConfig:
+        raw = self._raw.get("flapping") or {}
+        found = FlappingConfig(
+            start=raw.get("start", 6), stop=raw.get("stop", 2), window_ms=parse_duration(raw.get("window", "10m"))
+        )
+        if found.start <= found.stop:
+            self._say(("flapping",), f"`start` ({found.start}) must be more than `stop` ({found.stop})")
+        return found
+
+    def _network(self) -> NetworkConfig:
+        raw = self._raw.get("network") or {}
+        if "deny" not in raw:
+            return NetworkConfig()
+        found = []
+        for index, text in enumerate(raw["deny"]):
+            try:
+                found.append(ipaddress.ip_network(text, strict=False))
+            except ValueError as error:
+                self._say(("network", "deny", index), f"{error}; write a network such as 169.254.0.0/16")
+        return NetworkConfig(deny=tuple(found))
+
+    def _secrets(self) -> dict[str, Secret]:
+        found = {}
+        for name, raw in (self._raw.get("secrets") or {}).items():
+            found[name] = _secret(raw, self._folder)
+            if problem := found[name].problem():
+                self._say(("secrets", name), problem)
+        return found
+
+    def _heartbeat(self) -> HeartbeatConfig | None:
+        raw = self._raw.get("heartbeat")
+        if raw is None:
+            return None
+        return HeartbeatConfig(url=raw["url"], every_ms=parse_duration(raw.get("every", "1m")))
+
+
+def _secret(raw: Mapping[str, str], folder: Path) -> Secret:
+    if "env" in raw:
+        return Secret("env", raw["env"])
+    return Secret("file", str(folder / raw["file"]))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
