@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from engine.core.rules import Match
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem, RollcallError
-from engine.patterns import problem_of
+from engine.matchfile import check_match, match_of, words
 from engine.schema import schema_problems
 from engine.yamlfile import Document, read_document
 
@@ -173,7 +174,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a service needs to know. `warnings` hold what loads but deserves a look."""
+    """Everything a service needs to know. `warnings` hold what loads but deserves a look, such as secrets not set now."""
 
     path: Path
     data: Path
@@ -209,49 +210,6 @@ def load_config(path: Path) -> Config:
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
     return config
-
-
-def as_tuple(value: Any) -> tuple[str, ...]:
-    """A value or a list of them, as a tuple; nothing is an empty one."""
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (value,)
-
-
-def read_match(document: Document, path: tuple[str | int, ...], raw: Mapping[str, Any], problems: list[Problem]) -> Match:
-    """A `match` mapping that the schema has passed, patterns and networks checked."""
-    for name in ("group", "device", "client"):
-        for index, pattern in enumerate(as_tuple(raw.get(name))):
-            _check_pattern(document, _place(path, name, raw[name], index), pattern, problems)
-    attributes = raw.get("attributes") or {}
-    for column, patterns in attributes.items():
-        for index, pattern in enumerate(as_tuple(patterns)):
-            _check_pattern(document, _place((*path, "attributes"), column, patterns, index), pattern, problems)
-    for index, text in enumerate(as_tuple(raw.get("ip"))):
-        try:
-            ipaddress.ip_network(text, strict=False)
-        except ValueError as error:
-            where = _place(path, "ip", raw["ip"], index)
-            problems.append(document.problem(where, f"{error}; write a network such as 10.1.0.0/16"))
-    return Match(
-        group=as_tuple(raw.get("group")),
-        device=as_tuple(raw.get("device")),
-        client=as_tuple(raw.get("client")),
-        ip=as_tuple(raw.get("ip")),
-        attributes=tuple((column, as_tuple(patterns)) for column, patterns in attributes.items()),
-    )
-
-
-def _place(path: tuple[str | int, ...], name: str, value: Any, index: int) -> tuple[str | int, ...]:
-    return (*path, name, index) if isinstance(value, list) else (*path, name)
-
-
-def _check_pattern(
-    document: Document, path: tuple[str | int, ...], pattern: str, problems: list[Problem]
-) -> None:
-    problem = problem_of(pattern)
-    if problem is not None:
-        problems.append(document.problem(path, f"the pattern `{pattern[:80]}` {problem}"))
 
 
 class _Reader:
@@ -299,8 +257,19 @@ class _Reader:
             if key in plain:
                 found[key] = value
             else:
-                found[f"{key}_ms"] = None if value is None else parse_duration(value)
+                found[f"{key}_ms"] = None if value is None else self._ms((section, key), value)
         return found
+
+    def _ms(self, path: tuple[str | int, ...], text: str) -> int:
+        """A duration; one that cannot be is told, and any value takes its place."""
+        try:
+            duration_ms = parse_duration(text)
+        except ValueError as error:
+            self._say(path, str(error))
+            return 1
+        if duration_ms == 0 and path[-1] not in _MAY_BE_NOTHING:
+            self._say(path, "must be more than nothing")
+        return duration_ms
 
     def _http(self) -> HttpConfig | None:
         raw = self._raw.get("http", {})
@@ -309,14 +278,14 @@ class _Reader:
         listen = raw.get("listen", "127.0.0.1:8080")
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
-        if not host or not port.isdigit() or int(port) > 65535:
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             self._say(("http", "listen"), f"`{listen}` is not ADDRESS:PORT, such as 127.0.0.1:8080")
             return None
         token = _secret(raw["token"], self._folder) if "token" in raw else None
         if token is None and not _is_loopback(host):
             self._say(("http", "listen"), f"{host} is reachable from outside, so `http.token` is required")
         if token is not None and (problem := token.problem()):
-            self._say(("http", "token"), problem)
+            self._say(("http", "token"), problem, warning=True)
         return HttpConfig(host=host, port=int(port), token=token)
 
     def _sources(self) -> tuple[SourceConfig, ...]:
@@ -327,20 +296,22 @@ class _Reader:
             if name in seen:
                 self._say(("sources", index, "name"), f"a source named `{name}` is there already")
             seen.add(name)
-            found.append(SourceConfig(name=name, type=raw["type"], options=self._options(raw)))
+            found.append(SourceConfig(name=name, type=raw["type"], options=self._options(("sources", index), raw)))
         if sum(source.type == "http" for source in found) > 1:
             self._say(("sources",), "only one source can be of type http: it is POST /v1/events")
         return tuple(found)
 
-    def _options(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        found = {}
+    def _options(self, at: tuple[str | int, ...], raw: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for key, value in raw.items():
             if key in {"name", "type"}:
                 continue
             if key == "path":
                 found[key] = str(self._folder / value)
             elif key in {"session", "away"}:
-                found[f"{key}_ms"] = parse_duration(value)
+                found[f"{key}_ms"] = self._ms((*at, key), value)
+            elif key in _SHARES:
+                found[_SHARES[key]] = value / 100
             else:
                 found[key] = value
         return found
@@ -351,7 +322,7 @@ class _Reader:
             folder = self._folder / "rules"
             return (folder,) if folder.exists() else ()
         found = []
-        for index, text in enumerate(as_tuple(raw)):
+        for index, text in enumerate(words(raw)):
             path = self._folder / text
             if not path.exists():
                 self._say(("rules", index) if isinstance(raw, list) else ("rules",), f"{path} does not exist")
@@ -362,27 +333,30 @@ class _Reader:
         raw = self._raw.get("debounce") or {}
         overrides = []
         for index, entry in enumerate(raw.get("overrides") or ()):
-            place = ("debounce", "overrides", index, "match")
+            at = ("debounce", "overrides", index)
+            place = (*at, "match")
             if entry["match"].get("ip"):
                 self._say((*place, "ip"), "a hold cannot depend on the address: it may change while the hold lasts")
-            match = read_match(self._document, place, entry["match"], self._problems)
+            check_match(entry["match"], place, self._document, None, self._problems)
             overrides.append(
                 DebounceOverride(
-                    match=match,
-                    offline_ms=parse_duration(entry["offline"]) if "offline" in entry else None,
-                    online_ms=parse_duration(entry["online"]) if "online" in entry else None,
+                    match=match_of(entry["match"]),
+                    offline_ms=self._ms((*at, "offline"), entry["offline"]) if "offline" in entry else None,
+                    online_ms=self._ms((*at, "online"), entry["online"]) if "online" in entry else None,
                 )
             )
         return DebounceConfig(
-            offline_ms=parse_duration(raw.get("offline", "30s")),
-            online_ms=parse_duration(raw.get("online", "0s")),
+            offline_ms=self._ms(("debounce", "offline"), raw.get("offline", "30s")),
+            online_ms=self._ms(("debounce", "online"), raw.get("online", "0s")),
             overrides=tuple(overrides),
         )
 
     def _flapping(self) -> FlappingConfig:
         raw = self._raw.get("flapping") or {}
         found = FlappingConfig(
-            start=raw.get("start", 6), stop=raw.get("stop", 2), window_ms=parse_duration(raw.get("window", "10m"))
+            start=raw.get("start", 6),
+            stop=raw.get("stop", 2),
+            window_ms=self._ms(("flapping", "window"), raw.get("window", "10m")),
         )
         if found.start <= found.stop:
             self._say(("flapping",), f"`start` ({found.start}) must be more than `stop` ({found.stop})")
@@ -405,14 +379,21 @@ class _Reader:
         for name, raw in (self._raw.get("secrets") or {}).items():
             found[name] = _secret(raw, self._folder)
             if problem := found[name].problem():
-                self._say(("secrets", name), problem)
+                self._say(("secrets", name), problem, warning=True)  # only who sends needs them: `replay` does not
         return found
 
     def _heartbeat(self) -> HeartbeatConfig | None:
         raw = self._raw.get("heartbeat")
         if raw is None:
             return None
-        return HeartbeatConfig(url=raw["url"], every_ms=parse_duration(raw.get("every", "1m")))
+        return HeartbeatConfig(url=raw["url"], every_ms=self._ms(("heartbeat", "every"), raw.get("every", "1m")))
+
+
+_MAY_BE_NOTHING = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
+"""Durations that mean something when they are 0."""
+
+_SHARES = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates", "loss_percent": "losses"}
+"""Shares of the simulator: people write percents, the fleet takes fractions of 1."""
 
 
 def _secret(raw: Mapping[str, str], folder: Path) -> Secret:

@@ -34,7 +34,7 @@ def match_of(written: Mapping[str, Any]) -> Match:
     """The value of a `match` that the schema accepted."""
     return Match(
         **{key: words(value) for key, value in written.items() if key != "attributes"},
-        attributes=tuple((column, words(value)) for column, value in written.get("attributes", {}).items()),
+        attributes=tuple(sorted((column, words(value)) for column, value in written.get("attributes", {}).items())),
     )
 
 

@@ -1,328 +1,424 @@
-"""Rule files: from YAML to rules, all or nothing, with every problem at once. Read `load_rules`."""
+"""Rule files: from YAML that people write to frozen rules, with every mistake told at once.
+
+Steps of `load_rules`: find the files; read each one; hold it against its schema; then check what a schema cannot know,
+rule by rule (patterns, templates, secrets) and over all files (a name used twice). Only when nothing is wrong are there
+rules: a broken edit must leave the running ones in place.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.config import Config, as_tuple, read_match
-from engine.core.rules import Action, Match, Rule, Throttle
+from engine.config import Config
+from engine.core.rules import Action, Rule, Throttle
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import Inventory
-from engine.patterns import compile_patterns, is_literal
+from engine.matchfile import check_match, match_of, words
 from engine.rendering import Renderer, TemplateProblem, names_in
 from engine.schema import did_you_mean, schema_problems
-from engine.template_names import Names, template_problems
-from engine.yamlfile import Document, read_document
+from engine.template_names import Names, names_of, template_problems
+from engine.yamlfile import Document, Node, Path_, read_document
 
-MAX_RULES = 100_000
-LASTING = frozenset({"offline", "online"})
-"""Triggers that `for` makes sense with: a status can last."""
+MAX_RULES = 10_000
+"""Rules over all files."""
 
-MAX_CLIENT_BYTES = 256
+MAX_FILES = 2_000
+"""Rule files in a folder."""
 
-_FILES = ("*.yaml", "*.yml")
-Place = tuple[str | int, ...]
+DEFAULT_TIMEOUT_MS = 10_000
+"""How long one attempt of a webhook may take when the rule does not say."""
+
+MAX_TIMEOUT_MS = 300_000
+"""How long it may say: an attempt that hangs holds one of its target's places."""
+
+WITHOUT_FOR = frozenset({"first_seen", "flapping", "stable", "duplicate", "feed"})
+"""Triggers that are no status that could hold for a while."""
+
+RESERVED_HEADERS = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "idempotency-key",
+        "expect",
+        "upgrade",
+        "te",
+        "trailer",
+    }
+)
+"""Headers that the sender sets itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRules:
-    """Rules in the order of their files, and what deserves a look though it loads."""
+    """Rules in the order of their files; `problems` are warnings only."""
 
     rules: tuple[Rule, ...]
     problems: tuple[Problem, ...] = ()
 
 
-def rule_files(paths: Sequence[Path]) -> list[Path]:
-    """The rule files that paths name: a folder means its `*.yaml` and `*.yml`, but not tests; sorted by name."""
+def rule_files(paths: Iterable[Path]) -> list[Path]:
+    """The rule files that `paths` name: a file is itself, a folder its `*.yaml` and `*.yml`, sorted, scenarios left out."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = {file for pattern in _FILES for file in path.glob(pattern)}
-            found += sorted(file for file in inside if not is_test_file(file) and not file.name.startswith("."))
+            inside = (*path.glob("*.yaml"), *path.glob("*.yml"))
+            names = [file for file in inside if not re.search(r"\.test\.ya?ml$", file.name)]
+            found += sorted(file for file in names if not file.name.startswith(".") and _is_rule_file(file))
         else:
             found.append(path)
-    return found
+    return list(dict.fromkeys(found))
 
 
-def is_test_file(path: Path) -> bool:
-    """Is it a file of rule scenarios (`*.test.yaml`), or an inventory kept beside the rules?"""
-    return path.name.endswith((".test.yaml", ".test.yml")) or path.stem == "inventory"
+def _is_rule_file(file: Path) -> bool:
+    """An inventory in YAML may lie beside the rules: it is called so."""
+    return file.is_file() and not re.match(r"inventory\b", file.name)
 
 
-def fingerprint(paths: Sequence[Path]) -> tuple[tuple[str, int, int, int], ...]:
-    """Something that differs when a rule file was edited, added or removed; cheap."""
+def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, size, time and number of each file: another value means that something was edited. Never raises."""
     found = []
-    for file in rule_files(paths):
+    for path in paths:
         try:
-            stat = file.stat()
+            files = rule_files([path])
         except OSError:
-            continue
-        found.append((str(file), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            files = [path]
+        for file in files:
+            try:
+                state = file.stat()
+                found.append((str(file), state.st_size, state.st_mtime_ns, state.st_ino))
+            except OSError:
+                found.append((str(file), -1, 0, 0))
     return tuple(found)
 
 
 def load_rules(
-    paths: Sequence[Path], *, inventory: Inventory | None = None, config: Config | None = None
+    paths: Iterable[Path], *, inventory: Inventory | None = None, config: Config | None = None
 ) -> LoadedRules:
-    """Every rule in files and folders. InvalidFiles with every problem of every file when there is an error.
+    """All rules of the files and folders in `paths`. InvalidFiles with every problem when any of them is wrong.
 
-    With an inventory, columns and values that rules name must exist; with a configuration, secrets must.
+    `inventory` and `config` are what rules may refer to (columns, secrets); None leaves those references unchecked.
     """
     problems: list[Problem] = []
+    documents = _documents([Path(path) for path in paths], problems)
     rules: list[Rule] = []
-    places: dict[str, str] = {}
-    for file in rule_files(paths):
-        before = len(problems)
-        document = read_document(file, problems)
-        if document is not None:
-            problems += schema_problems(document, "rules")
-        if document is None or any(not problem.warning for problem in problems[before:]):
-            continue
-        reader = _Reader(document, inventory, config, problems)
-        for index, raw in enumerate(document.value["rules"]):
-            line = document.place(("rules", index))[0]
-            if raw["name"] in places:
-                message = f"a rule named `{raw['name']}` is there already, at {places[raw['name']]}"
-                problems.append(document.problem(("rules", index, "name"), message))
-            places.setdefault(raw["name"], f"{file}:{line}")
-            rules.append(reader.rule(index, raw))
+    seen: dict[str, str] = {}
+    for document in documents:
+        structural = schema_problems(document, "rules")
+        problems += structural
+        broken = _broken_rules(structural)
+        entries = document.value.get("rules") if isinstance(document.value, dict) else None
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            _check_name(entry, index, document, seen, problems)
+            if index not in broken and isinstance(entry, dict):
+                reader = _RuleReader(document, index, inventory, config, problems)
+                rules += [rule] if (rule := reader.rule(entry)) is not None else []
+    if len(rules) > MAX_RULES:
+        problems.append(documents[0].problem((), f"{len(rules)} rules in all, more than {MAX_RULES}"))
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
     return LoadedRules(rules=tuple(rules), problems=tuple(problems))
 
 
+def _documents(paths: Sequence[Path], problems: list[Problem]) -> list[Document]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            problems.append(_file_problem(path, "does not exist"))
+            continue
+        try:
+            found = rule_files([path])
+        except OSError as error:
+            problems.append(_file_problem(path, f"cannot be read: {error.strerror or error}"))
+            continue
+        if not found:
+            problems.append(_file_problem(path, "holds no rule file (*.yaml)", warning=True))
+        files += found
+    files = list(dict.fromkeys(files))
+    if len(files) > MAX_FILES:
+        problems.append(_file_problem(paths[0], f"{len(files)} rule files, more than {MAX_FILES}"))
+        return []
+    documents = (read_document(file, problems) for file in files)
+    return [document for document in documents if document is not None]
+
+
+def _file_problem(path: Path, message: str, *, warning: bool = False) -> Problem:
+    return Problem(file=str(path), line=1, column=1, path="", message=message, warning=warning)
+
+
+def _broken_rules(problems: Iterable[Problem]) -> set[int]:
+    """The places of rules whose structure is wrong: their content is not looked at further."""
+    found = (re.match(r"rules\[(\d+)\]", problem.path) for problem in problems)
+    return {int(match.group(1)) for match in found if match}
+
+
+def _check_name(entry: Any, index: int, document: Document, seen: dict[str, str], problems: list[Problem]) -> None:
+    name = entry.get("name") if isinstance(entry, dict) else None
+    if not isinstance(name, str):
+        return
+    at: Path_ = ("rules", index, "name")
+    if name in seen:
+        problems.append(document.problem(at, f"there is a rule `{name[:100]}` already, in {seen[name]}"))
+    else:
+        seen[name] = f"{document.file}:{document.place(at)[0]}"
+
+
 def rule_from_definition(text: str) -> Rule:
-    """A rule from its stored definition: what is needed to end the alerts of a rule whose file has gone."""
-    return build_rule(json.loads(text), _match_of(json.loads(text).get("match") or {}))
+    """The rule that `Rule.definition` was made from. ValueError when it is none.
+
+    Used for a rule whose file has gone: what it sent still gets its recovery. What it referred to is not checked again.
+    """
+    problems: list[Problem] = []
+    try:
+        value = json.loads(text)
+        document = Document(file="definition", root=Node(value, 1, 1))
+        rule = _RuleReader(document, None, None, None, problems).rule(value)
+    except (ValueError, KeyError, TypeError, AttributeError, TemplateProblem) as error:
+        raise ValueError(f"is no definition of a rule: {error!r}") from error
+    if rule is None:
+        raise ValueError(f"is no definition of a rule: {problems[0].message}")
+    return rule
 
 
-def _match_of(raw: Mapping[str, Any]) -> Match:
-    return Match(
-        group=as_tuple(raw.get("group")),
-        device=as_tuple(raw.get("device")),
-        client=as_tuple(raw.get("client")),
-        ip=as_tuple(raw.get("ip")),
-        attributes=tuple((column, as_tuple(value)) for column, value in (raw.get("attributes") or {}).items()),
-    )
-
-
-_RENDERER = Renderer()
-
-
-def build_rule(raw: Mapping[str, Any], match: Match, *, file: str = "", line: int = 0) -> Rule:
-    """A rule from a mapping that has passed every check; durations become milliseconds."""
-    throttle = raw.get("throttle")
-    condition = raw.get("condition")
-    return Rule(
-        name=raw["name"],
-        triggers=as_tuple(raw["trigger"]),
-        actions=tuple(_action(entry) for entry in raw.get("actions") or ()),
-        on_recovery=tuple(_action(entry) for entry in raw.get("on_recovery") or ()),
-        description=raw.get("description", ""),
-        severity=raw.get("severity", "warning"),
-        labels=dict(raw.get("labels") or {}),
-        for_ms=parse_duration(raw["for"]) if "for" in raw else 0,
-        match=match,
-        condition=_RENDERER.condition(condition) if condition else None,
-        condition_text=condition or "",
-        condition_names=names_in(condition, expression=True) if condition else frozenset(),
-        throttle=Throttle(max=throttle["max"], per_ms=parse_duration(throttle["per"]), by=as_tuple(throttle.get("by")))
-        if throttle
-        else None,
-        flapping_skip=raw.get("flapping", "skip") == "skip",
-        existing=raw.get("existing", False),
-        shadow=raw.get("shadow", False),
-        definition=json.dumps(raw, sort_keys=True, ensure_ascii=False),
-        file=file,
-        line=line,
-    )
-
-
-def _action(raw: Mapping[str, Any]) -> Action:
-    ((kind, options),) = raw.items()
-    spec = dict(options)
-    if "timeout" in spec:
-        spec["timeout_ms"] = parse_duration(spec.pop("timeout"))
-    return Action(kind=kind, spec=spec)
-
-
-class _Reader:
-    """The checks a schema cannot make, for the rules of one file."""
+class _RuleReader:
+    """Reads one rule that the schema accepted. `index` is its place in the file, None for a stored definition."""
 
     def __init__(
-        self, document: Document, inventory: Inventory | None, config: Config | None, problems: list[Problem]
+        self,
+        document: Document,
+        index: int | None,
+        inventory: Inventory | None,
+        config: Config | None,
+        problems: list[Problem],
     ) -> None:
         self._document = document
+        self._at: Path_ = () if index is None else ("rules", index)
         self._inventory = inventory
-        self._config = config
+        self._secrets = None if config is None else config.secrets
         self._problems = problems
+        self._checks_names = index is not None
 
-    def _say(self, path: Place, message: str, *, warning: bool = False) -> None:
-        self._problems.append(self._document.problem(path, message, warning=warning))
+    def rule(self, entry: Mapping[str, Any]) -> Rule | None:
+        """The rule, or None when something in it is wrong."""
+        before = sum(not problem.warning for problem in self._problems)
+        triggers = words(entry["trigger"])
+        names = self._names(entry, triggers)
+        self._check_triggers(entry, triggers)
+        if "match" in entry:
+            check_match(entry["match"], (*self._at, "match"), self._document, self._inventory, self._problems)
+        throttle = self._throttle(entry)
+        for_ms = self._duration(entry, "for", self._at)
+        self._check_condition(entry, names)
+        actions = self._actions(entry, "actions", names)
+        on_recovery = self._actions(entry, "on_recovery", names)
+        if sum(not problem.warning for problem in self._problems) > before:
+            return None
+        condition = entry.get("condition", "")
+        return Rule(
+            name=entry["name"],
+            triggers=triggers,
+            actions=actions,
+            on_recovery=on_recovery,
+            description=entry.get("description", ""),
+            severity=entry.get("severity", "warning"),
+            labels=dict(entry.get("labels", {})),
+            for_ms=for_ms,
+            match=match_of(entry.get("match", {})),
+            condition=Renderer().condition(condition) if condition else None,
+            condition_text=condition,
+            condition_names=names_in(condition, expression=True) if condition else frozenset(),
+            throttle=throttle,
+            flapping_skip=entry.get("flapping", "skip") == "skip",
+            existing=entry.get("existing", False),
+            shadow=entry.get("shadow", False),
+            definition=json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+            file=self._document.file,
+            line=self._document.place(self._at)[0],
+        )
 
-    def rule(self, index: int, raw: Mapping[str, Any]) -> Rule:
-        """One rule, its problems said on the way."""
-        at: Place = ("rules", index)
-        before = len(self._problems)
-        triggers = as_tuple(raw["trigger"])
-        match = read_match(self._document, (*at, "match"), raw.get("match") or {}, self._problems)
-        self._check_for(at, raw, triggers)
-        self._check_match(at, raw, match, triggers)
-        self._check_throttle(at, raw)
-        names = Names(feed_only=set(triggers) == {"feed"}, columns=self._inventory.columns if self._inventory else None)
-        self._check_condition(at, raw, names)
-        for part in ("actions", "on_recovery"):
-            for number, entry in enumerate(raw.get(part) or ()):
-                self._check_action((*at, part, number), entry, names)
-        if not raw.get("actions"):
-            self._say(at, f"the rule `{raw['name']}` has no actions: it fires, and nobody is told", warning=True)
-        if any(not problem.warning for problem in self._problems[before:]):
-            return Rule(name=raw["name"], triggers=triggers, actions=())  # never used: the load fails
-        line = self._document.place(at)[0]
-        return build_rule(raw, match, file=self._document.file, line=line)
+    def _say(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> None:
+        self._problems.append(self._document.problem((*self._at, *path), message, at_key=at_key, warning=warning))
 
-    def _check_for(self, at: Place, raw: Mapping[str, Any], triggers: tuple[str, ...]) -> None:
-        if "for" in raw and not LASTING & set(triggers):
-            self._say((*at, "for"), f"`for` has no meaning with the trigger {', '.join(triggers)}: nothing lasts")
+    def _names(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Names:
+        return names_of(
+            columns=None if self._inventory is None else self._inventory.columns,
+            labels=list(entry.get("labels", {})),
+            secrets=None if self._secrets is None else list(self._secrets),
+            feed_only=set(triggers) == {"feed"},
+        )
 
-    def _check_match(self, at: Place, raw: Mapping[str, Any], match: Match, triggers: tuple[str, ...]) -> None:
-        place = (*at, "match")
-        if "feed" in triggers and match != Match():
-            self._say(place, "a feed is about a source, not a client, so the trigger `feed` cannot have a `match`")
-        for name in ("group", "device", "client"):
-            for pattern in getattr(match, name):
-                if is_literal(pattern) and len(pattern.encode()) > MAX_CLIENT_BYTES:
-                    self._say((*place, name), "can never match: client ids have at most 256 bytes")
-        for pattern in match.group:
-            if is_literal(pattern) and "@@@" in pattern:
-                self._say((*place, "group"), f"`{pattern}` can never match: the group ends before `@@@`; use `client`")
-        self._check_halves(place, match)
-        self._check_attributes(place, match)
-
-    def _check_halves(self, place: Place, match: Match) -> None:
-        """Literal client ids that contradict the group or device of the same rule."""
-        ids = match.client
-        if not ids or not all(is_literal(pattern) for pattern in ids):
-            return
-        for half, number in (("group", 0), ("device", 1)):
-            wanted = getattr(match, half)
-            if not wanted:
-                continue
-            patterns = compile_patterns(wanted)
-            halves = [text.split("@@@", 1) if "@@@" in text else ["", text] for text in ids]
-            if not any(patterns.matching(found[number]) for found in halves):
-                self._say((*place, half), f"can never match together with `client`: no id given there has this {half}")
-
-    def _check_attributes(self, place: Place, match: Match) -> None:
-        for column, patterns in match.attributes:
-            where = (*place, "attributes", column)
-            if self._inventory is None or (not self._inventory.columns and self._config is None):
-                continue
-            if column not in self._inventory.columns:
-                hint = did_you_mean(column, self._inventory.columns, all_of_them=True)
-                none = "" if self._inventory.columns else "; no `inventory` is configured"
-                self._say(where, f"can never match: the inventory has no column `{column}`{none or hint}")
-                continue
-            values = self._inventory.values(column) | {""}
-            compiled = compile_patterns(patterns)
-            if not any(compiled.matching(value) for value in values):
-                hint = did_you_mean(patterns[0], sorted(values)) if is_literal(patterns[0]) else ""
-                self._say(where, f"can never match: no row of the inventory has such a `{column}`{hint}")
-
-    def _check_throttle(self, at: Place, raw: Mapping[str, Any]) -> None:
-        throttle = raw.get("throttle")
-        if not throttle:
-            return
-        if not parse_duration(throttle["per"]):
-            self._say((*at, "throttle", "per"), "must be more than nothing")
-        columns = self._inventory.columns if self._inventory else ()
-        for name in as_tuple(throttle.get("by")):
-            if name not in {"client", "group", *columns} and self._inventory is not None:
-                known = ["client", "group", *columns]
-                hint = did_you_mean(name, known, all_of_them=True)
-                self._say((*at, "throttle", "by"), f"`{name}` is neither client, group nor an inventory column{hint}")
-
-    def _check_condition(self, at: Place, raw: Mapping[str, Any], names: Names) -> None:
-        condition = raw.get("condition")
-        if not condition:
-            return
-        for message in template_problems(condition, names, expression=True):
-            self._say((*at, "condition"), message)
+    def _duration(self, entry: Mapping[str, Any], key: str, at: Path_, default_ms: int = 0) -> int:
+        if key not in entry:
+            return default_ms
         try:
-            _RENDERER.condition(condition)
-        except TemplateProblem as error:
-            if not any(problem.path.endswith("condition") for problem in self._problems):
-                self._say((*at, "condition"), str(error))
-
-    def _check_action(self, at: Place, entry: Mapping[str, Any], names: Names) -> None:
-        ((kind, spec),) = entry.items()
-        place = (*at, kind)
-        if kind == "log":
-            self._check_template((*place, "message"), spec["message"], names)
-            return
-        self._check_url((*place, "url"), spec["url"], names)
-        for header, value in (spec.get("headers") or {}).items():
-            self._check_template((*place, "headers", header), value, names, secrets=True)
-        self._check_tree((*place, "json"), spec.get("json"), names)
-        if "body" in spec:
-            self._check_template((*place, "body"), spec["body"], names)
-        if "sign" in spec:
-            self._check_secret((*place, "sign"), spec["sign"])
-        if "timeout" in spec and not 0 < parse_duration(spec["timeout"]) <= 300_000:
-            self._say((*place, "timeout"), "must be more than nothing and at most 5m")
-
-    def _check_tree(self, place: Place, value: Any, names: Names) -> None:
-        if isinstance(value, str):
-            self._check_template(place, value, names)
-        elif isinstance(value, dict):
-            for key, entry in value.items():
-                self._check_tree((*place, key), entry, names)
-        elif isinstance(value, list):
-            for index, entry in enumerate(value):
-                self._check_tree((*place, index), entry, names)
-
-    def _check_url(self, place: Place, url: str, names: Names) -> None:
-        literal = url.split("{", 1)[0]
-        try:
-            parts = urlsplit(literal)
-            port = parts.port
+            return parse_duration(entry[key])
         except ValueError as error:
-            self._say(place, f"is no address: {error}")
-            return
-        del port
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            self._say(place, "must begin with http:// or https:// and a host, written out")
-        elif "{" in url and not (parts.path or parts.query):
-            self._say(place, "scheme, host and port must be written out; a template may begin after the next `/`")
-        elif parts.username is not None:
-            self._say(place, "holds a user name; put credentials into a header, from `secrets`")
-        self._check_template(place, url, names, secrets=True)
+            self._problems.append(self._document.problem((*at, key), str(error)))
+            return default_ms
 
-    def _check_template(self, place: Place, source: str, names: Names, *, secrets: bool = False) -> None:
-        if "{" not in source:
+    def _check_triggers(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
+        senseless = [trigger for trigger in triggers if trigger in WITHOUT_FOR]
+        if "for" in entry and senseless:
+            why = (
+                "which is no status that could last"
+                if senseless[0] != "feed"
+                else "use feed.max_lag of the configuration"
+            )
+            self._say(("for",), f"has no meaning for the trigger `{senseless[0]}`: {why}", at_key=True)
+        if "feed" in triggers:
+            for key, why in (("match", "is about a source, not about clients"), ("existing", "is about no client")):
+                if key in entry:
+                    self._say((key,), f"has no meaning here: the trigger `feed` {why}", at_key=True)
+        if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
+            self._say(("existing",), "has no meaning without the trigger `offline` or `online`", at_key=True)
+        if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable"}:
+            self._say(("on_recovery",), f"would never run: `{triggers[0]}` is over at once", at_key=True)
+        if not entry.get("actions"):
+            self._say(("actions",), "has no actions: it is recorded, nothing is sent", warning=True)
+
+    def _throttle(self, entry: Mapping[str, Any]) -> Throttle | None:
+        written = entry.get("throttle")
+        if written is None:
+            return None
+        at = (*self._at, "throttle")
+        per_ms = self._duration(written, "per", at, 1)
+        if per_ms == 0:
+            self._say(("throttle", "per"), "must be longer than 0")
+        by = words(written.get("by", ()))
+        columns = None if self._inventory is None else self._inventory.columns
+        for word in by:
+            if word not in {"client", "group"} and columns is not None and word not in columns:
+                hint = did_you_mean(word, ["client", "group", *columns], all_of_them=True)
+                self._say(
+                    ("throttle", "by"), f"`{word[:60]}` is neither client, group nor a column of the inventory{hint}"
+                )
+        return Throttle(max=written["max"], per_ms=per_ms, by=by)
+
+    def _check_condition(self, entry: Mapping[str, Any], names: Names) -> None:
+        if "condition" in entry:
+            self._tell(template_problems(entry["condition"], names, expression=True), ("condition",))
+
+    def _tell(self, messages: Iterable[str], path: Path_) -> None:
+        for message in messages:
+            self._say(path, message)
+
+    # Actions
+
+    def _actions(self, entry: Mapping[str, Any], key: str, names: Names) -> tuple[Action, ...]:
+        found = []
+        for index, written in enumerate(entry.get(key, ())):
+            kind, spec = next(iter(written.items()))
+            at: Path_ = (key, index, kind)
+            if kind == "log":
+                self._check_template(spec["message"], names, (*at, "message"))
+                found.append(Action(kind="log", spec=dict(spec)))
+            else:
+                found.append(Action(kind="webhook", spec=self._webhook(spec, at, names)))
+        return tuple(found)
+
+    def _webhook(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+        spec: dict[str, Any] = {"method": "POST", **written}
+        spec["timeout_ms"] = self._duration(spec, "timeout", (*self._at, *at), DEFAULT_TIMEOUT_MS)
+        spec.pop("timeout", None)
+        if not 0 < spec["timeout_ms"] <= MAX_TIMEOUT_MS:
+            self._say((*at, "timeout"), f"must be longer than 0 and at most {MAX_TIMEOUT_MS // 60_000}m")
+        self._check_url(spec["url"], (*at, "url"), names)
+        for name, value in spec.get("headers", {}).items():
+            self._check_header(name, value, (*at, "headers", name), names)
+        if "json" in spec:
+            self._check_tree(spec["json"], (*at, "json"), names)
+        if "body" in spec:
+            self._check_template(spec["body"], names, (*at, "body"))
+        if "sign" in spec and self._secrets is not None and spec["sign"] not in self._secrets:
+            hint = did_you_mean(spec["sign"], list(self._secrets), all_of_them=True)
+            self._say((*at, "sign"), f"the configuration has no secret `{spec['sign']}`{hint}")
+        return spec
+
+    def _check_url(self, url: str, at: Path_, names: Names) -> None:
+        problem = url_problem(url)
+        if problem:
+            self._say(at, problem)
+        self._check_template(url, names, at, secrets_allowed=True)
+
+    def _check_header(self, name: str, value: str, at: Path_, names: Names) -> None:
+        if name.lower() in RESERVED_HEADERS:
+            self._say(at, f"the header `{name}` is set by the sender and cannot be chosen", at_key=True)
+        self._check_template(value, names, at, secrets_allowed=True)
+
+    def _check_tree(self, value: Any, at: Path_, names: Names) -> None:
+        if isinstance(value, str):
+            self._check_template(value, names, at)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if "{{" in key:
+                    self._say(
+                        (*at, key), "a key of `json` is no template: it is sent as it stands", at_key=True, warning=True
+                    )
+                self._check_tree(inner, (*at, key), names)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                self._check_tree(inner, (*at, index), names)
+
+    def _check_template(self, source: str, names: Names, at: Path_, *, secrets_allowed: bool = False) -> None:
+        if "{" not in source or not self._checks_names:
             return
-        for message in template_problems(source, names, secrets=secrets):
-            self._say(place, message)
+        found = template_problems(source, names, secrets_allowed=secrets_allowed)
+        self._tell(found, at)
+        if not found:
+            self._check_compiles(source, at)
+
+    def _check_compiles(self, source: str, at: Path_) -> None:
+        """What only the compiler notices, such as a name that is assigned in a wrong place."""
         try:
-            for name in names_in(source) & {"secrets"}:
-                self._check_secrets(place, source, name)
-        except TemplateProblem:
-            pass  # said above
+            Renderer().text(source)
+        except TemplateProblem as error:
+            self._say(at, f"is no template that can be read: {error}")
+        except (RecursionError, SyntaxError, MemoryError):
+            self._say(at, "is nested too deeply")
 
-    def _check_secrets(self, place: Place, source: str, _: str) -> None:
-        from engine.template_names import secrets_named
 
-        for name in secrets_named(source):
-            self._check_secret(place, name)
+def url_problem(url: str) -> str | None:
+    """Why a webhook cannot go to `url` (its path and query may hold templates); None when it can."""
+    literal = re.split(r"\{\{|\{%|\{#", url, maxsplit=1)[0]
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", literal)
+    if found is None:
+        return (
+            "must begin with http:// or https://; scheme, host and port are literal, templates come in path and query"
+        )
+    if found.group(1) not in {"http", "https"} or not found.group(2):
+        return f"`{found.group(1)[:20]}` is not supported: use http:// or https://"
+    authority = re.match(r"[^/?#\\]*", literal[found.end() :])
+    assert authority is not None
+    host_part = authority.group()
+    if "@" in host_part:
+        return "must hold no user and password: put them in a header, from `secrets`"
+    if found.end() + authority.end() == len(literal) and literal != url:
+        return "host and port must be literal: a template may stand only after the `/` that begins the path"
+    if "#" in literal:
+        return "must hold no fragment (`#`): it would not be sent"
+    if re.search(r"[\s\\\x00-\x1f\x7f]", re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", url, flags=re.DOTALL)):
+        return "holds a space, a backslash or a control character; write %20 for a space"
+    return _host_problem(host_part)
 
-    def _check_secret(self, place: Place, name: str) -> None:
-        if self._config is not None and name not in self._config.secrets:
-            known = list(self._config.secrets)
-            hint = did_you_mean(name, known, all_of_them=True)
-            self._say(place, f"the secret `{name}` is not configured under `secrets`{hint}")
+
+def _host_problem(host_part: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{host_part}")
+        port = parts.port
+    except ValueError as error:
+        return f"has a host or port that cannot be used: {error}"
+    if not parts.hostname:
+        return "has no host"
+    if port == 0 or host_part.endswith(":"):
+        return "has no port that can be used"
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname):
+        return f"has a host that cannot be used: `{parts.hostname[:60]}`"
+    return None

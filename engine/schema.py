@@ -20,6 +20,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from engine.errors import Problem
 from engine.yamlfile import Document
@@ -51,9 +52,19 @@ def load_schema(name: str) -> Mapping[str, Any]:
     return found
 
 
+def _is_integer(_: object, value: object) -> bool:
+    """A whole number written as one: JSON Schema would also take 2.0, which Python does not count with."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_STRICT: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+)
+
+
 @cache
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(load_schema(name))
+def _validator(name: str) -> Any:
+    return _STRICT(load_schema(name))
 
 
 def schema_problems(document: Document, name: str) -> list[Problem]:
@@ -73,6 +84,8 @@ _Finding = tuple[list[str | int], str, bool]  # path, message, whether the key i
 
 def _explain(error: ValidationError) -> Iterator[_Finding]:
     path = list(error.absolute_path)
+    value: Any = error.instance
+    wanted: Any = error.validator_value
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     kind = str(error.validator)
     if kind == "additionalProperties":
@@ -83,14 +96,14 @@ def _explain(error: ValidationError) -> Iterator[_Finding]:
         inner = error.validator_value if isinstance(error.validator_value, dict) else {}
         yield path, inner.get("x-message", "cannot be combined like this"), True
     elif kind == "enum":
-        yield path, _not_among(error.instance, list(error.validator_value), schema), False
+        yield path, _not_among(value, list(wanted), schema), False
     elif kind == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
+        missing = [key for key in wanted if key not in value]
         yield from ((path, f"`{key}` is missing", False) for key in missing)
     elif error.parent is None and "propertyNames" in error.absolute_schema_path:
         yield [*path, str(error.instance)], schema.get("x-message", "is no name that can be used here"), True
     else:
-        yield path, schema.get("x-message") or _plain_message(kind, error, schema), False
+        yield path, str(schema.get("x-message") or _plain_message(kind, error, schema)), False
 
 
 def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any]) -> str:
@@ -107,7 +120,7 @@ def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any])
         "minProperties": "must not be empty",
         "maxProperties": schema.get("x-several", f"holds more than {limit} keys"),
     }
-    return _wrong_type(limit, value) if kind == "type" else words.get(kind, f"cannot be {_shown(value)}")
+    return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_shown(value)}"))
 
 
 def _wrong_type(expected: Any, value: Any) -> str:
@@ -131,13 +144,15 @@ def _shown(value: Any) -> str:
 
 def _unknown_keys(error: ValidationError, schema: Mapping[str, Any], path: list[str | int]) -> Iterator[_Finding]:
     known = list(schema.get("properties", {}))
-    unknown = [key for key in error.instance if key not in known]
-    for key in unknown:
+    instance: Any = error.instance
+    for key in (key for key in instance if key not in known):
         if key in schema.get("x-notYet", ()):
             message = "is not supported by this version; remove it"
         else:
             hint = schema.get("x-hints", {}).get(key)
-            message = f"unknown key `{key[:60]}`" + (f"; {hint}" if hint else did_you_mean(key, known, all_of_them=True))
+            message = f"unknown key `{key[:60]}`" + (
+                f"; {hint}" if hint else did_you_mean(key, known, all_of_them=True)
+            )
         yield [*path, key], message, True
 
 

@@ -1,107 +1,291 @@
-"""Names in templates and conditions: an unknown one is found when the file is loaded, not at 3 a.m."""
+"""Finds mistakes in templates and conditions when rules are loaded, not in the night when one of them is needed.
+
+The syntax tree is walked with what is known about every variable: `client.foo`, a filter that does not exist, or a secret in
+a body are told with a suggestion. Values are described by shapes: a mapping of names (closed: another name is a mistake), a
+list of one shape, text, or `ANYTHING`. Read `template_problems` first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from jinja2 import nodes
+from jinja2 import TemplateError, meta, nodes
 
 from engine.rendering import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
 from engine.schema import did_you_mean
 
-CLIENT = frozenset({"id", "group", "device", "ip", "attributes"})
-ALERT = frozenset({"id", "state", "reason", "started_at", "count", "clients", "key", "source", "detail"})
-RULE = frozenset({"name", "severity", "description", "labels"})
-PLAIN = frozenset(
-    "status previous occurred_at settled_at since duration graceful flaps flapping doubtful verified_at evidence".split()
-)
-TOP = frozenset({"client", "alert", "rule"}) | PLAIN
+MAX_TREE_DEPTH = 100
+"""Nesting of a template's syntax at most."""
+
+
+class _Anything:
+    """A value about which nothing is known."""
+
+
+class _Text:
+    """A text, as every leaf of the variables that has methods of its own."""
+
+
+ANYTHING = _Anything()
+TEXT = _Text()
+Shape = Any  # ANYTHING, TEXT, a mapping of names to shapes, or a list of one shape
+
+_RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
+_ALERT: Shape = {
+    "id": TEXT,
+    "state": TEXT,
+    "reason": TEXT,
+    "started_at": TEXT,
+    "source": TEXT,
+    "detail": TEXT,
+    "count": ANYTHING,
+    "clients": [TEXT],
+    "key": ANYTHING,
+}
+_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
+
+_ABOUT_CLIENT: Mapping[str, Shape] = {
+    "status": TEXT,
+    "previous": TEXT,
+    "occurred_at": TEXT,
+    "settled_at": TEXT,
+    "since": TEXT,
+    "duration": ANYTHING,
+    "graceful": ANYTHING,
+    "flaps": ANYTHING,
+    "flapping": ANYTHING,
+    "doubtful": ANYTHING,
+    "verified_at": ANYTHING,
+    "evidence": _EVIDENCE,
+}
+
+_MISTAKEN = {
+    "id": "client.id",
+    "client_id": "client.id",
+    "clientId": "client.id",
+    "device": "client.device",
+    "group": "client.group",
+    "ip": "client.ip",
+    "clientIp": "client.ip",
+    "attributes": "client.attributes",
+    "name": "rule.name",
+    "severity": "rule.severity",
+    "labels": "rule.labels",
+    "state": "status",
+    "time": "occurred_at",
+    "timestamp": "occurred_at",
+}
+"""What people write for a variable that has another name."""
+
+_CLOCKS = frozenset({"now", "utcnow", "today"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What may be named. `columns`: the inventory's, None when not known; `feed_only`: there is no client."""
+    """What the templates of one rule may read. Made by `names_of`."""
 
-    columns: Sequence[str] | None = None
-    feed_only: bool = False
+    variables: Mapping[str, Shape]
+    secrets: Mapping[str, Shape] | _Anything = ANYTHING
+
+
+def names_of(
+    *,
+    columns: Sequence[str] | None = None,
+    labels: Sequence[str] = (),
+    secrets: Sequence[str] | None = None,
+    feed_only: bool = False,
+) -> Names:
+    """The names known to one rule's templates. `columns` (the inventory's) and `secrets`: None when not known here.
+
+    A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
+    """
+    known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
+    rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
+    if feed_only:
+        return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
+    attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
+    client = {"id": TEXT, "group": TEXT, "device": TEXT, "ip": TEXT, "attributes": attributes}
+    return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": _ALERT, "rule": rule}, secrets=known)
 
 
 def template_problems(
-    source: str, names: Names, *, expression: bool = False, secrets: bool = False
-) -> Iterator[str]:
-    """What is wrong with a template (or a condition), one sentence each."""
+    source: str, names: Names, *, expression: bool = False, secrets_allowed: bool = False
+) -> list[str]:
+    """Every mistake in a template (or, with `expression`, in a condition), each as a sentence; never raises."""
+    if expression and source.lstrip().startswith(("{{", "{%")):
+        return ["must be an expression: write it without {{ }}"]
     try:
         tree = parse(source, expression=expression)
-    except TemplateProblem as error:
-        yield f"cannot be read as {'an expression' if expression else 'a template'}: {error}"
-        return
-    local = {node.name for node in tree.find_all(nodes.Name) if node.ctx in {"store", "param"}}
-    known = ({"alert", "rule"} if names.feed_only else set(TOP)) | KNOWN_FUNCTIONS | local | {"loop"}
-    if secrets:
-        known.add("secrets")
-    told = set()
-    for node in tree.find_all(nodes.Name):
-        if node.ctx == "load" and node.name not in known and node.name not in told:
-            told.add(node.name)
-            yield _unknown_name(node.name, known, names, expression)
-    for node in tree.find_all(nodes.Filter):
-        if node.name not in KNOWN_FILTERS:
-            yield f"unknown filter `{node.name}`{did_you_mean(node.name, sorted(KNOWN_FILTERS))}"
-    for test in tree.find_all(nodes.Test):
-        if test.name not in KNOWN_TESTS:
-            yield f"unknown test `{test.name}`{did_you_mean(test.name, sorted(KNOWN_TESTS))}"
-    for attribute in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        yield from _attribute_problems(attribute, names, local)
-    for forbidden in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        yield f"`{type(forbidden).__name__.lower()}` is not available: a template stands for itself"
+        if expression and not _is_one_expression(tree):
+            return ["must be one expression"]
+        checker = _Checker(names, secrets_allowed)
+        found = list(checker.walk(tree, dict(checker.variables), 0))
+        _replace_unknown(tree)
+        undeclared = sorted(meta.find_undeclared_variables(tree))
+        found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
+    except (TemplateProblem, TemplateError) as error:
+        return [f"cannot be read as {'an expression' if expression else 'a template'}: {error}"]
+    except RecursionError:
+        return ["is nested too deeply"]
+    return list(dict.fromkeys(found))
 
 
-def _unknown_name(name: str, known: set[str], names: Names, expression: bool) -> str:
-    if name == "secrets":
-        return "`secrets` can be used in webhook headers and urls only"
-    if names.feed_only and name in TOP:
-        return f"`{name}` is about a client, and the trigger `feed` has none; use `alert.source`, `alert.detail`"
-    if name in CLIENT:
-        return f"unknown name `{name}`; did you mean `client.{name}`?"
-    if names.columns and name in names.columns:
-        return f"unknown name `{name}`; did you mean `client.attributes.{name}`?"
-    quoted = "; text must be quoted" if expression else ""
-    return f"unknown name `{name}`{did_you_mean(name, sorted(known)) or quoted}"
+def _is_one_expression(tree: nodes.Template) -> bool:
+    """Nothing may stand after the expression that was put between braces to be parsed."""
+    return len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1
 
 
-def _attribute_problems(node: nodes.Getattr | nodes.Getitem, names: Names, local: set[str]) -> Iterator[str]:
-    key = _key_of(node)
-    inner = node.node
-    if key is None:
-        return
-    if isinstance(inner, nodes.Name) and inner.name not in local:
-        parts = {"client": CLIENT, "alert": ALERT, "rule": RULE}.get(inner.name)
-        if parts is not None and key not in parts:
-            if inner.name == "client" and names.columns and key in names.columns:
-                yield f"`client` has no `{key}`; did you mean `client.attributes.{key}`?"
-            else:
-                yield f"`{inner.name}` has no `{key}`{did_you_mean(key, sorted(parts), all_of_them=True)}"
-        elif inner.name in PLAIN and inner.name != "evidence" and isinstance(node, nodes.Getattr):
-            yield f"`{inner.name}` has no parts, so no `.{key}`"
-    elif isinstance(inner, nodes.Getattr | nodes.Getitem) and _key_of(inner) == "attributes":
-        owner = inner.node
-        if isinstance(owner, nodes.Name) and owner.name == "client" and names.columns is not None:
-            if key not in names.columns:
-                hint = did_you_mean(key, names.columns, all_of_them=True)
-                yield f"the inventory has no column `{key}`{hint}"
+def _replace_unknown(tree: nodes.Template) -> None:
+    """Put known filters and tests in place of unknown ones (told already), so that Jinja goes on to look at the names."""
+    for filtered in tree.find_all(nodes.Filter):
+        if filtered.name not in KNOWN_FILTERS:
+            filtered.name = "upper"
+    for tested in tree.find_all(nodes.Test):
+        if tested.name not in KNOWN_TESTS:
+            tested.name = "defined"
 
 
-def _key_of(node: nodes.Getattr | nodes.Getitem) -> str | None:
+class _Checker:
+    """Walks one syntax tree. `scope` holds the shapes of names that are in force where the walk is."""
+
+    def __init__(self, names: Names, secrets_allowed: bool) -> None:
+        self._names = names
+        self._secrets_allowed = secrets_allowed
+        self.variables: dict[str, Shape] = {**names.variables, "secrets": names.secrets}
+
+    def unknown(self, name: str) -> str | None:
+        """Why a name that the template does not define itself cannot be read; None when it can."""
+        if name == "secrets":
+            return None if self._secrets_allowed else "`secrets` can be read in webhook headers and urls only"
+        if name in self._names.variables:
+            return None
+        if name in _CLOCKS:
+            return f"`{name}` does not exist: templates have no clock; use occurred_at, settled_at or duration"
+        if name in _ABOUT_CLIENT or name == "client":
+            return f"`{name}` is about a client, and the trigger `feed` has none; use alert.source and alert.detail"
+        meant = self._columns_meaning(name) or _MISTAKEN.get(name, "")
+        if meant.partition(".")[0] in self._names.variables:
+            return f"`{name[:60]}` does not exist; did you mean `{meant}`?"
+        return f"`{name[:60]}` does not exist{did_you_mean(name, list(self._names.variables), all_of_them=True)}"
+
+    def _columns_meaning(self, name: str) -> str:
+        client = self._names.variables.get("client")
+        columns = client["attributes"] if client else ANYTHING
+        return f"client.attributes.{name}" if isinstance(columns, dict) and name in columns else ""
+
+    def walk(self, node: nodes.Node, scope: dict[str, Shape], depth: int) -> Iterator[str]:
+        """The problems of a node and all below it."""
+        if depth > MAX_TREE_DEPTH:
+            raise RecursionError
+        if isinstance(node, nodes.For):
+            yield from self._loop(node, scope, depth)
+            return
+        yield from self._node_problems(node, scope)
+        for name in _assigned(node):
+            scope[name] = ANYTHING
+        for child in node.iter_child_nodes():
+            yield from self.walk(child, scope, depth + 1)
+
+    def _loop(self, node: nodes.For, scope: dict[str, Shape], depth: int) -> Iterator[str]:
+        yield from self.walk(node.iter, scope, depth + 1)
+        inner = {**scope, "loop": ANYTHING}
+        shape = self._shape(node.iter, scope)
+        if isinstance(node.target, nodes.Name):
+            inner[node.target.name] = shape[0] if isinstance(shape, list) else ANYTHING
+        else:
+            inner.update(dict.fromkeys(_names_below(node.target), ANYTHING))
+        for child in (*node.body, *node.else_, *([node.test] if node.test else [])):
+            yield from self.walk(child, inner, depth + 1)
+
+    def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
+        if isinstance(node, (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block)):
+            yield "a template stands for itself: no extends, include, import or block"
+        elif isinstance(node, nodes.Filter) and node.name not in KNOWN_FILTERS:
+            yield f"the filter `{node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_FILTERS))}"
+        elif isinstance(node, nodes.Test) and node.name not in KNOWN_TESTS:
+            yield f"the test `is {node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_TESTS))}"
+        elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
+            name = node.node.name
+            if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:
+                yield f"`{name}` is no function"
+        elif isinstance(node, (nodes.Getattr, nodes.Getitem)):
+            yield from self._attribute_problem(node, scope)
+
+    def _attribute_problem(self, node: nodes.Getattr | nodes.Getitem, scope: Mapping[str, Shape]) -> Iterator[str]:
+        shape, name = self._shape(node.node, scope), _key(node)
+        if not isinstance(name, str):
+            return
+        way = _way(node.node)
+        kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
+        if kind is None or (isinstance(node, nodes.Getattr) and hasattr(kind, name)):
+            return  # nothing known, or a method such as `items`
+        if kind is dict and name not in shape:
+            yield f"`{way}.{name[:60]}` does not exist{_suggestion(way, name, shape)}"
+        elif kind is str:
+            yield f"`{way}` is text and has no `{name[:60]}`"
+        elif kind is list:
+            yield f"`{way}` is a list and has no `{name[:60]}`"
+
+    def _shape(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Shape:
+        """What is known about the value of an expression."""
+        if isinstance(node, nodes.Name):
+            return scope.get(node.name, ANYTHING)
+        if isinstance(node, (nodes.Getattr, nodes.Getitem)):
+            shape, name = self._shape(node.node, scope), _key(node)
+            if isinstance(shape, dict) and isinstance(name, str):
+                return shape.get(name, ANYTHING)
+            if isinstance(shape, list) and isinstance(name, int):
+                return shape[0]
+        return ANYTHING
+
+
+def _assigned(node: nodes.Node) -> list[str]:
+    """Names that a statement sets: nothing is known about them from here on."""
+    if isinstance(node, (nodes.Assign, nodes.AssignBlock)):
+        return _names_below(node.target)
+    if isinstance(node, nodes.With):
+        return [name for target in node.targets for name in _names_below(target)]
+    if isinstance(node, (nodes.Macro, nodes.CallBlock)):
+        own = [node.name, "caller", "varargs", "kwargs"] if isinstance(node, nodes.Macro) else []
+        return [*own, *(argument.name for argument in node.args)]
+    return []
+
+
+def _key(node: nodes.Getattr | nodes.Getitem) -> object:
+    """The attribute or index that is asked for, when the template writes it out."""
     if isinstance(node, nodes.Getattr):
         return node.attr
-    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
+    return node.arg.value if isinstance(node.arg, nodes.Const) else None
 
 
-def secrets_named(source: str) -> list[str]:
-    """The names behind `secrets.` in a template."""
-    return [
-        key
-        for node in parse(source).find_all((nodes.Getattr, nodes.Getitem))
-        if isinstance(node.node, nodes.Name) and node.node.name == "secrets" and (key := _key_of(node)) is not None
-    ]
+def _way(node: nodes.Node) -> str:
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, (nodes.Getattr, nodes.Getitem)):
+        key = _key(node)
+        return f"{_way(node.node)}[{key}]" if isinstance(key, int) else f"{_way(node.node)}.{key}"
+    return "…"
+
+
+def _names_below(node: nodes.Node) -> list[str]:
+    if isinstance(node, nodes.Name):
+        return [node.name]
+    return [name.name for name in node.find_all(nodes.Name)]
+
+
+_NONE_THERE = {
+    "secrets": ": the configuration has no `secrets`",
+    "client.attributes": ": no inventory is configured",
+    "rule.labels": ": the rule has no `labels`",
+}
+
+
+def _suggestion(way: str, name: str, shape: Mapping[str, Shape]) -> str:
+    if not shape:
+        return _NONE_THERE.get(way, "")
+    columns = shape.get("attributes") if way == "client" else None
+    if isinstance(columns, dict) and name in columns:
+        return f"; did you mean `client.attributes.{name}`?"
+    return did_you_mean(name, list(shape), all_of_them=True)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -38,7 +38,9 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUES = frozenset({"true", "True", "TRUE"})
 _FALSES = frozenset({"false", "False", "FALSE"})
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_FLOAT = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
 _STRING_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 _HARMLESS_TAGS = frozenset({"!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
@@ -93,9 +95,7 @@ class Document:
     def problem(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
         """A problem at `path` of this file."""
         line, column = self.key_place(path) if at_key else self.place(path)
-        return Problem(
-            file=self.file, line=line, column=column, path=written(path), message=message, warning=warning
-        )
+        return Problem(file=self.file, line=line, column=column, path=written(path), message=message, warning=warning)
 
 
 def written(path: Path_) -> str:
@@ -149,7 +149,9 @@ def parse_document(file: str, content: bytes, problems: list[Problem]) -> Docume
         problems.append(_problem(file, line, 1, "contains a character that YAML does not allow"))
         return None
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        problems.append(_problem(file, 1, 1, f"is not YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}"))
+        problems.append(
+            _problem(file, 1, 1, f"is not YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}")
+        )
         return None
     return Document(file=file, root=root)  # also with problems such as a key written twice: the rest can be checked too
 
@@ -203,7 +205,9 @@ class _Builder:
 
     def _start(self, event: Any, value: Any) -> None:
         if self._open and self._open[-1].expects_key:
-            self._stop(event, "a key must be plain text, not a mapping or a list (a template needs quotes: \"{{ ... }}\")")
+            self._stop(
+                event, 'a key must be plain text, not a mapping or a list (a template needs quotes: "{{ ... }}")'
+            )
         if event.tag and event.tag not in _HARMLESS_TAGS:
             self._stop(event, f"the tag `{event.tag}` is not supported: write the value without it")
         if len(self._open) >= MAX_DEPTH:
@@ -309,7 +313,7 @@ class _Builder:
     def _say(self, event: Any, message: str) -> None:
         self._problems.append(_problem(self._file, *_place_of(event), message))
 
-    def _stop(self, event: Any, message: str) -> Any:
+    def _stop(self, event: Any, message: str) -> NoReturn:
         self._say(event, message)
         raise _Unusable
 

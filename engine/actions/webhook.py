@@ -191,7 +191,12 @@ class WebhookSender:
             return RetryLater(reason=f"no connection within {timeout_ms} ms")
         except TimeoutError:
             return RetryLater(reason=f"no answer within {timeout_ms} ms", may_have_arrived=True)
-        except (aiohttp.InvalidURL, ValueError, TypeError) as broken:
+        except aiohttp.InvalidURL:
+            # Its text is the URL, written in a way of its own that scrubbing might not recognize.
+            return Rejected(reason="no request can be made of this: the URL is invalid")
+        except aiohttp.ClientResponseError as error:
+            return RetryLater(reason=self._scrub(f"no answer that is HTTP: {error.message}"), may_have_arrived=True)
+        except (ValueError, TypeError) as broken:
             return Rejected(reason=self._scrub(f"no request can be made of this: {broken}"))
         except (aiohttp.ClientError, OSError) as error:
             # The connection was lost once the request was on its way: nobody knows how far it came.

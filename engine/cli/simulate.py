@@ -91,8 +91,9 @@ def simulate(
 ) -> None:
     """Make up a fleet: sessions, flaps, takeovers, late, repeated and lost events, a failover storm.
 
-    Files get virtual time, as fast as they can be written, each line with the instant of its arrival ("received_at"), ready
-    for `rollcall replay`. An engine (http://...) gets the events in real time, until --events, --duration or Ctrl-C.
+    Files get virtual time, as fast as they can be written, each line with the instant of its arrival ("received_at"),
+    ready for `rollcall replay`. An engine (http://...) gets the events in real time, until --events, --duration or
+    Ctrl-C.
     """
     live = target.startswith(("http://", "https://"))
     plan = _plan(live, rate, options)

@@ -151,7 +151,13 @@ class Dispatcher:
         touched: dict[str, _Target] = {}
         for item in items:
             target = self._target(item.target)
-            if not self._acquainted or self._stopping or target.behind or self._room(target) <= 0 or target.open_until_ms:
+            if (
+                not self._acquainted
+                or self._stopping
+                or target.behind
+                or self._room(target) <= 0
+                or target.open_until_ms
+            ):
                 # The outbox knows the order of what is there already; this one queues behind it.
                 self._fall_behind(target)
                 continue

@@ -1,13 +1,15 @@
 """Events from a file of JSON lines, read once or followed while it grows, is rotated, emptied or replaced.
 
-Every batch carries the place after its last line, which is committed together with its effect: after a restart reading goes
-on exactly there. One turn of the loop (`FileSource._turn`) works in this order, and the order is what keeps it exact:
+Every batch carries the place after its last line, which is committed together with its effect: after a restart reading
+goes on exactly there. One turn of the loop (`FileSource._turn`) works in this order, and the order is what keeps it
+exact:
 
 1. Note the time, then whether newer files follow the one at hand. 2. Read. 3. Hand over the lines that are complete.
 4. At the end: if newer files were seen in step 1, everything of the old one has been read now, so go on to the next;
 otherwise everything held at the noted time has been read, so that is how far the source is caught up.
 
-What was lost (the file was emptied or replaced before its end was read, and no copy is found) is handed over as a `Gap`.
+What was lost (the file was emptied or replaced before its end was read, and no copy is found) is handed over as a
+`Gap`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from typing import Final
 
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect
+from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Gap, Offer, SourceHealth
 from engine.sources.tailing import Place, Rewritten, Tail, find, successors
-from engine.sources.wire import MAX_LINE_BYTES, decode_lines, suspect_clock
+from engine.sources.wire import decode_lines, suspect_clock
 
 POLL_S: Final = 0.1
 """Seconds between two looks at a file that has nothing new."""
@@ -49,7 +52,8 @@ class FileSource:
     """Reads one path; `follow` says whether to stay when its end is reached.
 
     `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it. `window` is how many batches may be
-    unacknowledged at a time; with more than one, the engine must fail every later batch of this source after a failed one.
+    unacknowledged at a time; with more than one, the engine must fail every later batch of this source after a failed
+    one.
     """
 
     name: str
@@ -279,7 +283,7 @@ def _answer(verdict: asyncio.Future[Exception | None], failure: Exception | None
 
 
 def _pieces(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Whole lines (of the last one the break may be missing) in pieces of one batch: their bytes, and they themselves."""
+    """Whole lines (of the last one the break may be missing) in pieces of one batch: their bytes, and themselves."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()

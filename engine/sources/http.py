@@ -1,9 +1,9 @@
 """Events that are pushed to us over HTTP: what `POST /v1/events` hands over, answered once it is durable.
 
-A push source cannot be read again, so its only promise is the answer: `HttpSource.accept` returns when every batch made of a
-body is committed, and raises when one is not (the sender then repeats the body; events are a set, so repeating is harmless).
-What waits for the commit is bounded; beyond that the sender is asked to come back. Read `HttpSource.accept` first, then
-`HttpSource.caught_up_to`, which says how far silence may be trusted.
+A push source cannot be read again, so its only promise is the answer: `HttpSource.accept` returns when every batch
+made of a body is committed, and raises when one is not (the sender then repeats the body; events are a set, so
+repeating is harmless). What waits for the commit is bounded; beyond that the sender is asked to come back. Read
+`HttpSource.accept` first, then `HttpSource.caught_up_to`, which says how far silence may be trusted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 MAX_WAITING_EVENTS: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for its commit, over all requests, before senders are asked to come back. One body alone always fits."""
+"""What may wait for its commit, over all requests, before senders are asked to come back. One body always fits."""
 
 DECODE_ASIDE_BYTES: Final = 512 * 1024
 """Bodies larger than this are decoded in a thread, so that other requests are answered meanwhile."""
@@ -43,7 +43,7 @@ class BodyTooLarge(RollcallError):
 
 
 class Accepted(NamedTuple):
-    """What became of a body: how many events are durable now, and which lines were malformed (quarantined, durable too)."""
+    """What became of a body: how many events are durable now, and which lines were malformed (quarantined)."""
 
     accepted: int
     rejected: list[Rejection]
@@ -65,8 +65,8 @@ class _Body:
 class HttpSource:
     """Takes bodies from the web layer and offers them in batches.
 
-    `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it; `max_lag_ms` how late news may be before
-    silence means nothing; `grace_ms` how long after a start senders get to reconnect.
+    `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it; `max_lag_ms` how late news may be
+    before silence means nothing; `grace_ms` how long after a start senders get to reconnect.
     """
 
     name: str
@@ -134,14 +134,18 @@ class HttpSource:
     def caught_up_to(self, now_ms: int) -> int | None:
         """The instant up to which everything pushed to us has been read; None while that cannot be said.
 
-        It is the present, with three exceptions: nothing is known during the grace after a start; what waits for its commit
-        has not been read; and for a while after old news more may be on its way, so it stays where it was before.
+        It is the present, with three exceptions: nothing is known during the grace after a start; what waits for its
+        commit has not been read; and for a while after old news more may be on its way, so it stays where it was
+        before.
         """
         if self._started_at_ms is None or now_ms < self._started_at_ms + self.grace_ms:
             return None
         if now_ms < self._late_until_ms:
             return self._before_late_ms
-        return min(now_ms, self._waiting[0].received_at_ms) if self._waiting else now_ms
+        try:
+            return min(now_ms, self._waiting[0].received_at_ms)
+        except IndexError:  # rather than asking first: the writer's thread asks while the loop takes bodies away
+            return now_ms
 
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms` (epoch milliseconds)."""

@@ -1,7 +1,8 @@
 """The synthetic fleet as a source: invented devices that connect, flap and vanish while you watch.
 
-It behaves like a push source: what it tells is told once, from now on. Every start invents new channels, so that nothing of
-an earlier run can be mistaken for the present one. Nothing real is behind it, and health says so. Read `SimulatorSource.run`.
+It behaves like a push source: what it tells is told once, from now on. Every start invents new channels, so that
+nothing of an earlier run can be mistaken for the present one. Nothing real is behind it, and health says so. Read
+`SimulatorSource.run`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ class SimulatorSource:
     ) -> None:
         """`grace_ms`: how long after a start silence proves nothing; `behaviour`: any other field of `Plan`."""
         self.name = name
-        self.degraded: str | None = None
         self._clients, self._seed, self._behaviour = clients, seed, behaviour
         self._now_ms = now_ms
         self._grace_ms, self._tick_s, self._retry_s = grace_ms, tick_s, retry_s
@@ -50,7 +50,7 @@ class SimulatorSource:
         self._trouble = ""
 
     async def run(self, offer: Offer, position: str | None = None) -> None:
-        """Offer what happens in the fleet as it happens, until cancelled; `position` is ignored, every run is a new one."""
+        """Offer what happens in the fleet as it happens, until cancelled; `position` is ignored: every run is new."""
         self._started_at_ms = start_ms = self._now_ms()
         plan = Plan(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
         story = arrivals(plan)
@@ -101,7 +101,7 @@ class SimulatorSource:
         return await verdict
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The instant up to which the story has been told and stored, epoch milliseconds; None until the grace is over."""
+        """The instant up to which the story is told and stored, epoch milliseconds; None until the grace is over."""
         if self._started_at_ms is None or now_ms < self._started_at_ms + self._grace_ms:
             return None
         return self._played_to_ms

@@ -34,7 +34,7 @@ DROP_WITHIN_MS: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """A broker failover: `at_ms` after the start all connections drop; `returns` (a share) of them within `spread_ms`."""
+    """A broker failover: all connections drop `at_ms` after the start; a share `returns` within `spread_ms`."""
 
     at_ms: int
     returns: float = 0.95
@@ -62,7 +62,7 @@ class Plan:
     storm: Storm | None = None
 
     def at_rate(self, events_per_s: float) -> Plan:
-        """The same fleet with stays (and, where that is not enough, absences) that make about so many events a second."""
+        """The same fleet with stays (if need be, absences) that make about so many events a second."""
         cycle_ms = self.clients * EVENTS_PER_CYCLE * 1000 / events_per_s
         away_ms = max(1, min(self.away_ms, round(cycle_ms / 2)))
         return replace(self, session_ms=max(1, round(cycle_ms - away_ms)), away_ms=away_ms)
@@ -115,8 +115,9 @@ def arrivals(plan: Plan) -> Iterator[Arrival]:
 class _Story:
     """The life of every device, one step at a time.
 
-    `_due` holds the next step of each device; a failover puts a new one there, and the step that it replaces is recognised
-    by its turn. A step only ever makes messages that arrive at or after it, so what arrives earlier can leave.
+    `_due` holds the next step of each device; a failover puts a new one there, and the step that it replaces is
+    recognised by its turn. A step only ever makes messages that arrive at or after it, so what arrives earlier can
+    leave.
     """
 
     def __init__(self, plan: Plan) -> None:

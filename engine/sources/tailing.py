@@ -1,8 +1,9 @@
 """A growing file, read from a place that survives restarts: what `engine.sources.file` follows logs with.
 
-A place is more than an offset. Files are renamed, copied and emptied, rewritten in place, and inodes are used again, so a
-place also keeps fingerprints of the file's first bytes and of those just before the offset. Only a file that shows both is
-continued; `Rewritten` is raised when the one at hand no longer does. Read `Tail.read`, then `find` and `successors`.
+A place is more than an offset. Files are renamed, copied and emptied, rewritten in place, and inodes are used again,
+so a place also keeps fingerprints of the file's first bytes and of those just before the offset. Only a file that
+shows both is continued; `Rewritten` is raised when the one at hand no longer does. Read `Tail.read`, then `find` and
+`successors`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 
 CHUNK_BYTES: Final = 1024 * 1024
-"""Bytes read at once: several thousand events, so that most batches are full ones. Longer than any line that is taken."""
+"""Bytes read at once: several thousand events, so that most batches are full. Longer than any line taken."""
 
 HEAD_BYTES: Final = 4096
 LAST_BYTES: Final = 256

@@ -1,18 +1,18 @@
-"""Bytes to events: the rules of acceptance, and the way to check a thousand lines at once.
+"""Bytes to events, a thousand lines at once.
 
-What is accepted is decided by `_careful`, one line at a time, with a reason for each refusal. The speed comes from
-`_all_at_once`: it proves for a whole batch that every line would pass, or gives up and leaves the batch to the careful way,
-so both always agree (a property test holds this). Read `decode_lines`, then `_careful`. Pure: no clock, no I/O.
+What is accepted is decided by `acceptance.accept`, one line at a time, with a reason for each refusal. The speed comes
+from `_all_at_once`: it proves for a whole batch that every line would pass, or gives up and leaves the batch to the
+careful way, so both always agree (a property test holds this). Read `decode_lines` first. Pure: no clock, no I/O.
 
-The proof needs four observations. A batch without backslashes shows its strings as they are, so bytes can be searched for
-control characters; JSON itself forbids those below U+0020. A line break between `}` and `{` can only lie between two
-documents, so where every break is one and there are as many documents as lines, each line is one document. A line no longer
-than the allowance for unknown keys cannot exceed it. Everything else (types, lengths, ranges) is checked by the decoder.
+The proof needs four observations. A batch without backslashes shows its strings as they are, so bytes can be searched
+for control characters; JSON itself forbids those below U+0020. A line break between `}` and `{` can only lie between
+two documents, so where every break is one and there are as many documents as lines, each line is one document. A line
+no longer than the allowance for unknown keys cannot exceed it. Everything else (types, lengths, ranges) is checked by
+the decoder.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,39 +23,31 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
-from engine.core.events import CONNECT, DISCONNECT, EVENT_TYPES, TCPCLEAN, LifecycleEvent, Rejection
+from engine.core.events import LifecycleEvent, Rejection
 from engine.errors import ClockSuspect
-
-MAX_LINE_BYTES: Final = 64 * 1024
-"""Bytes in the JSON text of one event; of longer ones only so much is kept in the quarantine."""
-
-MAX_CLIENT_BYTES: Final = 256
-MAX_CHANNEL_BYTES: Final = 64
-MAX_IP_BYTES: Final = 64
-"""Bytes of UTF-8 in a `clientId`, a `channelId` and a `clientIp`."""
-
-MAX_UNKNOWN_BYTES: Final = 1024
-"""Bytes of all unknown keys of one event together, counted as `"key":value,` with each value as it was written."""
-
-SECONDS_BELOW: Final = 10**11
-"""A `time` below this is in seconds, any other in milliseconds."""
-
-EARLIEST_MS: Final = -62_135_596_800_000
-LATEST_MS: Final = 253_402_300_799_999
-"""The instants that a calendar with four-digit years can print, 0001-01-01 to 9999-12-31, epoch milliseconds."""
+from engine.sources.acceptance import (
+    CONTROLS,
+    LATEST_MS,
+    MAX_CHANNEL_BYTES,
+    MAX_CLIENT_BYTES,
+    MAX_IP_BYTES,
+    MAX_LINE_BYTES,
+    MAX_UNKNOWN_BYTES,
+    SECONDS_BELOW,
+    TooFarAhead,
+    Malformed,
+    accept,
+    ahead_of_time,
+    read_object,
+    read_received_at,
+)
 
 SUSPECT_BATCH: Final = 20
 """Lines a batch must have before its events in the future say something about our own clock."""
 
-KNOWN_KEYS: Final = frozenset({"clientId", "time", "eventType", "channelId", "clientIp"})
-_TYPES: Final = {name: name for name in (CONNECT, DISCONNECT, TCPCLEAN)}  # equal text to the one constant
 _BLANKS: Final = b" \t\r\n"
-_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
-_MAX_NUMBER_CHARS: Final = 64  # no instant needs more; keeps `int` away from its own limit on digits
 _BLOCK_LINES: Final = 32  # lines that share the fate of a bad one before they are looked at singly
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # all of Unicode's category Cc
 _C1_CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
-_NO_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class Decoded(NamedTuple):
@@ -121,19 +113,10 @@ class _Allowed(NamedTuple):
 _W = TypeVar("_W", bound=_Wire)
 
 
-class _Malformed(Exception):
-    """The line is no acceptable event; the message says why, as the quarantine shows it."""
-
-
-class _Future(_Malformed):
-    """It would be acceptable, were it not dated so far ahead of when it was received."""
-
-
-# Lax about one thing only, in these types: an integer may also be written as text ("1767225660000") or as a whole float.
+# Lax about one thing only, in these types: an integer may also be written as text ("1767225660000") or as a whole
+# float.
 _wire = msgspec.json.Decoder(_Wire, strict=False)
 _recorded = msgspec.json.Decoder(_Recorded, strict=False)
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_value = msgspec.json.Decoder()
 
 
 def decode_lines(
@@ -147,7 +130,8 @@ def decode_lines(
     """Decode a batch of events; never raises for what is in it.
 
     Args:
-        raw: one JSON text a line, or one JSON text an item (an item may span lines). Blank ones are skipped but counted.
+        raw: one JSON text a line, or one JSON text an item (an item may span lines). Blank ones are skipped but
+        counted.
         received_at_ms: when the engine learned of them, epoch milliseconds.
         max_future_ms: how far a time may lie ahead of that.
         tag: the type that the transport says all of them have; stands in for a missing `eventType`.
@@ -164,8 +148,8 @@ def decode_lines(
 def decode_replay_lines(raw: bytes | Sequence[bytes], max_future_ms: int, *, first_line: int = 1) -> Replayed:
     """Decode lines of a recorded file, which may say when they were received (`received_at`, epoch milliseconds).
 
-    Each line is judged by its own clock: `max_future_ms` ahead of its `received_at`, or of its own time without one. Give
-    a thousand lines or more at once; arguments are as for `decode_lines`.
+    Each line is judged by its own clock: `max_future_ms` ahead of its `received_at`, or of its own time without one.
+    Give a thousand lines or more at once; arguments are as for `decode_lines`.
     """
     whole = _quick_replay(raw, max_future_ms)
     if whole is not None:
@@ -199,7 +183,7 @@ def suspect_clock(decoded: Decoded) -> None:
 
 
 def portions(decoded: Decoded, size: int) -> Iterator[Portion]:
-    """Cut a decoded batch into portions of at most `size` events and `size` rejections each; an empty one gives none."""
+    """Cut a decoded batch into portions of at most `size` events and rejections each; an empty one gives none."""
     events, raw, rejected = decoded.events, decoded.raw, decoded.rejected
     starts, faults = range(0, len(events), size), range(0, len(rejected), size)
     for start, fault in zip_longest(starts, faults):
@@ -252,7 +236,7 @@ def _all_at_once(
 
 
 def _shows_its_strings(text: bytes) -> bool:
-    """Whether strings in this JSON can be read off its bytes, and hold no control character that JSON would let pass."""
+    """Whether strings in this JSON can be read off its bytes, and hold no control character that JSON lets pass."""
     if b"\\" in text or b"\x7f" in text:
         return False
     if text.isascii():
@@ -304,11 +288,11 @@ def _one_by_one(block: Sequence[tuple[int, bytes]], allowed: _Allowed, decoded: 
     future = 0
     for number, document in block:
         try:
-            event = _quickly(document, allowed.tag) or _careful(_object_of(document), allowed.tag)
+            event = _quickly(document, allowed.tag) or accept(read_object(document), allowed.tag)
             if event.occurred_at_ms > allowed.latest_ms:
-                raise _ahead(event.occurred_at_ms - allowed.received_at_ms)
-        except _Malformed as fault:
-            future += isinstance(fault, _Future)
+                raise ahead_of_time(event.occurred_at_ms - allowed.received_at_ms)
+        except Malformed as fault:
+            future += isinstance(fault, TooFarAhead)
             decoded.rejected.append(Rejection(number, str(fault), document[:MAX_LINE_BYTES]))
         else:
             decoded.events.append(event)
@@ -340,7 +324,7 @@ def _quickly(document: bytes, tag: str | None) -> LifecycleEvent | None:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     client, event_type, _, channel, ip = fields = _fields(struct)
-    plain = _CONTROLS.search(client) is None and _CONTROLS.search(channel) is None and _CONTROLS.search(ip) is None
+    plain = CONTROLS.search(client) is None and CONTROLS.search(channel) is None and CONTROLS.search(ip) is None
     if not plain or not _within_bytes((struct,)) or (tag is not None and tag != event_type):
         return None
     return _event_of(fields)
@@ -350,12 +334,12 @@ def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, r
     """Add each line of a block to `replayed`."""
     for number, document in block:
         try:
-            body = _object_of(document)
-            received = _received_at(body.pop("received_at", None))
-            event = _careful(body, None)
+            body = read_object(document)
+            received = read_received_at(body.pop("received_at", None))
+            event = accept(body, None)
             if received is not None and event.occurred_at_ms - received > max_future_ms:
-                raise _ahead(event.occurred_at_ms - received)
-        except _Malformed as fault:
+                raise ahead_of_time(event.occurred_at_ms - received)
+        except Malformed as fault:
             replayed.rejected.append(Rejection(number, str(fault), document[:MAX_LINE_BYTES]))
         else:
             replayed.lines.append(number)
@@ -367,115 +351,3 @@ def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, r
 def _on_one_line(document: bytes) -> bytes:
     """A JSON text without line breaks; inside strings JSON forbids them, so each is a blank between two tokens."""
     return document.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in document or b"\r" in document else document
-
-
-def _object_of(document: bytes) -> dict[str, msgspec.Raw]:
-    """The object that one JSON text is, its values still as written; of a key written twice, the last."""
-    if len(document) > MAX_LINE_BYTES:
-        raise _Malformed(f"the event is {len(document)} bytes long, {MAX_LINE_BYTES} are allowed")
-    try:
-        document.decode()
-    except UnicodeDecodeError as error:
-        raise _Malformed(f"not UTF-8 at byte {error.start}") from error
-    try:
-        return _object.decode(document)
-    except msgspec.ValidationError as error:
-        raise _Malformed("not a JSON object") from error
-    except RecursionError as error:
-        raise _Malformed("JSON nested too deep") from error
-    except _NO_JSON as error:
-        raise _Malformed(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
-
-
-def _careful(body: dict[str, msgspec.Raw], tag: str | None) -> LifecycleEvent:
-    """The event that an object says, but for how far ahead its time lies.
-
-    Raises:
-        _Malformed: it breaks a rule; the first one broken in the order of the keys below.
-    """
-    unknown = sum(len(key.encode()) + len(bytes(value)) + 4 for key, value in body.items() if key not in KNOWN_KEYS)
-    if unknown > MAX_UNKNOWN_BYTES:
-        raise _Malformed(f"unknown keys hold {unknown} bytes, {MAX_UNKNOWN_BYTES} are allowed")
-    client = _text(body, "clientId", MAX_CLIENT_BYTES)
-    occurred_at_ms = _time(_told(body, "time"))
-    event_type = tag if tag is not None and "eventType" not in body else _told(body, "eventType")
-    if not isinstance(event_type, str) or not event_type:
-        raise _Malformed("eventType is empty" if event_type == "" else "eventType is not text")
-    if event_type not in EVENT_TYPES:
-        raise _Malformed(f"unknown eventType {_shown(event_type)}")
-    channel = _text(body, "channelId", MAX_CHANNEL_BYTES)
-    ip = _text(body, "clientIp", MAX_IP_BYTES) if _has_ip(body) else ""
-    if tag is not None and tag != event_type:
-        raise _Malformed(f"eventType is {event_type}, but the message is tagged {_shown(tag)}")
-    return LifecycleEvent(client, _TYPES[event_type], occurred_at_ms, channel, ip)
-
-
-def _told(body: dict[str, msgspec.Raw], key: str) -> object:
-    """The value of a key that has to be there."""
-    if key not in body:
-        raise _Malformed(f"{key} is missing")
-    try:
-        value: object = _value.decode(body[key])
-    except _NO_JSON as error:
-        raise _Malformed(f"{key} cannot be read: {error}") from error
-    return value
-
-
-def _has_ip(body: dict[str, msgspec.Raw]) -> bool:
-    """Whether there is a `clientIp` to check: a missing one, null and an empty text all say that it is not known."""
-    return "clientIp" in body and _told(body, "clientIp") not in (None, "")
-
-
-def _text(body: dict[str, msgspec.Raw], key: str, max_bytes: int) -> str:
-    value = _told(body, key)
-    if not isinstance(value, str):
-        raise _Malformed(f"{key} is not text")
-    if not value:
-        raise _Malformed(f"{key} is empty")
-    size = len(value.encode())
-    if size > max_bytes:
-        raise _Malformed(f"{key} is {size} bytes long, {max_bytes} are allowed")
-    if _CONTROLS.search(value) is not None:
-        raise _Malformed(f"{key} holds a control character")
-    return value
-
-
-def _number(value: object, key: str) -> int | float:
-    """A finite number, also one written as text. Truth values are none, though Python counts with them."""
-    if isinstance(value, str):
-        if len(value) > _MAX_NUMBER_CHARS or _NUMBER.fullmatch(value) is None:
-            raise _Malformed(f"{key} {_shown(value)} is not a number")
-        value = int(value) if value.lstrip("+-").isdigit() else float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Malformed(f"{key} is not a number")
-    if isinstance(value, float) and not math.isfinite(value):  # a long integer would not even survive the question
-        raise _Malformed(f"{key} is not a finite number")
-    return value
-
-
-def _time(value: object) -> int:
-    """An instant in epoch milliseconds, from seconds or milliseconds."""
-    number = _number(value, "time")
-    instant_ms = number * 1000 if number < SECONDS_BELOW else number
-    if not EARLIEST_MS <= instant_ms <= LATEST_MS:  # asked before rounding, which infinity does not survive
-        raise _Malformed("time lies outside the years 1 to 9999")
-    return round(instant_ms)
-
-
-def _received_at(value: msgspec.Raw | None) -> int | None:
-    """When a recorder received the line, epoch milliseconds; None when it does not say."""
-    if value is None:
-        return None
-    number = _number(_told({"received_at": value}, "received_at"), "received_at")
-    if not 0 <= round(number) <= LATEST_MS:
-        raise _Malformed("received_at lies outside the years 1970 to 9999")
-    return round(number)
-
-
-def _ahead(ahead_ms: int) -> _Future:
-    return _Future(f"time lies {ahead_ms / 1000:g} s in the future")
-
-
-def _shown(text: str) -> str:
-    """Text of a stranger inside a reason: quoted, escaped, short."""
-    return repr(text[:40])

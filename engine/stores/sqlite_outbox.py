@@ -175,15 +175,18 @@ def due(conn: sqlite3.Connection, now_ms: int, shares: Sequence[Share]) -> list[
     items: list[OutboxItem] = []
     for share in shares:
         holding = msgspec.json.encode(tuple(share.holding)).decode()
-        rows = conn.execute(queries()["retrying"], (share.target, now_ms, holding, share.limit)).fetchall()
+        rows = _rows(_one(conn, "retrying", (share.target, now_ms, holding, share.limit)))
         left = share.limit - len(rows)
         if left > 0:
-            rows += conn.execute(queries()["fresh"], (share.target, holding, left)).fetchall()
+            rows += _rows(_one(conn, "fresh", (share.target, holding, left)))
         items.extend(map(_item, rows))
     return items
 
 
-def _item(row: tuple[Any, ...]) -> OutboxItem:
+_rows = msgspec.json.Decoder(list[tuple[int, str, str, str, str, str, str, int, int, str, str]]).decode
+
+
+def _item(row: tuple[int, str, str, str, str, str, str, int, int, str, str]) -> OutboxItem:
     (id_, key, rule, lane, action, target, request, attempts, decided_at, phase, alert) = row
     return OutboxItem(
         id=id_,
@@ -219,8 +222,8 @@ def record(
 
     `jitter` gives a number between 0 and 1 for each retry. Inside the caller's transaction.
     """
-    good = [(o.attempted_at_ms, o.id) for o in outcomes if isinstance(o.answer, Delivered)]
-    delivered = conn.executemany(queries()["delivered"], good).rowcount if good else 0
+    good = [(o.id, o.attempted_at_ms) for o in outcomes if isinstance(o.answer, Delivered)]
+    delivered = conn.execute(queries()["delivered"], (msgspec.json.encode(good).decode(),)).rowcount if good else 0
     retried = dead = 0
     for outcome in outcomes:
         if isinstance(outcome.answer, Delivered):

@@ -20,7 +20,7 @@ KEY = re.compile(rb"\r\nidempotency-key: *([^\r\n]+)", re.IGNORECASE)
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ANSWERS = {
     "ok": GOOD,
-    "500": b"HTTP/1.1 500 Oops\r\nContent-Length: 11\r\n\r\nout\x07of\norder",
+    "500": b"HTTP/1.1 500 Oops\r\nContent-Length: 12\r\n\r\nout\x07of\norder",
     "404": b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nnot me!",
     "429": b"HTTP/1.1 429 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
     "redirect": b"HTTP/1.1 307 Over There\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n",

@@ -295,6 +295,6 @@ def _rule(random: Random, grid: Grid, number: int) -> dict[str, Any]:
         rule["shadow"] = True
     log, hook = {"log": {"message": "x"}}, {"webhook": {"url": "http://127.0.0.1:9/hook", "json": {}}}
     rule["actions"] = random.choice([[log], [log], [hook], [log, hook]])
-    if random.random() < 0.5:
+    if random.random() < 0.5 and trigger not in ("first_seen", "stable"):  # those are over at once
         rule["on_recovery"] = random.choice([[log], [hook, log]])
     return rule

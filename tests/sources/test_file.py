@@ -1,4 +1,4 @@
-"""Reading a file once and following it: rotation, copies, truncation, restarts at any byte, and what is lost is said."""
+"""Reading a file once and following it: rotation, copies, truncation, restarts at any byte, and losses told."""
 
 from __future__ import annotations
 

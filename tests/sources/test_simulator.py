@@ -1,4 +1,4 @@
-"""The synthetic fleet: the same seed tells the same story, the story is what was asked for, and it plays in real time."""
+"""The synthetic fleet: one seed tells one story, the story is what was asked for, and it plays in real time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is accepted as an event and what is not, both sides of every boundary; and that the quick way decides the same."""
+"""What is accepted as an event and what is not, both sides of every boundary; the quick way decides the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.core import events as words
 from engine.core.events import LifecycleEvent
 from engine.errors import ClockSuspect
-from engine.sources import wire
+from engine.sources import acceptance
 from engine.sources.wire import Decoded, decode_lines, decode_replay_lines, portions, suspect_clock
 
 T = 1_767_225_600_000
@@ -81,7 +81,7 @@ def test_types_are_the_very_constants_however_the_line_was_decoded(kind: str, ex
         ("1.7672256E+9", T),
         (0, 0),
         (-1, -1000),
-        ("-62135596800", wire.EARLIEST_MS),
+        ("-62135596800", acceptance.EARLIEST_MS),
         (T + MINUTE, T + MINUTE),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_address_that_is_not_known_is_empty(ip: object) -> None:
 
 
 def test_unknown_keys_are_kept_up_to_a_kibibyte_together() -> None:
-    fits = wire.MAX_UNKNOWN_BYTES - len('"x":"",')
+    fits = acceptance.MAX_UNKNOWN_BYTES - len('"x":"",')
     raw = line(x="y" * fits)
     decoded = decode(raw)
     assert (decoded.raw, decoded.rejected) == ([raw], [])
@@ -214,12 +214,12 @@ def test_of_a_key_written_twice_the_last_one_counts() -> None:
 
 
 def test_a_line_over_64_kib_is_malformed_and_kept_in_part() -> None:
-    padded = line().replace(b"{", b"{" + b" " * (wire.MAX_LINE_BYTES - len(line())), 1)
-    assert len(padded) == wire.MAX_LINE_BYTES
+    padded = line().replace(b"{", b"{" + b" " * (acceptance.MAX_LINE_BYTES - len(line())), 1)
+    assert len(padded) == acceptance.MAX_LINE_BYTES
     assert only(padded).client == "G@@@d1"
     too_long = padded.replace(b"{", b"{ ", 1)
     assert "65537 bytes" in refusal(too_long)
-    assert decode(too_long).rejected[0].raw == too_long[: wire.MAX_LINE_BYTES]
+    assert decode(too_long).rejected[0].raw == too_long[: acceptance.MAX_LINE_BYTES]
 
 
 def test_the_tag_stands_in_for_a_missing_type_and_must_not_contradict_one() -> None:
@@ -372,8 +372,8 @@ def test_recorded_lines_are_decided_together_as_they_are_alone(documents: list[b
 def careful(document: bytes, tag: str | None) -> LifecycleEvent | None:
     """The verdict of the careful way alone."""
     try:
-        event = wire._careful(wire._object_of(document), tag)
-    except wire._Malformed:
+        event = acceptance.accept(acceptance.read_object(document), tag)
+    except acceptance.Malformed:
         return None
     return event if event.occurred_at_ms <= T + MINUTE else None
 

@@ -80,25 +80,30 @@ WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at > ?
 
 -- name: fresh
 -- In the order of ids, so an earlier fresh one of the same lane comes first; those behind a retry or a held one wait.
-SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
-FROM deliveries AS d INDEXED BY deliveries_fresh
-WHERE target = ? AND state = 'due' AND retrying = 0
-  AND id NOT IN (SELECT value FROM json_each(?))
-  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
-                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
-ORDER BY id LIMIT ?
+-- One row that holds them all: each row that is stepped to costs a turn at the interpreter's lock.
+SELECT json_group_array(json_array(id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert)) FROM (
+    SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+    FROM deliveries AS d INDEXED BY deliveries_fresh
+    WHERE target = ? AND state = 'due' AND retrying = 0
+      AND id NOT IN (SELECT value FROM json_each(?))
+      AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                      WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+    ORDER BY id LIMIT ?)
 
 -- name: retrying
-SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
-FROM deliveries AS d INDEXED BY deliveries_retrying
-WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at <= ?
-  AND id NOT IN (SELECT value FROM json_each(?))
-  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
-                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
-ORDER BY due_at, id LIMIT ?
+SELECT json_group_array(json_array(id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert)) FROM (
+    SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+    FROM deliveries AS d INDEXED BY deliveries_retrying
+    WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at <= ?
+      AND id NOT IN (SELECT value FROM json_each(?))
+      AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                      WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+    ORDER BY due_at, id LIMIT ?)
 
 -- name: delivered
-UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = ?, last_error = NULL WHERE id = ? AND state = 'due'
+-- One statement for all, given as [[id, instant], ...], for the same reason.
+UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'), last_error = NULL
+FROM json_each(?) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
 
 -- name: standing
 SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target FROM deliveries WHERE id = ?
