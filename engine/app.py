@@ -236,10 +236,12 @@ class App:
                 window=OFFERED_BATCHES,
             )
         if entry.type == "simulator":
-            return SimulatorSource(entry.name, clock=self.clock, grace_ms=config.debounce.offline_ms, **options)
+            return SimulatorSource(
+                name=entry.name, now_ms=self.clock.now_ms, grace_ms=config.debounce.offline_ms, **options
+            )
         return HttpSource(
-            entry.name,
-            self.clock,
+            name=entry.name,
+            now_ms=self.clock.now_ms,
             max_future_ms=config.events.max_future_ms,
             max_lag_ms=config.feed.max_lag_ms,
             grace_ms=config.debounce.offline_ms,

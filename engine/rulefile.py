@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from engine.config import Config
-from engine.core.rules import Action, Rule, Throttle
+from engine.core.rules import Action, Condition, Rule, Throttle
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import Inventory
@@ -188,6 +189,15 @@ def rule_from_definition(text: str) -> Rule:
     return rule
 
 
+_RENDERER = Renderer()
+
+
+@lru_cache(maxsize=10_000)
+def _condition(text: str) -> tuple[Condition, frozenset[str]]:
+    """A compiled condition and the names it reads; many rules share one text."""
+    return _RENDERER.condition(text), names_in(text, expression=True)
+
+
 class _RuleReader:
     """Reads one rule that the schema accepted. `index` is its place in the file, None for a stored definition."""
 
@@ -222,6 +232,7 @@ class _RuleReader:
         if sum(not problem.warning for problem in self._problems) > before:
             return None
         condition = entry.get("condition", "")
+        compiled, condition_names = _condition(condition) if condition else (None, frozenset())
         return Rule(
             name=entry["name"],
             triggers=triggers,
@@ -232,9 +243,9 @@ class _RuleReader:
             labels=dict(entry.get("labels", {})),
             for_ms=for_ms,
             match=match_of(entry.get("match", {})),
-            condition=Renderer().condition(condition) if condition else None,
+            condition=compiled,
             condition_text=condition,
-            condition_names=names_in(condition, expression=True) if condition else frozenset(),
+            condition_names=condition_names,
             throttle=throttle,
             flapping_skip=entry.get("flapping", "skip") == "skip",
             existing=entry.get("existing", False),
@@ -250,8 +261,8 @@ class _RuleReader:
     def _names(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Names:
         return names_of(
             columns=None if self._inventory is None else self._inventory.columns,
-            labels=list(entry.get("labels", {})),
-            secrets=None if self._secrets is None else list(self._secrets),
+            labels=tuple(entry.get("labels", {})),
+            secrets=None if self._secrets is None else tuple(self._secrets),
             feed_only=set(triggers) == {"feed"},
         )
 
@@ -372,13 +383,13 @@ class _RuleReader:
             return
         found = template_problems(source, names, secrets_allowed=secrets_allowed)
         self._tell(found, at)
-        if not found:
+        if not found and "{%" in source:
             self._check_compiles(source, at)
 
     def _check_compiles(self, source: str, at: Path_) -> None:
-        """What only the compiler notices, such as a name that is assigned in a wrong place."""
+        """What only the compiler notices in statements: loops nested too deeply, a name that cannot be assigned."""
         try:
-            Renderer().text(source)
+            _RENDERER.text(source)
         except TemplateProblem as error:
             self._say(at, f"is no template that can be read: {error}")
         except (RecursionError, SyntaxError, MemoryError):

@@ -93,8 +93,7 @@ def _explain(error: ValidationError) -> Iterator[_Finding]:
     elif kind == "anyOf":
         yield from _no_branch(error, schema, path)
     elif kind == "not":
-        inner = error.validator_value if isinstance(error.validator_value, dict) else {}
-        yield path, inner.get("x-message", "cannot be combined like this"), True
+        yield path, str(wanted.get("x-message", "cannot be combined like this")), True
     elif kind == "enum":
         yield path, _not_among(value, list(wanted), schema), False
     elif kind == "required":

@@ -7,8 +7,9 @@ list of one shape, text, or `ANYTHING`. Read `template_problems` first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import TemplateError, meta, nodes
@@ -82,19 +83,20 @@ _MISTAKEN = {
 _CLOCKS = frozenset({"now", "utcnow", "today"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Names:
-    """What the templates of one rule may read. Made by `names_of`."""
+    """What the templates of one rule may read. Made by `names_of`, which gives equal ones out once: told apart by identity."""
 
     variables: Mapping[str, Shape]
     secrets: Mapping[str, Shape] | _Anything = ANYTHING
 
 
+@lru_cache(maxsize=1_000)
 def names_of(
     *,
-    columns: Sequence[str] | None = None,
-    labels: Sequence[str] = (),
-    secrets: Sequence[str] | None = None,
+    columns: tuple[str, ...] | None = None,
+    labels: tuple[str, ...] = (),
+    secrets: tuple[str, ...] | None = None,
     feed_only: bool = False,
 ) -> Names:
     """The names known to one rule's templates. `columns` (the inventory's) and `secrets`: None when not known here.
@@ -110,9 +112,10 @@ def names_of(
     return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": _ALERT, "rule": rule}, secrets=known)
 
 
+@lru_cache(maxsize=10_000)
 def template_problems(
     source: str, names: Names, *, expression: bool = False, secrets_allowed: bool = False
-) -> list[str]:
+) -> Sequence[str]:
     """Every mistake in a template (or, with `expression`, in a condition), each as a sentence; never raises."""
     if expression and source.lstrip().startswith(("{{", "{%")):
         return ["must be an expression: write it without {{ }}"]
@@ -122,8 +125,7 @@ def template_problems(
             return ["must be one expression"]
         checker = _Checker(names, secrets_allowed)
         found = list(checker.walk(tree, dict(checker.variables), 0))
-        _replace_unknown(tree)
-        undeclared = sorted(meta.find_undeclared_variables(tree))
+        undeclared = _undeclared(tree, checker.variables.keys() - (set() if secrets_allowed else {"secrets"}))
         found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
     except (TemplateProblem, TemplateError) as error:
         return [f"cannot be read as {'an expression' if expression else 'a template'}: {error}"]
@@ -137,14 +139,20 @@ def _is_one_expression(tree: nodes.Template) -> bool:
     return len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1
 
 
-def _replace_unknown(tree: nodes.Template) -> None:
-    """Put known filters and tests in place of unknown ones (told already), so that Jinja goes on to look at the names."""
+def _undeclared(tree: nodes.Template, known: Set[str]) -> list[str]:
+    """Names that the template reads and does not set itself; the costly question is asked only when it matters.
+
+    Known filters and tests take the place of unknown ones (told already), so that Jinja goes on to look at the names.
+    """
+    if all(name.name in known and name.ctx == "load" for name in tree.find_all(nodes.Name)):
+        return []
     for filtered in tree.find_all(nodes.Filter):
         if filtered.name not in KNOWN_FILTERS:
             filtered.name = "upper"
     for tested in tree.find_all(nodes.Test):
         if tested.name not in KNOWN_TESTS:
             tested.name = "defined"
+    return sorted(meta.find_undeclared_variables(tree))
 
 
 class _Checker:

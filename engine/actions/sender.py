@@ -150,12 +150,17 @@ class SenderProcess:
         self._waiting: list[tuple[Job, Done]] = []  # while there is no child
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
         self.restarts = 0
 
     async def start(self) -> None:
         """Start the child. Raises OSError when that cannot be done."""
         await self._spawn()
         self._keeper = asyncio.create_task(self._keep(), name="webhook sender")
+
+    async def ready(self) -> None:
+        """Wait until the child can send; nobody has to, what is submitted before waits in the pipe."""
+        await self._ready.wait()
 
     @property
     def pid(self) -> int | None:
@@ -219,6 +224,7 @@ class SenderProcess:
         frames = Frames()
         while data := await process.stdout.read(2**18):
             for payload in frames.feed(data):
+                self._ready.set()
                 self._tell([to_outcome(result) for result in self._decoder.decode(payload)])
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
@@ -285,6 +291,7 @@ class _Child(asyncio.Protocol):
                 setup = msgspec.msgpack.decode(payload, type=Setup)
                 self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent)
                 self._per_target = setup.per_target
+                self._flush()  # an empty list of results: we are there
                 continue
             for job in self._decoder.decode(payload):
                 self._line_up(self.sender, job)

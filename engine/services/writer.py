@@ -304,7 +304,9 @@ class Writer:
         self._row = self.store.last_journal_id()
         self.fleet.rollback()
         self.fleet.book.restore(self.store.open_alerts(), self.store.throttles())
-        refused = [_acknowledge(batch, error) for batch in batches]
+        # A batch with a position is tried again before any later one of its source: its position must not be passed.
+        self._put_back([batch for batch in batches if batch.position is not None])
+        refused = [_acknowledge(batch, error) for batch in batches if batch.position is None]
         refused += [_settle(done, None, error) for _, done in works]
         self._announce(refused, [])
         with self._woken:

@@ -81,6 +81,10 @@ class Source(Protocol):
         """
         ...
 
+    def caught_up_to(self, now_ms: int) -> int | None:
+        """The latest instant of which everything the source held is applied, None: not yet. Cheap; called by any thread."""
+        ...
+
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms`; cheap, never blocks."""
         ...

@@ -130,6 +130,7 @@ async def post_ours(url: str, posts: int, folder: Path, *, in_process: bool = Fa
     sender: WebhookSender | SenderProcess = WebhookSender({}) if in_process else SenderProcess({})
     if isinstance(sender, SenderProcess):
         await sender.start()
+        await sender.ready()
     senders: dict[str, ActionSender | BatchSender] = {"webhook": sender}
     dispatcher = Dispatcher(outbox, senders, SystemClock())
     started = time.perf_counter()
