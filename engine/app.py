@@ -211,8 +211,8 @@ class App:
         self._caught_up = [source.caught_up_to for source in self.sources.values()]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: sqlite3.Connection | None = None
-        secrets = {name: secret.reveal() for name, secret in config.secrets.items()}
-        self.sender = SenderProcess(secrets, [str(network) for network in config.network.deny])
+        secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
+        self.sender = SenderProcess(secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             _Outbox(self, policy),
@@ -233,11 +233,14 @@ class App:
                 follow=bool(options.get("follow", False)),
                 now_ms=self.clock.now_ms,
                 max_future_ms=config.events.max_future_ms,
-                window=OFFERED_BATCHES,
+                window=4,
             )
         if entry.type == "simulator":
+            shares = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates"}
+            shares["loss_percent"] = "losses"
+            plan = {shares.get(key, key): value / 100 if key in shares else value for key, value in options.items()}
             return SimulatorSource(
-                name=entry.name, now_ms=self.clock.now_ms, grace_ms=config.debounce.offline_ms, **options
+                name=entry.name, now_ms=self.clock.now_ms, grace_ms=config.debounce.offline_ms, **plan
             )
         return HttpSource(
             name=entry.name,
@@ -377,7 +380,7 @@ class App:
         yield "forgetting", self._forget_clients()
         beat = self.config.heartbeat
         if beat is not None:
-            yield "heartbeat", Heartbeat(beat.url, beat.every_ms, is_flowing=self._is_flowing).run()
+            yield "heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run()
 
     def _is_flowing(self) -> bool:
         now_ms = self.clock.now_ms()
@@ -389,9 +392,10 @@ class App:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        dispatcher.cancel()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.gather(dispatcher, return_exceptions=True), DRAIN_S)
+            await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
+        dispatcher.cancel()
+        await asyncio.gather(dispatcher, return_exceptions=True)
         await self.sender.close()
         await asyncio.to_thread(self.writer.stop)
         self.store.close()
@@ -558,6 +562,15 @@ class App:
         finally:
             server.should_exit = True
             await serving
+
+
+async def _ping(url: str) -> None:
+    """Ask a URL for the heartbeat; any answer below 400 has arrived."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False) as session:
+        async with session.get(url) as answer:
+            answer.raise_for_status()
 
 
 class _Server(uvicorn.Server):

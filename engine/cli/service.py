@@ -1,0 +1,56 @@
+"""`rollcall run` and `rollcall check`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from engine.config import load_config
+from engine.errors import InvalidFiles, Problem
+from engine.inventory import NO_INVENTORY, load_inventory
+from engine.rulefile import load_rules
+from engine.telemetry import setup_logging
+
+config_option = click.option(
+    "-c", "--config", "config_path", default="config.yaml", type=click.Path(path_type=Path), help="The configuration file."
+)
+
+
+@click.command()
+@config_option
+def run(config_path: Path) -> None:
+    """Run the service until SIGTERM; the batch in hand is finished first."""
+    from engine.app import run as serve
+
+    config = load_config(config_path)
+    setup_logging(config.log.level, config.log.format)
+    serve(config)
+
+
+@click.command()
+@config_option
+@click.argument("rules", nargs=-1, type=click.Path(path_type=Path))
+def check(config_path: Path, rules: tuple[Path, ...]) -> None:
+    """Check the configuration, the inventory and the rules; every problem at once."""
+    problems: list[Problem] = []
+    found = 0
+    try:
+        config = load_config(config_path)
+        problems += config.warnings
+        inventory = NO_INVENTORY
+        if config.inventory is not None:
+            inventory = load_inventory(config.inventory)
+        loaded = load_rules(rules or config.rules, inventory=inventory, config=config)
+        problems += loaded.problems
+        found = len(loaded.rules)
+    except InvalidFiles as error:
+        problems += error.problems
+    for problem in problems:
+        click.echo(str(problem))
+    errors = sum(not problem.warning for problem in problems)
+    if errors:
+        click.echo(f"{errors} problem{'s' if errors > 1 else ''}", err=True)
+        sys.exit(1)
+    click.echo(f"{config_path}: good, {found} rule{'s' if found != 1 else ''}")
