@@ -136,7 +136,7 @@ def _tidy(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
-    return _encode(line).decode("utf-8", "replace") + "\n"
+    return _encode(line).decode("utf-8", "replace")
 
 
 class _Human:
@@ -154,7 +154,7 @@ class _Human:
         name = f"{level:<7}"
         if self._colours:
             name = f"{_COLOURS.get(level, '')}{name}\x1b[0m"
-        return f"{at[11:23]} {name} {said}{'  ' if facts else ''}{facts}\n"
+        return f"{at[11:23]} {name} {said}{'  ' if facts else ''}{facts}"
 
 
 def _shown(value: Any) -> str:

@@ -22,6 +22,8 @@ COMMANDS = {
 
 
 class _Lazy(click.Group):
+    """Commands by name, imported when they are called."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -33,22 +35,18 @@ class _Lazy(click.Group):
         return found
 
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one command; what goes wrong on purpose becomes a sentence and an exit code, never a traceback."""
+        from engine.errors import RollcallError
+
+        try:
+            return super().invoke(ctx)
+        except RollcallError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+
+
 @click.command(cls=_Lazy)
 @click.version_option(package_name="rollcall")
-def group() -> None:
+def main() -> None:
     """Which MQTT devices are really online, and what to do about it."""
-
-
-def main(*args: Any) -> None:
-    """Run one command; mistakes become a sentence on standard error and an exit code, never a traceback."""
-    import sys
-
-    from engine.errors import RollcallError
-
-    try:
-        group(*args)
-    except RollcallError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(1)

@@ -36,7 +36,16 @@ def replay(
     config = load_config(config_path)
     if str(events) != "-" and not events.is_file():
         raise click.UsageError(f"{events} is no file")
-    gc.disable()
+    gc.disable()  # a replay makes no cycles, and looking for them among a million clients takes its time
+    try:
+        _carry_out(config, events, rules, against, style, output)
+    finally:
+        gc.enable()
+
+
+def _carry_out(
+    config: Config, events: Path, rules: Path | None, against: Path | None, style: str, output: Path | None
+) -> None:
     with _output(output) as out:
         if style == "jsonl" and against is None:
             _replay(config, rules, events, out.write)

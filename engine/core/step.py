@@ -320,6 +320,7 @@ class Fleet:
         if not known and (live > 1 or len(recent) >= policy.flapping_start):
             self.duplicates.add(client)
             self.book.duplicate(client, state, now_ms, started=True)
+            self._schedule_calm(debounce.calm_at(recent, policy), client, 0)
         elif known and live <= 1:
             quiet_at = debounce.calm_at(recent, policy)
             if quiet_at is None:
