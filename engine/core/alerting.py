@@ -158,7 +158,16 @@ class AlertBook:
                     self._open(rule, "first_seen", client, state, transition, at_ms)
 
     def flapping_started(self, client: str, state: ClientState, at_ms: int) -> None:
-        """The client began to flap."""
+        """The client began to flap: it is no longer stable, and what waits for a throttle now waits for calm."""
+        for alert in list(self.active.get(client, ())):
+            rule = self.rules.get(alert.rule)
+            if alert.trigger == "stable":
+                self._end(alert, at_ms, state, None)
+            elif rule is not None and alert.state == "suppressed" and self._flapping_gate(rule, alert, state):
+                throttled = self.throttles.get((alert.rule, alert.throttle_key))
+                if throttled is not None:
+                    throttled.waiting.pop(alert.id, None)
+                self._suppress(alert, "flapping", at_ms)
         for rule in self.matcher.plan(client, state.ip).flapping:
             self._open(rule, "flapping", client, state, None, at_ms)
 

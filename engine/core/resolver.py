@@ -74,7 +74,13 @@ def observe_any(
                 return channels, observed, False
             merged = channels[:at] + changed + channels[at + CHANNEL_SLOTS :]
             break
-    takeover = kind == CONNECT and bool(channels) and live_elsewhere(channels, channel, skew_ms)
+    # One that comes too late to be live takes nothing over, and a redelivered one that was forgotten is always such.
+    newest = newest_connect(channels) if kind == CONNECT else None
+    takeover = (
+        newest is not None
+        and occurred_at_ms >= newest - skew_ms
+        and live_elsewhere(channels, channel, skew_ms)
+    )
     merged = capped(_pruned(merged, skew_ms))
     return merged, observed_status(merged, observed, skew_ms), takeover
 
