@@ -79,7 +79,7 @@ class Fleet:
         self._row = 0  # history position of the journal row being written
         self._wake_ms = FOREVER  # nothing is due before
         self._holds: dict[tuple[int, int], deque[tuple[int, list[str]]]] = {}  # (target, hold) -> due, clients
-        self._calms: list[tuple[int, int, str, int]] = []  # due, order, client, flag (0: duplicates)
+        self._calms: list[tuple[int, int, int, str]] = []  # due, flag (0: duplicates), order, client
         self._order = 0
 
     def state_of(self, client: str) -> ClientState:
@@ -287,13 +287,13 @@ class Fleet:
         if due_ms is None:
             return
         self._order += 1
-        heapq.heappush(self._calms, (due_ms, self._order, client, flag))
+        heapq.heappush(self._calms, (due_ms, flag, self._order, client))  # what resolves before what it would release
         if due_ms < self._wake_ms:
             self._wake_ms = due_ms
 
     def _pass_calm(self, due_ms: int) -> None:
         """A client may have come to rest: flapping stops, or its takeovers are few again."""
-        _, _, client, flag = heapq.heappop(self._calms)
+        _, flag, _, client = heapq.heappop(self._calms)
         state = self.state_of(client)
         if flag != FLAPPING:
             self._watch_duplicates(client, state, due_ms)
