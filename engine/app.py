@@ -414,6 +414,8 @@ class App:
                     told(error)
 
             batch.acknowledge = acknowledge
+            for gap in batch.gaps:
+                self.feeds.note_gap(gap)
             self.writer.offer(batch)
 
         try:
