@@ -1,0 +1,244 @@
+"""A small world to tell stories in: a fleet on virtual time, events and outcomes as lines of text.
+
+An event is `OFFSET[/RECEIVED] CLIENT TYPE CHANNEL [IP]`, as in rule scenarios; a client without `@@@` is one of the group G.
+An outcome is one of
+
+    30s p1 offline [graceful] [flaps=1] [first]      a transition, at `settled_at`
+    30s rule p1 firing | suppressed throttle | ...   a step of an alert
+    30s rule > p1 log firing                         a delivery; several clients are `p1+p2`
+
+so a story and what follows from it can be read beside each other. Read `World.tell` and `World.pass_to` first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from engine.core.alerting import AlertLine
+from engine.core.debounce import Policy
+from engine.core.events import LifecycleEvent
+from engine.core.matching import Matcher
+from engine.core.planning import PlannedDelivery
+from engine.core.presence import OFFLINE, STATUS_NAMES, ClientState, Transition
+from engine.core.rules import Action, Match, Rule, Throttle
+from engine.core.step import FOREVER, Fleet
+from engine.patterns import compile_patterns
+
+START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+LOG = Action(kind="log", spec={"message": "{{ client.id }}"})
+
+POLICY = Policy(
+    clock_skew_ms=1_000, offline_ms=30_000, online_ms=0, flapping_start=4, flapping_stop=1, flapping_window_ms=60_000
+)
+"""The knobs of every story that does not say otherwise: a hold of 30 s, flapping from 4 changes in a minute until 1 is left."""
+
+_SPAN = re.compile(r"(-?)((?:\d+(?:ms|h|m|s))+)")
+
+
+def ms(text: str) -> int:
+    """`1m30s` as milliseconds; `-1s` lies before the start."""
+    found = _SPAN.fullmatch(text)
+    assert found, f"no duration: {text}"
+    total = sum(int(count) * UNITS_MS[unit] for count, unit in re.findall(r"(\d+)(ms|h|m|s)", found[2]))
+    return -total if found[1] else total
+
+
+def at(text: str) -> int:
+    """The instant that lies `text` after the start, epoch milliseconds."""
+    return START_MS + ms(text)
+
+
+def span(instant_ms: int) -> str:
+    """An instant as the time since the start, in the form that `at` reads."""
+    left = instant_ms - START_MS
+    sign, left = ("-", -left) if left < 0 else ("", left)
+    parts = []
+    for unit, size in UNITS_MS.items():
+        count, left = divmod(left, size)
+        parts += [f"{count}{unit}"] if count else []
+    return sign + ("".join(parts) or "0s")
+
+
+def full(client: str) -> str:
+    """A client's whole id."""
+    return client if "@@@" in client else f"G@@@{client}"
+
+
+def short(client: str | None) -> str:
+    """A client as stories name it."""
+    return str(client).removeprefix("G@@@")
+
+
+def event(row: str) -> tuple[LifecycleEvent, int]:
+    """One event of a story, and when it is received."""
+    when, client, kind, channel, *ip = row.split()
+    occurred, _, received = when.partition("/")
+    told = LifecycleEvent(full(client), kind, at(occurred), channel, ip[0] if ip else "")
+    return told, at(received or occurred)
+
+
+def rule(
+    name: str,
+    *triggers: str,
+    for_: str = "0s",
+    throttle: tuple[int, str] | tuple[int, str, str] | None = None,
+    match: Match | None = None,
+    condition: Callable[[Mapping[str, Any]], bool] | None = None,
+    recovery: bool = False,
+    **more: Any,
+) -> Rule:
+    """A rule that logs; `throttle` is (max, per, by...); `recovery` logs the end too."""
+    return Rule(
+        name=name,
+        triggers=triggers,
+        actions=more.pop("actions", (LOG,)),
+        on_recovery=(LOG,) if recovery else (),
+        for_ms=ms(for_),
+        throttle=Throttle(max=throttle[0], per_ms=ms(throttle[1]), by=tuple(throttle[2:])) if throttle else None,
+        match=match or Match(),
+        condition=condition,
+        **more,
+    )
+
+
+def no_names(rule: Rule) -> frozenset[str]:
+    """Which costly names the templates read: none."""
+    return frozenset()
+
+
+class World:
+    """A fleet and all that came of what it was told. Unless a story says otherwise, every source is always caught up."""
+
+    def __init__(
+        self, *rules: Rule, policy: Policy = POLICY, attributes: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        self.policy = policy
+        self._attributes = attributes or {}
+        self.rules = rules
+        self.fleet = self._new_fleet()
+        self.lines: list[Transition | AlertLine | PlannedDelivery] = []
+
+    def attributes(self, client: str) -> Mapping[str, str]:
+        """The inventory's columns for a client."""
+        return self._attributes.get(client, {})
+
+    def _new_fleet(self) -> Fleet:
+        return Fleet(self.policy, self.matcher(), self.attributes, no_names)
+
+    def matcher(self) -> Matcher:
+        """The rules, ready to be asked."""
+        return Matcher(self.rules, self.attributes, compile_patterns)
+
+    # What happens
+
+    def tell(self, *rows: str) -> World:
+        """Events, each in a transaction of its own at the instant at which it is received."""
+        for row in rows:
+            told, received = event(row)
+            self.batch([told], received)
+        return self
+
+    def batch(self, events: Sequence[LifecycleEvent], received_ms: int, silence_ms: int | None = None) -> None:
+        """One batch, received at once; `silence_ms`: what every source is caught up to, by default the same instant."""
+        silence = received_ms if silence_ms is None else silence_ms
+        self.fleet.begin()
+        self.fleet.advance(received_ms, silence)
+        self.fleet.apply(events, received_ms, silence)
+        self.commit()
+
+    def pass_to(self, instant: str, silence: str | None = None) -> World:
+        """Let time pass; `silence`: up to where every source has been read, by default as far."""
+        self.fleet.begin()
+        self.fleet.advance(at(instant), at(silence or instant))
+        self.commit()
+        return self
+
+    def run_on(self) -> World:
+        """Let the clock run while anything is due."""
+        while (due := self.fleet.next_due()) < FOREVER:
+            self.fleet.begin()
+            self.fleet.advance(due, due)
+            self.commit()
+        return self
+
+    def act(self, what: Callable[[Fleet], object]) -> World:
+        """One more thing inside a transaction."""
+        self.fleet.begin()
+        what(self.fleet)
+        self.commit()
+        return self
+
+    def commit(self) -> None:
+        """The transaction is durable."""
+        self.lines += self.fleet.book.out.lines
+        self.fleet.commit()
+
+    # What came of it
+
+    def state(self, client: str) -> ClientState:
+        """What is believed about a client."""
+        return self.fleet.state_of(full(client))
+
+    def status(self, client: str) -> str:
+        """A client's settled status."""
+        return STATUS_NAMES[self.state(client).settled]
+
+    def observed(self, client: str) -> str:
+        """What the events say of a client right now."""
+        return STATUS_NAMES[self.state(client).observed]
+
+    @property
+    def transitions(self) -> list[str]:
+        """Every transition so far."""
+        return [_told(line) for line in self.lines if isinstance(line, Transition)]
+
+    @property
+    def alerts(self) -> list[str]:
+        """Every step of every alert so far."""
+        return [_told(line) for line in self.lines if isinstance(line, AlertLine)]
+
+    @property
+    def deliveries(self) -> list[str]:
+        """Every delivery so far."""
+        return [_told(line) for line in self.lines if isinstance(line, PlannedDelivery)]
+
+    @property
+    def planned(self) -> list[PlannedDelivery]:
+        """Every delivery so far, with all that its templates would see."""
+        return [line for line in self.lines if isinstance(line, PlannedDelivery)]
+
+    @property
+    def story(self) -> list[str]:
+        """Everything so far, in the order of the engine's clock."""
+        return [_told(line) for line in self.lines]
+
+
+def _told(line: Transition | AlertLine | PlannedDelivery) -> str:
+    if isinstance(line, Transition):
+        return transition_text(line)
+    if isinstance(line, AlertLine):
+        subject = short(line.client) if line.client is not None else (line.key or {}).get("source", "-")
+        return " ".join([span(line.at_ms), line.rule, subject, line.state, *([line.reason] if line.reason else [])])
+    subject = short(line.client) if line.client is not None else "+".join(map(short, line.clients or ("-",)))
+    return f"{span(line.at_ms)} {line.rule.name} > {subject} {line.action.kind} {line.phase}"
+
+
+def transition_text(line: Transition) -> str:
+    """One transition in the words of a story."""
+    words = [span(line.settled_at_ms), short(line.client), STATUS_NAMES[line.status]]
+    words += ["graceful"] if line.graceful else []
+    words += [f"flaps={line.flaps}"] if line.flaps else []
+    return " ".join([*words, *(["first"] if line.first_seen else [])])
+
+
+def happened(rules: Iterable[Rule], *rows: str, **more: Any) -> World:
+    """The world after a story, with the clock run on to the end."""
+    return World(*rules, **more).tell(*rows).run_on()
+
+
+def is_offline(state: ClientState) -> bool:
+    """Does the state say offline, settled?"""
+    return state.settled == OFFLINE
