@@ -7,9 +7,11 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +30,7 @@ from engine.core.matching import Matcher, MatchSet
 from engine.core.planning import PlannedDelivery
 from engine.core.rules import Rule
 from engine.core.step import Fleet
-from engine.errors import InvalidFiles, StoreError
+from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.inventory import NO_INVENTORY, Inventory, load_inventory
 from engine.patterns import compile_patterns
 from engine.rendering import Renderer, names_used, to_json
@@ -36,7 +38,8 @@ from engine.rulefile import fingerprint, load_rules, rule_from_definition
 from engine.services.dispatcher import Dispatcher, Limits
 from engine.services.feedwatch import FeedWatch
 from engine.services.heartbeat import Heartbeat
-from engine.services.writer import Writer
+from engine.services.writer import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Writer
+from engine.services.writer import Renderer as Render
 from engine.sources.base import Batch, Source
 from engine.sources.file import FileSource
 from engine.sources.http import HttpSource
@@ -53,8 +56,11 @@ OFFERED_BATCHES = 8
 """Batches of one source that may wait for the writer; beyond, the source waits (back-pressure)."""
 
 RULES_POLL_S = 1.0
-RETIRE_AFTER_MS = 60_000
-"""A rule that disappeared is retired after this: a checkout may pass through."""
+RETIRE_AFTER_MS = int(os.environ.get("ROLLCALL_RETIRE_AFTER_MS", "60000"))
+"""A rule that disappeared is retired after this: a checkout may pass through. Tests do not wait that long."""
+
+TASK_RETRY_S = 1.0
+"""Before a background task that failed goes on."""
 
 FORGET_EVERY_S = 3600.0
 FEED_POLL_S = 0.5
@@ -105,6 +111,26 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
     return Fleet(policy_of(config), matcher, inventory.attributes, names_used)
+
+
+def checkpoints() -> tuple[int, int]:
+    """After how many events client rows are written, and how many at once. Tests ask for more of them: `EVENTS:ROWS`."""
+    events, _, rows = os.environ.get("ROLLCALL_CHECKPOINT", "").partition(":")
+    return int(events or CHECKPOINT_EVENTS), int(rows or CHECKPOINT_SLICE)
+
+
+def _poisoned(render: Render) -> Render:
+    """For tests, a fault of ours: what is to be said about the client that `ROLLCALL_FAULT` names raises."""
+    victim = os.environ.get("ROLLCALL_FAULT")
+    if not victim:
+        return render
+
+    def raising(planned: PlannedDelivery) -> NewDelivery:
+        if planned.client == victim:
+            raise RuntimeError("a fault that a test asked for")
+        return render(planned)
+
+    return raising
 
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
@@ -192,6 +218,7 @@ class App:
         self.inventory = inventory
         self.rules = rules
         self.rules_problem: str | None = None
+        self.rules_seen: object = None  # what the files were like when they were read last
         self.started_at_ms = clock.now_ms()
         self.ready_at_ms: int | None = None
         self.store = SqliteStore.open(config.data)
@@ -201,11 +228,15 @@ class App:
             self.store,
             self.fleet,
             clock,
-            lambda planned: render_row(self._renderer, planned),
+            _poisoned(lambda planned: render_row(self._renderer, planned)),
             self._silence,
             self._announce,
             config.history.keep_ms,
+            self._writer_gave_up,
+            *checkpoints(),
         )
+        self._fault: BaseException | None = None
+        self._faulted = asyncio.Event()
         self.sources: dict[str, Source] = {entry.name: self._source(entry) for entry in config.sources}
         self.push = next((found for found in self.sources.values() if isinstance(found, HttpSource)), None)
         self._caught_up = [source.caught_up_to for source in self.sources.values()]
@@ -275,18 +306,35 @@ class App:
 
     def _announced(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         if items:
-            self.dispatcher.offer(items)
+            calls = [*calls, partial(self.dispatcher.offer, items)]
         for call in calls:
             try:
                 call()
-            except Exception as error:  # one broken listener must not stop the others
+            except Exception as error:  # noqa: BLE001  # one broken listener must not stop the others
                 log.error(Event.INTERNAL, error=repr(error))
+
+    def _writer_gave_up(self, fault: Exception) -> None:
+        """In the writer's thread: nothing will be committed any more, so the service ends, and says so by its exit code."""
+        self._fault = fault
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the service with it
+                loop.call_soon_threadsafe(self._faulted.set)
 
     # What the web and services ask
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-        found: T = await asyncio.wrap_future(self.writer.submit(work))
+
+
+        def guarded(connection: sqlite3.Connection) -> T:
+            try:
+                return work(connection)
+            except sqlite3.Error as error:
+                # SQLite may have rolled back by itself: what follows in the transaction would stand alone.
+                raise StoreError(f"the store could not write: {error}") from error
+
+        found: T = await asyncio.wrap_future(self.writer.submit(guarded))
         return found
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -351,6 +399,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
+            self.feeds.recall(self._feeds_in_trouble())
             self.writer.start()
             await self.write(lambda connection: self._take_rules(self.rules, at_start=True))
             await self.sender.start()
@@ -358,10 +407,16 @@ class App:
             tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in self.sources.items()]
             self.ready_at_ms = self.clock.now_ms()
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
-            waiting = asyncio.create_task(stop.wait())
-            await asyncio.wait([waiting, *tasks[:1]], return_when=asyncio.FIRST_COMPLETED)
+            ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
+            await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done() and not tasks[0].cancelled():
+                self._fault = self._fault or tasks[0].exception()
+            for end in ends:
+                end.cancel()
             log.info(Event.STOPPING)
             await self._stop(tasks)
+        if self._fault is not None:
+            raise RollcallError(f"stopped by a fault of ours, nothing that was accepted is lost: {self._fault!r}")
         log.info(Event.STOPPED)
 
     def _recover(self) -> None:
@@ -375,12 +430,23 @@ class App:
 
     def _background(self) -> Iterator[tuple[str, Any]]:
         yield "dispatcher", self.dispatcher.run()
-        yield "rules", self._watch_rules()
-        yield "feeds", self._watch_feeds()
-        yield "forgetting", self._forget_clients()
+        yield "rules", self._again_and_again("rules", self._watch_rules)
+        yield "feeds", self._again_and_again("feeds", self._watch_feeds)
+        yield "forgetting", self._again_and_again("forgetting", self._forget_clients)
         beat = self.config.heartbeat
         if beat is not None:
             yield "heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run()
+
+    async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Let a task that only looks from time to time survive a failed commit, and faults of ours."""
+        while True:
+            try:
+                await work()
+            except StoreError:
+                pass  # the writer has said so
+            except Exception as error:  # noqa: BLE001  # the next look may go well
+                log.error(Event.TASK_FAILED, task=name, error=repr(error))
+            await asyncio.sleep(TASK_RETRY_S)
 
     def _is_flowing(self) -> bool:
         now_ms = self.clock.now_ms()
@@ -429,14 +495,13 @@ class App:
     # Rules
 
     async def _watch_rules(self) -> None:
-        seen = fingerprint(self.config.rules)
         while True:
             await asyncio.sleep(RULES_POLL_S)
             now = await asyncio.to_thread(fingerprint, self.config.rules)
             retire = self.fleet.book.rules.keys() - {rule.name for rule in self.rules}
-            if now != seen:
-                seen = now
+            if now != self.rules_seen:
                 await self._reload()
+                self.rules_seen = now  # not before: an edit that could not be stored is taken again
             elif retire:
                 await self.write(lambda connection: self._retire_rules())
 
@@ -496,14 +561,20 @@ class App:
             now_ms = self.clock.now_ms()
             healths = [source.health(now_ms) for source in self.sources.values()]
             changed = self.feeds.changes(healths, now_ms)
+            if changed:
+                await self.write(lambda connection, changed=changed, now_ms=now_ms: self._tell_feeds(changed, now_ms))  # type: ignore[misc]
+                self.feeds.note(changed)  # not before: what could not be stored is told again
             for name, trouble in changed:
                 log.warning(Event.FEED_TROUBLE if trouble else Event.FEED_WELL, source=name, trouble=trouble or "")
-            if changed:
-                await self.write(
-                    lambda connection, changed=changed, now_ms=now_ms: [  # type: ignore[misc]
-                        self.fleet.book.feed(name, trouble, now_ms) for name, trouble in changed
-                    ]
-                )
+
+    def _feeds_in_trouble(self) -> dict[str, str]:
+        """What was wrong with which source, by the alerts that are open."""
+        alerts = (alert for some in self.fleet.book.active.values() for alert in some)
+        return {alert.source: alert.detail for alert in alerts if alert.source is not None}
+
+    def _tell_feeds(self, changed: Sequence[tuple[str, str | None]], now_ms: int) -> None:
+        for name, trouble in changed:
+            self.fleet.book.feed(name, trouble, now_ms)
 
     async def _forget_clients(self) -> None:
         while True:
@@ -586,8 +657,11 @@ class _Server(uvicorn.Server):
 def build(config: Config, clock: Clock | None = None) -> App:
     """The service for a configuration. InvalidFiles for rules or an inventory that do not load, StoreError (StoreInUse)."""
     inventory = inventory_of(config)
+    seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     rules = load_rules(config.rules, inventory=inventory, config=config).rules
-    return App(config, clock or SystemClock(), inventory, rules)
+    app = App(config, clock or SystemClock(), inventory, rules)
+    app.rules_seen = seen
+    return app
 
 
 def run(config: Config) -> None:

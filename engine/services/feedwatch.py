@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from engine.durations import format_duration
 from engine.sources.base import Gap, SourceHealth
@@ -12,7 +12,7 @@ GAP_SHOWN_MS = 600_000
 
 
 class FeedWatch:
-    """Turns health into trouble and says what changed. Pure but for what it remembers."""
+    """Turns health into trouble and says what changed. Pure but for what it is told to note."""
 
     def __init__(self, max_lag_ms: int, max_silence_ms: int | None, started_at_ms: int) -> None:
         self._max_lag_ms = max_lag_ms
@@ -30,19 +30,23 @@ class FeedWatch:
         """A source found that messages it never read are gone."""
         self._gaps[gap.source] = gap
 
+    def recall(self, trouble: Mapping[str, str]) -> None:
+        """What was wrong before the restart: it ends when the source is well, or is there no more."""
+        self._trouble.update(trouble)
+
     def changes(self, healths: Iterable[SourceHealth], now_ms: int) -> list[tuple[str, str | None]]:
-        """Sources that came into trouble, or out of it (None), since the last look."""
-        found: list[tuple[str, str | None]] = []
-        for health in healths:
-            trouble = self._judge(health, now_ms)
-            before = self._trouble.get(health.name)
-            if trouble is not None and before is None:
-                self._trouble[health.name] = trouble
-                found.append((health.name, trouble))
-            elif trouble is None and before is not None:
-                del self._trouble[health.name]
-                found.append((health.name, None))
-        return found
+        """Sources that came into trouble, or out of it (None), since what was noted last."""
+        now = {health.name: self._judge(health, now_ms) for health in healths}
+        begun = [(name, trouble) for name, trouble in now.items() if trouble is not None and name not in self._trouble]
+        return [*begun, *((name, None) for name in self._trouble if now.get(name) is None)]
+
+    def note(self, changed: Iterable[tuple[str, str | None]]) -> None:
+        """These changes are known now, and are not told again."""
+        for name, trouble in changed:
+            if trouble is None:
+                self._trouble.pop(name, None)
+            else:
+                self._trouble[name] = trouble
 
     def _judge(self, health: SourceHealth, now_ms: int) -> str | None:
         gap = self._gaps.get(health.name)

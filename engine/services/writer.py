@@ -9,6 +9,8 @@ It runs in a thread of its own and is the only one that changes the fleet or the
 5. COMMIT; only then publish the states, acknowledge the sources and hand the deliveries to the dispatcher.
 
 When the commit fails everything is as it was before step 2: the batches are refused and their sources offer them again.
+A fault of our own is treated alike, and then the event that brings it about is looked for and quarantined (`_isolate`); when
+no event does, the writer gives up, loudly and with nothing acknowledged: after a restart all is as after a power cut.
 Read `Writer.run_once` first.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -28,9 +31,13 @@ from engine.core.planning import PlannedDelivery
 from engine.core.presence import NEW_CLIENT
 from engine.core.step import FOREVER, Fleet
 from engine.errors import StoreError
+from engine.services import poison
 from engine.sources.base import Batch
 from engine.stores.base import NewDelivery
 from engine.stores.journal import JournalStore
+from engine.telemetry import Event, logger
+
+log = logger(__name__)
 
 MAX_TURN_EVENTS = 1_000
 """Events in one transaction."""
@@ -50,6 +57,9 @@ CHECKPOINT_AFTER_MS = 60_000
 PURGE_EVERY_MS = 30_000
 RETRY_AFTER_S = 1.0
 """Pause after a failed commit (a full disk, say)."""
+
+MAX_POISONED = 100
+"""Events quarantined by faults of ours since the start; with more of them, going on does more harm than stopping."""
 
 IDLE_S = 0.25
 """Longest wait when nothing is due: sources may have caught up meanwhile."""
@@ -94,6 +104,9 @@ class Writer:
         silence: Callable[[int], int],
         announce: Callable[[list[Callable[[], None]], list[OutboxItem]], None],
         keep_ms: int,
+        give_up: Callable[[Exception], None] = lambda fault: None,
+        checkpoint_events: int = CHECKPOINT_EVENTS,
+        checkpoint_slice: int = CHECKPOINT_SLICE,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -104,6 +117,12 @@ class Writer:
         self._silence = silence
         self._announce = announce
         self._keep_ms = keep_ms
+        self._give_up = give_up  # told of a fault that ended the writer
+        self._gone: str | None = None  # why the writer has ended before it was stopped
+        self._poisoned = 0
+        self._alone = 0  # so many batches are taken one by one, because together they failed
+        self._checkpoint_events = checkpoint_events
+        self._checkpoint_slice = checkpoint_slice
         self._batches: deque[Batch] = deque()
         self._works: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._woken = threading.Condition()
@@ -130,6 +149,8 @@ class Writer:
         with self._woken:
             self._batches.append(batch)
             self._woken.notify()
+        if self._gone is not None:
+            self._turn_away()
 
     def submit(self, work: Callable[[Any], Any]) -> Future[Any]:
         """Do something inside the next transaction; the future is done when that has committed."""
@@ -137,6 +158,8 @@ class Writer:
         with self._woken:
             self._works.append((work, done))
             self._woken.notify()
+        if self._gone is not None:
+            self._turn_away()
         return done
 
     @property
@@ -155,6 +178,25 @@ class Writer:
     # In the writer's thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as fault:  # noqa: BLE001  # a thread that dies in silence leaves a service that looks alive
+            log.error(Event.WRITER_FAILED, error=repr(fault), where=_where(fault))
+            self._gone = self.failure = f"the writer has ended by a fault of ours: {fault!r}"
+            self._turn_away()
+            self._give_up(fault)
+
+    def _turn_away(self) -> None:
+        """Refuse what waits, because nobody will ever do it."""
+        error = StoreError(self._gone or "the writer has ended")
+        with self._woken:
+            refused = [_acknowledge(batch, error) for batch in self._batches]
+            refused += [_settle(done, None, error) for _, done in self._works]
+            self._batches.clear()
+            self._works.clear()
+        self._announce(refused, [])
+
+    def _work(self) -> None:
         while True:
             with self._woken:
                 if not self._batches and not self._works and not self._stopping:
@@ -182,6 +224,9 @@ class Writer:
         except StoreError as error:
             self._refuse(error, batches, works)
             return
+        except Exception as fault:  # noqa: BLE001  # whatever it is, it is undone and looked into
+            self._isolate(fault, batches, works)
+            return
         finally:
             if collected:
                 gc.enable()
@@ -191,6 +236,7 @@ class Writer:
         return bool(
             self.fleet.wake_ms <= now_ms
             or self._pending
+            or self.failure is not None
             or now_ms >= self._purge_at_ms
             or self._checkpoint_is_due(now_ms)
         )
@@ -201,10 +247,11 @@ class Writer:
         room = MAX_TURN_EVENTS
         while self._batches:
             size = len(self._batches[0].events) + len(self._batches[0].rejected)
-            if batches and size > room:
+            if batches and (size > room or self._alone):
                 break
             room -= size
             batches.append(self._batches.popleft())
+        self._alone = max(0, self._alone - 1)
         works = []
         while self._works:
             works.append(self._works.popleft())
@@ -233,7 +280,9 @@ class Writer:
                 results.append((done, *_tried(work, connection)))
             self._append_row(now_ms, "", ())
             items = self._write_outcome()
-            written = self._write_slice(now_ms)
+            written = self._write_slice(now_ms, first_row)
+            if self.failure is not None:
+                store.write_meta("written_again_at", str(now_ms))  # so that this commit shows whether the disk takes it
             if now_ms >= self._purge_at_ms:
                 self._purge(now_ms)
         self._dirty.update(fleet.committed)
@@ -293,6 +342,8 @@ class Writer:
         stats.deliveries += len(out.deliveries)
         stats.alerts += len(out.alerts)
         self._since_checkpoint += events
+        if self.failure is not None:
+            log.info(Event.STORE_WELL)
         self.failure = None
 
     def _refuse(
@@ -300,18 +351,79 @@ class Writer:
     ) -> None:
         """The commit failed: everything as before, and a pause, because the next one is likely to fail too."""
         self.stats.commit_failures += 1
+        if self.failure is None:
+            log.error(Event.STORE_FAILED, error=str(error))
         self.failure = str(error)
-        self._row = self.store.last_journal_id()
-        self.fleet.rollback()
-        self.fleet.book.restore(self.store.open_alerts(), self.store.throttles())
+        self._undo()
         # A batch with a position is tried again before any later one of its source: its position must not be passed.
-        self._put_back([batch for batch in batches if batch.position is not None])
-        refused = [_acknowledge(batch, error) for batch in batches if batch.position is None]
+        # When stopping it is not, or a full disk would keep us here: it is read again after the next start.
+        again = [batch for batch in batches if batch.position is not None and not self._stopping]
+        self._put_back(again)
+        refused = [_acknowledge(batch, error) for batch in batches if batch not in again]
         refused += [_settle(done, None, error) for _, done in works]
         self._announce(refused, [])
         with self._woken:
             if not self._stopping:
                 self._woken.wait(RETRY_AFTER_S)
+
+    def _undo(self) -> None:
+        """The transaction is not: states, deadlines and alerts as the store has them."""
+        self._row = self.store.last_journal_id()
+        self.fleet.rollback()
+        self.fleet.book.restore(self.store.open_alerts(), self.store.throttles())
+
+    # Faults of ours
+
+    def _isolate(
+        self, fault: Exception, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
+    ) -> None:
+        """Something raised that must not: find the event that brings it about, quarantine it, and go on without it.
+
+        Raises the fault when no event brings it about, or too many did.
+        """
+        self._undo()
+        self._put_back(batches)
+        error = StoreError(f"a fault of ours: {fault!r}")
+        self._announce([_settle(done, None, error) for _, done in works], [])
+        if works:
+            return  # it may have been one of them: without them the batches may be well
+        try:
+            if self._quarantine_poison(fault, batches):
+                return
+        except StoreError:
+            return  # the disk is full as well: tried again
+        if len(batches) < 2:
+            raise fault
+        self._alone = len(batches)
+
+    def _quarantine_poison(self, fault: Exception, batches: list[Batch]) -> bool:
+        """Take the event out of the batches, which are the first that wait; returns whether one was found."""
+        for place, batch in enumerate(batches):
+            index = poison.find(batch, self._is_well)
+            if index is not None and self._poisoned < MAX_POISONED:
+                self._poisoned += 1
+                log.error(Event.POISONED, source=batch.source, error=repr(fault), where=_where(fault))
+                self._batches[place] = poison.without(batch, index, fault)
+                return True
+        return False
+
+    def _is_well(self, batch: Batch) -> bool:
+        """Can it be applied? Tried in a transaction that is undone whatever comes of it. StoreError when that failed."""
+        try:
+            with self.store.transaction():
+                self.fleet.begin()
+                self._pass_time(batch.received_at_ms)
+                self._apply(batch)
+                self._write_outcome()
+                raise poison.Tried
+        except poison.Tried:
+            return True
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  # that is the question
+            return False
+        finally:
+            self._undo()
 
     def _put_back(self, batches: list[Batch]) -> None:
         with self._woken:
@@ -321,22 +433,23 @@ class Writer:
 
     def _checkpoint_is_due(self, now_ms: int) -> bool:
         return bool(self._dirty) and (
-            self._since_checkpoint >= CHECKPOINT_EVENTS or now_ms - self._checkpoint_at_ms >= CHECKPOINT_AFTER_MS
+            self._since_checkpoint >= self._checkpoint_events or now_ms - self._checkpoint_at_ms >= CHECKPOINT_AFTER_MS
         )
 
-    def _write_slice(self, now_ms: int) -> int:
+    def _write_slice(self, now_ms: int, committed_row: int) -> int:
         """Write some client rows of the checkpoint going on, or begin one; returns how many were written."""
         if not self._pending:
             if not self._checkpoint_is_due(now_ms):
                 return 0
             # Neighbours in the table are written together. States of this very transaction may be among them: they
-            # are newer than the target, which is allowed; recovery skips what a state contains.
+            # are newer than the target, which is allowed; recovery skips what a state contains. But not all of them
+            # are, so the rows of this transaction are not vouched for.
             self._pending = sorted(self._dirty, reverse=True)
             self._dirty = set()
-            self._target = self._row
+            self._target = committed_row
             self._since_checkpoint, self._checkpoint_at_ms = 0, now_ms
         states = self.fleet.states
-        slice_ = self._pending[-CHECKPOINT_SLICE:]
+        slice_ = self._pending[-self._checkpoint_slice :]
         found = ((client, states.get(client, NEW_CLIENT)) for client in slice_)
         self.store.write_clients((client, None if state is NEW_CLIENT else state) for client, state in found)
         if len(slice_) == len(self._pending):
@@ -386,8 +499,14 @@ def _tried(work: Callable[[Any], Any], connection: Any) -> tuple[Any, Exception 
         return work(connection), None
     except StoreError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # its caller is told
         return None, error
+
+
+def _where(fault: Exception) -> str:
+    """The innermost places of a fault, for whoever mends it."""
+    frames = traceback.extract_tb(fault.__traceback__)[-3:]
+    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
 
 
 def _acknowledge(batch: Batch, error: Exception | None = None) -> Callable[[], None]:
