@@ -137,7 +137,7 @@ class Replay:
 
     def summary(self) -> dict[str, Any]:
         """The last line: what was seen in all."""
-        statuses = [state[2] for state in self.fleet.states.values()]
+        statuses = [state.settled for state in self.fleet.states.values()]
         return {
             "type": "summary",
             "events": self.events,
@@ -153,20 +153,19 @@ class Replay:
 
 def transition_line(entry: Transition) -> bytes:
     """One transition as a line; written by hand because a replay has hundreds of thousands."""
-    client, status, previous, occurred, since, settled, graceful, flaps, first_seen = entry
     return (
         b'{"type":"transition","client":%b,"status":%b,"previous":%b,"occurred_at":"%b","since":"%b","settled_at":"%b",'
         b'"graceful":%b,"flaps":%d,"first_seen":%b}\n'
     ) % (
-        _quote(client),
-        _STATUS[status],
-        _STATUS[previous],
-        rfc3339(occurred).encode(),
-        rfc3339(since).encode(),
-        rfc3339(settled).encode(),
-        b"true" if graceful else b"false",
-        flaps,
-        b"true" if first_seen else b"false",
+        _quote(entry.client),
+        _STATUS[entry.status],
+        _STATUS[entry.previous],
+        rfc3339(entry.occurred_at_ms).encode(),
+        rfc3339(entry.since_ms).encode(),
+        rfc3339(entry.settled_at_ms).encode(),
+        b"true" if entry.graceful else b"false",
+        entry.flaps,
+        b"true" if entry.first_seen else b"false",
     )
 
 

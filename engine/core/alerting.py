@@ -20,53 +20,101 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from engine.core import planning
 from engine.core.debounce import Policy
 from engine.core.matching import Attributes, Matcher
 from engine.core.planning import FIRING, RECOVERY, PlannedDelivery
-from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, STATUS_NAMES, ClientState, Transition
+from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, STATUS_NAMES, UNKNOWN, ClientState, Transition
 from engine.core.rules import AT_ONCE, UNFLAPPABLE, Rule
 from engine.core.times import rfc3339
 
-STATUS_TRIGGERS = frozenset({"offline", "online", "first_seen"})
+STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
 
 
-class AlertLine(NamedTuple):
-    """One step in an alert's life, as `replay` prints it."""
+class AlertLine:
+    """One step in an alert's life, as `replay` prints it; nothing of it changes."""
 
-    rule: str
-    client: str | None
-    key: Mapping[str, str] | None
-    state: str
-    reason: str | None
-    at_ms: int
-    alert: str
-    trigger: str
+    __slots__ = ("alert", "at_ms", "client", "key", "reason", "rule", "state", "trigger")
+
+    def __init__(
+        self,
+        rule: str,
+        client: str | None,
+        key: Mapping[str, str] | None,
+        state: str,
+        reason: str | None,
+        at_ms: int,
+        alert: str,
+        trigger: str,
+    ) -> None:
+        self.rule: Final = rule
+        self.client: Final = client
+        self.key: Final = key
+        self.state: Final = state
+        self.reason: Final = reason
+        self.at_ms: Final = at_ms
+        self.alert: Final = alert
+        self.trigger: Final = trigger
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Alert:
-    """One rule firing for one client (or one source). `told`: a firing was handed to the outbox for it."""
+    """One rule firing for one client (or one source)."""
 
-    id: str
-    rule: str
-    client: str | None
-    source: str | None
-    trigger: str
-    state: str
-    started_at_ms: int
-    due_at_ms: int
-    reason: str | None = None
-    fired_at_ms: int | None = None
-    resolved_at_ms: int | None = None
-    told: bool = False
-    transition: Transition | None = None
-    detail: str = ""  # for feeds: what is wrong with the source
-    throttle_key: str = ""  # JSON of {by: value}, the throttle it counts in
+    __slots__ = (
+        "client",
+        "detail",
+        "due_at_ms",
+        "fired_at_ms",
+        "id",
+        "reason",
+        "resolved_at_ms",
+        "rule",
+        "source",
+        "started_at_ms",
+        "state",
+        "throttle_key",
+        "told",
+        "transition",
+        "trigger",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        rule: str,
+        client: str | None,
+        source: str | None,
+        trigger: str,
+        state: str,
+        started_at_ms: int,
+        due_at_ms: int,
+        transition: Transition | None = None,
+        *,
+        reason: str | None = None,
+        fired_at_ms: int | None = None,
+        resolved_at_ms: int | None = None,
+        told: bool = False,
+        detail: str = "",
+        throttle_key: str = "",
+    ) -> None:
+        self.id = id
+        self.rule = rule
+        self.client = client
+        self.source = source
+        self.trigger = trigger
+        self.state = state
+        self.started_at_ms = started_at_ms
+        self.due_at_ms = due_at_ms
+        self.transition = transition
+        self.reason = reason
+        self.fired_at_ms = fired_at_ms
+        self.resolved_at_ms = resolved_at_ms
+        self.told = told  # was a firing handed to the outbox for it?
+        self.detail = detail  # for feeds: what is wrong with the source
+        self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
 
     @property
     def subject(self) -> str:
@@ -79,15 +127,17 @@ class Alert:
         return self.resolved_at_ms is None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Throttled:
     """Firings of one rule and key that still count, ascending, and the alerts that wait for room."""
 
-    rule: str
-    key: str
-    firings: list[int] = field(default_factory=list)
-    waiting: dict[str, Alert] = field(default_factory=dict)
-    room_at_ms: int | None = None  # when it is looked at again, None: nobody waits
+    __slots__ = ("firings", "key", "room_at_ms", "rule", "waiting")
+
+    def __init__(self, rule: str, key: str, firings: list[int] | None = None) -> None:
+        self.rule = rule
+        self.key = key
+        self.firings: list[int] = [] if firings is None else firings
+        self.waiting: dict[str, Alert] = {}
+        self.room_at_ms: int | None = None  # when it is looked at again, None: nobody waits
 
 
 class Output:
@@ -235,10 +285,10 @@ class AlertBook:
                 continue
             found += 1
             if rule.existing:
-                since, occurred, flaps = state.since_ms, state.occurred_at_ms, state.flaps
                 transition = Transition(
-                    client, state.settled, 0, occurred, since, state.settled_at_ms, bool(state.flags & GRACEFUL), flaps, False
-                )
+                    client, state.settled, UNKNOWN, state.occurred_at_ms, state.since_ms, state.settled_at_ms,
+                    bool(state.flags & GRACEFUL), state.flaps, False,
+                )  # fmt: skip
                 self._open(rule, trigger, client, state, transition, at_ms)
         return found
 
@@ -310,17 +360,8 @@ class AlertBook:
         transition: Transition | None,
     ) -> Alert:
         since = transition.since_ms if transition else at_ms
-        alert = Alert(
-            id=planning.digest(rule.name, client, source, trigger, since, at_ms),
-            rule=rule.name,
-            client=client,
-            source=source,
-            trigger=trigger,
-            state="pending",
-            started_at_ms=at_ms,
-            due_at_ms=due_ms,
-            transition=transition,
-        )
+        id_ = planning.digest(rule.name, client, source, trigger, since, at_ms)
+        alert = Alert(id_, rule.name, client, source, trigger, "pending", at_ms, due_ms, transition)
         self.active.setdefault(alert.subject, []).append(alert)
         self.out.alerts[alert.id] = alert
         return alert
@@ -434,7 +475,7 @@ class AlertBook:
             alert.throttle_key = json.dumps(self._by(rule.throttle.by, alert), sort_keys=True, ensure_ascii=False)
         found = self.throttles.get((rule.name, alert.throttle_key))
         if found is None:
-            found = self.throttles[rule.name, alert.throttle_key] = Throttled(rule=rule.name, key=alert.throttle_key)
+            found = self.throttles[rule.name, alert.throttle_key] = Throttled(rule.name, alert.throttle_key)
         return found
 
     def _by(self, names: tuple[str, ...], alert: Alert) -> dict[str, str]:
@@ -581,7 +622,7 @@ class AlertBook:
     def _wait_again(self, alert: Alert) -> None:
         rule = self.rules.get(alert.rule)
         throttled = self.throttles.setdefault(
-            (alert.rule, alert.throttle_key), Throttled(rule=alert.rule, key=alert.throttle_key)
+            (alert.rule, alert.throttle_key), Throttled(alert.rule, alert.throttle_key)
         )
         throttled.waiting[alert.id] = alert
         self._await_room(rule, throttled)

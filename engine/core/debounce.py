@@ -15,13 +15,14 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from engine.core import resolver
 from engine.core.events import CONNECT
-from engine.core.presence import FLAPPING, GRACEFUL, OFFLINE, UNKNOWN, ClientState, Hold, Transition
+from engine.core.presence import FLAPPING, GRACEFUL, NEVER, OFFLINE, UNKNOWN, ClientState, Transition
 from engine.core.resolver import newest_connect, observe
 
-MAX_TIMES = 64
+MAX_TIMES: Final = 64
 """Times kept for one client at most, whatever `flapping.start` says."""
 
 
@@ -43,9 +44,6 @@ class Policy:
         return offline if target == OFFLINE else online
 
 
-_new = tuple.__new__  # a NamedTuple made through its own constructor costs three times as much, and this is per event
-
-
 def learn(
     state: ClientState, kind: str, occurred_at_ms: int, channel: str, ip: str, now_ms: int, policy: Policy, last: int
 ) -> ClientState:
@@ -53,8 +51,10 @@ def learn(
 
     Steps: resolve the channels, derive the observed status, then start, keep or revert the hold.
     """
-    channels, was, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, known_ip, _ = state
+    channels, was = state.channels, state.observed
     merged, observed, takeover = observe(channels, kind, occurred_at_ms, channel, was, policy.clock_skew_ms)
+    hold_since, hold_occurred, flaps = state.hold_since_ms, state.hold_occurred_at_ms, state.flaps
+    changes, flags, takeovers, known_ip = state.changes, state.flags, state.takeovers, state.ip
     if merged is not channels:
         if takeover:
             takeovers = with_time(takeovers, occurred_at_ms, now_ms, policy)
@@ -64,15 +64,15 @@ def learn(
             changes = with_time(changes, occurred_at_ms, now_ms, policy)
             if len(changes) >= policy.flapping_start:
                 flags |= FLAPPING
-            if observed == settled:
-                hold = None
+            if observed == state.settled:
+                hold_since = hold_occurred = NEVER
                 flaps += 1
             else:
-                hold = _new(Hold, (now_ms, occurred_at_ms))
-    return _new(
-        ClientState,
-        (merged, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, known_ip, last),
-    )
+                hold_since, hold_occurred = now_ms, occurred_at_ms
+    return ClientState(
+        merged, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, hold_since,
+        hold_occurred, flaps, changes, flags, takeovers, known_ip, last,
+    )  # fmt: skip
 
 
 def with_time(times: tuple[int, ...], time_ms: int, now_ms: int, policy: Policy) -> tuple[int, ...]:
@@ -103,23 +103,25 @@ def calm_at(times: tuple[int, ...], policy: Policy) -> int | None:
 
 def calm(state: ClientState, last: int) -> ClientState:
     """The state after flapping has stopped."""
-    return state._replace(flags=state.flags & ~FLAPPING, last=last)
+    return ClientState(
+        state.channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
+        state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, state.flags & ~FLAPPING,
+        state.takeovers, state.ip, last,
+    )  # fmt: skip
 
 
 def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tuple[ClientState, Transition]:
-    """The hold is over: the observed status becomes the settled one. The state must hold a change."""
-    channels, observed, settled, _, _, _, hold, flaps, changes, flags, takeovers, ip, _ = state
-    if hold is None:
+    """The hold is over: the observed status becomes the settled one. Raises ValueError for a state without a hold."""
+    since, occurred, observed = state.hold_since_ms, state.hold_occurred_at_ms, state.observed
+    if since == NEVER:
         raise ValueError(f"nothing to settle for {client}")
-    since, occurred = hold
-    graceful = observed == OFFLINE and resolver.graceful(channels)
-    flags = flags | GRACEFUL if graceful else flags & ~GRACEFUL
-    after = _new(
-        ClientState,
-        (channels, observed, observed, since, occurred, settled_at_ms, None, 0, changes, flags, takeovers, ip, last),
-    )
-    transition = _new(
-        Transition,
-        (client, observed, settled, occurred, since, settled_at_ms, graceful, flaps, settled == UNKNOWN),
+    graceful = observed == OFFLINE and resolver.graceful(state.channels)
+    flags = state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL
+    after = ClientState(
+        state.channels, observed, observed, since, occurred, settled_at_ms, NEVER, NEVER, 0, state.changes, flags,
+        state.takeovers, state.ip, last,
+    )  # fmt: skip
+    transition = Transition(
+        client, observed, state.settled, occurred, since, settled_at_ms, graceful, state.flaps, state.settled == UNKNOWN
     )
     return after, transition

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-CONNECT, DISCONNECT, TCPCLEAN = "connect", "disconnect", "tcpclean"
-EVENT_TYPES = frozenset({CONNECT, DISCONNECT, TCPCLEAN})
+CONNECT: Final = "connect"
+DISCONNECT: Final = "disconnect"
+TCPCLEAN: Final = "tcpclean"
+EVENT_TYPES: Final = frozenset({CONNECT, DISCONNECT, TCPCLEAN})
 
 
 class LifecycleEvent(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from engine.core import resolver
 from engine.core.debounce import Policy
@@ -25,23 +25,52 @@ from engine.core.presence import (
 from engine.core.rules import Action, Rule
 from engine.core.times import rfc3339
 
-FIRING, RECOVERY = "firing", "recovery"
+FIRING: Final = "firing"
+RECOVERY: Final = "recovery"
 
 
-class PlannedDelivery(NamedTuple):
-    """One action to carry out, not rendered yet."""
+class PlannedDelivery:
+    """One action to carry out, not rendered yet; nothing of it changes."""
 
-    key: str
-    rule: Rule
-    action: Action
-    phase: str  # firing or recovery
-    client: str | None
-    group_key: Mapping[str, str] | None  # for deliveries about several clients, or about a source
-    clients: tuple[str, ...] | None
-    alert: str
-    lane: str  # the target is added when it is known
-    at_ms: int
-    variables: Mapping[str, Any]
+    __slots__ = (
+        "action",
+        "alert",
+        "at_ms",
+        "client",
+        "clients",
+        "group_key",
+        "key",
+        "lane",
+        "phase",
+        "rule",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        rule: Rule,
+        action: Action,
+        phase: str,
+        client: str | None,
+        group_key: Mapping[str, str] | None,
+        clients: tuple[str, ...] | None,
+        alert: str,
+        lane: str,
+        at_ms: int,
+        variables: Mapping[str, Any],
+    ) -> None:
+        self.key: Final = key
+        self.rule: Final = rule
+        self.action: Final = action
+        self.phase: Final = phase  # firing or recovery
+        self.client: Final = client
+        self.group_key: Final = group_key  # for deliveries about several clients, or about a source
+        self.clients: Final = clients
+        self.alert: Final = alert
+        self.lane: Final = lane  # the target is added when it is known
+        self.at_ms: Final = at_ms
+        self.variables: Final = variables
 
 
 def digest(*parts: object) -> str:

@@ -1,91 +1,236 @@
-"""What we believe about one client, as compact frozen values.
+"""What we believe about one client, as compact immutable values.
 
-A fleet has a million of these in memory, so a state is one flat tuple, and its channels are one flat tuple of four slots a
-channel (see `CHANNEL_SLOTS`). Read `ClientState` first. Everything is a value: a change makes a new state.
+A fleet has a million of these in memory, and an event makes a new one of each. So instants are plain numbers with `NEVER`
+for what has not happened, and there is no object for each small thing. Read `ClientState` first. Nothing here is changed
+after it was made: a change makes a new value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final
 
-UNKNOWN, OFFLINE, ONLINE = 0, 1, 2
-STATUS_NAMES = ("unknown", "offline", "online")
+UNKNOWN: Final = 0
+OFFLINE: Final = 1
+ONLINE: Final = 2
+STATUS_NAMES: Final = ("unknown", "offline", "online")
 
-FLAPPING = 1
+FLAPPING: Final = 1
 """Flag: the client is flapping."""
-GRACEFUL = 2
+GRACEFUL: Final = 2
 """Flag: the last settled transition was graceful."""
 
-CHANNEL_SLOTS = 4
-"""Slots of one channel in `ClientState.channels`: id, connect time, newest tcpclean time, newest disconnect time (or None)."""
+NEVER: Final = -(1 << 60)
+"""The instant of what has not happened: before every other, by more than any duration."""
 
-MAX_CHANNELS = 32
-"""Channel entries kept for one client; the oldest are dropped first."""
-
-
-class Hold(NamedTuple):
-    """A change of observed status that has not settled yet."""
-
-    since_ms: int  # when the engine learned of it: the hold counts from here
-    occurred_at_ms: int  # the broker's time of the event that changed it
+MAX_CHANNELS: Final = 32
+"""Channels kept for one client; the oldest are dropped first."""
 
 
-class ClientState(NamedTuple):
+class Channel:
+    """One TCP connection of a client: when it was connected and closed, and when it said goodbye (epoch ms, or NEVER)."""
+
+    __slots__ = ("close_ms", "connect_ms", "goodbye_ms", "id")
+
+    def __init__(self, id: str, connect_ms: int, close_ms: int, goodbye_ms: int) -> None:
+        self.id: Final = id
+        self.connect_ms: Final = connect_ms
+        self.close_ms: Final = close_ms  # the newest tcpclean
+        self.goodbye_ms: Final = goodbye_ms  # the newest disconnect
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Its fields in order, None for NEVER: as they are stored, compared and shown."""
+        return (self.id, _known(self.connect_ms), _known(self.close_ms), _known(self.goodbye_ms))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Channel) and self.as_row() == other.as_row()
+
+    def __hash__(self) -> int:
+        return hash(self.as_row())
+
+    def __repr__(self) -> str:
+        return f"Channel{self.as_row()}"
+
+
+Channels = tuple[Channel, ...]
+
+
+class ClientState:
     """Everything kept about one client. `since`, `occurred_at` and `settled_at` belong to the settled status."""
 
-    channels: tuple[object, ...] = ()  # flat, CHANNEL_SLOTS a channel
-    observed: int = UNKNOWN  # what the events say right now
-    settled: int = UNKNOWN  # what rules see
-    since_ms: int = 0
-    occurred_at_ms: int = 0
-    settled_at_ms: int = 0
-    hold: Hold | None = None  # present exactly while observed != settled
-    flaps: int = 0  # changes reverted during their hold since the last transition
-    changes: tuple[int, ...] = ()  # times of the newest observed changes, ascending, bounded
-    flags: int = 0
-    takeovers: tuple[int, ...] = ()  # connects while another channel was live, ascending, bounded
-    ip: str = ""  # ip:port of the newest connect (of any event while no connect was seen)
-    last: int = 0  # history position of the newest entry about this client, 0: none
+    __slots__ = (
+        "changes",
+        "channels",
+        "flags",
+        "flaps",
+        "hold_occurred_at_ms",
+        "hold_since_ms",
+        "ip",
+        "last",
+        "observed",
+        "occurred_at_ms",
+        "settled",
+        "settled_at_ms",
+        "since_ms",
+        "takeovers",
+    )
+
+    def __init__(
+        self,
+        channels: Channels,
+        observed: int,
+        settled: int,
+        since_ms: int,
+        occurred_at_ms: int,
+        settled_at_ms: int,
+        hold_since_ms: int,
+        hold_occurred_at_ms: int,
+        flaps: int,
+        changes: tuple[int, ...],
+        flags: int,
+        takeovers: tuple[int, ...],
+        ip: str,
+        last: int,
+    ) -> None:
+        self.channels: Final = channels
+        self.observed: Final = observed  # what the events say right now
+        self.settled: Final = settled  # what rules see
+        self.since_ms: Final = since_ms
+        self.occurred_at_ms: Final = occurred_at_ms
+        self.settled_at_ms: Final = settled_at_ms
+        # A change of observed status that has not settled yet: when the engine learned of it (the hold counts from
+        # here), and the broker's time of the event. NEVER exactly while observed == settled.
+        self.hold_since_ms: Final = hold_since_ms
+        self.hold_occurred_at_ms: Final = hold_occurred_at_ms
+        self.flaps: Final = flaps  # changes reverted during their hold since the last transition
+        self.changes: Final = changes  # times of the newest observed changes, ascending, bounded
+        self.flags: Final = flags
+        self.takeovers: Final = takeovers  # connects while another channel was live, ascending, bounded
+        self.ip: Final = ip  # ip:port of the newest connect (of any event while no connect was seen)
+        self.last: Final = last  # history position of the newest entry about this client, 0: none
+
+    @property
+    def on_hold(self) -> bool:
+        """Has the observed status changed without having settled yet?"""
+        return self.hold_since_ms != NEVER
 
     def is_quiet_since(self, instant_ms: int) -> bool:
         """Is it settled offline, with nothing heard that is dated after `instant_ms`?"""
-        if self.settled != OFFLINE or self.hold is not None or self.settled_at_ms > instant_ms:
+        if self.settled != OFFLINE or self.on_hold or self.settled_at_ms > instant_ms:
             return False
-        return all(time is None or time <= instant_ms for channel in channels_of(self) for time in channel[1:])
+        return all(
+            channel.connect_ms <= instant_ms and channel.close_ms <= instant_ms and channel.goodbye_ms <= instant_ms
+            for channel in self.channels
+        )
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Its fields as plain values, as they are stored; `state_of_row` is the way back."""
+        hold = (self.hold_since_ms, self.hold_occurred_at_ms) if self.on_hold else None
+        return (
+            [value for channel in self.channels for value in channel.as_row()],
+            self.observed,
+            self.settled,
+            self.since_ms,
+            self.occurred_at_ms,
+            self.settled_at_ms,
+            hold,
+            self.flaps,
+            self.changes,
+            self.flags,
+            self.takeovers,
+            self.ip,
+            self.last,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClientState) and self.as_row() == other.as_row()
+
+    def __hash__(self) -> int:
+        return hash((self.channels, self.last))
+
+    def __repr__(self) -> str:
+        return f"ClientState{self.as_row()}"
 
 
-NEW_CLIENT = ClientState()
+NEW_CLIENT: Final = ClientState((), UNKNOWN, UNKNOWN, 0, 0, 0, NEVER, NEVER, 0, (), 0, (), "", 0)
 
 
-class Channel(NamedTuple):
-    """One TCP connection, unpacked for reading."""
+def state_of_row(row: Sequence[Any]) -> ClientState:
+    """The state whose `as_row` this is."""
+    flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row
+    hold_since, hold_occurred = (NEVER, NEVER) if hold is None else hold
+    channels = tuple(
+        [
+            Channel(flat[at], _instant(flat[at + 1]), _instant(flat[at + 2]), _instant(flat[at + 3]))
+            for at in range(0, len(flat), 4)
+        ]
+    )
+    return ClientState(
+        channels, observed, settled, since, occurred, settled_at, hold_since, hold_occurred, flaps, tuple(changes), flags,
+        tuple(takeovers), ip, last,
+    )  # fmt: skip
 
-    id: str
-    connect_ms: int | None
-    close_ms: int | None
-    goodbye_ms: int | None
+
+def _known(instant_ms: int) -> int | None:
+    return None if instant_ms == NEVER else instant_ms
 
 
-class Transition(NamedTuple):
+def _instant(known_ms: int | None) -> int:
+    return NEVER if known_ms is None else known_ms
+
+
+class Transition:
     """A change of settled status."""
 
-    client: str
-    status: int
-    previous: int
-    occurred_at_ms: int
-    since_ms: int
-    settled_at_ms: int
-    graceful: bool
-    flaps: int
-    first_seen: bool
+    __slots__ = (
+        "client",
+        "first_seen",
+        "flaps",
+        "graceful",
+        "occurred_at_ms",
+        "previous",
+        "settled_at_ms",
+        "since_ms",
+        "status",
+    )
 
+    def __init__(
+        self,
+        client: str,
+        status: int,
+        previous: int,
+        occurred_at_ms: int,
+        since_ms: int,
+        settled_at_ms: int,
+        graceful: bool,
+        flaps: int,
+        first_seen: bool,
+    ) -> None:
+        self.client: Final = client
+        self.status: Final = status
+        self.previous: Final = previous
+        self.occurred_at_ms: Final = occurred_at_ms
+        self.since_ms: Final = since_ms
+        self.settled_at_ms: Final = settled_at_ms
+        self.graceful: Final = graceful
+        self.flaps: Final = flaps
+        self.first_seen: Final = first_seen
 
-def channels_of(state: ClientState) -> Iterator[Channel]:
-    """The channels of a state, unpacked, in the order in which they are kept."""
-    flat = state.channels
-    for at in range(0, len(flat), CHANNEL_SLOTS):
-        yield Channel(*flat[at : at + CHANNEL_SLOTS])  # type: ignore[arg-type]
+    def as_row(self) -> tuple[Any, ...]:
+        """Its fields in order, as they are stored with an alert."""
+        return (
+            self.client, self.status, self.previous, self.occurred_at_ms, self.since_ms, self.settled_at_ms,
+            self.graceful, self.flaps, self.first_seen,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transition) and self.as_row() == other.as_row()
+
+    def __hash__(self) -> int:
+        return hash(self.as_row())
+
+    def __repr__(self) -> str:
+        return f"Transition{self.as_row()}"
 
 
 def split_id(client: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ import msgspec
 
 from engine.actions.base import OutboxItem
 from engine.core.alerting import Alert, Throttled
-from engine.core.presence import ClientState, Hold, Transition
+from engine.core.presence import ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
@@ -208,14 +208,8 @@ class SqliteStore:
     def load_clients(self) -> dict[str, ClientState]:
         """Every client row, as states."""
         states: dict[str, ClientState] = {}
-        make = tuple.__new__
         for client, _, packed in self.connection.execute(Q["all_clients"]):
-            fields = _decode(packed)
-            fields[0] = tuple(fields[0])
-            if fields[6] is not None:
-                fields[6] = Hold(*fields[6])
-            fields[8], fields[10] = tuple(fields[8]), tuple(fields[10])
-            states[client] = make(ClientState, fields)
+            states[client] = state_of_row(_decode(packed))
         return states
 
     def write_clients(self, clients: Iterable[tuple[str, ClientState | None]]) -> None:
@@ -225,7 +219,7 @@ class SqliteStore:
             if state is None:
                 gone.append((client,))
             else:
-                kept.append((client, state[12], _encode(state)))
+                kept.append((client, state.last, _encode(state.as_row())))
         self.connection.executemany(Q["write_client"], kept)
         if gone:
             self.connection.executemany(Q["delete_client"], gone)
@@ -261,7 +255,7 @@ class SqliteStore:
     def throttles(self) -> list[Throttled]:
         """Every throttle with its firings that may still count."""
         rows = self.connection.execute(Q["all_throttles"])
-        return [Throttled(rule=rule, key=key, firings=json.loads(firings)) for rule, key, firings in rows]
+        return [Throttled(rule, key, json.loads(firings)) for rule, key, firings in rows]
 
     def add_deliveries(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
         """Write rendered deliveries; returns those that may leave at once."""
@@ -373,7 +367,7 @@ def _facts(packed: bytes) -> list[Fact]:
 
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
-    detail = json.dumps([alert.detail, alert.transition], ensure_ascii=False)
+    detail = json.dumps([alert.detail, alert.transition and alert.transition.as_row()], ensure_ascii=False)
     return (
         alert.id,
         alert.rule,
