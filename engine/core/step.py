@@ -17,26 +17,28 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.core import debounce, resolver
 from engine.core.alerting import AlertBook, Output
 from engine.core.debounce import Policy, learn
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Attributes, Matcher
-from engine.core.presence import FLAPPING, NEW_CLIENT, OFFLINE, ClientState
+from engine.core.presence import FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.rules import Rule
 
-FOREVER = 1 << 62
+FOREVER: Final = 1 << 61
 """An instant that never comes."""
 
-FACT_OFFSET = 1 << 19
+FACT_OFFSET: Final = 1 << 19
 """History positions of facts start here inside a journal row; those of events start at 0."""
 
-POSITION_BITS = 20
+POSITION_BITS: Final = 20
 """A history position is the journal row's id shifted by this, plus the place inside the row."""
 
-SETTLED, CALMED, FORGOTTEN = "settled", "calmed", "forgotten"
+SETTLED: Final = "settled"
+CALMED: Final = "calmed"
+FORGOTTEN: Final = "forgotten"
 
 
 class Fact(NamedTuple):
@@ -135,44 +137,42 @@ class Fleet:
         With `instants`, one an event, the clock follows them instead and deadlines are passed on the way (virtual time:
         every source is caught up at every instant).
         """
-        states, policy, previous, book = self.states, self.policy, self.previous, self.book
-        known, remember, count = states.get, self.committed.setdefault, previous.append
-        position = self._row + len(previous)
+        states, policy, previous, committed, book = self.states, self.policy, self.previous, self.committed, self.book
+        first, row = len(previous), self._row
+        place = first
         now_ms = self.clock_ms = max(now_ms, self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
             if instants is not None:
-                now_ms = silence_ms = max(instants[position - self._row], self.clock_ms)
+                now_ms = silence_ms = max(instants[place - first], self.clock_ms)
                 if self._wake_ms <= now_ms or book.wake_ms <= now_ms:
                     self.advance(now_ms, now_ms)
                 self.clock_ms = now_ms
-            before = known(client, NEW_CLIENT)
-            after = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, position)
-            remember(client, before)
+            before = states.get(client)
+            if before is None:
+                before = NEW_CLIENT
+            after = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, row + place)
+            if client not in committed:
+                committed[client] = before
             states[client] = after
-            count(before[12])
-            position += 1
-            if after[0] is before[0]:
+            previous.append(before.last)
+            place += 1
+            if after.channels is before.channels:
                 continue
-            if after[9] != before[9]:
+            if after.flags != before.flags:
                 self._schedule_calm(debounce.calm_at(after.changes, policy), client, FLAPPING)
                 book.flapping_started(client, after, now_ms)
-            if book.watches_duplicates and (after[10] or len(after[0]) > 4 or client in self.duplicates):
+            if book.watches_duplicates and (after.takeovers or len(after.channels) > 1 or client in self.duplicates):
                 self._watch_duplicates(client, after, now_ms)
-            hold = after[6]
-            if hold is not before[6]:
-                if hold is None:
+            if after.observed != before.observed:
+                if after.hold_since_ms == NEVER:
                     self.counts.flaps_suppressed += 1
                 else:
                     self._hold(client, after, now_ms, silence_ms)
 
     def _hold(self, client: str, state: ClientState, now_ms: int, silence_ms: int) -> None:
         """A change of observed status starts its hold; one of no length settles at once."""
-        target = state[1]
-        policy = self.policy
-        if policy.holds_of is None:
-            length_ms = policy.offline_ms if target == OFFLINE else policy.online_ms
-        else:
-            length_ms = policy.hold_ms(client, target)
+        target = state.observed
+        length_ms = self.policy.hold_ms(client, target)
         due_ms = now_ms + length_ms
         if length_ms == 0 and (target != OFFLINE or silence_ms >= due_ms):
             self._settle(client, state, due_ms)
@@ -191,8 +191,9 @@ class Fleet:
         facts = self.facts
         position = self._row + FACT_OFFSET + len(facts)
         after, transition = debounce.settle(state, client, at_ms, position)
-        facts.append(tuple.__new__(Fact, (len(self.previous), SETTLED, client, at_ms, state[-1])))
-        self.committed.setdefault(client, state)
+        facts.append(Fact(len(self.previous), SETTLED, client, at_ms, state.last))
+        if client not in self.committed:
+            self.committed[client] = state
         self.states[client] = after
         self.counts.transitions += 1
         self.book.out.lines.append(transition)
@@ -207,7 +208,7 @@ class Fleet:
 
     def next_due(self) -> int:
         """When `advance` has something to do next, silence permitting; `FOREVER` when nothing is left."""
-        return min(self._due_of(index, FOREVER) for index in range(5))
+        return self._next(FOREVER)[0]
 
     def advance(self, to_ms: int, silence_ms: int, limit: int = FOREVER) -> bool:
         """Let time pass to `to_ms`: act on everything due by then, in order.
@@ -223,11 +224,7 @@ class Fleet:
         held_until = self.clock_ms  # what rests on silence and was due by then has been held back
         silence_ms = min(to_ms, silence_ms)
         while True:
-            best, kind = FOREVER, -1
-            for index in range(5):
-                due = self._due_of(index, silence_ms, held_until, to_ms)
-                if due < best:
-                    best, kind = due, index
+            best, kind = self._next(silence_ms, held_until, to_ms)
             if best > to_ms:
                 break
             if len(self.facts) >= done:
@@ -267,6 +264,15 @@ class Fleet:
             return due if due > held_until else to_ms
         return FOREVER if due is None else due
 
+    def _next(self, silence_ms: int, held_until: int = -1, to_ms: int = FOREVER) -> tuple[int, int]:
+        """The earliest deadline that may act, and its kind; of one instant the kinds in their order."""
+        best, kind = FOREVER, -1
+        for index in range(5):
+            due = self._due_of(index, silence_ms, held_until, to_ms)
+            if due < best:
+                best, kind = due, index
+        return best, kind
+
     def _act(self, kind: int, due_ms: int, to_ms: int, held_until: int, silence_ms: int) -> None:
         if kind == 0:
             self._pass_calm(due_ms)
@@ -291,7 +297,7 @@ class Fleet:
             since = ended_ms - length_ms
             for client in clients:
                 state = self.state_of(client)
-                if state[6] is not None and state[6][0] == since and state[1] == target:
+                if state.hold_since_ms == since and state.observed == target:
                     self._settle(client, state, due_ms)
 
     def _schedule_calm(self, due_ms: int | None, client: str, flag: int) -> None:
@@ -373,7 +379,7 @@ class Fleet:
             del self.states[fact.client]
         elif fact.kind == CALMED:
             self.states[fact.client] = debounce.calm(state, position)
-        elif state.hold is not None:
+        elif state.on_hold:
             self.states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]
 
     def rebuild(self) -> None:
@@ -384,16 +390,16 @@ class Fleet:
         holds: dict[tuple[int, int], list[tuple[int, str]]] = {}
         skew = self.policy.clock_skew_ms
         for client, state in self.states.items():
-            if state[6] is not None:
-                length_ms = self.policy.hold_ms(client, state[1])
-                holds.setdefault((state[1], length_ms), []).append((state[6][0] + length_ms, client))
-            if state[9] & FLAPPING:
-                due = debounce.calm_at(state[8], self.policy)
+            if state.on_hold:
+                length_ms = self.policy.hold_ms(client, state.observed)
+                holds.setdefault((state.observed, length_ms), []).append((state.hold_since_ms + length_ms, client))
+            if state.flags & FLAPPING:
+                due = debounce.calm_at(state.changes, self.policy)
                 self._schedule_calm(due if due is not None else 0, client, FLAPPING)
-            if state[10] or len(state[0]) > 4:
-                if resolver.live_count(state[0], skew) > 1 or len(state[10]) >= self.policy.flapping_start:
+            if state.takeovers or len(state.channels) > 1:
+                if resolver.live_count(state.channels, skew) > 1 or len(state.takeovers) >= self.policy.flapping_start:
                     self.duplicates.add(client)
-                    self._schedule_calm(debounce.calm_at(state[10], self.policy), client, 0)
+                    self._schedule_calm(debounce.calm_at(state.takeovers, self.policy), client, 0)
         for key, entries in holds.items():
             queue: deque[tuple[int, list[str]]] = deque()
             for due_ms, client in sorted(entries):
