@@ -19,7 +19,8 @@ from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import OFFLINE, ONLINE, STATUS_NAMES, Transition
 from engine.core.rules import Rule
-from engine.core.step import FOREVER, Fleet
+from engine.core.step import Fleet
+from engine.core.times import FOREVER
 from engine.core.times import rfc3339
 from engine.inventory import Inventory
 from engine.patterns import compile_patterns

@@ -28,7 +28,7 @@ from engine.core.matching import Attributes, Matcher
 from engine.core.planning import FIRING, RECOVERY, PlannedDelivery
 from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, STATUS_NAMES, UNKNOWN, ClientState, Transition
 from engine.core.rules import AT_ONCE, UNFLAPPABLE, Rule
-from engine.core.times import rfc3339
+from engine.core.times import FOREVER, rfc3339
 
 STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
@@ -294,18 +294,18 @@ class AlertBook:
 
     # Deadlines
 
-    def next_for(self, *, silent: bool) -> int | None:
+    def next_for(self, *, silent: bool) -> int:
         """When the next `for` is over, of those that rest on silence or of the others."""
         heap = self._silent if silent else self._lasting
         while heap and (heap[0][2].state != "pending" or not heap[0][2].open):
             heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return heap[0][0] if heap else FOREVER
 
-    def next_room(self) -> int | None:
+    def next_room(self) -> int:
         """When a throttle that someone waits for is to be looked at."""
         while self._rooms and self._rooms[0][0] != self._rooms[0][2].room_at_ms:
             heapq.heappop(self._rooms)
-        return self._rooms[0][0] if self._rooms else None
+        return self._rooms[0][0] if self._rooms else FOREVER
 
     def pass_for(self, at_ms: int, *, silent: bool) -> None:
         """The earliest `for` is over, at `at_ms`."""

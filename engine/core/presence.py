@@ -77,20 +77,20 @@ class ClientState:
 
     def __init__(
         self,
-        channels: Channels,
-        observed: int,
-        settled: int,
-        since_ms: int,
-        occurred_at_ms: int,
-        settled_at_ms: int,
-        hold_since_ms: int,
-        hold_occurred_at_ms: int,
-        flaps: int,
-        changes: tuple[int, ...],
-        flags: int,
-        takeovers: tuple[int, ...],
-        ip: str,
-        last: int,
+        channels: Channels = (),
+        observed: int = UNKNOWN,
+        settled: int = UNKNOWN,
+        since_ms: int = 0,
+        occurred_at_ms: int = 0,
+        settled_at_ms: int = 0,
+        hold_since_ms: int = NEVER,
+        hold_occurred_at_ms: int = NEVER,
+        flaps: int = 0,
+        changes: tuple[int, ...] = (),
+        flags: int = 0,
+        takeovers: tuple[int, ...] = (),
+        ip: str = "",
+        last: int = 0,
     ) -> None:
         self.channels: Final = channels
         self.observed: Final = observed  # what the events say right now
@@ -152,7 +152,7 @@ class ClientState:
         return f"ClientState{self.as_row()}"
 
 
-NEW_CLIENT: Final = ClientState((), UNKNOWN, UNKNOWN, 0, 0, 0, NEVER, NEVER, 0, (), 0, (), "", 0)
+NEW_CLIENT: Final = ClientState()
 
 
 def state_of_row(row: Sequence[Any]) -> ClientState:

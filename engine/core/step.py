@@ -26,9 +26,7 @@ from engine.core.events import LifecycleEvent
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.rules import Rule
-
-FOREVER: Final = 1 << 61
-"""An instant that never comes."""
+from engine.core.times import FOREVER
 
 FACT_OFFSET: Final = 1 << 19
 """History positions of facts start here inside a journal row; those of events start at 0."""
@@ -254,15 +252,13 @@ class Fleet:
                         best = to_ms
             return best
         if index == 2:
-            due = self.book.next_room()
-        elif index == 3:
-            due = self.book.next_for(silent=False)
-        else:
-            due = self.book.next_for(silent=True)
-            if due is None or due > silence_ms:
-                return FOREVER
-            return due if due > held_until else to_ms
-        return FOREVER if due is None else due
+            return self.book.next_room()
+        if index == 3:
+            return self.book.next_for(silent=False)
+        due = self.book.next_for(silent=True)
+        if due > silence_ms:
+            return FOREVER
+        return due if due > held_until else to_ms
 
     def _next(self, silence_ms: int, held_until: int = -1, to_ms: int = FOREVER) -> tuple[int, int]:
         """The earliest deadline that may act, and its kind; of one instant the kinds in their order."""

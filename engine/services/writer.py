@@ -29,7 +29,8 @@ from engine.clock import Clock
 from engine.core.events import LifecycleEvent
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import NEW_CLIENT
-from engine.core.step import FOREVER, Fleet
+from engine.core.step import Fleet
+from engine.core.times import FOREVER
 from engine.errors import StoreError
 from engine.services import poison
 from engine.sources.base import Batch
