@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.core import resolver
-from engine.core.presence import CHANNEL_SLOTS, MAX_CHANNELS, STATUS_NAMES, UNKNOWN, ClientState, channels_of
+from engine.core.presence import MAX_CHANNELS, STATUS_NAMES, UNKNOWN, Channels, ClientState, state_of_row
 from engine.core.resolver import observe, observe_any
 from tests.oracle import presence
 from tests.oracle.reading import Told
@@ -26,9 +26,9 @@ Event = tuple[str, int, str]  # kind, milliseconds after T0, channel
 CONNECT, DISCONNECT, TCPCLEAN = "connect", "disconnect", "tcpclean"
 
 
-def resolved(events: Sequence[Event], how: Any = observe) -> tuple[tuple[Any, ...], int, list[bool]]:
+def resolved(events: Sequence[Event], how: Any = observe) -> tuple[Channels, int, list[bool]]:
     """Channels, observed status and takeovers after events in this order."""
-    channels: tuple[Any, ...] = ()
+    channels: Channels = ()
     observed = UNKNOWN
     takeovers = []
     for kind, time, channel in events:
@@ -45,6 +45,12 @@ def status(events: Sequence[Event]) -> str:
 def graceful(events: Sequence[Event]) -> bool:
     """Whether an offline that settled now would be graceful."""
     return resolver.graceful(resolved(events)[0])
+
+
+def state_with(channels: Channels) -> ClientState:
+    """A state of which only the channels matter."""
+    flat = [value for channel in channels for value in channel.as_row()]
+    return state_of_row((flat, UNKNOWN, UNKNOWN, 0, 0, 0, None, 0, (), 0, (), "", 0))
 
 
 def told(events: Sequence[Event]) -> list[Told]:
@@ -174,7 +180,7 @@ DOUBTS: list[tuple[str, int, list[Event]]] = [
 
 @pytest.mark.parametrize(("why", "count", "events"), DOUBTS, ids=[row[0] for row in DOUBTS])
 def test_doubts(why: str, count: int, events: list[Event]) -> None:
-    assert len(resolver.doubts(ClientState(channels=resolved(events)[0]), SKEW_MS)) == count
+    assert len(resolver.doubts(state_with(resolved(events)[0]), SKEW_MS)) == count
 
 
 # Properties. Times lie on a grid of half a skew, so that differences of exactly a skew, or two, are common.
@@ -267,10 +273,11 @@ def test_the_fast_path_answers_what_the_general_one_answers_even_outside_the_mod
 def test_an_event_that_says_nothing_new_leaves_the_very_same_state(telling: tuple[list[Event], list[Event]]) -> None:
     _, order = telling
     channels, observed, _ = resolved(order)
-    for channel in channels_of(ClientState(channels=channels)):
-        for kind, time in zip((CONNECT, TCPCLEAN, DISCONNECT), channel[1:], strict=True):
+    for channel in channels:
+        name, *times = channel.as_row()
+        for kind, time in zip((CONNECT, TCPCLEAN, DISCONNECT), times, strict=True):
             if time is not None:
-                assert observe(channels, kind, int(time), channel.id, observed, SKEW_MS)[0] is channels
+                assert observe(channels, kind, time, name, observed, SKEW_MS)[0] is channels
 
 
 @given(lives(early_goodbyes=True))
@@ -297,26 +304,26 @@ def a_long_life(sessions: int, closed: bool) -> list[Event]:
 
 def test_closed_sessions_of_the_past_leave_nothing_behind() -> None:
     channels, _, _ = resolved(a_long_life(1_000, closed=True))
-    assert len(channels) == CHANNEL_SLOTS
+    assert len(channels) == 1
 
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_never_more_than_the_cap_is_kept_and_the_newest_decide(closed: bool) -> None:
     channels, observed, _ = resolved(a_long_life(100, closed))
-    assert len(channels) <= MAX_CHANNELS * CHANNEL_SLOTS
+    assert len(channels) <= MAX_CHANNELS
     assert STATUS_NAMES[observed] == ("offline" if closed else "online")
 
 
 def test_at_the_cap_the_oldest_entry_is_dropped_first_and_the_client_is_doubtful() -> None:
     channels, _, _ = resolved(a_long_life(MAX_CHANNELS + 1, closed=False))
-    assert list(channels[::CHANNEL_SLOTS]) == [f"c{number}" for number in range(1, MAX_CHANNELS + 1)]
-    assert "more channels than are kept" in resolver.doubts(ClientState(channels=channels), SKEW_MS)
+    assert [channel.id for channel in channels] == [f"c{number}" for number in range(1, MAX_CHANNELS + 1)]
+    assert "more channels than are kept" in resolver.doubts(state_with(channels), SKEW_MS)
 
 
 def test_an_old_entry_that_comes_late_to_a_full_state_is_the_one_that_is_dropped() -> None:
     full, observed, _ = resolved([(CONNECT, 1_000_000 + number, f"c{number}") for number in range(MAX_CHANNELS)])
     after, observed, _ = observe(full, CONNECT, T0, "ancient", observed, SKEW_MS)
-    assert "ancient" not in after
+    assert "ancient" not in {channel.id for channel in after}
     assert STATUS_NAMES[observed] == "online"
 
 
@@ -333,12 +340,12 @@ HOSTILE = st.lists(
 
 @given(HOSTILE)
 def test_hostile_input_never_keeps_more_than_the_cap(events: list[Event]) -> None:
-    channels: tuple[Any, ...] = ()
+    channels: Channels = ()
     observed = UNKNOWN
     for kind, time, channel in events:
         channels, observed, _ = observe(channels, kind, T0 + time, channel, observed, SKEW_MS)
-        assert len(channels) <= MAX_CHANNELS * CHANNEL_SLOTS
-        assert len(set(channels[::CHANNEL_SLOTS])) == len(channels) // CHANNEL_SLOTS
+        assert len(channels) <= MAX_CHANNELS
+        assert len({channel.id for channel in channels}) == len(channels)
 
 
 @given(tellings())
@@ -353,9 +360,7 @@ def test_a_client_once_known_is_never_unknown_again(telling: tuple[list[Event], 
 def test_the_evidence_names_every_kept_event_once_and_oldest_first(telling: tuple[list[Event], list[Event]]) -> None:
     _, order = telling
     channels, _, _ = resolved(order)
-    found = resolver.evidence(ClientState(channels=channels), SKEW_MS)
-    assert len(found) == sum(
-        slot is not None for at in range(0, len(channels), CHANNEL_SLOTS) for slot in channels[at + 1 : at + 4]
-    )
+    found = resolver.evidence(state_with(channels), SKEW_MS)
+    assert len(found) == sum(time is not None for channel in channels for time in channel.as_row()[1:])
     assert [entry["time_ms"] for entry in found] == sorted(entry["time_ms"] for entry in found)  # type: ignore[type-var]
     assert all(entry["why"] for entry in found)

@@ -263,7 +263,7 @@ def test_what_was_held_back_acts_after_what_was_due_meanwhile_so_the_clock_never
     world.pass_to("1m20s")
     world.batch([event("1m58s p3 connect A")[0]], at("1m58s"), silence_ms=at("1m"))
     world.pass_to("3m", silence="3m")
-    instants = [line.settled_at_ms if hasattr(line, "settled_at_ms") else line.at_ms for line in world.lines]  # type: ignore[union-attr]
+    instants = [line.settled_at_ms if hasattr(line, "settled_at_ms") else line.at_ms for line in world.lines]
     assert instants == sorted(instants), world.story
 
 
