@@ -174,6 +174,8 @@ class AlertBook:
         self._lasting: list[tuple[int, int, Alert]] = []  # other `for`s
         self._rooms: list[tuple[int, int, Throttled]] = []
         self._order = 0
+        self._born_ms = -1  # the instant of the newest alert, and how often each id was asked for in it
+        self._born: dict[str, int] = {}
         self.wake_ms = 0  # no deadline of an alert or throttle is due before; may be early, never late
         self._names: dict[str, frozenset[str]] = {}
         self.rules: dict[str, Rule] = {}
@@ -360,11 +362,19 @@ class AlertBook:
         transition: Transition | None,
     ) -> Alert:
         since = transition.since_ms if transition else at_ms
-        id_ = planning.digest(rule.name, client, source, trigger, since, at_ms)
+        id_ = self._distinct(planning.digest(rule.name, client, source, trigger, since, at_ms), at_ms)
         alert = Alert(id_, rule.name, client, source, trigger, "pending", at_ms, due_ms, transition)
         self.active.setdefault(alert.subject, []).append(alert)
         self.out.alerts[alert.id] = alert
         return alert
+
+    def _distinct(self, id_: str, at_ms: int) -> str:
+        """An id of its own for what happens more than once in one instant: without a hold, a client can come and go."""
+        if at_ms != self._born_ms:
+            self._born_ms, self._born = at_ms, {}
+        before = self._born.get(id_, 0)
+        self._born[id_] = before + 1
+        return planning.digest(id_, before) if before else id_
 
     def _await_for(self, alert: Alert) -> None:
         self._order += 1
@@ -606,6 +616,7 @@ class AlertBook:
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled]) -> None:
         """Start again from what the store holds: open alerts and counted firings."""
         self.active.clear()
+        self._born_ms = -1
         self.throttles = {(throttled.rule, throttled.key): throttled for throttled in throttles}
         self._silent.clear()
         self._lasting.clear()

@@ -23,7 +23,8 @@ from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.rules import Action, Match, Rule, Throttle
-from engine.core.step import FOREVER, Fleet
+from engine.core.step import Fleet
+from engine.core.times import FOREVER
 from engine.patterns import compile_patterns
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
