@@ -9,8 +9,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,22 +31,24 @@ from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.matchwords import Matches, matches_of_words
 from engine.patterns import compile_patterns
-from engine.rendering import Renderer, names_used, to_json
+from engine.rendering import Renderer, conceal, names_used, to_json
 from engine.rulefile import fingerprint, load_rules, rule_from_definition
 from engine.services.dispatcher import Dispatcher, Limits
 from engine.services.feedwatch import FeedWatch
 from engine.services.heartbeat import Heartbeat
 from engine.services.writer import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Writer
 from engine.services.writer import Renderer as Render
-from engine.sources.base import Batch, Source
+from engine.sources.base import Batch, Source, SourceHealth
 from engine.sources.file import FileSource
 from engine.sources.http import HttpSource
 from engine.sources.simulator import SimulatorSource
 from engine.sources.wire import decode_lines
 from engine.stores import sqlite_outbox
-from engine.stores.base import NewDelivery, Share, Waiting
+from engine.stores.base import DeliveryRow, NewDelivery, QuarantineRow, Reader, Share, Waiting
 from engine.stores.sqlite import SqliteStore
+from engine.stores.sqlite_reader import reading
 from engine.telemetry import Event, logger
 
 T = TypeVar("T")
@@ -61,6 +62,9 @@ RETIRE_AFTER_MS = int(os.environ.get("ROLLCALL_RETIRE_AFTER_MS", "60000"))
 
 TASK_RETRY_S = 1.0
 """Before a background task that failed goes on."""
+
+RETRIED_ROWS = 500
+"""Quarantined events offered again at once."""
 
 FORGET_EVERY_S = 3600.0
 FEED_POLL_S = 0.5
@@ -160,31 +164,12 @@ def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]
     return decode_lines(raw, received_at_ms, 1 << 60).events
 
 
-@dataclass(slots=True)
-class Offline:
-    """A store opened without a service, its states loaded: what commands use when none runs."""
-
-    store: SqliteStore
-    fleet: Fleet
-    inventory: Inventory
-    rules: tuple[Rule, ...]
-
-
-def open_offline(config: Config, *, write: bool = False) -> Offline:
-    """Open the store beside no running service; StoreError (StoreInUse) when that cannot be."""
-    inventory = inventory_of(config)
-    try:
-        rules = load_rules(config.rules, inventory=inventory, config=config).rules
-    except InvalidFiles:
-        rules = ()
-    store = SqliteStore.open(config.data) if write else SqliteStore.open_read_only(config.data)
-    fleet = fleet_of(config, rules, inventory)
-    writer = Writer(
-        store, fleet, SystemClock(), lambda planned: render_row(Renderer(), planned), lambda now: 0,
-        lambda calls, items: None, config.history.keep_ms,
-    )  # fmt: skip
-    writer.recover(decode_stored)
-    return Offline(store, fleet, inventory, rules)
+def quarantined_batch(rows: Sequence[QuarantineRow], now_ms: int, max_future_ms: int) -> tuple[Batch, list[int]]:
+    """What of the quarantine is acceptable now: as a batch received now, and the ids of its rows."""
+    decoded = decode_lines([row.raw for row in rows], now_ms, max_future_ms)
+    refused = {rejection.line for rejection in decoded.rejected}
+    ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
+    return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
 
 
 class _Outbox:
@@ -288,8 +273,7 @@ class App:
             upto = caught_up_to(now_ms)
             if upto is None:
                 return 0
-            if upto < best:
-                best = upto
+            best = min(best, upto)
         return best
 
     def _log_action(self, item: OutboxItem, message: str) -> None:
@@ -337,6 +321,57 @@ class App:
         found: T = await asyncio.wrap_future(self.writer.submit(guarded))
         return found
 
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        """Ask the store, in a thread, beside the writer."""
+
+        def asked() -> T:
+            with reading(self.config.data) as reader:
+                return question(reader)
+
+        return await asyncio.to_thread(asked)
+
+    def match(self, pairs: Sequence[str]) -> Matches:
+        """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
+        return matches_of_words(pairs, self.inventory)
+
+    def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
+        """Events of the history."""
+        return decode_stored(raw, received_at_ms)
+
+    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored request as it may be shown."""
+        return conceal(request)
+
+    def healths(self) -> list[SourceHealth]:
+        """How every source is doing."""
+        now_ms = self.clock.now_ms()
+        return [source.health(now_ms) for source in self.sources.values()]
+
+    def now_ms(self) -> int:
+        """The present instant, epoch milliseconds."""
+        return self.clock.now_ms()
+
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start."""
+        stats, sent = self.writer.stats, self.dispatcher.stats
+        found = {name: int(getattr(stats, name)) for name in stats.__slots__}
+        found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
+        for name in ("sent", "delivered", "retried", "rejected"):
+            found[f"delivery_{name}"] = int(getattr(sent, name))
+        return found
+
+    async def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
+        """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
+        now_ms = self.clock.now_ms()
+
+        def work(connection: sqlite3.Connection) -> tuple[DeliveryRow | None, bool]:
+            changed = sqlite_outbox.act(connection, what, [number], now_ms)
+            return sqlite_outbox.get(connection, number), bool(changed)
+
+        found = await self.write(work)
+        self.dispatcher.wake()
+        return found
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with a read-only connection, in a thread, so that it never waits for the writer."""
         return await asyncio.to_thread(self._read, work)
@@ -363,34 +398,24 @@ class App:
                 reasons.append(f"source {name}: {health.detail}")
         return reasons
 
-    async def retry_quarantine(self, limit: int = 1000) -> tuple[int, int]:
-        """Offer quarantined events again; (accepted, still malformed). What is accepted leaves the quarantine."""
-        rows = await self.read(
-            lambda connection: connection.execute(
-                "SELECT id, raw FROM quarantine ORDER BY id LIMIT ?", (limit,)
-            ).fetchall()
-        )
-        now_ms = self.clock.now_ms()
-        accepted = 0
-        for row, raw in rows:
-            decoded = decode_lines([bytes(raw)], now_ms, self.config.events.max_future_ms)
-            if not decoded.events:
+    async def retry_quarantine(self) -> tuple[int, int]:
+        """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
+        accepted = left = 0
+        cursor: int | None = None
+        while rows := await self.ask(lambda reader, cursor=cursor: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)):  # type: ignore[misc]
+            cursor = rows[-1].id
+            batch, ids = quarantined_batch(rows, self.clock.now_ms(), self.config.events.max_future_ms)
+            left += len(rows) - len(ids)
+            if not ids:
                 continue
             done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-            self.writer.offer(
-                Batch(
-                    source="quarantine",
-                    received_at_ms=now_ms,
-                    events=decoded.events,
-                    raw=decoded.raw,
-                    acknowledge=done.set_result,
-                )
-            )
+            batch.acknowledge = done.set_result
+            self.writer.offer(batch)
             if (error := await done) is not None:
                 raise error
-            await self.write(lambda connection, row=row: connection.execute("DELETE FROM quarantine WHERE id = ?", (row,)))  # type: ignore[misc]
-            accepted += 1
-        return accepted, len(rows) - accepted
+            await self.write(lambda connection, ids=ids: self.store.delete_quarantined(ids))  # type: ignore[misc]
+            accepted += len(ids)
+        return accepted, left
 
     # Running
 
@@ -611,10 +636,10 @@ class App:
         if http is None:
             yield
             return
-        from engine import web
+        from engine.web.routes import create
 
         settings = uvicorn.Config(
-            web.create(self),
+            create(self),
             host=http.host,
             port=http.port,
             log_config=None,

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
 
 from engine.core import resolver
 from engine.core.presence import FLAPPING, GRACEFUL, STATUS_NAMES, ClientState, address, split_id
+from engine.core.rules import Rule
 from engine.core.times import rfc3339
-from engine.sources.base import SourceHealth
+from engine.stores.base import AlertRow, DeliveryRow, GapRow, QuarantineRow, SourceRow
+
+
+class Health(Protocol):
+    """What a source says of itself while a service runs. Instants are epoch milliseconds."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def caught_up_to_ms(self) -> int | None: ...
+    @property
+    def last_event_at_ms(self) -> int | None: ...
+    @property
+    def lag(self) -> int | None: ...
 
 
 def instant(value: int | None) -> str | None:
@@ -39,52 +59,84 @@ def client_object(client: str, state: ClientState, attributes: Mapping[str, str]
     }
 
 
-def source_object(health: SourceHealth) -> dict[str, Any]:
-    """One source as the interface shows it."""
+def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any]:
+    """What is believed about one client, as an answer to "is it online?"; `age` is in seconds."""
+    believed_since_ms = state.settled_at_ms or state.since_ms or now_ms
+    return {
+        "client": client,
+        "online": {"online": True, "offline": False}.get(STATUS_NAMES[state.settled]),
+        "connections": None,
+        "source": "belief",
+        "asked_at": None,
+        "age": max(0, now_ms - believed_since_ms) / 1000,
+    }
+
+
+def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow]) -> dict[str, Any]:
+    """One source as the interface shows it, with what is known to be missing."""
     return {
         "name": health.name,
         "type": health.type,
         "connected": health.connected,
         "detail": health.detail,
         "caught_up_to": instant(health.caught_up_to_ms),
-        "last_event_at": instant(health.last_event_at_ms),
+        "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
         "lag": health.lag,
+        "position": row.position,
+        "gaps": [gap_object(gap) for gap in gaps],
     }
 
 
-def _rows(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql, values)
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+def gap_object(gap: GapRow) -> dict[str, Any]:
+    """Messages that were never read and are gone."""
+    return {
+        "noted_at": instant(gap.noted_at_ms),
+        "from": instant(gap.from_ms),
+        "to": instant(gap.to_ms),
+        "reason": gap.reason,
+    }
 
 
-def alert_objects(connection: sqlite3.Connection, limit: int, state: str | None = None) -> list[dict[str, Any]]:
-    """Alerts, newest first."""
-    sql = (
-        "SELECT id, rule, client, source, state, reason, started_at, resolved_at FROM alerts "
-        "WHERE (?1 IS NULL OR state = ?1) ORDER BY started_at DESC LIMIT ?2"
-    )
-    found = _rows(connection, sql, (state, limit))
-    for row in found:
-        source = row.pop("source")
-        row["key"] = {"source": source} if source is not None else None
-        row["started_at"], row["resolved_at"] = instant(row["started_at"]), instant(row["resolved_at"])
-    return found
+def rule_object(rule: Rule) -> dict[str, Any]:
+    """One rule as the interface shows it."""
+    return {
+        "name": rule.name,
+        "triggers": list(rule.triggers),
+        "severity": rule.severity,
+        "description": rule.description,
+        "shadow": rule.shadow,
+        "file": rule.file,
+        "line": rule.line,
+    }
 
 
-def quarantine_objects(connection: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:
-    """What was not accepted, newest first."""
-    found = _rows(
-        connection, "SELECT id, received_at, source, reason, raw FROM quarantine ORDER BY id DESC LIMIT ?", (limit,)
-    )
-    for row in found:
-        row["received_at"] = instant(row["received_at"])
-        row["raw"] = bytes(row["raw"]).decode("utf-8", "backslashreplace")
-    return found
+def alert_object(row: AlertRow) -> dict[str, Any]:
+    """One alert as the interface shows it."""
+    return {
+        "id": row.id,
+        "rule": row.rule,
+        "client": row.client,
+        "key": {"source": row.source} if row.source is not None else None,
+        "state": row.state,
+        "reason": row.reason,
+        "started_at": instant(row.started_at_ms),
+        "resolved_at": instant(row.resolved_at_ms),
+    }
 
 
-def delivery_object(row: Any) -> dict[str, Any]:
-    """One delivery as the interface shows it; `row` is a `DeliveryRow`."""
+def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
+    """One event that was not accepted; bytes that are no text are shown as escapes."""
+    return {
+        "id": row.id,
+        "received_at": instant(row.received_at_ms),
+        "source": row.source,
+        "reason": row.reason,
+        "raw": row.raw.decode("utf-8", "backslashreplace"),
+    }
+
+
+def delivery_object(row: DeliveryRow) -> dict[str, Any]:
+    """One delivery as the interface shows it."""
     return {
         "id": row.id,
         "key": row.key,
@@ -100,6 +152,6 @@ def delivery_object(row: Any) -> dict[str, Any]:
     }
 
 
-def as_line(found: Mapping[str, Any]) -> str:
-    """One object as a line of JSON."""
-    return json.dumps(found, ensure_ascii=False)
+def as_json(found: Any) -> bytes:
+    """An object as JSON text."""
+    return msgspec.json.encode(found)

@@ -1,212 +1,249 @@
-"""Commands that look into the store: they read beside a running service, and without one."""
+"""Where a command's questions go: to the running service, or into the store when none runs. Read `desk`.
+
+Both desks answer with the objects of the HTTP interface. A service is ours when it says the process that holds the lock of
+our data folder; another one that happens to listen on the same port is left alone.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
-import click
+from engine.config import Config, HttpConfig, load_config
+from engine.errors import RollcallError, StoreInUse
+from engine.stores.sqlite import owner
 
-from engine import views
-from engine.app import Offline, open_offline
-from engine.cli.service import config_option
-from engine.config import load_config
-from engine.core import resolver
-from engine.core.times import rfc3339
-from engine.errors import RollcallError
-from engine.stores import sqlite_outbox
-
-format_option = click.option("--format", "style", type=click.Choice(["table", "jsonl"]), default="table")
-
-
-def _show(found: Iterable[Mapping[str, Any]], style: str, columns: tuple[str, ...]) -> None:
-    """Objects as lines of JSON or as a table for people."""
-    if style == "jsonl":
-        for entry in found:
-            click.echo(views.as_line(entry))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=None)
-    for entry in found:
-        table.add_row(*(_cell(entry.get(name)) for name in columns))
-    Console(markup=False, emoji=False, highlight=False).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _open(config_path: Path) -> Offline:
-    return open_offline(load_config(config_path))
-
-
-@click.command()
-@config_option
-@format_option
-@click.option("--status", type=click.Choice(["online", "offline", "unknown"]))
-def clients(config_path: Path, style: str, status: str | None) -> None:
-    """What the engine believes about each client."""
-    found = _open(config_path)
-    skew_ms = found.fleet.policy.clock_skew_ms
-    entries = (
-        views.client_object(client, state, found.inventory.attributes(client), skew_ms)
-        for client, state in sorted(found.fleet.states.items())
-    )
-    wanted = (entry for entry in entries if status is None or entry["status"] == status)
-    _show(wanted, style, ("client", "status", "since", "flaps", "flapping", "doubtful", "ip"))
-
-
-@click.command()
-@config_option
-@format_option
-def sources(config_path: Path, style: str) -> None:
-    """How far each source has been read."""
-    config = load_config(config_path)
-    known = _open(config_path).store.sources()
-    entries = []
-    for source in config.sources:
-        position, caught_up, last = known.get(source.name, (None, None, None))
-        entries.append(
-            {
-                "name": source.name,
-                "type": source.type,
-                "position": position,
-                "caught_up_to": views.instant(caught_up),
-                "last_event_at": views.instant(last),
-            }
-        )
-    _show(entries, style, ("name", "type", "caught_up_to", "last_event_at", "position"))
-
-
-@click.group()
-def alerts() -> None:
-    """Alerts."""
-
-
-@alerts.command("list")
-@config_option
-@format_option
-@click.option("--state", type=click.Choice(["pending", "firing", "suppressed", "resolved"]))
-@click.option("--limit", default=100)
-def list_alerts(config_path: Path, style: str, state: str | None, limit: int) -> None:
-    """Alerts, newest first."""
-    found = views.alert_objects(_open(config_path).store.connection, limit, state)
-    _show(found, style, ("id", "rule", "client", "state", "reason", "started_at", "resolved_at"))
-
-
-@click.group()
-def deliveries() -> None:
-    """The outbox."""
-
-
-@deliveries.command("list")
-@config_option
-@format_option
-@click.option("--state")
-@click.option("--rule")
-@click.option("--limit", default=100)
-def list_deliveries(config_path: Path, style: str, state: str | None, rule: str | None, limit: int) -> None:
-    """Deliveries, newest first."""
-    rows = sqlite_outbox.list_(_open(config_path).store.connection, state=state, rule=rule, limit=limit)
-    found = (views.delivery_object(row) for row in rows)
-    _show(found, style, ("id", "rule", "client", "action", "target", "state", "attempts", "due_at", "last_error"))
-
-
-@deliveries.command("show")
-@config_option
-@click.argument("number", type=int)
-def show_delivery(config_path: Path, number: int) -> None:
-    """One delivery with the request as it is sent, secrets concealed."""
-    from engine.rendering import conceal
-
-    row = sqlite_outbox.get(_open(config_path).store.connection, number)
-    if row is None:
-        raise RollcallError(f"there is no delivery {number}")
-    shown = views.delivery_object(row) | {"phase": row.phase, "request": conceal(row.request)}
-    click.echo(json.dumps(shown, ensure_ascii=False, indent=2))
-
-
-def _act(config_path: Path, number: int, act: str) -> None:
-    """Ask the running service; without one, do it in the store itself."""
-    import time
-
+if TYPE_CHECKING:  # whoever asks the service does not wait for these to be loaded
     import requests
 
+    from engine.offline import Offline
+
+CONNECT_S, ANSWER_S = 2.0, 60.0
+PAGE = 1000
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+Object = dict[str, Any]
+Filters = Mapping[str, Any]
+
+
+class Desk(Protocol):
+    """Answers a command's questions. RollcallError, with a sentence, when the answer is no."""
+
+    def clients(self, wanted: Filters) -> Iterator[Object]:
+        """Clients by name; filters `status` and `match` (a list of key=pattern)."""
+        ...
+
+    def explanation(self, client: str, at_ms: int | None) -> Object:
+        """The verdict about a client and its grounds."""
+        ...
+
+    def forget(self, client: str) -> None:
+        """Keep a client no longer."""
+        ...
+
+    def sources(self) -> Iterator[Object]:
+        """Every source."""
+        ...
+
+    def alerts(self, wanted: Filters) -> Iterator[Object]:
+        """Alerts, newest first; filters `state`, `rule`, `client`."""
+        ...
+
+    def deliveries(self, wanted: Filters) -> Iterator[Object]:
+        """Deliveries, newest first; filters `state`, `rule`, `client`, `alert`."""
+        ...
+
+    def delivery(self, number: int) -> Object:
+        """One delivery with its request."""
+        ...
+
+    def act_on_delivery(self, number: int, what: str) -> Object:
+        """Carry out `retry` or `discard`; the delivery as it is then."""
+        ...
+
+    def quarantine(self) -> Iterator[Object]:
+        """What was not accepted, newest first."""
+        ...
+
+    def retry_quarantine(self) -> Object:
+        """Offer it again: how many were `accepted`, and still `rejected`."""
+        ...
+
+
+@contextmanager
+def desk(config_path: Path, *, write: bool = False) -> Iterator[Desk]:
+    """Whom to ask under this configuration. InvalidFiles, or StoreError when the store cannot be opened either."""
     config = load_config(config_path)
-    if config.http is not None:
-        headers = {"Content-Type": "application/json"}
-        if config.http.token is not None:
-            headers["Authorization"] = f"Bearer {config.http.token.reveal()}"
-        url = f"http://{config.http.host}:{config.http.port}/v1/deliveries/{number}/{act}"
-        session = requests.Session()
-        session.trust_env = False
+    service = _running(config)
+    if service is not None:
+        yield service
+        return
+    from engine.offline import opened
+
+    try:
+        with opened(config, write=write) as store:
+            yield _Store(store)
+    except StoreInUse as error:
+        raise StoreInUse(_silent(config)) from error
+
+
+def _silent(config: Config) -> str:
+    where = f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
+    return f"{config.data} is in use by another rollcall (process {owner(config.data)}), which does not answer{where}"
+
+
+def _address(http: HttpConfig) -> str:
+    host = ANY.get(http.host, http.host)
+    return f"[{host}]:{http.port}" if ":" in host else f"{host}:{http.port}"
+
+
+def _running(config: Config) -> _Service | None:
+    """The service that works on our data, None when none answers."""
+    if config.http is None:
+        return None
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False  # an engine on loopback is not to be sought behind a proxy, nor is a password in ~/.netrc
+    session.headers["Content-Type"] = "application/json"
+    service = _Service(session, f"http://{_address(config.http)}")
+    try:
+        answer = session.get(f"{service.url}/healthz", timeout=(CONNECT_S, CONNECT_S))
+        process = answer.json()["process"] if answer.ok else None
+    except (requests.RequestException, ValueError, TypeError, KeyError):
+        return None
+    working = owner(config.data)
+    if process is None or (working is not None and working != process):
+        return None
+    if config.http.token is not None:
+        session.headers["Authorization"] = f"Bearer {config.http.token.reveal()}"
+    return service
+
+
+class _Service:
+    """The running service, over HTTP."""
+
+    def __init__(self, session: requests.Session, url: str) -> None:
+        self._session = session
+        self.url = url
+
+    def _ask(self, method: str, path: str, wanted: Filters | None = None) -> Object:
+        import requests
+
         try:
-            answer = session.post(url, headers=headers, data="{}", timeout=10)
-        except requests.ConnectionError:
-            pass  # no service runs: the store is ours
-        else:
-            if answer.status_code >= 400:
-                raise RollcallError(answer.json().get("title", f"the service answered {answer.status_code}"))
-            return
-    found = open_offline(config, write=True)
-    do = sqlite_outbox.retry if act == "retry" else sqlite_outbox.discard
-    with found.store.transaction() as connection:
-        do(connection, [number], time.time_ns() // 1_000_000)
+            answer = self._session.request(
+                method, self.url + path, params=dict(wanted or {}), timeout=(CONNECT_S, ANSWER_S), allow_redirects=False
+            )
+            found = answer.json()
+        except requests.Timeout as error:
+            raise RollcallError(f"the service at {self.url} does not answer in time") from error
+        except (requests.RequestException, ValueError) as error:
+            raise RollcallError(f"the service at {self.url} stopped answering: {error}") from error
+        if not isinstance(found, dict):
+            raise RollcallError(f"the service at {self.url} answered something else than an object")
+        if not answer.ok:
+            raise RollcallError(str(found.get("title", f"the service answered {answer.status_code}")))
+        return found
+
+    def _list(self, path: str, wanted: Filters) -> Iterator[Object]:
+        cursor: str | None = ""
+        while cursor is not None:
+            given = {key: value for key, value in wanted.items() if value not in (None, ())}
+            page = self._ask("GET", path, given | {"limit": PAGE, "cursor": cursor})
+            yield from page["items"]
+            cursor = page["next"]
+
+    def clients(self, wanted: Filters) -> Iterator[Object]:
+        return self._list("/v1/clients", wanted)
+
+    def explanation(self, client: str, at_ms: int | None) -> Object:
+        return self._ask("GET", f"{_client(client)}/explanation", {} if at_ms is None else {"at": at_ms})
+
+    def forget(self, client: str) -> None:
+        self._ask("DELETE", _client(client))
+
+    def sources(self) -> Iterator[Object]:
+        return iter(self._ask("GET", "/v1/sources")["items"])
+
+    def alerts(self, wanted: Filters) -> Iterator[Object]:
+        return self._list("/v1/alerts", wanted)
+
+    def deliveries(self, wanted: Filters) -> Iterator[Object]:
+        return self._list("/v1/deliveries", wanted)
+
+    def delivery(self, number: int) -> Object:
+        return self._ask("GET", f"/v1/deliveries/{number}")
+
+    def act_on_delivery(self, number: int, what: str) -> Object:
+        return self._ask("POST", f"/v1/deliveries/{number}/{what}")
+
+    def quarantine(self) -> Iterator[Object]:
+        return self._list("/v1/quarantine", {})
+
+    def retry_quarantine(self) -> Object:
+        return self._ask("POST", "/v1/quarantine/retry")
 
 
-@deliveries.command("retry")
-@config_option
-@click.argument("number", type=int)
-def retry_delivery(config_path: Path, number: int) -> None:
-    """Try a dead delivery again."""
-    _act(config_path, number, "retry")
+def _client(client: str) -> str:
+    return f"/v1/clients/{quote(client, safe='')}"
 
 
-@deliveries.command("discard")
-@config_option
-@click.argument("number", type=int)
-def discard_delivery(config_path: Path, number: int) -> None:
-    """Never send a delivery."""
-    _act(config_path, number, "discard")
+class _Store:
+    """The store itself."""
+
+    def __init__(self, store: Offline) -> None:
+        self._store = store
+        self._answers = store.answers
+        self._reader = store.reader
+
+    def clients(self, wanted: Filters) -> Iterator[Object]:
+        return _pages(partial(self._answers.clients, **wanted))
+
+    def explanation(self, client: str, at_ms: int | None) -> Object:
+        return self._answers.explanation(self._reader, client, at_ms)
+
+    def forget(self, client: str) -> None:
+        if not self._store.forget(client):
+            raise RollcallError(f"no event ever named {client!r}")
+
+    def sources(self) -> Iterator[Object]:
+        return iter(self._answers.sources(self._reader)["items"])
+
+    def alerts(self, wanted: Filters) -> Iterator[Object]:
+        return _pages(partial(self._answers.alerts, self._reader, **wanted))
+
+    def deliveries(self, wanted: Filters) -> Iterator[Object]:
+        return _pages(partial(self._answers.deliveries, self._reader, **wanted))
+
+    def delivery(self, number: int) -> Object:
+        return self._answers.delivery(self._reader, number)
+
+    def act_on_delivery(self, number: int, what: str) -> Object:
+        from engine import views
+        from engine.web.answers import refusal
+
+        row, changed = self._store.act_on_delivery(number, what)
+        if row is None:
+            raise RollcallError(f"there is no delivery {number}")
+        if not changed:
+            raise RollcallError(refusal(row.id, row.state, what))
+        return views.delivery_object(row)
+
+    def quarantine(self) -> Iterator[Object]:
+        return _pages(partial(self._answers.quarantine, self._reader))
+
+    def retry_quarantine(self) -> Object:
+        accepted, left = self._store.retry_quarantine()
+        return {"accepted": accepted, "rejected": left}
 
 
-@click.group()
-def quarantine() -> None:
-    """Events that could not be accepted."""
-
-
-@quarantine.command("list")
-@config_option
-@format_option
-@click.option("--limit", default=100)
-def list_quarantine(config_path: Path, style: str, limit: int) -> None:
-    """Quarantined events, newest first."""
-    found = views.quarantine_objects(_open(config_path).store.connection, limit)
-    _show(found, style, ("id", "received_at", "source", "reason", "raw"))
-
-
-@click.command()
-@config_option
-@click.argument("client")
-def explain(config_path: Path, client: str) -> None:
-    """The verdict about one client, and what it rests on."""
-    found = _open(config_path)
-    state = found.fleet.states.get(client)
-    if state is None:
-        raise RollcallError(f"no event ever named {client!r}")
-    skew_ms = found.fleet.policy.clock_skew_ms
-    shown = views.client_object(client, state, found.inventory.attributes(client), skew_ms)
-    click.echo(f"{client}: {shown['status']} since {shown['since']}, observed {shown['observed']}")
-    if state.hold is not None:
-        click.echo(f"on hold since {rfc3339(state.hold.since_ms)}")
-    for doubt in resolver.doubts(state, skew_ms):
-        click.echo(f"doubtful: {doubt}")
-    for entry in resolver.evidence(state, skew_ms):
-        used = "used" if entry["used"] else "ignored"
-        click.echo(f"  {rfc3339(int(str(entry['time_ms'])))}  {entry['type']}  {entry['channel']}  {used}: {entry['why']}")
+def _pages(ask: Callable[..., Object]) -> Iterator[Object]:
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ask(limit=PAGE, cursor=cursor)
+        yield from page["items"]
+        cursor = page["next"]

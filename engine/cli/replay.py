@@ -16,7 +16,7 @@ from typing import IO, Any
 import click
 
 from engine.app import inventory_of, policy_of
-from engine.cli.service import config_option
+from engine.cli.options import config_option
 from engine.config import Config, load_config
 from engine.replay import Replay, chunks_of
 from engine.rulefile import load_rules

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import click
 
+from engine.cli.options import config_option
 from engine.config import load_config
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import NO_INVENTORY, load_inventory
 from engine.rulefile import load_rules
 from engine.telemetry import setup_logging
-
-config_option = click.option(
-    "-c", "--config", "config_path", default="config.yaml", type=click.Path(path_type=Path), help="The configuration file."
-)
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -79,4 +79,135 @@ class Outbox(Protocol):
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of items; returns when that is committed."""
+        ...
+
+
+# What people ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRow:
+    """One alert as people see it. Instants are epoch milliseconds."""
+
+    id: str
+    rule: str
+    client: str | None
+    source: str | None  # what it is about when it is about no client
+    state: str
+    reason: str | None
+    started_at_ms: int
+    resolved_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineRow:
+    """One event that could not be accepted. Instants are epoch milliseconds."""
+
+    id: int
+    received_at_ms: int
+    source: str
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """How far a source was read when it was last committed. Instants are epoch milliseconds, None: not known."""
+
+    position: str | None = None
+    caught_up_to_ms: int | None = None
+    last_event_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapRow:
+    """Messages of a source that were never read and are gone. Bounds are epoch milliseconds, None: not known."""
+
+    source: str
+    noted_at_ms: int
+    from_ms: int | None
+    to_ms: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One thing the history knows about a client: an event as it was accepted (`raw`), or what passing time brought (`fact`)."""
+
+    position: int
+    previous: int  # position of the client's entry before this one, 0: there is none
+    at_ms: int  # when the engine learned of the event, or when the fact happened
+    source: str  # who handed the event over
+    raw: bytes | None = None
+    fact: str | None = None  # settled, calmed or forgotten
+    client: str | None = None  # whom a fact is about; of an event, `raw` says it
+
+
+class Totals(NamedTuple):
+    """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
+
+    firing: int
+    due: int
+    held: int
+    dead: int
+    quarantined: int
+
+
+TOTALS_STOP = 100_000
+"""Where counting stops: beyond, the exact number tells nobody more."""
+
+
+class Reader(Protocol):
+    """What people may ask of a store. Answers from what was committed before the question; raises StoreError.
+
+    Lists come newest first. `cursor` is where the page before ended: only what is older comes.
+    """
+
+    def alerts(
+        self,
+        *,
+        state: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[AlertRow]:
+        """Alerts; `cursor` is (started_at_ms, id)."""
+        ...
+
+    def deliveries(
+        self,
+        *,
+        state: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        alert: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> list[DeliveryRow]:
+        """Deliveries; `cursor` is an id."""
+        ...
+
+    def delivery(self, number: int) -> DeliveryRow | None:
+        """One delivery, None when there is none (any more)."""
+        ...
+
+    def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
+        """What was not accepted; `cursor` is an id."""
+        ...
+
+    def sources(self) -> dict[str, SourceRow]:
+        """How far each source was read, by its name."""
+        ...
+
+    def gaps(self, limit: int = 1000) -> list[GapRow]:
+        """Recorded gaps of all sources."""
+        ...
+
+    def history(self, position: int) -> Iterator[HistoryEntry]:
+        """A client's entries from a history position backwards; ends early where older history was purged."""
+        ...
+
+    def totals(self) -> Totals:
+        """How much there is."""
         ...

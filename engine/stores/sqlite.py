@@ -72,6 +72,14 @@ def _sql(name: str) -> str:
 Q = queries(_sql("queries.sql"))
 
 
+def owner(data: Path) -> int | None:
+    """The process that was the last to take the lock on a data folder, working or not; None: nobody, or it may not be seen."""
+    try:
+        return int((data / LOCK_NAME).read_text("ascii", "replace")[:20])
+    except (OSError, ValueError):
+        return None
+
+
 class SqliteStore:
     """The store on one file. `open` it, use it from one thread, `close` it."""
 
@@ -296,6 +304,10 @@ class SqliteStore:
         """Keep what could not be accepted: (reason, raw bytes)."""
         rows = [(received_at_ms, source, reason, raw) for reason, raw in rejected]
         self.connection.executemany(Q["quarantine"], rows)
+
+    def delete_quarantined(self, ids: Iterable[int]) -> None:
+        """Drop what has been accepted after all."""
+        self.connection.executemany(Q["delete_quarantined"], [(id_,) for id_ in ids])
 
     def rules(self) -> dict[str, tuple[str, int | None]]:
         """Rules that were loaded before: name -> (definition, missing since)."""

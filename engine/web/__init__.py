@@ -1,5 +1,1 @@
-"""The HTTP interface. `create(service)` makes the application."""
-
-from engine.web.routes import create
-
-__all__ = ["create"]
+"""The HTTP interface. `engine.web.routes.create(service)` makes the application."""

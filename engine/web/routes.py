@@ -1,98 +1,130 @@
-"""Routes of the HTTP interface: thin, over what the service knows. Read `create`."""
+"""Routes of the HTTP interface: thin, over what `answers` says and the service does. Read `create`.
+
+Routes that only look into memory are plain functions and run in threads; those that ask the store wait for it in one. So
+nothing here holds up the event loop, which also takes events.
+"""
 
 from __future__ import annotations
 
-import hmac
-import json
-import sqlite3
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote_to_bytes
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from engine import views
+from engine import __version__, views
 from engine.errors import ClockSuspect, Overloaded, RollcallError, StoreError
-from engine.stores import sqlite_outbox
+from engine.stores.base import Reader
+from engine.telemetry import Event, logger
+from engine.web import metrics, status_page
+from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, BadQuestion, NotThere, Object, refusal
+from engine.web.guard import Guard
+from engine.web.problems import problem, said, unknown_parameter
+from engine.web.service import Service
 
-T = TypeVar("T")
 MAX_BODY_BYTES = 16 * 1024 * 1024
-MAX_LIMIT = 1000
-WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
+STARTING_S = 1
+"""Seconds after which to ask again while the states are being loaded."""
+
+Status = Literal["online", "offline", "unknown"]
+AlertState = Literal["pending", "firing", "suppressed", "resolved"]
+DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
+Limit = Annotated[int, Query(ge=1, description=f"Items wanted; at most {MAX_LIMIT} come at once.")]
+Cursor = Annotated[str, Query(description="The `next` of the page before.")]
+Match = Annotated[list[str] | None, Query(description="key=pattern, as in a rule's match; may be repeated.")]
+T = TypeVar("T")
+
+log = logger(__name__)
 
 
-class Service(Protocol):
-    """What the interface asks of the running service."""
-
-    config: Any
-    clock: Any
-    fleet: Any
-    inventory: Any
-    sources: Mapping[str, Any]
-    push: Any
-    writer: Any
-    dispatcher: Any
-    rules: Any
-    rules_problem: str | None
-
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
-    async def forget(self, clients: Any) -> int: ...
-    async def retry_quarantine(self, limit: int = 1000) -> tuple[int, int]: ...
-    def readiness(self, now_ms: int) -> list[str]: ...
-
-
-def problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as `application/problem+json`."""
-    body = json.dumps({"type": "about:blank", "title": title, "status": status})
-    return Response(body, status, headers, media_type="application/problem+json")
-
-
-class Guard:
-    """Who may speak to the engine: known hosts, no foreign pages, the token where one is set, JSON for writes."""
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None) -> None:
-        self._app = app
-        self._hosts = hosts
-        self._token = token.encode() if token is not None else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            refused = self._refuse(scope)
-            if refused is not None:
-                await refused(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-    def _refuse(self, scope: Scope) -> Response | None:
-        headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if host not in self._hosts:
-            return problem(403, f"the host {host!r} is not served here")
-        origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() not in self._hosts:
-            return problem(403, "pages of other origins may not speak to this engine")
-        if self._token is not None and scope["path"] != "/healthz":
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + self._token):
-                return problem(401, "a bearer token is required", {"WWW-Authenticate": "Bearer"})
-        if scope["method"] not in {"GET", "HEAD", "OPTIONS"}:
-            kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
-            if kind not in WRITE_TYPES:
-                return problem(415, "writes need application/json or application/x-ndjson")
-        return None
-
-
-def _hosts(service: Service) -> frozenset[str]:
+def create(service: Service) -> ASGIApp:
+    """The application for a service."""
+    app = FastAPI(
+        title="Rollcall",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(_only_known_parameters)],
+    )
+    answers = Answers(service)
+    _say_what_is_wrong(app)
+    _events(app, service)
+    _clients(app, service, answers)
+    _records(app, service, answers)
+    _acts(app, service, answers)
+    _condition(app, service, answers)
     http = service.config.http
-    names = {"localhost", "127.0.0.1", "[::1]", http.host.lower()}
-    return frozenset(names | {f"{name}:{http.port}" for name in names})
+    token = http.token.reveal() if http.token is not None else None
+    return Guard(app, http.host, token)
+
+
+def _json(found: Any, status: int = 200) -> Response:
+    return Response(views.as_json(found), status, media_type="application/json")
+
+
+def _only_known_parameters(request: Request) -> None:
+    """A filter that is misspelt must not answer everything."""
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if dependant is None:
+        return
+    parameters = {field.alias: "list" in str(field.field_info.annotation) for field in dependant.query_params}
+    for name in request.query_params:
+        if name not in parameters:
+            raise BadQuestion(unknown_parameter(name, sorted(parameters)))
+        if not parameters[name] and len(request.query_params.getlist(name)) > 1:
+            raise BadQuestion(f"`{name}` is given more than once")
+
+
+def _say_what_is_wrong(app: FastAPI) -> None:
+    """Every error as `application/problem+json`."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        title = str(error.detail)
+        if title == "Not Found":
+            title = f"there is nothing at {request.url.path[:200]}"
+        elif title == "Method Not Allowed":
+            title = f"{request.method} is not possible here"
+        return problem(error.status_code, title, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _parameters(_: Request, error: RequestValidationError) -> Response:
+        return problem(400, "; ".join(said(finding) for finding in error.errors()))
+
+    @app.exception_handler(RollcallError)
+    async def _ours(_: Request, error: RollcallError) -> Response:
+        if isinstance(error, BadQuestion):
+            return problem(400, str(error))
+        if isinstance(error, NotThere):
+            return problem(404, str(error))
+        if isinstance(error, Overloaded):
+            return problem(429, str(error), {"Retry-After": str(error.retry_after_s)})
+        if isinstance(error, ClockSuspect | StoreError):
+            return problem(503, str(error), {"Retry-After": "5"})
+        return problem(413 if type(error).__name__ == "BodyTooLarge" else 422, str(error))
+
+    @app.exception_handler(Exception)
+    async def _fault(request: Request, error: Exception) -> Response:
+        log.error(Event.REQUEST_FAILED, path=request.url.path, error=repr(error))
+        return problem(500, f"a fault of ours: {type(error).__name__}")
+
+
+def _events(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/events", status_code=202)
+    async def events(request: Request) -> Response:
+        """Take one event, or one a line; answered when what was accepted is durable."""
+        if service.push is None:
+            raise HTTPException(404, "no source of type http is configured")
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        taken = await service.push.accept(await _body(request), kind)
+        rejected = [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected]
+        return _json({"accepted": taken.accepted, "rejected": rejected}, 202)
 
 
 async def _body(request: Request) -> bytes:
@@ -105,177 +137,183 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-class _Metrics:
-    """Reads counters when asked; nothing is done per event."""
+def _loaded(service: Service) -> Callable[[], None]:
+    """A route that speaks of clients must not speak of half of them."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def check() -> None:
+        if service.ready_at_ms is None:
+            raise HTTPException(503, "starting: the states are being loaded", {"Retry-After": str(STARTING_S)})
 
-    def collect(self) -> Any:
-        service = self._service
-        for name in service.writer.stats.__slots__:
-            value = getattr(service.writer.stats, name)
-            yield CounterMetricFamily(f"rollcall_{name}", f"{name.replace('_', ' ')} since the start", value=value)
-        yield GaugeMetricFamily("rollcall_clients", "clients known", value=len(service.fleet.states))
-        flaps = service.fleet.counts
-        yield CounterMetricFamily("rollcall_flaps_suppressed", "flaps suppressed", value=flaps.flaps_suppressed)
-        sent = service.dispatcher.stats
-        for name in ("sent", "delivered", "retried", "rejected"):
-            value = getattr(sent, name)
-            yield CounterMetricFamily(f"rollcall_delivery_{name}", f"deliveries {name}", value=value)
-        now_ms = service.clock.now_ms()
-        lag = GaugeMetricFamily("rollcall_source_behind_seconds", "seconds not caught up", labels=["source"])
-        up = GaugeMetricFamily("rollcall_source_connected", "is the source connected", labels=["source"])
-        for source in service.sources.values():
-            health = source.health(now_ms)
-            up.add_metric([health.name], float(health.connected))
-            if health.caught_up_to_ms:
-                lag.add_metric([health.name], max(0, now_ms - health.caught_up_to_ms) / 1000)
-        yield up
-        yield lag
-        broken = float(service.rules_problem is not None)
-        yield GaugeMetricFamily("rollcall_rules_broken", "edited rules do not load", value=broken)
+    return check
 
 
-def create(service: Service) -> ASGIApp:
-    """The application for a service."""
-    app = FastAPI(title="Rollcall", docs_url=None, redoc_url=None)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Metrics(service))
-    skew_ms = service.config.resolver.clock_skew_ms
+def _client_id(raw: str) -> str:
+    """The id that a path names: its slashes are still encoded, see `guard`."""
+    return unquote_to_bytes(raw.encode("latin-1", "replace")).decode("utf-8", "replace")
 
-    @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), error.headers)
 
-    @app.exception_handler(RollcallError)
-    async def _ours(_: Request, error: RollcallError) -> Response:
-        if isinstance(error, Overloaded):
-            return problem(429, str(error), {"Retry-After": str(error.retry_after_s)})
-        if isinstance(error, ClockSuspect | StoreError):
-            return problem(503, str(error), {"Retry-After": "5"})
-        return problem(413 if type(error).__name__ == "BodyTooLarge" else 422, str(error))
+def _clients(app: FastAPI, service: Service, answers: Answers) -> None:
+    loaded = [Depends(_loaded(service))]
 
-    @app.exception_handler(Exception)
-    async def _fault(_: Request, error: Exception) -> Response:
-        return problem(500, f"a fault of ours: {type(error).__name__}")
+    @app.get("/v1/clients", dependencies=loaded)
+    def clients(
+        status: Status | None = None,
+        group: str | None = None,
+        device: str | None = None,
+        match: Match = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = "",
+    ) -> Response:
+        """What is believed about each client, by name."""
+        found = answers.clients(
+            status=status, group=group, device=device, match=match or (), limit=min(limit, MAX_LIMIT), cursor=cursor
+        )
+        return _json(found)
 
-    @app.post("/v1/events", status_code=202)
-    async def events(request: Request) -> Response:
-        if service.push is None:
-            raise HTTPException(404, "no source of type http is configured")
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        taken = await service.push.accept(await _body(request), kind)
-        rejected = [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected]
-        return JSONResponse({"accepted": taken.accepted, "rejected": rejected}, 202)
-
-    def shown(client: str) -> dict[str, Any]:
-        state = service.fleet.published(client)
-        if state is None:
-            raise HTTPException(404, f"no event ever named {client!r}")
-        return views.client_object(client, state, service.inventory.attributes(client), skew_ms)
-
-    @app.get("/v1/clients")
-    def clients(status: str | None = None, group: str | None = None, limit: int = 100, cursor: str = "") -> Any:
-        limit = max(1, min(limit, MAX_LIMIT))
-        names = sorted(list(service.fleet.states))
-        items: list[dict[str, Any]] = []
-        for name in names[bisect_right(names, cursor) :]:
-            if service.fleet.published(name) is None:
-                continue
-            found = shown(name)
-            if (status is None or found["status"] == status) and (group is None or found["group"] == group):
-                items.append(found)
-                if len(items) > limit:
-                    break
-        more = items[limit - 1]["client"] if len(items) > limit else None
-        return JSONResponse({"items": items[:limit], "next": more})
-
-    @app.get("/v1/clients/{client:path}/status")
-    def status_of(client: str, verify: bool = False) -> Any:
+    @app.get("/v1/clients/{client:path}/status", dependencies=loaded)
+    def status_of(client: str, verify: bool = False) -> Response:
+        """Is it online?"""
         if verify:
             raise HTTPException(501, "asking the broker needs a status provider, which this version does not have")
-        found = shown(client)
-        since = service.fleet.published(client)
-        age_ms = service.clock.now_ms() - (since.settled_at_ms or since.since_ms) if since else 0
-        online = {"online": True, "offline": False}.get(found["status"])
-        return JSONResponse(
-            {"client": client, "online": online, "connections": None, "source": "belief", "asked_at": None,
-             "age": age_ms / 1000}
-        )  # fmt: skip
+        return _json(answers.status(_client_id(client)))
 
-    @app.get("/v1/clients/{client:path}")
-    def client_of(client: str) -> Any:
-        return JSONResponse(shown(client))
+    @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded)
+    async def timeline(client: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
+        """What happened to it, newest first."""
+        id_, most = _client_id(client), min(limit, MAX_LIMIT)
+        return await _told(service, lambda reader: answers.timeline(reader, id_, limit=most, cursor=cursor))
 
-    @app.get("/v1/sources")
-    def sources() -> Any:
-        now_ms = service.clock.now_ms()
-        items = [views.source_object(source.health(now_ms)) for source in service.sources.values()]
-        return JSONResponse({"items": items, "next": None})
+    @app.get("/v1/clients/{client:path}/explanation", dependencies=loaded)
+    async def explanation(client: str, at: int | None = None) -> Response:
+        """The verdict and its grounds, now or at an instant (epoch milliseconds)."""
+        id_ = _client_id(client)
+        if at is not None and not 0 < at < 1 << 47:
+            raise BadQuestion("`at` must be an instant in epoch milliseconds")
+        return await _told(service, lambda reader: answers.explanation(reader, id_, at))
 
-    @app.get("/v1/rules")
-    def rules() -> Any:
-        items = [
-            {"name": rule.name, "triggers": rule.triggers, "severity": rule.severity, "shadow": rule.shadow,
-             "file": rule.file, "line": rule.line}
-            for rule in service.rules
-        ]  # fmt: skip
-        return JSONResponse({"items": items, "next": None, "problem": service.rules_problem})
+    @app.get("/v1/clients/{client:path}", dependencies=loaded)
+    def client_of(client: str) -> Response:
+        """One client."""
+        return _json(answers.client(_client_id(client)))
 
+    @app.delete("/v1/clients/{client:path}", dependencies=loaded)
+    async def forget(client: str) -> Response:
+        """Keep a client no longer; its alerts are closed."""
+        id_ = _client_id(client)
+        if not await service.forget([id_]):
+            raise NotThere(f"no event ever named {id_!r}")
+        return _json({"client": id_})
+
+
+async def _told(service: Service, question: Callable[[Reader], Object]) -> Response:
+    """Ask the store; the answer is written as JSON in the same thread."""
+    return await service.ask(lambda reader: _json(question(reader)))
+
+
+def _records(app: FastAPI, service: Service, answers: Answers) -> None:
     @app.get("/v1/alerts")
-    async def alerts(state: str | None = None, limit: int = 100) -> Any:
-        limit = max(1, min(limit, MAX_LIMIT))
-        return JSONResponse({"items": await service.read(lambda c: views.alert_objects(c, limit, state)), "next": None})
+    async def alerts(
+        state: AlertState | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = "",
+    ) -> Response:
+        """Alerts, newest first."""
+        wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "limit": min(limit, MAX_LIMIT)}
+        return await _told(service, lambda reader: answers.alerts(reader, cursor=cursor, **wanted))
 
     @app.get("/v1/deliveries")
-    async def deliveries(state: str | None = None, rule: str | None = None, limit: int = 100, cursor: int = 0) -> Any:
-        limit = max(1, min(limit, MAX_LIMIT))
-        rows = await service.read(
-            lambda c: sqlite_outbox.list_(c, state=state, rule=rule, limit=limit, cursor=cursor or None)
-        )
-        items = [views.delivery_object(row) for row in rows]
-        return JSONResponse({"items": items, "next": str(items[-1]["id"]) if len(items) == limit else None})
+    async def deliveries(
+        state: DeliveryState | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        alert: str | None = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = "",
+    ) -> Response:
+        """Deliveries, newest first."""
+        wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "alert": alert}
+        most = min(limit, MAX_LIMIT)
+        return await _told(service, lambda reader: answers.deliveries(reader, limit=most, cursor=cursor, **wanted))
 
-    @app.post("/v1/deliveries/{number}/{act}")
-    async def act_on(number: int, act: str) -> Any:
-        if act not in {"retry", "discard"}:
-            raise HTTPException(404, f"a delivery can be retried or discarded, not {act!r}")
-        do = sqlite_outbox.retry if act == "retry" else sqlite_outbox.discard
-        now_ms = service.clock.now_ms()
-        await service.write(lambda connection: do(connection, [number], now_ms))
-        service.dispatcher.wake()
-        return JSONResponse({"id": number})
+    @app.get("/v1/deliveries/{number}")
+    async def delivery(number: str) -> Response:
+        """One delivery with its request, secrets concealed."""
+        wanted = _number(number)
+        return await _told(service, lambda reader: answers.delivery(reader, wanted))
 
     @app.get("/v1/quarantine")
-    async def quarantine(limit: int = 100) -> Any:
-        limit = max(1, min(limit, MAX_LIMIT))
-        return JSONResponse({"items": await service.read(lambda c: views.quarantine_objects(c, limit)), "next": None})
+    async def quarantine(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
+        """Events that could not be accepted, newest first."""
+        most = min(limit, MAX_LIMIT)
+        return await _told(service, lambda reader: answers.quarantine(reader, limit=most, cursor=cursor))
 
-    @app.post("/v1/quarantine/retry")
-    async def retry_quarantine() -> Any:
+    @app.get("/v1/sources")
+    async def sources() -> Response:
+        """How far each source has been read, and what is known to be missing."""
+        return await _told(service, answers.sources)
+
+    @app.get("/v1/rules")
+    def rules() -> Response:
+        """The rules in force."""
+        return _json(answers.rules())
+
+
+def _number(text: str) -> int:
+    """A delivery's number in a path."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise NotThere(f"there is no delivery {text[:60]!r}")
+    return int(text)
+
+
+def _acts(app: FastAPI, service: Service, answers: Answers) -> None:
+    loaded = [Depends(_loaded(service))]
+
+    async def act(number: str, what: str) -> Response:
+        row, changed = await service.act_on_delivery(_number(number), what)
+        if row is None:
+            raise NotThere(f"there is no delivery {number}")
+        if not changed:
+            raise HTTPException(409, refusal(row.id, row.state, what))
+        return _json(views.delivery_object(row))
+
+    @app.post("/v1/deliveries/{number}/retry", dependencies=loaded)
+    async def retry(number: str) -> Response:
+        """Send a dead delivery once more."""
+        return await act(number, "retry")
+
+    @app.post("/v1/deliveries/{number}/discard", dependencies=loaded)
+    async def discard(number: str) -> Response:
+        """Never send a delivery."""
+        return await act(number, "discard")
+
+    @app.post("/v1/quarantine/retry", dependencies=loaded)
+    async def retry_quarantine() -> Response:
+        """Offer everything in the quarantine again; what is accepted leaves it."""
         accepted, left = await service.retry_quarantine()
-        return JSONResponse({"accepted": accepted, "rejected": left})
+        return _json({"accepted": accepted, "rejected": left})
 
-    @app.delete("/v1/clients/{client:path}")
-    async def forget(client: str) -> Any:
-        if not await service.forget([client]):
-            raise HTTPException(404, f"no event ever named {client!r}")
-        return JSONResponse({"client": client})
 
+def _condition(app: FastAPI, service: Service, answers: Answers) -> None:
     @app.get("/healthz")
-    def healthz() -> Any:
-        return JSONResponse({"status": "alive"})
+    def healthz() -> Response:
+        """Is the process alive? `process` is its number, as in the lock of its data folder."""
+        return _json({"status": "alive", "process": os.getpid()})
 
     @app.get("/readyz")
-    def readyz() -> Any:
-        reasons = service.readiness(service.clock.now_ms())
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+    def readyz() -> Response:
+        """Is it ready for events?"""
+        reasons = service.readiness(service.now_ms())
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+    def numbers() -> Response:
+        """Metrics, as Prometheus reads them."""
+        return Response(metrics.exposition(service), media_type="text/plain; version=0.0.4")
 
-    http = service.config.http
-    token = http.token.reveal() if http.token is not None else None
-    return Guard(app, _hosts(service), token)
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        """The status page."""
+        told = await service.ask(lambda reader: status_page.collect(service, answers, reader))
+        return await asyncio.to_thread(status_page.response, told)

@@ -57,6 +57,9 @@ INSERT INTO quarantine (received_at, source, reason, raw) VALUES (?, ?, ?, ?)
 -- name: quarantine_count
 SELECT count(*) FROM quarantine
 
+-- name: delete_quarantined
+DELETE FROM quarantine WHERE id = ?
+
 -- name: trim_quarantine
 DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - ? OR received_at < ?
 

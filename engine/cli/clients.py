@@ -1,0 +1,108 @@
+"""`rollcall clients` and `rollcall explain`: what is believed about clients, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli.asking import desk
+from engine.cli.options import config_option, format_option, limit_option
+from engine.cli.showing import as_line, limited, say, show
+from engine.durations import parse_rfc3339
+
+COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@format_option
+@click.option("--status", type=click.Choice(["online", "offline", "unknown"]), help="Only those with this settled status.")
+@click.option(
+    "--match",
+    multiple=True,
+    metavar="KEY=PATTERN",
+    help="Only those that match, as in a rule: group, device, client, ip or a column of the inventory. May be repeated.",
+)
+@limit_option(None)
+@click.pass_context
+def clients(
+    ctx: click.Context, config_path: Path, style: str, status: str | None, match: tuple[str, ...], limit: int | None
+) -> None:
+    """What the engine believes about each client."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with desk(config_path) as asked:
+        show(limited(asked.clients({"status": status, "match": match}), limit), style, COLUMNS)
+
+
+@clients.command()
+@click.argument("client")
+@click.option("-c", "--config", "config_path", type=click.Path(path_type=Path), help="The configuration file.")
+@click.pass_context
+def forget(ctx: click.Context, client: str, config_path: Path | None) -> None:
+    """Keep a client no longer; its alerts are closed."""
+    assert ctx.parent is not None
+    with desk(config_path or ctx.parent.params["config_path"], write=True) as asked:
+        asked.forget(client)
+    say(f"{client} is forgotten")
+
+
+class Instant(click.ParamType[int]):
+    """An instant, RFC 3339 or epoch milliseconds, as epoch milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Epoch milliseconds from text; what is one already passes."""
+        if isinstance(value, int):
+            return value
+        if value.isascii() and value.isdigit() and len(value) <= 14:
+            return int(value)
+        try:
+            return parse_rfc3339(value)
+        except ValueError as error:
+            self.fail(f"{error}; or epoch milliseconds", param, ctx)
+
+
+@click.command()
+@config_option
+@format_option
+@click.argument("client")
+@click.option("--at", type=Instant(), help="As it was then: an instant such as 2026-01-01T00:00:05Z, or epoch ms.")
+def explain(config_path: Path, style: str, client: str, at: int | None) -> None:
+    """The verdict about one client, the events it rests on, those that count for nothing, and why."""
+    with desk(config_path) as asked:
+        found = asked.explanation(client, at)
+    if style == "jsonl":
+        click.echo(as_line(found))
+        return
+    for line in _told(found, rebuilt=at is not None):
+        say(line)
+
+
+def _told(found: dict[str, Any], *, rebuilt: bool) -> list[str]:
+    """An explanation in words."""
+    was = f" at {found['at']}" if rebuilt else ""
+    since = f" since {found['since']} (settled {found['settled_at']})" if found["since"] else ""
+    goodbye = ", it said goodbye" if found["graceful"] else ""
+    lines = [f"{found['client']}: {found['status']}{was}{since}{goodbye}"]
+    hold = found["hold"]
+    if hold is not None:
+        lines.append(f"  observed {found['observed']}, on hold since {hold['since']} until {hold['due_at']}")
+    if found["flapping"]:
+        lines.append("  flapping")
+    if found["flaps"]:
+        lines.append(f"  {found['flaps']} short changes since it last settled")
+    lines += [f"  doubtful: {doubt}" for doubt in found["doubts"]]
+    if not found["complete"]:
+        lines.append(f"  older history was purged; what is kept begins at {found['history_from']}")
+    if found["evidence_left_out"]:
+        lines.append(f"  {found['evidence_left_out']} older events are left out here")
+    lines.append("  events, in the order in which they were learned of:")
+    for entry in found["evidence"]:
+        used = "used" if entry["used"] else "ignored"
+        learned = f", received {entry['received_at']}" if entry["received_at"] else ", no longer in the history"
+        lines.append(f"    {entry['time']}  {entry['type']:<10}  {entry['channel']}  {used}: {entry['why']}{learned}")
+    return lines

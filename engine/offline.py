@@ -1,0 +1,185 @@
+"""A store opened without a service: what commands use when none runs. Read `Offline`.
+
+Reading takes no lock and goes beside whoever works on the store. Writing takes the lock that a service takes, and writes
+through the same writer, so an operator's act means the same with and without a service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+from engine.app import (
+    RETRIED_ROWS,
+    decode_stored,
+    fleet_of,
+    inventory_of,
+    quarantined_batch,
+    render_row,
+)
+from engine.clock import SystemClock
+from engine.config import Config, SourceConfig
+from engine.core.events import LifecycleEvent
+from engine.core.rules import Rule
+from engine.core.step import Fleet
+from engine.errors import InvalidFiles, StoreError
+from engine.matchwords import Matches, matches_of_words
+from engine.rendering import Renderer, conceal
+from engine.rulefile import load_rules
+from engine.services.writer import Writer
+from engine.sources.base import Batch, SourceHealth
+from engine.stores import sqlite_outbox
+from engine.stores.base import DeliveryRow, Reader
+from engine.stores.sqlite import SqliteStore
+from engine.stores.sqlite_reader import SqliteReader
+from engine.web.answers import Answers
+
+T = TypeVar("T")
+
+
+@contextmanager
+def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
+    """The store beside no running service. StoreError when it cannot be opened, StoreInUse when somebody writes to it."""
+    store = SqliteStore.open(config.data) if write else SqliteStore.open_read_only(config.data)
+    try:
+        yield Offline(config, store)
+    finally:
+        store.close()
+
+
+class Offline:
+    """A store and what the configuration makes of it. States are loaded when somebody asks for them."""
+
+    def __init__(self, config: Config, store: SqliteStore) -> None:
+        self._config = config
+        self._store = store
+        self._clock = SystemClock()
+        self.inventory = inventory_of(config)
+        self.rules_problem: str | None = None
+        self.reader: Reader = SqliteReader(store)
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """The configured rules; none while they do not load, and `rules_problem` says why."""
+        try:
+            return load_rules(self._config.rules, inventory=self.inventory, config=self._config).rules
+        except InvalidFiles as error:
+            self.rules_problem = str(error)
+            return ()
+
+    @cached_property
+    def _writer(self) -> Writer:
+        """A writer whose states are loaded. Nothing rests on silence here: no source is read."""
+        writer = Writer(
+            self._store,
+            fleet_of(self._config, self.rules, self.inventory),
+            self._clock,
+            lambda planned: render_row(Renderer(), planned),
+            lambda now_ms: 0,
+            lambda calls, items: _call(calls),
+            self._config.history.keep_ms,
+        )
+        writer.recover(decode_stored)
+        return writer
+
+    @property
+    def fleet(self) -> Fleet:
+        """Every client's state."""
+        return self._writer.fleet
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What people may ask."""
+        return Answers(self)
+
+    def match(self, pairs: Sequence[str]) -> Matches:
+        """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
+        return matches_of_words(pairs, self.inventory)
+
+    def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
+        """Events of the history."""
+        return decode_stored(raw, received_at_ms)
+
+    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored request as it may be shown."""
+        return conceal(request)
+
+    def healths(self) -> list[SourceHealth]:
+        """Every configured source, as it was left."""
+        known = self._store.sources()
+        return [_left(source, *known.get(source.name, (None, None, None))[1:]) for source in self._config.sources]
+
+    def now_ms(self) -> int:
+        """The present instant, epoch milliseconds."""
+        return self._clock.now_ms()
+
+    # Acts: the store must have been opened for writing
+
+    def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
+        """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
+        with self._store.transaction() as connection:
+            changed = sqlite_outbox.act(connection, what, [number], self.now_ms())
+            return sqlite_outbox.get(connection, number), bool(changed)
+
+    def forget(self, client: str) -> bool:
+        """Keep a client no longer, its alerts are closed; False: it was not known."""
+        self._needs_rules()
+        fleet = self.fleet
+        if fleet.published(client) is None:
+            return False
+        self._do(lambda connection: fleet.forget(client, self.now_ms()))
+        return True
+
+    def retry_quarantine(self) -> tuple[int, int]:
+        """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
+        self._needs_rules()
+        accepted = left = 0
+        cursor: int | None = None
+        while rows := self.reader.quarantine(limit=RETRIED_ROWS, cursor=cursor):
+            cursor = rows[-1].id
+            batch, ids = quarantined_batch(rows, self.now_ms(), self._config.events.max_future_ms)
+            left += len(rows) - len(ids)
+            if ids:
+                self._apply(batch)
+                self._do(lambda connection, ids=ids: self._store.delete_quarantined(ids))  # type: ignore[misc]
+                accepted += len(ids)
+        return accepted, left
+
+    def _needs_rules(self) -> None:
+        """What follows from an act must not be lost because a file is broken for the moment."""
+        if not self.rules and self.rules_problem is not None:
+            raise StoreError(f"the rules do not load, so what follows from this would be lost:\n{self.rules_problem}")
+
+    def _apply(self, batch: Batch) -> None:
+        answers: list[Exception | None] = []
+        batch.acknowledge = answers.append
+        self._writer.offer(batch)
+        while not answers:
+            self._writer.run_once()
+        if answers[0] is not None:
+            raise answers[0]
+
+    def _do(self, work: Callable[[Any], T]) -> T:
+        done = self._writer.submit(work)
+        while not done.done():
+            self._writer.run_once()
+        found: T = done.result()
+        return found
+
+
+def _call(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def _left(source: SourceConfig, upto_ms: int | None, last_ms: int | None) -> SourceHealth:
+    return SourceHealth(
+        name=source.name,
+        type=source.type,
+        connected=False,
+        detail="no service runs",
+        caught_up_to_ms=upto_ms,
+        last_event_at_ms=last_ms,
+    )

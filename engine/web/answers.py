@@ -1,0 +1,330 @@
+"""Every question people may ask, and its answer: the objects of the HTTP interface, without HTTP.
+
+The routes ask here while a service runs; the command line asks here when none does, over a store it opened itself. So both
+say the same. Nothing here waits or writes. `BadQuestion` says in a sentence what is wrong with a parameter, `NotThere`
+that what was asked about does not exist. Read `Answers` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import Any, Protocol
+
+from engine import views
+from engine.core import resolver
+from engine.core.presence import STATUS_NAMES, ClientState, split_id
+from engine.core.rules import Rule
+from engine.core.step import Fleet
+from engine.core.times import rfc3339
+from engine.errors import RollcallError
+from engine.stores.base import HistoryEntry, Reader, SourceRow
+from engine.web.directory import Directory
+from engine.web.history import Decode, evidence_objects, retrace, step_object
+
+Object = dict[str, Any]
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+"""Items of one page; who asks for more gets this many and a cursor."""
+
+MAX_LOOKED_AT = 100_000
+"""Clients looked at for one page: a rare status among a million is found over several pages, each quickly."""
+
+LOOK_BACK = 64
+"""Entries before a page of the timeline that are read along, so that its first ones are told from a known state."""
+
+MAX_EXPLAINED = 2_000
+"""Entries of a history that an explanation goes back."""
+
+MAX_EVIDENCE = 100
+"""Newest events that an explanation lists."""
+
+MAX_CURSOR = 1 << 62
+
+
+class BadQuestion(RollcallError):
+    """A parameter that cannot be; the message says which and why."""
+
+
+class NotThere(RollcallError):
+    """What was asked about does not exist."""
+
+
+class Subject(Protocol):
+    """What answers are about: the running service, or a store opened without one."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def inventory(self) -> Any: ...
+    @property
+    def rules(self) -> Sequence[Rule]: ...
+    @property
+    def rules_problem(self) -> str | None: ...
+
+    def match(self, pairs: Sequence[str]) -> Callable[[str, str], bool]:
+        """Whether `key=pattern` pairs hold for a client and its `ip:port`; ValueError for pairs that cannot be."""
+        ...
+
+    def decode(self, raw: list[bytes], received_at_ms: int) -> list[Any]:
+        """Events of stored texts."""
+        ...
+
+    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored request as it may be shown, without secrets."""
+        ...
+
+    def healths(self) -> Sequence[views.Health]:
+        """How every configured source is doing."""
+        ...
+
+    def now_ms(self) -> int:
+        """The present instant, epoch milliseconds."""
+        ...
+
+
+def page(items: Sequence[Object], following: object = None) -> Object:
+    """A list as the interface answers it; `following` is the cursor of what comes after, None: nothing."""
+    return {"items": list(items), "next": None if following is None else str(following)}
+
+
+def number_of(cursor: str | None) -> int | None:
+    """The number that a cursor is; BadQuestion for one that is none."""
+    if cursor is None or cursor == "":
+        return None
+    if not (cursor.isascii() and cursor.isdigit()) or not 0 < int(cursor[:20]) < MAX_CURSOR:
+        raise BadQuestion(f"`cursor` must be a `next` that was answered before, not {cursor[:60]!r}")
+    return int(cursor)
+
+
+class Answers:
+    """Answers about one service or store; from any thread."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._decode: Decode = subject.decode
+
+    # Without a service the states are loaded when somebody first asks for them, and not for a look into the outbox.
+
+    @cached_property
+    def _directory(self) -> Directory:
+        return Directory(self._subject.fleet.states)
+
+    @cached_property
+    def _skew_ms(self) -> int:
+        return self._subject.fleet.policy.clock_skew_ms
+
+    # Clients
+
+    def clients(
+        self,
+        *,
+        status: str | None = None,
+        group: str | None = None,
+        device: str | None = None,
+        match: Sequence[str] = (),
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+    ) -> Object:
+        """Clients by name. A page may hold fewer than `limit`, even none: it is the last one when `next` is null."""
+        wanted = STATUS_NAMES.index(status) if status is not None else None
+        holds = self._matcher(match)
+        fleet, items, last, looked_at = self._subject.fleet, list[Object](), "", 0
+        for name in self._directory.after(cursor, f"{group}@@@" if group else ""):
+            if len(items) == limit or looked_at == MAX_LOOKED_AT:
+                return page(items, last)
+            last, looked_at = name, looked_at + 1
+            state = fleet.published(name)
+            if state is None or (wanted is not None and state.settled != wanted):
+                continue
+            if (group is not None or device is not None) and not _is_named(name, group, device):
+                continue
+            if holds is None or holds(name, state.ip):
+                items.append(self._client_object(name, state))
+        return page(items)
+
+    def _matcher(self, pairs: Sequence[str]) -> Callable[[str, str], bool] | None:
+        if not pairs:
+            return None
+        try:
+            return self._subject.match(pairs)
+        except ValueError as error:
+            raise BadQuestion(f"`match`: {error}") from error
+
+    def _client_object(self, client: str, state: ClientState) -> Object:
+        return views.client_object(client, state, self._subject.inventory.attributes(client), self._skew_ms)
+
+    def _state(self, client: str) -> ClientState:
+        state = self._subject.fleet.published(client)
+        if state is None:
+            raise NotThere(f"no event ever named {client!r}")
+        return state
+
+    def client(self, client: str) -> Object:
+        """One client."""
+        return self._client_object(client, self._state(client))
+
+    def status(self, client: str) -> Object:
+        """What is believed about one client."""
+        return views.status_object(client, self._state(client), self._subject.now_ms())
+
+    def count_by_status(self) -> dict[str, int]:
+        """How many clients there are, by settled status."""
+        settled = [state.settled for state in list(self._subject.fleet.states.values())]
+        return {name: settled.count(status) for status, name in enumerate(STATUS_NAMES)}
+
+    # History
+
+    def timeline(self, reader: Reader, client: str, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
+        """A client's history, newest first; `purged`: older entries were kept no longer."""
+        position = number_of(cursor) or self._state(client).last
+        entries = list(islice(reader.history(position), limit + LOOK_BACK))
+        if cursor and (not entries or not self._is_about(entries[0], client)):
+            raise BadQuestion("`cursor` must be a `next` that was answered before for this client")
+        from_the_start = bool(entries) and entries[-1].previous == 0
+        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        shown = [step_object(step, self._skew_ms, from_the_start=from_the_start) for step in steps]
+        items = shown[::-1][:limit]
+        rest = entries[limit:]
+        purged = not rest and bool(entries) and entries[-1].previous != 0
+        return page(items, rest[0].position if rest else None) | {"purged": purged}
+
+    def _is_about(self, entry: HistoryEntry, client: str) -> bool:
+        if entry.raw is None:
+            return entry.client == client
+        return any(event.client == client for event in self._decode([entry.raw], entry.at_ms))
+
+    def explanation(self, reader: Reader, client: str, at_ms: int | None = None) -> Object:
+        """The verdict about a client and what it rests on: now, or at an instant, rebuilt from the history up to it.
+
+        `complete`: nothing older than `history_from` was kept no longer.
+        """
+        state = self._state(client)
+        entries = list(islice(_until(reader.history(state.last), at_ms), MAX_EXPLAINED))
+        complete = not entries or entries[-1].previous == 0
+        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        if at_ms is not None:
+            if not steps:
+                raise NotThere(self._nothing_by(reader, client, state, at_ms))
+            state = steps[-1].after
+        evidence = evidence_objects(steps, state, self._skew_ms)
+        return self._client_object(client, state) | {
+            "at": rfc3339(at_ms if at_ms is not None else self._subject.now_ms()),
+            "occurred_at": views.instant(state.occurred_at_ms),
+            "hold": self._hold_object(client, state),
+            "doubts": resolver.doubts(state, self._skew_ms),
+            "evidence": evidence[-MAX_EVIDENCE:],
+            "evidence_left_out": max(0, len(evidence) - MAX_EVIDENCE),
+            "complete": complete,
+            "history_from": rfc3339(entries[-1].at_ms) if entries else None,
+        }
+
+    def _nothing_by(self, reader: Reader, client: str, state: ClientState, at_ms: int) -> str:
+        """Why there is no history up to an instant."""
+        oldest = None
+        for oldest in reader.history(state.last):
+            pass
+        if oldest is not None and oldest.previous == 0:
+            return f"no event had named {client!r} by {rfc3339(at_ms)}; the first came at {rfc3339(oldest.at_ms)}"
+        since = f"what is kept begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "none of it is kept"
+        return f"the history of {client!r} up to {rfc3339(at_ms)} was purged; {since}"
+
+    def _hold_object(self, client: str, state: ClientState) -> Object | None:
+        if not state.on_hold:
+            return None
+        hold_ms = self._subject.fleet.policy.hold_ms(client, state.observed)
+        return {
+            "since": rfc3339(state.hold_since_ms),
+            "occurred_at": rfc3339(state.hold_occurred_at_ms),
+            "due_at": rfc3339(state.hold_since_ms + hold_ms),
+        }
+
+    # Alerts, deliveries, quarantine
+
+    def alerts(
+        self,
+        reader: Reader,
+        *,
+        state: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Object:
+        """Alerts, newest first."""
+        started_at, _, id_ = (cursor or "").partition("-")
+        at_ms = number_of(started_at)
+        after = (at_ms, id_) if at_ms is not None else None
+        rows = reader.alerts(state=state, rule=rule, client=client, limit=limit + 1, cursor=after)
+        last = rows[limit - 1] if len(rows) > limit else None
+        items = [views.alert_object(row) for row in rows[:limit]]
+        return page(items, f"{last.started_at_ms}-{last.id}" if last is not None else None)
+
+    def deliveries(
+        self,
+        reader: Reader,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+        **wanted: str | None,
+    ) -> Object:
+        """Deliveries, newest first; filters `state`, `rule`, `client`, `alert`."""
+        rows = reader.deliveries(**wanted, limit=limit + 1, cursor=number_of(cursor))
+        items = [views.delivery_object(row) for row in rows[:limit]]
+        return page(items, rows[limit - 1].id if len(rows) > limit else None)
+
+    def delivery(self, reader: Reader, number: int) -> Object:
+        """One delivery with its request, secrets concealed."""
+        row = reader.delivery(number)
+        if row is None:
+            raise NotThere(f"there is no delivery {number}")
+        return views.delivery_object(row) | {
+            "phase": row.phase,
+            "decided_at": views.instant(row.decided_at_ms),
+            "clients": list(row.clients) if row.clients is not None else None,
+            "request": self._subject.conceal(row.request),
+        }
+
+    def quarantine(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
+        """What was not accepted, newest first."""
+        rows = reader.quarantine(limit=limit + 1, cursor=number_of(cursor))
+        items = [views.quarantine_object(row) for row in rows[:limit]]
+        return page(items, rows[limit - 1].id if len(rows) > limit else None)
+
+    # Sources and rules
+
+    def sources(self, reader: Reader) -> Object:
+        """Every configured source, how far it was read, and its recorded gaps."""
+        known, gaps = reader.sources(), reader.gaps()
+        items = [
+            views.source_object(
+                health, known.get(health.name, SourceRow()), (gap for gap in gaps if gap.source == health.name)
+            )
+            for health in self._subject.healths()
+        ]
+        return page(items)
+
+    def rules(self) -> Object:
+        """The rules in force; `problem` says why edited ones are not."""
+        found = [views.rule_object(rule) for rule in self._subject.rules]
+        return page(found) | {"problem": self._subject.rules_problem}
+
+
+def refusal(number: int, state: str, what: str) -> str:
+    """Why an act on a delivery changed nothing."""
+    needed = {"retry": "only a dead one can be tried again", "discard": "only one that is due, held or dead can be discarded"}
+    return f"delivery {number} is {state}; {needed[what]}"
+
+
+def _is_named(client: str, group: str | None, device: str | None) -> bool:
+    its_group, its_device = split_id(client)
+    return (group is None or its_group == group) and (device is None or its_device == device)
+
+
+def _until(entries: Iterable[HistoryEntry], at_ms: int | None) -> Iterator[HistoryEntry]:
+    """Entries no newer than an instant."""
+    for entry in entries:
+        if at_ms is None or entry.at_ms <= at_ms:
+            yield entry

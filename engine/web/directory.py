@@ -1,0 +1,106 @@
+"""The names of all clients in order, so that a page of a million is found without sorting a million.
+
+The fleet's dictionary belongs to the writer's thread and grows while we look. Names are only ever added at its end, so
+what is new since the last look is found from there backwards; what was forgotten since stays in the list, harmless,
+because whoever asks for its state gets none. Names lie in buckets of a few thousand, so that neither the first sorting
+nor an insertion holds the interpreter for more than a few milliseconds: ingest goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+BUCKET = 2_000
+"""Names in a bucket after the first sorting; one that has grown to four times that is cut."""
+
+
+class Directory:
+    """Names of `states` in order; every method may be called from any thread."""
+
+    def __init__(self, states: dict[str, Any]) -> None:
+        self._states = states
+        self._lock = threading.Lock()
+        self._buckets: list[list[str]] = []  # none is empty
+        self._firsts: list[str] = []  # the first name of each bucket
+        self._count = 0
+        self._newest: str | None = None  # the name at the dictionary's end when we last looked
+
+    def after(self, cursor: str, prefix: str = "") -> Iterator[str]:
+        """Names greater than `cursor` that begin with `prefix`, ascending. May name clients forgotten meanwhile."""
+        with self._lock:
+            self._refresh()
+        if prefix > cursor:
+            part = self._part(prefix, inclusive=True)
+        else:
+            part = self._part(cursor, inclusive=False)
+        while part:
+            for name in part:
+                if not name.startswith(prefix):
+                    return
+                yield name
+            part = self._part(part[-1], inclusive=False)
+
+    def _part(self, start: str, *, inclusive: bool) -> list[str]:
+        """What follows `start` up to the end of its bucket, or the next bucket; empty at the very end."""
+        with self._lock:
+            at = max(0, bisect_right(self._firsts, start) - 1)
+            for bucket in self._buckets[at : at + 2]:
+                part = bucket[(bisect_left if inclusive else bisect_right)(bucket, start) :]
+                if part:
+                    return part
+        return []
+
+    def _refresh(self) -> None:
+        new = self._new_names()
+        if new is None or len(new) > self._count // 4 or self._count > 2 * len(self._states) + BUCKET:
+            self._sort(list(self._states))  # copying a dictionary's keys is one step of the interpreter
+            return
+        for name in new:
+            self._insert(name)
+        if new:
+            self._newest = new[0]
+
+    def _new_names(self) -> list[str] | None:
+        """Names added since the last look, newest first; None when that cannot be said."""
+        wanted = 16
+        while self._newest is not None:
+            try:
+                tail = list(islice(reversed(self._states), wanted))
+            except RuntimeError:  # it changed between two steps of ours
+                continue
+            if self._newest in tail:
+                return tail[: tail.index(self._newest)]
+            if len(tail) < wanted or wanted > self._count:
+                return None  # the newest we knew is gone
+            wanted *= 16
+        return None
+
+    def _sort(self, names: list[str]) -> None:
+        self._newest = names[-1] if names else None
+        self._count = len(names)
+        pivots = sorted(names[BUCKET // 2 :: BUCKET])
+        buckets: list[list[str]] = [[] for _ in range(len(pivots) + 1)]
+        for name in names:
+            buckets[bisect_right(pivots, name)].append(name)
+        for bucket in buckets:
+            bucket.sort()
+        self._buckets = [bucket for bucket in buckets if bucket]
+        self._firsts = [bucket[0] for bucket in self._buckets]
+
+    def _insert(self, name: str) -> None:
+        at = max(0, bisect_right(self._firsts, name) - 1)
+        bucket = self._buckets[at]
+        place = bisect_left(bucket, name)
+        if place < len(bucket) and bucket[place] == name:
+            return  # forgotten and come back
+        bucket.insert(place, name)
+        self._count += 1
+        self._firsts[at] = bucket[0]
+        if len(bucket) > 4 * BUCKET:
+            half = len(bucket) // 2
+            self._buckets[at : at + 1] = [bucket[:half], bucket[half:]]
+            self._firsts[at : at + 1] = [bucket[0], bucket[half]]

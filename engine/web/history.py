@@ -1,0 +1,162 @@
+"""A client's history, told: what each event changed, what passing time brought, and why. Pure.
+
+Entries of the store are applied again, oldest first, by the functions that applied them when they came (`debounce.learn`,
+`settle`, `calm`), on their own instants. What time brought about is in the history too and is not decided again, so the
+telling agrees with what happened. Read `retrace` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from engine.core import debounce, resolver
+from engine.core.debounce import Policy
+from engine.core.events import CONNECT, TCPCLEAN, LifecycleEvent
+from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
+from engine.core.step import CALMED, FORGOTTEN, SETTLED
+from engine.core.times import rfc3339
+from engine.stores.base import HistoryEntry
+
+Decode = Callable[[list[bytes], int], list[LifecycleEvent]]
+"""Stored texts and the instant at which they were received -> events."""
+
+SUPERSEDED = "of a channel that a newer connect has superseded"
+KNOWN = "said before"
+
+
+class Step(NamedTuple):
+    """One entry of the history with the client's state before and after it."""
+
+    entry: HistoryEntry
+    event: LifecycleEvent | None  # None: a fact
+    transition: Transition | None  # what a settling brought
+    before: ClientState
+    after: ClientState
+
+
+def retrace(
+    entries: Iterable[HistoryEntry], decode: Decode, policy: Policy, client: str, state: ClientState = NEW_CLIENT
+) -> Iterator[Step]:
+    """Apply entries again, given oldest first, to the state before the first one."""
+    for entry in entries:
+        before, event, transition = state, None, None
+        if entry.raw is not None:
+            events = decode([entry.raw], entry.at_ms)
+            if not events:
+                continue  # accepted by an older version that knew more; nothing can be said of it
+            event = events[0]
+            _, kind, occurred_ms, channel, ip = event
+            state = debounce.learn(state, kind, occurred_ms, channel, ip, entry.at_ms, policy, entry.position)
+        elif entry.fact == SETTLED and state.on_hold:
+            state, transition = debounce.settle(state, client, entry.at_ms, entry.position)
+        elif entry.fact == CALMED:
+            state = debounce.calm(state, entry.position)
+        elif entry.fact == FORGOTTEN:
+            state = NEW_CLIENT
+        yield Step(entry, event, transition, before, state)
+
+
+def step_object(step: Step, skew_ms: int, *, from_the_start: bool) -> dict[str, Any]:
+    """One entry as the timeline shows it. `from_the_start`: the state before is known, not only guessed from what is kept."""
+    entry, event = step.entry, step.event
+    if event is not None:
+        used, why = reading(event, step.before, step.after, skew_ms)
+        return {
+            "position": entry.position,
+            "at": rfc3339(entry.at_ms),
+            "kind": "event",
+            "type": event.type,
+            "time": rfc3339(event.occurred_at_ms),
+            "channel": event.channel,
+            "ip": event.ip,
+            "source": entry.source,
+            "used": used,
+            "why": why,
+        }
+    found: dict[str, Any] = {"position": entry.position, "at": rfc3339(entry.at_ms), "kind": entry.fact}
+    if entry.fact == SETTLED:
+        found |= _settled(step.transition, from_the_start)
+    return found
+
+
+def _settled(transition: Transition | None, from_the_start: bool) -> dict[str, Any]:
+    """A transition's facts; what rests on history that is gone is null."""
+    if transition is None:
+        return dict.fromkeys(("status", "previous", "occurred_at", "since", "graceful", "flaps", "first_seen"))
+    certain = from_the_start or not transition.first_seen
+    return {
+        "status": STATUS_NAMES[transition.status],
+        "previous": STATUS_NAMES[transition.previous] if certain else None,
+        "occurred_at": rfc3339(transition.occurred_at_ms),
+        "since": rfc3339(transition.since_ms),
+        "graceful": transition.graceful,
+        "flaps": transition.flaps,
+        "first_seen": transition.first_seen if certain else None,
+    }
+
+
+def reading(event: LifecycleEvent, before: ClientState, after: ClientState, skew_ms: int) -> tuple[bool, str]:
+    """How an event was read when it came: (was it used, why)."""
+    if after.channels == before.channels:
+        known = any(channel.id == event.channel for channel in before.channels)
+        return False, KNOWN if known else SUPERSEDED
+    found = _evidence_of(event, after, skew_ms)
+    return (bool(found["used"]), str(found["why"])) if found is not None else (False, SUPERSEDED)
+
+
+def _evidence_of(event: LifecycleEvent, state: ClientState, skew_ms: int) -> dict[str, object] | None:
+    for entry in resolver.evidence(state, skew_ms):
+        if (entry["type"], entry["time_ms"], entry["channel"]) == (event.type, event.occurred_at_ms, event.channel):
+            return entry
+    return None
+
+
+def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int) -> list[dict[str, Any]]:
+    """The verdict's grounds: every event of the history and what it counts for now, oldest first.
+
+    What the state rests on but the kept history does not say any more comes without `received_at`.
+    """
+    kept = {(entry["type"], entry["time_ms"], entry["channel"]): entry for entry in resolver.evidence(state, skew_ms)}
+    told: set[tuple[object, object, object]] = set()
+    found = []
+    for step in steps:
+        if step.event is None:
+            continue
+        event = step.event
+        key = (event.type, event.occurred_at_ms, event.channel)
+        if key in kept and key not in told:
+            told.add(key)
+            used, why = bool(kept[key]["used"]), str(kept[key]["why"])
+        else:
+            used, why = False, KNOWN if key in told else _why_gone(event, state)
+        found.append(_evidence_object(event.type, event.occurred_at_ms, event.channel, used, why, step.entry.at_ms))
+    missing = [
+        _evidence_object(str(kind), int(str(time_ms)), str(channel), bool(entry["used"]), str(entry["why"]), None)
+        for (kind, time_ms, channel), entry in kept.items()
+        if (kind, time_ms, channel) not in told
+    ]
+    return missing + found
+
+
+def _why_gone(event: LifecycleEvent, state: ClientState) -> str:
+    """Why an event counts for nothing any more."""
+    for channel in state.channels:
+        if channel.id == event.channel:
+            return "a later one of the same kind and channel counts"
+    if event.type == CONNECT:
+        return "superseded by a newer connect"
+    return "closed " + SUPERSEDED.removeprefix("of ") if event.type == TCPCLEAN else SUPERSEDED
+
+
+def _evidence_object(
+    kind: str, time_ms: int, channel: str, used: bool, why: str, received_ms: int | None
+) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "time": rfc3339(time_ms),
+        "channel": channel,
+        "used": used,
+        "why": why,
+        "received_at": rfc3339(received_ms) if received_ms is not None else None,
+    }

@@ -1,0 +1,86 @@
+"""The status page at `/`: what an operator wants to see first, rendered on the server, with nothing from elsewhere.
+
+Everything on it may come from devices, so the template escapes; and should that ever fail, the browser is told to run no
+script and to load nothing (`POLICY`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from starlette.responses import Response
+
+from engine import __version__, views
+from engine.core.times import rfc3339
+from engine.durations import format_duration
+from engine.stores.base import TOTALS_STOP, Reader
+from engine.telemetry import escape
+from engine.web.answers import Answers
+from engine.web.service import Service
+
+SHOWN = 25
+"""Firing alerts, due deliveries and dead ones listed."""
+
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+@cache
+def _template() -> tuple[Template, str]:
+    """The page, and the policy that allows its style and nothing else."""
+    text = (resources.files("engine.web") / "templates" / "status.html").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["count"] = lambda number: f"{number:,}" + ("+" if number == TOTALS_STOP else "")
+    environment.filters["plain"] = lambda value: "–" if value is None else escape(str(value))
+    found = _STYLE.search(text)
+    assert found is not None
+    digest = base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return environment.from_string(text), policy
+
+
+def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any]:
+    """What the page shows; asks the store, so it runs in a thread."""
+    now_ms = service.now_ms()
+    return {
+        "now": rfc3339(now_ms),
+        "version": __version__,
+        "reasons": service.readiness(now_ms),
+        "clients": answers.count_by_status(),
+        "totals": reader.totals(),
+        "sources": [_source(found, now_ms, health) for found, health in _sources(service, answers, reader)],
+        "rules": len(service.rules),
+        "rules_problem": service.rules_problem,
+        "firing": [views.alert_object(row) for row in reader.alerts(state="firing", limit=SHOWN)],
+        "due": [views.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
+        "dead": [views.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
+    }
+
+
+def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[dict[str, Any], views.Health]]:
+    return list(zip(answers.sources(reader)["items"], service.healths(), strict=True))
+
+
+def _source(found: dict[str, Any], now_ms: int, health: views.Health) -> dict[str, Any]:
+    """A source with how far it is behind, as people say it."""
+    upto_ms = health.caught_up_to_ms
+    behind_ms = None if upto_ms is None else max(0, now_ms - upto_ms) // 1000 * 1000
+    return found | {"behind": None if behind_ms is None else format_duration(behind_ms)}
+
+
+def response(told: dict[str, Any]) -> Response:
+    """The page as it is sent."""
+    template, policy = _template()
+    headers = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+    return Response(template.render(told), 200, headers, media_type="text/html")
