@@ -15,13 +15,13 @@ import msgspec
 from engine.core.alerting import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import Rejection
+from engine.core.lines import alert_line, transition_line
 from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
-from engine.core.presence import OFFLINE, ONLINE, STATUS_NAMES, Transition
+from engine.core.presence import OFFLINE, ONLINE, Transition
 from engine.core.rules import Rule
 from engine.core.step import Fleet
-from engine.core.times import FOREVER
-from engine.core.times import rfc3339
+from engine.core.times import FOREVER, rfc3339
 from engine.inventory import Inventory
 from engine.patterns import compile_patterns
 from engine.rendering import Renderer, conceal, names_used
@@ -30,8 +30,10 @@ from engine.sources.wire import decode_replay_lines
 CHUNK_BYTES = 256 * 1024
 """Bytes of input decoded at once."""
 
-_quote = msgspec.json.Encoder().encode
-_STATUS = tuple(f'"{name}"'.encode() for name in STATUS_NAMES)
+TURN_TRANSITIONS = 1_000
+"""Transitions after which lines are written while the clock runs on: what is in memory stays bounded."""
+
+_json = msgspec.json.Encoder().encode
 Write = Callable[[bytes], object]
 
 
@@ -57,12 +59,11 @@ class Replay:
             progress(len(chunk))
         self._run_on()
         summary = self.summary()
-        self._write(_quote(summary) + b"\n")
+        self._write(_json(summary) + b"\n")
         return summary
 
     def _chunk(self, chunk: bytes, first_line: int) -> None:
         found = decode_replay_lines(chunk, self._max_future_ms, first_line=first_line)
-        fleet = self.fleet
         instants = [
             event[2] if received is None else received
             for event, received in zip(found.events, found.received, strict=True)
@@ -87,26 +88,25 @@ class Replay:
 
     def _run_on(self) -> None:
         """Let the clock run while anything is due."""
-        fleet = self.fleet
-        while (due := fleet.next_due()) < FOREVER:
-            fleet.begin()
-            fleet.advance(due, due)
+        left = True
+        while left:
+            self.fleet.begin()
+            left = self.fleet.advance(FOREVER - 1, FOREVER - 1, limit=TURN_TRANSITIONS)
             self._flush()
 
     def _flush(self) -> None:
-        lines = [self._line(entry) for entry in self.fleet.book.out.lines]
-        self.fleet.commit()
+        lines = self.fleet.book.out.lines
         if lines:
-            self._write(b"".join(lines))
+            self._write("".join([self._line(entry) for entry in lines]).encode())
+        self.fleet.commit()
 
-    def _line(self, entry: Transition | AlertLine | PlannedDelivery) -> bytes:
-        if type(entry) is Transition:
+    def _line(self, entry: Transition | AlertLine | PlannedDelivery) -> str:
+        if isinstance(entry, Transition):
             return transition_line(entry)
-        if type(entry) is AlertLine:
-            return _quote(alert_object(entry)) + b"\n"
-        assert isinstance(entry, PlannedDelivery)
+        if isinstance(entry, AlertLine):
+            return alert_line(entry)
         self.deliveries += 1
-        return _quote(self._delivery_object(entry)) + b"\n"
+        return _json(self._delivery_object(entry)).decode() + "\n"
 
     def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
         rendered = self._renderer.render(planned.action, planned.variables)
@@ -134,7 +134,7 @@ class Replay:
 
     def _reject(self, rejection: Rejection) -> None:
         self.rejected += 1
-        self._write(_quote({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n")
+        self._write(_json({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n")
 
     def summary(self) -> dict[str, Any]:
         """The last line: what was seen in all."""
@@ -150,35 +150,6 @@ class Replay:
             "flaps_suppressed": self.fleet.counts.flaps_suppressed,
             "deliveries": self.deliveries,
         }
-
-
-def transition_line(entry: Transition) -> bytes:
-    """One transition as a line; written by hand because a replay has hundreds of thousands."""
-    return (
-        b'{"type":"transition","client":%b,"status":%b,"previous":%b,"occurred_at":"%b","since":"%b","settled_at":"%b",'
-        b'"graceful":%b,"flaps":%d,"first_seen":%b}\n'
-    ) % (
-        _quote(entry.client),
-        _STATUS[entry.status],
-        _STATUS[entry.previous],
-        rfc3339(entry.occurred_at_ms).encode(),
-        rfc3339(entry.since_ms).encode(),
-        rfc3339(entry.settled_at_ms).encode(),
-        b"true" if entry.graceful else b"false",
-        entry.flaps,
-        b"true" if entry.first_seen else b"false",
-    )
-
-
-def alert_object(entry: AlertLine) -> dict[str, Any]:
-    """One step of an alert's life, as a line says it."""
-    found: dict[str, Any] = {"type": "alert", "rule": entry.rule, "client": entry.client, "state": entry.state}
-    if entry.key is not None:
-        found["key"] = entry.key
-    if entry.reason is not None:
-        found["reason"] = entry.reason
-    found["at"] = rfc3339(entry.at_ms)
-    return found
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:

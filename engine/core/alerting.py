@@ -26,7 +26,17 @@ from engine.core import planning
 from engine.core.debounce import Policy
 from engine.core.matching import Attributes, Matcher
 from engine.core.planning import FIRING, RECOVERY, PlannedDelivery
-from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, STATUS_NAMES, UNKNOWN, ClientState, Transition
+from engine.core.presence import (
+    FLAPPING,
+    GRACEFUL,
+    NEW_CLIENT,
+    OFFLINE,
+    ONLINE,
+    STATUS_NAMES,
+    UNKNOWN,
+    ClientState,
+    Transition,
+)
 from engine.core.rules import AT_ONCE, UNFLAPPABLE, Rule
 from engine.core.times import FOREVER, rfc3339
 
@@ -43,7 +53,7 @@ class AlertLine:
         self,
         rule: str,
         client: str | None,
-        key: Mapping[str, str] | None,
+        key: dict[str, str] | None,
         state: str,
         reason: str | None,
         at_ms: int,
@@ -245,6 +255,10 @@ class AlertBook:
             if alert.trigger == "duplicate":
                 self._end(alert, at_ms, state, None)
 
+    def has_open(self, client: str, trigger: str) -> bool:
+        """Is an alert of this trigger about the client going on?"""
+        return any([alert.trigger == trigger for alert in self.active.get(client, ())])
+
     def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
         """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
         alerts = list(self.active.get(f"\0{source}", ()))
@@ -388,10 +402,9 @@ class AlertBook:
         if rule is None:
             self._drop(alert, at_ms)
             return
-        if alert.reason is None and rule.condition is not None:
-            if not rule.condition(self._variables(rule, alert, state, at_ms, rule.condition_names)):
-                self._drop(alert, at_ms)
-                return
+        if alert.reason is None and not self._condition_holds(rule, alert, state, at_ms):
+            self._drop(alert, at_ms)
+            return
         if self._flapping_gate(rule, alert, state):
             self._suppress(alert, "flapping", at_ms)
             return
@@ -404,6 +417,11 @@ class AlertBook:
                 return
             self._count(rule, throttled, at_ms)
         self._fire_together(rule, [alert], at_ms)
+
+    def _condition_holds(self, rule: Rule, alert: Alert, state: ClientState, at_ms: int) -> bool:
+        if rule.condition is None:
+            return True
+        return rule.condition(self._variables(rule, alert, state, at_ms, rule.condition_names))
 
     def _flapping_gate(self, rule: Rule, alert: Alert, state: ClientState) -> bool:
         return bool(rule.flapping_skip and state.flags & FLAPPING and alert.trigger not in UNFLAPPABLE)

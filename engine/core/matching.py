@@ -91,7 +91,7 @@ class _Field:
 class _Networks:
     """The `ip` field: address -> mask of the matches whose networks contain it."""
 
-    __slots__ = ("_cache", "_networks", "_open", "used")
+    __slots__ = ("_four", "_open", "_six", "used")
 
     def __init__(self, wanted: Iterable[tuple[str, ...]]) -> None:
         self._open = 0
@@ -102,28 +102,28 @@ class _Networks:
             for text in accepted:
                 network = ipaddress.ip_network(text, strict=False)
                 networks[network] = networks.get(network, 0) | 1 << index
-        self._networks = list(networks.items())
         self.used = bool(networks)
-        self._cache: dict[str, int] = {}
+        # (netmask, network address, matches), as numbers: compared for every address that was never seen before
+        entries = [(net.version, int(net.netmask), int(net.network_address), mask) for net, mask in networks.items()]
+        self._four = [entry[1:] for entry in entries if entry[0] == 4]
+        self._six = [entry[1:] for entry in entries if entry[0] == 6]
 
     def mask(self, text: str) -> int:
-        mask = self._cache.get(text)
-        if mask is not None:
-            return mask
         mask = self._open
+        networks = self._four
         try:
-            ip = ipaddress.ip_address(text)
+            if ":" in text:
+                address = ipaddress.IPv6Address(text)
+                mapped = address.ipv4_mapped
+                networks = self._six if mapped is None else self._four
+                number = int(address) if mapped is None else int(mapped)
+            else:
+                number = int(ipaddress.IPv4Address(text))
         except ValueError:
-            pass  # a device may claim anything; what is no address is in no network
-        else:
-            if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-                ip = ip.ipv4_mapped
-            for network, matches in self._networks:
-                if ip.version == network.version and ip in network:
-                    mask |= matches
-        if len(self._cache) >= MAX_CACHED_VALUES:
-            self._cache.clear()
-        self._cache[text] = mask
+            return mask  # a device may claim anything; what is no address is in no network
+        for netmask, network, matches in networks:
+            if number & netmask == network:
+                mask |= matches
         return mask
 
 
@@ -147,6 +147,15 @@ class MatchSet:
 
     def mask(self, client: str, ip: str) -> int:
         """A bit for each match that holds; `ip` is `ip:port` as the broker wrote it."""
+        mask = self.mask_of_client(client)
+        return mask & self.mask_of_ip(ip) if mask else 0
+
+    def mask_of_ip(self, ip: str) -> int:
+        """A bit for each match that an address leaves open; `ip` is `ip:port` as the broker wrote it."""
+        return self._networks.mask(address(ip)) if self.reads_ip else self._all
+
+    def mask_of_client(self, client: str) -> int:
+        """A bit for each match that holds for everything but the address."""
         mask = self._all
         if not mask:
             return 0
@@ -156,8 +165,6 @@ class MatchSet:
             mask &= self._device.mask(device)
         if mask and self._client.used:
             mask &= self._client.mask(client)
-        if mask and self.reads_ip:
-            mask &= self._networks.mask(address(ip))
         if mask and self._columns:
             values = self._attributes(client)
             for column, field in self._columns:
@@ -172,7 +179,8 @@ class Matcher:
         self.rules = tuple(rules)
         self._matches = MatchSet([rule.match for rule in rules], attributes, compile_patterns)
         self._plans: dict[int, Plan] = {}
-        self._by_client: dict[object, Plan] = {}
+        self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask
+        self._known: dict[str, tuple[str, Plan]] = {}  # client -> the address it was last seen at, its plan
         self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
         self._everyone = None if self._needs_client() else Plan(self.rules)
 
@@ -183,19 +191,24 @@ class Matcher:
         """The rules that could concern `client`; cached."""
         if self._everyone is not None:
             return self._everyone
-        matches = self._matches
-        key: object
-        if matches.reads_ip:
-            key = (client, ip)
-        else:
-            key = client if matches.reads_client else client.partition("@@@")[0] if "@@@" in client else ""
-        plan = self._by_client.get(key)
-        if plan is None:
-            plan = self._plan_of(matches.mask(client, ip))
-            if len(self._by_client) >= MAX_CACHED_PLANS:
-                self._by_client.clear()
-            self._by_client[key] = plan
+        known = self._known.get(client)
+        if known is not None and (known[0] == ip or not self._matches.reads_ip):
+            return known[1]
+        plan = self._plan_of(self._mask(client) & self._matches.mask_of_ip(ip))
+        if len(self._known) >= MAX_CACHED_PLANS:
+            self._known.clear()
+        self._known[client] = (ip, plan)
         return plan
+
+    def _mask(self, client: str) -> int:
+        key = client if self._matches.reads_client else split_id(client)[0]
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._matches.mask_of_client(client)
+            if len(self._masks) >= MAX_CACHED_PLANS:
+                self._masks.clear()
+            self._masks[key] = mask
+        return mask
 
     def _plan_of(self, mask: int) -> Plan:
         plan = self._plans.get(mask)

@@ -135,8 +135,7 @@ def newest_connect(channels: Channels) -> int:
     """The largest connect time over all channels, NEVER when no connect was seen."""
     newest = NEVER
     for channel in channels:
-        if channel.connect_ms > newest:
-            newest = channel.connect_ms
+        newest = max(newest, channel.connect_ms)
     return newest
 
 
@@ -200,7 +199,7 @@ def graceful(channels: Channels) -> bool:
         newest = max(newest, channel.close_ms)
     if newest == NEVER:
         return False
-    return any([channel.close_ms == newest and channel.goodbye_ms != NEVER for channel in channels])
+    return any(channel.close_ms == newest and channel.goodbye_ms != NEVER for channel in channels)
 
 
 def doubts(state: ClientState, skew_ms: int) -> list[str]:

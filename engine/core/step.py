@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core import debounce, resolver
@@ -182,8 +182,7 @@ class Fleet:
             queue[-1][1].append(client)
         else:
             queue.append((due_ms, [client]))
-        if due_ms < self._wake_ms:
-            self._wake_ms = due_ms
+        self._wake_ms = min(self._wake_ms, due_ms)
 
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
         facts = self.facts
@@ -301,8 +300,7 @@ class Fleet:
             return
         self._order += 1
         heapq.heappush(self._calms, (due_ms, flag, self._order, client))  # what resolves before what it would release
-        if due_ms < self._wake_ms:
-            self._wake_ms = due_ms
+        self._wake_ms = min(self._wake_ms, due_ms)
 
     def _pass_calm(self, due_ms: int) -> None:
         """A client may have come to rest: flapping stops, or its takeovers are few again."""
@@ -327,7 +325,8 @@ class Fleet:
     def _watch_duplicates(self, client: str, state: ClientState, now_ms: int) -> None:
         """Start or end what the trigger `duplicate` is about: two live channels, or too many takeovers."""
         policy = self.policy
-        known = client in self.duplicates
+        # After a restart only the alert knows that the client had two, where few takeovers are left to tell.
+        known = client in self.duplicates or self.book.has_open(client, "duplicate")
         live = resolver.live_count(state.channels, policy.clock_skew_ms)
         recent = debounce.younger(state.takeovers, now_ms, policy) if state.takeovers else ()
         if not known and (live > 1 or len(recent) >= policy.flapping_start):
@@ -391,11 +390,12 @@ class Fleet:
                 holds.setdefault((state.observed, length_ms), []).append((state.hold_since_ms + length_ms, client))
             if state.flags & FLAPPING:
                 due = debounce.calm_at(state.changes, self.policy)
-                self._schedule_calm(due if due is not None else 0, client, FLAPPING)
+                # Other knobs than before may say that it has been calm all along: then since its newest change.
+                self._schedule_calm(due if due is not None else max(state.changes, default=0), client, FLAPPING)
             if state.takeovers or len(state.channels) > 1:
                 if resolver.live_count(state.channels, skew) > 1 or len(state.takeovers) >= self.policy.flapping_start:
                     self.duplicates.add(client)
-                    self._schedule_calm(debounce.calm_at(state.takeovers, self.policy), client, 0)
+                self._schedule_calm(debounce.calm_at(state.takeovers, self.policy), client, 0)
         for key, entries in holds.items():
             queue: deque[tuple[int, list[str]]] = deque()
             for due_ms, client in sorted(entries):
