@@ -344,6 +344,9 @@ class _Child(asyncio.Protocol):
 
     def _flush(self) -> None:
         results, self._results = self._results, []
+        if self._out.is_closing():
+            self._ended.set()  # the engine was killed; what we tell nobody is sent again after its next start
+            return
         self._out.write(frame(self._encoder.encode(results)))
 
 

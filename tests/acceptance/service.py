@@ -1,0 +1,383 @@
+"""The service as its users meet it: a process, its HTTP interface, its log, its signals; and a target for its webhooks.
+
+Nothing here sleeps to wait for the service: `eventually` asks until something holds, and fails with what it saw last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+T = TypeVar("T")
+
+ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
+PATIENCE_S = 60.0
+"""How long anything may take on a machine that has other things to do."""
+
+
+def now_ms() -> int:
+    """The present, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def eventually(ask: Callable[[], T], holds: Callable[[T], object] = bool, within_s: float = PATIENCE_S) -> T:
+    """The first answer that holds. AssertionError with the last one when none does in time."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = ask()
+        if holds(found):
+            return found
+        assert time.monotonic() < deadline, f"not within {within_s} s; last seen: {found!r:.2000}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def event(client: str, kind: str, channel: str, time_ms: int | None = None, **more: Any) -> str:
+    """One event as the broker writes it, on one line."""
+    told = {"clientId": client, "time": now_ms() if time_ms is None else time_ms, "eventType": kind, "channelId": channel}
+    return json.dumps(told | more)
+
+
+def webhook(url: str, phase: str, **more: Any) -> dict[str, Any]:
+    """An action that tells the sink which decision it is about."""
+    body = {name: "{{ " + path + " }}" for name, path in _TOLD.items()}
+    return {"webhook": {"url": url, "json": body | {"phase": phase}, **more}}
+
+
+_TOLD = {
+    "rule": "rule.name",
+    "client": "client.id if client else ''",
+    "clients": "alert.clients | join(',')",
+    "source": "alert.source",
+    "occurred_at": "occurred_at if client else alert.started_at",
+    "settled_at": "settled_at if client else ''",
+    "reason": "alert.reason",
+}
+
+
+class Service:
+    """A folder with a configuration, and the process that serves it, over as many lives as a test wants."""
+
+    def __init__(self, folder: Path, **config: Any) -> None:
+        """Write the configuration: an HTTP source, no holds, and what `config` says instead."""
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        (folder / "rules").mkdir(exist_ok=True)
+        told = {
+            "version": 1,
+            "http": {"listen": f"127.0.0.1:{self.port}"},
+            "sources": [{"name": "push", "type": "http"}],
+            "rules": "rules/",
+            "debounce": {"offline": "0s", "online": "0s"},
+        }
+        # JSON is YAML.
+        (folder / "config.yaml").write_text(json.dumps(told | config))
+
+    def rules(self, *rules: Mapping[str, Any], file: str = "rules.yaml") -> None:
+        """Write a rule file, at once: an editor may not be caught in the middle."""
+        path = self.folder / "rules" / file
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps({"version": 1, "rules": list(rules)}))
+        new.replace(path)
+
+    # Its life
+
+    def start(self, *, ready: bool = True, **environment: str) -> subprocess.Popen[bytes]:
+        """A new process; waits until it is ready, unless told not to."""
+        assert self.process is None or self.process.poll() is not None
+        with (self.folder / "log.jsonl").open("ab") as log:
+            self.process = subprocess.Popen(
+                [ROLLCALL, "run", "-c", "config.yaml"], cwd=self.folder, env=os.environ | environment, stderr=log
+            )
+        if ready:
+            self.wait_ready()
+        return self.process
+
+    def wait_ready(self) -> None:
+        """Returns when `/readyz` says so; fails when the process ends instead."""
+
+        def ask() -> bool:
+            assert self.process is not None and self.process.poll() is None, self.log_text()[-2000:]
+            return self.readiness()[0] == 200
+
+        eventually(ask)
+
+    def kill(self) -> None:
+        """As if the power had gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, within_s: float = PATIENCE_S) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    # What it says
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON at a path."""
+        answer = requests.get(self.url + path, query, timeout=10)
+        assert answer.status_code == 200, (answer.status_code, answer.text)
+        return answer.json()
+
+    def items(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Everything in a list, page after page."""
+        found: list[dict[str, Any]] = []
+        query["limit"] = 1000
+        while True:
+            page = self.get(path, **query)
+            found += page["items"]
+            if not page["next"]:
+                return found
+            query["cursor"] = page["next"]
+
+    def readiness(self) -> tuple[int, str]:
+        """Status and text of `/readyz`; (0, reason) when nobody answers."""
+        try:
+            answer = requests.get(f"{self.url}/readyz", timeout=10)
+        except requests.RequestException as error:
+            return 0, str(error)
+        return answer.status_code, answer.text
+
+    def metric(self, name: str) -> float:
+        """One number of `/metrics`, counters by their base name."""
+        text = requests.get(f"{self.url}/metrics", timeout=10).text
+        found = re.search(rf"^{name}(?:_total)? (\S+)$", text, re.MULTILINE)
+        assert found is not None, text
+        return float(found[1])
+
+    def statuses(self) -> dict[str, str]:
+        """The settled status of every client."""
+        return {entry["client"]: entry["status"] for entry in self.items("/v1/clients")}
+
+    def log_text(self) -> str:
+        """All it wrote to standard error, over all its lives."""
+        return (self.folder / "log.jsonl").read_text("utf-8", "replace")
+
+    def log_lines(self, event_name: str) -> list[dict[str, Any]]:
+        """The log's lines about one event."""
+        lines = (json.loads(line) for line in self.log_text().splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == event_name]
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command on the same configuration."""
+        return subprocess.run(
+            [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def printed(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command prints with `--format jsonl`."""
+        done = self.command(*arguments, "--format", "jsonl")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    # What it is told
+
+    def post(self, *events: str) -> requests.Response:
+        """Events, in one request."""
+        headers = {"Content-Type": "application/x-ndjson"}
+        return requests.post(f"{self.url}/v1/events", "\n".join(events), headers=headers, timeout=30)
+
+    def tell(self, *events: str) -> None:
+        """Events that must be accepted."""
+        answer = self.post(*events)
+        assert answer.status_code == 202 and answer.json()["accepted"] == len(events), answer.text
+
+
+@contextmanager
+def service(folder: Path, **config: Any) -> Iterator[Service]:
+    """A service, not started; ended when the block is left."""
+    made = Service(folder, **config)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One request that reached the sink."""
+
+    path: str
+    key: str
+    body: Any
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the sink says: a status, headers, and what it waits for first."""
+
+    status: int = 204
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: threading.Event | None = None
+
+
+class Sink:
+    """A webhook target on the loopback: records what arrives, in order, and answers as the test wants.
+
+    `answer` may be replaced at any time; it is given the arrival. `stop` and `start` make it unreachable and reachable.
+    """
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self.answer: Callable[[Arrival], Answer] = lambda arrival: Answer()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        self._connections: set[socket.socket] = set()
+
+    def start(self) -> None:
+        """Listen, on the same port as ever."""
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                sink._take(self)
+
+            do_GET = do_POST
+
+            def setup(self) -> None:
+                super().setup()
+                with sink._lock:
+                    sink._connections.add(self.request)
+
+            def finish(self) -> None:
+                with suppress(OSError):
+                    super().finish()
+                with sink._lock:
+                    sink._connections.discard(self.request)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+            block_on_close = False
+
+            def handle_error(self, *_: Any) -> None:
+                pass  # a peer that was killed
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Be gone: connections are cut, new ones are refused."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _take(self, handler: BaseHTTPRequestHandler) -> None:
+        raw = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = raw.decode("utf-8", "replace")
+        headers = dict(handler.headers.items())
+        arrival = Arrival(path=handler.path, key=headers.get("Idempotency-Key", ""), body=body, headers=headers)
+        with self._lock:
+            self.arrivals.append(arrival)
+        answer = self.answer(arrival)
+        if answer.after is not None:
+            answer.after.wait(PATIENCE_S)
+        with suppress(OSError):  # whoever asked may be gone
+            handler.send_response(answer.status)
+            for name, value in answer.headers.items():
+                handler.send_header(name, value)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+    def seen(self) -> list[Arrival]:
+        """What has arrived so far."""
+        with self._lock:
+            return list(self.arrivals)
+
+    def first_seen(self) -> list[Arrival]:
+        """The same without repetitions: of each key, its first arrival."""
+        found: dict[str, Arrival] = {}
+        for arrival in self.seen():
+            found.setdefault(arrival.key, arrival)
+        return list(found.values())
+
+    def told(self, *names: str) -> list[tuple[Any, ...]]:
+        """Some fields of the bodies, in the order of first arrival."""
+        return [tuple(arrival.body.get(name) for name in names) for arrival in self.first_seen()]
+
+
+@contextmanager
+def sink() -> Iterator[Sink]:
+    """A target that listens."""
+    made = Sink()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def offline_rule(url: str, name: str = "gone", recovery: bool = True, hook: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """Pages a sink when a client goes offline, and tells it when the client is back."""
+    rule: dict[str, Any] = {"name": name, "trigger": "offline", "flapping": "fire"}
+    rule["actions"] = [webhook(url, "firing", **(hook or {}))]
+    if recovery:
+        rule["on_recovery"] = [webhook(url, "recovery", **(hook or {}))]
+    return rule | more
+
+
+def without_tracebacks(log: str) -> bool:
+    """Did nothing blow up?"""
+    return "Traceback" not in log
+
+
+def requires(what: str, present: object) -> None:
+    """Skip a test whose tool is missing here; in CI, where all are promised, fail."""
+    import pytest
+
+    if present:
+        return
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{what} is required here")
+    pytest.skip(f"{what} is not installed")
+
+
+Lines = Sequence[str]
