@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -29,7 +30,7 @@ from engine.core.matching import Matcher, MatchSet
 from engine.core.planning import PlannedDelivery
 from engine.core.rules import Rule
 from engine.core.step import Fleet
-from engine.errors import InvalidFiles, RollcallError, StoreError
+from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
 from engine.inventory import NO_INVENTORY, Inventory, load_inventory
 from engine.matchwords import Matches, matches_of_words
 from engine.patterns import compile_patterns
@@ -648,18 +649,27 @@ class App:
             timeout_graceful_shutdown=3,
         )
         server = _Server(settings)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            if serving.done():
-                serving.result()
-                raise StoreError(f"cannot listen on {http.host}:{http.port}")
+        listening = _listen(http.host, http.port)
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started and not serving.done():
             await asyncio.sleep(0.01)
-        log.info(Event.LISTENING, address=f"http://{http.host}:{http.port}")
+        host, port = listening.getsockname()[:2]
+        log.info(Event.LISTENING, address=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         try:
             yield
         finally:
             server.should_exit = True
             await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; CannotListen with a sentence when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}") from error
 
 
 async def _ping(url: str) -> None:

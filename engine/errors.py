@@ -42,6 +42,18 @@ class InvalidFiles(RollcallError):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
+class BadQuestion(RollcallError):
+    """A parameter of a question that cannot be; the message says which and why."""
+
+
+class NotThere(RollcallError):
+    """What was asked about does not exist."""
+
+
+class CannotListen(RollcallError):
+    """The address of the HTTP interface cannot be had: in use, or not of this machine."""
+
+
 class StoreError(RollcallError):
     """The store cannot do what was asked: disk full, locked by another instance, damaged."""
 

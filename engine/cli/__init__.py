@@ -27,6 +27,7 @@ COMMANDS = {
     "simulate": ("engine.cli.simulate:simulate", "Synthetic fleets, storms, faults."),
 }
 
+WRONG_USE = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 
@@ -65,15 +66,14 @@ class _Lazy(click.Group):
         except Exception as error:  # told in a sentence, whatever it is
             if os.environ.get("ROLLCALL_TRACEBACK"):
                 raise
-            _tell(error)
-            ctx.exit(1)
+            ctx.exit(_tell(error))
         return found
 
 
-def _tell(error: Exception) -> None:
-    """What went wrong, in a sentence; device text in it must not steer the terminal."""
+def _tell(error: Exception) -> int:
+    """Say what went wrong, in a sentence; device text in it must not steer the terminal. The exit code."""
     from engine.cli.showing import say
-    from engine.errors import RollcallError
+    from engine.errors import BadQuestion, RollcallError
 
     if isinstance(error, RollcallError):
         text = str(error)
@@ -83,6 +83,7 @@ def _tell(error: Exception) -> None:
         text = f"a fault of ours: {error!r} (set ROLLCALL_TRACEBACK=1 and try again to see where)"
     for line in text.splitlines():
         say(line, err=True)
+    return WRONG_USE if isinstance(error, BadQuestion) else 1
 
 
 @click.command(cls=_Lazy)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from engine.config import Config, HttpConfig, load_config
-from engine.errors import RollcallError, StoreInUse
+from engine.errors import BadQuestion, RollcallError, StoreInUse
 from engine.stores.sqlite import owner
 
 if TYPE_CHECKING:  # whoever asks the service does not wait for these to be loaded
@@ -146,7 +146,7 @@ class _Service:
         if not isinstance(found, dict):
             raise RollcallError(f"the service at {self.url} answered something else than an object")
         if not answer.ok:
-            raise RollcallError(str(found.get("title", f"the service answered {answer.status_code}")))
+            raise (BadQuestion if answer.status_code == 400 else RollcallError)(str(found.get("title", f"the service answered {answer.status_code}")))
         return found
 
     def _list(self, path: str, wanted: Filters) -> Iterator[Object]:

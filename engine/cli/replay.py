@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from html import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +16,11 @@ import click
 
 from engine.app import inventory_of, policy_of
 from engine.cli.options import config_option
+from engine.cli.replay_page import about, done, page
+from engine.cli.showing import plain
 from engine.config import Config, load_config
+from engine.core.rules import Rule
+from engine.inventory import Inventory
 from engine.replay import Replay, chunks_of
 from engine.rulefile import load_rules
 
@@ -34,30 +37,71 @@ def replay(
 ) -> None:
     """Run EVENTS (JSON lines, `-` for standard input) through the rules on virtual time. Nothing is sent."""
     config = load_config(config_path)
-    if str(events) != "-" and not events.is_file():
+    if str(events) != "-" and (not events.exists() or events.is_dir()):
         raise click.UsageError(f"{events} is no file")
+    if output is not None and output.exists() and events.exists() and output.samefile(events):
+        raise click.UsageError(f"the output would overwrite the events in {events}")
     gc.disable()  # a replay makes no cycles, and looking for them among a million clients takes its time
     try:
-        _carry_out(config, events, rules, against, style, output)
+        _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
     finally:
         gc.enable()
 
 
+class Recording:
+    """The events to replay. What can be read only once (standard input, a pipe) is kept when it is wanted twice."""
+
+    def __init__(self, path: Path, *, twice: bool) -> None:
+        self.name = str(path)
+        self._path = path
+        once = self.name == "-" or not path.is_file()
+        self._kept: bytes | None = None
+        if once and twice:
+            with self._source() as file:
+                self._kept = file.read()
+
+    def _source(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        return contextlib.nullcontext(sys.stdin.buffer) if self.name == "-" else self._path.open("rb")
+
+    def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """From the start."""
+        return self._source() if self._kept is None else io.BytesIO(self._kept)
+
+    @property
+    def size(self) -> int:
+        """Bytes, 0 where that is not known."""
+        return 0 if self.name == "-" or not self._path.is_file() else os.path.getsize(self._path)
+
+
 def _carry_out(
-    config: Config, events: Path, rules: Path | None, against: Path | None, style: str, output: Path | None
+    config: Config, events: Recording, rules: Path | None, against: Path | None, style: str, output: Path | None
 ) -> None:
+    inventory = inventory_of(config)
+    # Before the output is opened: a mistake in a rule must not cost an older result.
+    ours = _loaded(config, inventory, rules)
+    theirs = ours if against is None else _loaded(config, inventory, against)
     with _output(output) as out:
         if style == "jsonl" and against is None:
-            _replay(config, rules, events, out.write)
+            _replay(config, inventory, ours, events, out.write)
             return
-        ours = _collect(config, rules, events)
-        theirs = _collect(config, against, events) if against is not None else None
-        text = _difference(ours, theirs) if theirs is not None else _table(ours)
-        if style == "jsonl" and theirs is not None:
-            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in _changes(ours, theirs))
-        if style == "html":
-            text = f"<!doctype html><meta charset=utf-8><title>Replay</title><pre>{escape(text)}</pre>\n"
-        out.write(text.encode())
+        lines = _collect(config, inventory, ours, events)
+        changes = _changes(lines, _collect(config, inventory, theirs, events)) if against is not None else None
+        out.write(_written(style, lines, changes, events.name, str(rules or config.path)).encode("utf-8", "replace"))
+
+
+def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[Rule, ...]:
+    return load_rules((rules,) if rules else config.rules, inventory=inventory, config=config).rules
+
+
+def _written(style: str, ours: list[dict[str, Any]], changes: list[dict[str, Any]] | None, events: str, rules: str) -> str:
+    """The outcome in one of the styles; with `changes`, what differs from other rules."""
+    if style == "html":
+        return page(events, rules, ours, changes)
+    if changes is None:
+        return _table(ours)
+    if style == "jsonl":
+        return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in changes)
+    return _difference(changes)
 
 
 @contextlib.contextmanager
@@ -70,14 +114,13 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _replay(config: Config, rules: Path | None, events: Path, write: Callable[[bytes], object]) -> None:
-    inventory = inventory_of(config)
-    loaded = load_rules((rules,) if rules else config.rules, inventory=inventory, config=config)
-    run = Replay(policy_of(config), loaded.rules, inventory, config.events.max_future_ms, write)
+def _replay(
+    config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
+) -> None:
+    run = Replay(policy_of(config), rules, inventory, config.events.max_future_ms, write)
     with contextlib.ExitStack() as stack:
-        file = sys.stdin.buffer if str(events) == "-" else stack.enter_context(events.open("rb"))
-        size = 0 if str(events) == "-" else os.path.getsize(events)
-        run.run(chunks_of(file), _progress(stack, size))
+        file = stack.enter_context(events.open())
+        run.run(chunks_of(file), _progress(stack, events.size))
 
 
 def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]:
@@ -92,9 +135,11 @@ def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]
     return lambda done: bar.advance(task, done)
 
 
-def _collect(config: Config, rules: Path | None, events: Path) -> list[dict[str, Any]]:
+def _collect(
+    config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording
+) -> list[dict[str, Any]]:
     found = io.BytesIO()
-    _replay(config, rules, events, found.write)
+    _replay(config, inventory, rules, events, found.write)
     return [json.loads(line) for line in found.getvalue().splitlines()]
 
 
@@ -109,15 +154,13 @@ def _table(lines: list[dict[str, Any]]) -> str:
 
 
 def _told(line: dict[str, Any]) -> str:
+    """One line for people; what devices wrote in it must not steer a terminal."""
     if line["type"] == "rejected":
-        return f"line {line['line']}: rejected: {line['reason']}"
-    who = line.get("client") or ", ".join(line.get("clients", ())) or json.dumps(line.get("key"))
+        return plain(f"line {line['line']}: rejected: {line['reason']}")
     if line["type"] == "alert":
         reason = f" ({line['reason']})" if line.get("reason") else ""
-        return f"{line['at']}  {line['rule']}  {who}  {line['state']}{reason}"
-    request = line["request"]
-    what = request.get("message") or f"{request.get('method')} {request.get('url')}"
-    return f"{line['at']}  {line['rule']}  {who}  {line['action']}: {what}"
+        return plain(f"{line['at']}  {line['rule']}  {about(line)}  {line['state']}{reason}")
+    return plain(f"{line['at']}  {line['rule']}  {about(line)}  {line['action']}: {done(line)}")
 
 
 def _changes(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,7 +180,6 @@ def _changes(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[d
     return sorted(gone + new, key=lambda line: str(line["at"]))
 
 
-def _difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    changes = _changes(ours, theirs)
+def _difference(changes: list[dict[str, Any]]) -> str:
     lines = [f"{'-' if entry['only'] == 'rules' else '+'} {_told(entry)}" for entry in changes]
     return "\n".join([*lines, f"{len(changes)} differences"]) + "\n"

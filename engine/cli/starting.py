@@ -18,7 +18,7 @@ def init(folder: Path) -> None:
     files = dict(_starter(resources.files("engine") / "starter"))
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there:
-        raise RollcallError(f"{', '.join(there)} exists already; nothing was written")
+        raise RollcallError(f"there already: {', '.join(there)}; nothing was written")
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

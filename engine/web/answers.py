@@ -18,7 +18,7 @@ from engine.core.presence import STATUS_NAMES, ClientState, split_id
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.core.times import rfc3339
-from engine.errors import RollcallError
+from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
@@ -42,14 +42,6 @@ MAX_EVIDENCE = 100
 """Newest events that an explanation lists."""
 
 MAX_CURSOR = 1 << 62
-
-
-class BadQuestion(RollcallError):
-    """A parameter that cannot be; the message says which and why."""
-
-
-class NotThere(RollcallError):
-    """What was asked about does not exist."""
 
 
 class Subject(Protocol):

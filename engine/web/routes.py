@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from engine import __version__, views
-from engine.errors import ClockSuspect, Overloaded, RollcallError, StoreError
+from engine.errors import BadQuestion, ClockSuspect, NotThere, Overloaded, RollcallError, StoreError
 from engine.stores.base import Reader
 from engine.telemetry import Event, logger
 from engine.web import metrics, status_page
-from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, BadQuestion, NotThere, Object, refusal
+from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object, refusal
 from engine.web.guard import Guard
 from engine.web.problems import problem, said, unknown_parameter
 from engine.web.service import Service

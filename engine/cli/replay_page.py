@@ -1,0 +1,95 @@
+"""`rollcall replay --format html`: one page that stands alone, with everything that devices wrote escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from engine.cli.showing import plain
+
+MAX_ROWS = 2_000
+"""Rows of one table: beyond, browsers tire, and nobody reads."""
+
+Line = dict[str, Any]
+
+
+def page(events: str, rules: str, lines: Sequence[Line], changes: Sequence[Line] | None = None) -> str:
+    """The page of a replay's lines, the summary last; with `changes`, what differs from other rules comes first."""
+    text = (resources.files("engine.cli") / "templates" / "replay.html").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["plain"] = lambda value: plain(str(value))
+    summary = [(name, value) for name, value in lines[-1].items() if name != "type"]
+    return environment.from_string(text).render(
+        events=events, rules=rules, summary=summary, sections=_sections(lines, changes)
+    )
+
+
+def _sections(lines: Sequence[Line], changes: Sequence[Line] | None) -> list[Line]:
+    told = [line for line in lines if line.get("state") != "pending"]
+    found = [
+        _section("Alerts", ("at", "rule", "about", "state", "reason"), _of(told, "alert"), _alert),
+        _section("Deliveries", ("at", "rule", "about", "phase", "action", "what"), _of(told, "delivery"), _delivery),
+        _section("Transitions", ("settled", "client", "status", "was", "occurred", "flaps"), _of(told, "transition"), _transition),
+    ]
+    rejected = _of(told, "rejected")
+    if rejected:
+        found.insert(0, _section("Rejected lines", ("line", "reason"), rejected, _rejected))
+    if changes is not None:
+        columns = ("at", "only with", "kind", "rule", "about", "what")
+        found.insert(0, _section("Differences", columns, changes, _change))
+    return found
+
+
+def _of(lines: Iterable[Line], kind: str) -> list[Line]:
+    return [line for line in lines if line["type"] == kind]
+
+
+def _section(title: str, columns: Sequence[str], lines: Sequence[Line], row: Callable[[Line], Line]) -> Line:
+    rows = [row(line) for line in lines[:MAX_ROWS]]
+    return {"title": title, "columns": columns, "count": len(lines), "rows": rows}
+
+
+def about(line: Line) -> str:
+    """Whom or what a line is about."""
+    clients = line.get("clients")
+    if line.get("client"):
+        return str(line["client"])
+    return ", ".join(clients) if clients else json.dumps(line.get("key"), ensure_ascii=False)
+
+
+def done(line: Line) -> str:
+    """What a delivery would have sent, in short."""
+    request = line["request"]
+    message = request.get("message")
+    return str(message) if message is not None else f"{request.get('method')} {request.get('url')}"
+
+
+def _alert(line: Line) -> Line:
+    cells = [line["at"], line["rule"], about(line), line["state"], line.get("reason", "")]
+    return {"mark": line["state"], "cells": cells}
+
+
+def _delivery(line: Line) -> Line:
+    what = done(line) if "reason" not in line else f"{done(line)} (dead: {line['reason']})"
+    cells = [line["at"], line["rule"], about(line), line.get("phase", ""), line["action"], what]
+    return {"mark": line.get("state", ""), "cells": cells}
+
+
+def _transition(line: Line) -> Line:
+    status = f"{line['status']}, it said goodbye" if line["graceful"] else line["status"]
+    was = "never seen" if line["first_seen"] else line["previous"]
+    return {"mark": "", "cells": [line["settled_at"], line["client"], status, was, line["occurred_at"], line["flaps"]]}
+
+
+def _rejected(line: Line) -> Line:
+    return {"mark": "rejected", "cells": [line["line"], line["reason"]]}
+
+
+def _change(line: Line) -> Line:
+    mark, whose = ("gone", "these rules") if line["only"] == "rules" else ("new", "the other rules")
+    what = line["state"] if line["type"] == "alert" else f"{line['action']}: {done(line)}"
+    return {"mark": mark, "cells": [line["at"], whose, line["type"], line["rule"], about(line), what]}
