@@ -136,6 +136,7 @@ LIBRARIES = {
     "uvicorn": ["engine.app"],
     "uvloop": ["engine.app", "engine.actions.sender"],
     "watchfiles": ["engine.sources.file"],
+    "yarl": ["engine.actions.webhook"],  # and its own addresses
     "yaml": ["engine.yamlfile", "engine.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""
