@@ -8,6 +8,7 @@ Read `Replay.run` first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import IO, Any
 
 import msgspec
@@ -34,6 +35,7 @@ TURN_TRANSITIONS = 1_000
 """Transitions after which lines are written while the clock runs on: what is in memory stays bounded."""
 
 _json = msgspec.json.Encoder().encode
+_occurred_at = itemgetter(2)
 Write = Callable[[bytes], object]
 
 
@@ -64,10 +66,10 @@ class Replay:
 
     def _chunk(self, chunk: bytes, first_line: int) -> None:
         found = decode_replay_lines(chunk, self._max_future_ms, first_line=first_line)
-        instants = [
-            event[2] if received is None else received
-            for event, received in zip(found.events, found.received, strict=True)
-        ]
+        instants = list(map(_occurred_at, found.events))
+        if found.received.count(None) < len(instants):
+            pairs = zip(instants, found.received, strict=True)
+            instants = [occurred if received is None else received for occurred, received in pairs]
         start = 0
         for rejection in found.rejected:  # in their place among the lines
             end = start

@@ -376,7 +376,8 @@ class AlertBook:
         transition: Transition | None,
     ) -> Alert:
         since = transition.since_ms if transition else at_ms
-        id_ = self._distinct(planning.digest(rule.name, client, source, trigger, since, at_ms), at_ms)
+        name = f"{rule.name}\0{client}\0{source}\0{trigger}\0{since}\0{at_ms}"
+        id_ = self._distinct(planning.digest(name), at_ms)
         alert = Alert(id_, rule.name, client, source, trigger, "pending", at_ms, due_ms, transition)
         self.active.setdefault(alert.subject, []).append(alert)
         self.out.alerts[alert.id] = alert
@@ -388,7 +389,7 @@ class AlertBook:
             self._born_ms, self._born = at_ms, {}
         before = self._born.get(id_, 0)
         self._born[id_] = before + 1
-        return planning.digest(id_, before) if before else id_
+        return planning.digest(f"{id_}\0{before}") if before else id_
 
     def _await_for(self, alert: Alert) -> None:
         self._order += 1
@@ -586,7 +587,7 @@ class AlertBook:
         clients = tuple(alert.client or "" for alert in alerts)
         variables = self._variables(rule, first, self._subject_state(first), at_ms, names)
         variables["alert"] |= {"count": len(alerts), "clients": list(clients), "key": key}
-        name = planning.digest("together", *(alert.id for alert in alerts))
+        name = planning.digest("\0".join(["together", *[alert.id for alert in alerts]]))
         self._deliver(rule, first, FIRING, at_ms, variables, name, None, key, clients)
 
     def _deliver(

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.core.presence import address, split_id
 from engine.core.rules import TRIGGERS, Match, Rule
 
-MAX_CACHED_PLANS = 200_000
+MAX_CACHED_PLANS: Final = 200_000
 """Clients whose plan is remembered; beyond, the memory is emptied and fills again."""
 
-MAX_CACHED_VALUES = 20_000
+MAX_CACHED_VALUES: Final = 20_000
 """Groups, addresses and attribute values whose mask is remembered."""
 
 
@@ -172,6 +172,16 @@ class MatchSet:
         return mask
 
 
+class _Known:
+    """What was found for one client, and the `ip:port` it was found for."""
+
+    __slots__ = ("ip", "plan")
+
+    def __init__(self, ip: str, plan: Plan) -> None:
+        self.ip = ip
+        self.plan: Final = plan
+
+
 class Matcher:
     """All rules, ready to say which could concern a client."""
 
@@ -180,7 +190,7 @@ class Matcher:
         self._matches = MatchSet([rule.match for rule in rules], attributes, compile_patterns)
         self._plans: dict[int, Plan] = {}
         self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask
-        self._known: dict[str, tuple[str, Plan]] = {}  # client -> the address it was last seen at, its plan
+        self._known: dict[str, _Known] = {}  # client -> its plan where it was last seen
         self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
         self._everyone = None if self._needs_client() else Plan(self.rules)
 
@@ -192,12 +202,16 @@ class Matcher:
         if self._everyone is not None:
             return self._everyone
         known = self._known.get(client)
-        if known is not None and (known[0] == ip or not self._matches.reads_ip):
-            return known[1]
+        if known is not None:
+            if known.ip == ip or not self._matches.reads_ip:
+                return known.plan
+            if address(known.ip) == address(ip):  # only the port is another
+                known.ip = ip
+                return known.plan
         plan = self._plan_of(self._mask(client) & self._matches.mask_of_ip(ip))
         if len(self._known) >= MAX_CACHED_PLANS:
             self._known.clear()
-        self._known[client] = (ip, plan)
+        self._known[client] = _Known(ip, plan)
         return plan
 
     def _mask(self, client: str) -> int:

@@ -73,9 +73,9 @@ class PlannedDelivery:
         self.variables: Final = variables
 
 
-def digest(*parts: object) -> str:
-    """A short stable name for a decision: 24 hexadecimal digits."""
-    return blake2b("\0".join(map(str, parts)).encode(), digest_size=12).hexdigest()
+def digest(text: str) -> str:
+    """A short stable name for a decision: 24 hexadecimal digits. Parts of the text are kept apart by NULs."""
+    return blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def rule_variables(rule: Rule) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def deliveries(
     actions = rule.actions if phase == FIRING else rule.on_recovery
     return [
         PlannedDelivery(
-            digest(alert, phase, index, action.kind),
+            digest(f"{alert}\0{phase}\0{index}\0{action.kind}"),
             rule,
             action,
             phase,
