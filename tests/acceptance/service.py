@@ -105,12 +105,12 @@ class Service:
 
     # Its life
 
-    def start(self, *, ready: bool = True, **environment: str) -> subprocess.Popen[bytes]:
-        """A new process; waits until it is ready, unless told not to."""
+    def start(self, *, ready: bool = True, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """A new process, perhaps `under` a command that watches it; waits until it is ready, unless told not to."""
         assert self.process is None or self.process.poll() is not None
         with (self.folder / "log.jsonl").open("ab") as log:
             self.process = subprocess.Popen(
-                [ROLLCALL, "run", "-c", "config.yaml"], cwd=self.folder, env=os.environ | environment, stderr=log
+                [*under, ROLLCALL, "run", "-c", "config.yaml"], cwd=self.folder, env=os.environ | environment, stderr=log
             )
         if ready:
             self.wait_ready()
@@ -125,6 +125,11 @@ class Service:
 
         eventually(ask)
 
+    @property
+    def pid(self) -> int:
+        """The service's own process: what it wrote into its lock, also when it runs under another command."""
+        return int((self.folder / "data" / "rollcall.lock").read_text())
+
     def kill(self) -> None:
         """As if the power had gone."""
         assert self.process is not None
@@ -134,12 +139,14 @@ class Service:
     def terminate(self, within_s: float = PATIENCE_S) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
         return self.process.wait(within_s)
 
     def close(self) -> None:
         """End it, if it still runs."""
         if self.process is not None and self.process.poll() is None:
+            with suppress(OSError, ValueError):
+                os.kill(self.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
 
