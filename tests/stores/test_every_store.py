@@ -1,0 +1,510 @@
+"""What every store has to do, in the domain's own verbs. No store is named here: see `conftest` and `backends`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.core.alerting import Alert, Throttled
+from engine.core.delivery import Delivered, Outcome, Policy, Rejected, RetryLater
+from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, ClientState, Transition, state_of_row
+from engine.core.step import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
+from engine.errors import StoreError, StoreInUse
+from engine.sources.base import Gap
+from engine.stores.base import NewDelivery, Share
+from tests.stores.backends import Backend, Store
+
+TARGET = "http://pager.test:80"
+POLICY = Policy(max_age_ms=100_000)
+
+HOSTILE = [
+    "G@@@'; DROP TABLE clients; --",
+    "G@@@%_\\",
+    'G@@@"{{ x }}"',
+    "",
+    "@@@",
+    "é" * 128,
+    "\U0001f4a9@@@\u202e",
+    "null",
+]
+"""Ids and texts that have broken stores before."""
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
+TIMES = st.integers(0, 4_102_444_800_000)
+ONE_FIXTURE = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Boom(Exception):
+    """Something goes wrong inside a transaction."""
+
+
+# Transactions.
+
+
+def test_a_transaction_is_all_or_nothing(store: Store) -> None:
+    with store.transaction():
+        store.write_meta("kept", "1")
+    with pytest.raises(Boom), store.transaction():
+        store.write_meta("kept", "2")
+        store.append_journal(1, 0, "log", [b"{}"], [0], [])
+        store.write_source("log", "5", None, None)
+        store.write_clients([("G@@@a", NEW_CLIENT)])
+        store.write_alerts([alert("a1")])
+        store.add_deliveries([delivery("k1")])
+        raise Boom
+    assert store.meta("kept") == "1"
+    assert store.last_journal_id() == 0
+    assert (store.sources(), store.load_clients(), store.open_alerts()) == ({}, {}, [])
+
+
+def test_after_a_transaction_that_failed_the_next_one_works(store: Store) -> None:
+    for _ in range(3):
+        with pytest.raises(Boom), store.transaction():
+            raise Boom
+    with store.transaction():
+        store.write_meta("k", "v")
+    assert store.meta("k") == "v"
+
+
+def test_what_was_committed_is_there_when_the_store_is_opened_again(backend: Backend) -> None:
+    store = backend.open()
+    with store.transaction():
+        store.append_journal(1, 7, "log", [b"{}"], [0], [])
+        store.write_source("log", "5", 6, 7)
+    store.close()
+    again = backend.open()
+    assert [row.id for row in again.journal_after(0)] == [1]
+    assert again.sources() == {"log": ("5", 6, 7)}
+
+
+def test_a_reader_beside_the_writer_sees_what_is_committed_and_nothing_else(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.write_source("log", "1", None, None)
+    with backend.reader() as reader:
+        with store.transaction():
+            store.write_source("log", "2", None, None)
+            store.write_alerts([alert("a1")])
+            assert reader.sources()["log"].position == "1"
+            assert reader.alerts() == []
+        assert reader.sources()["log"].position == "2"
+        assert [row.id for row in reader.alerts()] == ["a1"]
+
+
+# The journal.
+
+
+def test_the_journal_is_read_back_as_it_was_written_oldest_first(store: Store) -> None:
+    facts = [Fact(1, SETTLED, "G@@@'a", 12, 3 << POSITION_BITS), Fact(2, "calmed", "é", 13, 0)]
+    with store.transaction():
+        store.append_journal(1, 10, "log", [b'{"a":1}', b'{"b":"\xc3\xa9"}'], [0, -(1 << 62)], facts)
+        store.append_journal(2, 20, "", [], [], [Fact(0, "forgotten", "x", 20, 1)])
+    rows = list(store.journal_after(0))
+    assert [(row.id, row.at_ms) for row in rows] == [(1, 10), (2, 20)]
+    assert list(rows[0].events) == [b'{"a":1}', b'{"b":"\xc3\xa9"}']
+    assert list(rows[0].facts) == facts
+    assert list(rows[1].events) == []
+    assert [row.id for row in store.journal_after(1)] == [2]
+    assert store.last_journal_id() == 2
+    row = store.journal_row(1)
+    assert row is not None
+    assert (row.source, list(row.previous)) == ("log", [0, -(1 << 62)])
+    assert store.journal_row(3) is None
+
+
+def test_a_clients_history_is_followed_from_its_newest_entry_backwards(backend: Backend, store: Store) -> None:
+    first, second = 1 << POSITION_BITS, 2 << POSITION_BITS
+    settled = first + FACT_OFFSET
+    with store.transaction():
+        store.append_journal(1, 10, "log", [b'{"n":0}', b'{"n":1}'], [0, 0], [Fact(2, SETTLED, "a", 11, first + 1)])
+        store.append_journal(2, 20, "push", [b'{"n":2}'], [settled], [])
+    with backend.reader() as reader:
+        found = list(reader.history(second))
+        assert [(entry.raw, entry.fact, entry.source) for entry in found] == [
+            (b'{"n":2}', None, "push"),
+            (None, SETTLED, "log"),
+            (b'{"n":1}', None, "log"),
+        ]
+        assert list(reader.history(0)) == list(reader.history(9 << POSITION_BITS)) == []
+        assert list(reader.history(second + 77)) == list(reader.history(-1)) == []
+
+
+# Client states.
+
+
+def state(**changes: Any) -> ClientState:
+    """A state with something in every field."""
+    row: dict[str, Any] = {
+        "channels": ("A'", 1_000, None, None, "é", None, 5_000, None, "C", None, None, -7),
+        "observed": OFFLINE,
+        "settled": ONLINE,
+        "since": 1_001,
+        "occurred": 1_000,
+        "settled_at": 1_002,
+        "hold": (5_001, 5_000),
+        "flaps": 3,
+        "changes": (1_000, 5_000),
+        "flags": FLAPPING | GRACEFUL,
+        "takeovers": (2_000,),
+        "ip": "[::1]:5",
+        "last": (7 << POSITION_BITS) + FACT_OFFSET + 3,
+    }
+    return state_of_row(tuple({**row, **changes}.values()))
+
+
+def test_states_come_back_as_they_were_every_field(store: Store) -> None:
+    states = {client: state(ip=client[:8]) for client in HOSTILE}
+    states["bare"] = state(channels=(), hold=None, changes=(), takeovers=(), ip="", flags=0)
+    with store.transaction():
+        store.write_clients(states.items())
+    assert store.load_clients() == states
+
+
+def test_a_state_is_replaced_by_a_newer_one_and_forgotten_by_none(store: Store) -> None:
+    with store.transaction():
+        store.write_clients([("a", state()), ("b", state())])
+    with store.transaction():
+        store.write_clients([("a", state(flaps=9)), ("b", None), ("never-there", None)])
+    assert store.load_clients() == {"a": state(flaps=9)}
+
+
+INSTANTS = st.one_of(st.none(), st.integers(-1_000, 4_102_444_800_000))
+CHANNELS = st.lists(st.tuples(TEXTS, INSTANTS, INSTANTS, INSTANTS), max_size=32)
+
+
+@ONE_FIXTURE
+@given(
+    client=TEXTS,
+    channels=CHANNELS,
+    times=st.lists(TIMES, max_size=64),
+    hold=st.one_of(st.none(), st.tuples(TIMES, TIMES)),
+    ip=TEXTS,
+    last=st.integers(0, (1 << 62)),
+)
+def test_any_state_comes_back(
+    store: Store, client: str, channels: list[tuple[Any, ...]], times: list[int], hold: Any, ip: str, last: int
+) -> None:
+    flat = tuple(value for channel in channels for value in channel)
+    one = state(channels=flat, changes=tuple(times), takeovers=tuple(times), hold=hold, ip=ip, last=last)
+    with store.transaction():
+        store.write_clients([(client, one)])
+    assert store.load_clients()[client] == one
+
+
+# Alerts and throttles.
+
+
+def alert(id_: str, **changes: Any) -> Alert:
+    """A firing alert with something in every field."""
+    fields: dict[str, Any] = {
+        "id": id_,
+        "rule": "dark",
+        "client": "G@@@a",
+        "source": None,
+        "trigger": "offline",
+        "state": "firing",
+        "started_at_ms": 10,
+        "due_at_ms": 20,
+        "transition": Transition("G@@@a", OFFLINE, ONLINE, 1, 2, 3, True, 4, False),
+        "reason": None,
+        "fired_at_ms": 20,
+        "resolved_at_ms": None,
+        "told": True,
+        "detail": "",
+        "throttle_key": '{"group": "é"}',
+    }
+    return Alert(**{**fields, **changes})
+
+
+def fields_of(one: Alert) -> dict[str, object]:
+    """An alert's fields, for comparing."""
+    return {name: getattr(one, name) for name in Alert.__slots__}
+
+
+def test_open_alerts_come_back_as_they_were_oldest_first(store: Store) -> None:
+    about_a_feed = {"client": None, "source": "log'", "trigger": "feed", "transition": None, "detail": "gone: \u202e"}
+    alerts = [
+        alert("c", started_at_ms=5, **about_a_feed),
+        alert("a"),
+        alert("b", state="suppressed", reason="throttle", fired_at_ms=None, told=False, throttle_key=""),
+    ]
+    with store.transaction():
+        store.write_alerts(reversed(alerts))
+    assert [fields_of(one) for one in store.open_alerts()] == [fields_of(one) for one in alerts]
+
+
+def test_an_alert_is_replaced_by_its_newer_self_and_leaves_when_it_is_over(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.write_alerts([alert("a", state="pending", fired_at_ms=None, told=False), alert("b"), alert("c")])
+    with store.transaction():
+        store.write_alerts([alert("a"), alert("b", state="resolved", resolved_at_ms=30), alert("c", state="dropped")])
+    assert [(one.id, one.state, one.told) for one in store.open_alerts()] == [("a", "firing", True)]
+    with backend.reader() as reader:
+        assert [(row.id, row.state) for row in reader.alerts()] == [("b", "resolved"), ("a", "firing")]
+
+
+@ONE_FIXTURE
+@given(client=TEXTS, detail=TEXTS, key=TEXTS, grace=st.booleans(), first=st.booleans(), at=TIMES)
+def test_any_alert_comes_back(
+    store: Store, client: str, detail: str, key: str, grace: bool, first: bool, at: int
+) -> None:
+    one = alert(
+        "any", client=client, detail=detail, throttle_key=key, started_at_ms=at,
+        transition=Transition(client, OFFLINE, ONLINE, at, at, at, grace, 1, first),
+    )  # fmt: skip
+    with store.transaction():
+        store.write_alerts([alert("any", state="dropped")])
+        store.write_alerts([one])
+    assert [fields_of(found) for found in store.open_alerts()] == [fields_of(one)]
+
+
+def test_throttles_come_back_and_leave_when_nothing_counts(store: Store) -> None:
+    with store.transaction():
+        store.write_throttles([Throttled("r", key, [1, 2, 3]) for key in HOSTILE] + [Throttled("s", "", [4])])
+    found = {(one.rule, one.key): one.firings for one in store.throttles()}
+    assert found == {("r", key): [1, 2, 3] for key in HOSTILE} | {("s", ""): [4]}
+    with store.transaction():
+        store.write_throttles([Throttled("r", key) for key in HOSTILE] + [Throttled("s", "", [4, 5])])
+    assert [(one.rule, one.firings) for one in store.throttles()] == [("s", [4, 5])]
+
+
+# Deliveries.
+
+
+def delivery(key: str, **changes: Any) -> NewDelivery:
+    """A due firing in a lane of its own."""
+    row = NewDelivery(
+        key=key, rule="dark", client=f"G@@@{key}", group_key=None, clients=None, alert=f"alert-{key}", action="webhook",
+        target=TARGET, lane=f"lane-{key}", phase="firing", state="due", decided_at_ms=0, request={"url": TARGET},
+    )  # fmt: skip
+    return row._replace(**changes)
+
+
+def added(store: Store, *rows: NewDelivery) -> list[str]:
+    """The keys that may leave at once."""
+    with store.transaction():
+        return [item.key for item in store.add_deliveries(rows)]
+
+
+def leaving(backend: Backend, store: Store, now_ms: int = 10, limit: int = 100) -> list[str]:
+    """The keys that the dispatcher is given."""
+    return [item.key for item in backend.due(store, now_ms, [Share(TARGET, limit, ())])]
+
+
+def number_of(backend: Backend, key: str) -> int:
+    """The number under which a delivery is kept."""
+    with backend.reader() as reader:
+        return next(row.id for row in reader.deliveries() if row.key == key)
+
+
+def test_a_key_that_exists_already_is_the_same_delivery(backend: Backend, store: Store) -> None:
+    assert added(store, delivery("a"), delivery("b")) == ["a", "b"]
+    assert added(store, delivery("b", rule="other"), delivery("c")) == ["c"]
+    with backend.reader() as reader:
+        assert [(row.key, row.rule) for row in reader.deliveries()] == [("c", "dark"), ("b", "dark"), ("a", "dark")]
+
+
+def test_a_delivery_comes_back_as_it_was(backend: Backend, store: Store) -> None:
+    request = {"url": TARGET, "json": {"text": "é \u202e '\"", "deep": [1, None, True]}, "headers": {"X": "\0pager\0"}}
+    added(
+        store,
+        delivery("a", client=None, group_key='{"group":"é"}', clients=("x'", "é"), request=request, error="said so"),
+    )
+    with backend.reader() as reader:
+        row = reader.delivery(number_of(backend, "a"))
+    assert row is not None
+    assert (row.client, row.group_key, row.clients) == (None, '{"group":"é"}', ("x'", "é"))
+    assert (row.state, row.attempts, row.last_error, row.request) == ("due", 0, "said so", request)
+
+
+def test_due_ones_leave_in_the_order_of_their_decision_and_no_more_than_asked_for(
+    backend: Backend, store: Store
+) -> None:
+    added(store, *(delivery(key) for key in "dacb"), delivery("other", target="http://else.test:80"))
+    assert leaving(backend, store) == ["d", "a", "c", "b"]
+    assert leaving(backend, store, limit=2) == ["d", "a"]
+    assert set(backend.waiting(store, 10).targets) == {TARGET, "http://else.test:80"}
+
+
+@pytest.mark.parametrize("state_", ["dead", "held", "shadow"])
+def test_what_is_not_due_does_not_leave(backend: Backend, store: Store, state_: str) -> None:
+    assert added(store, delivery("a", state=state_)) == []
+    assert leaving(backend, store) == []
+
+
+def test_within_a_lane_nothing_overtakes_what_waits_for_a_retry(backend: Backend, store: Store) -> None:
+    added(store, delivery("firing", lane="l"), delivery("elsewhere"))
+    later = Outcome(id=number_of(backend, "firing"), answer=RetryLater(reason="503"), attempted_at_ms=10)
+    backend.record(store, [later], 10, POLICY)
+    assert added(store, delivery("recovery", lane="l", phase="recovery", alert="alert-firing")) == []
+    assert leaving(backend, store) == ["elsewhere"]
+    next_due = backend.waiting(store, 10).next_due_at_ms
+    assert next_due is not None
+    assert next_due > 10
+    assert leaving(backend, store, now_ms=next_due)[0] == "firing"
+    done = Outcome(id=number_of(backend, "firing"), answer=Delivered(), attempted_at_ms=next_due)
+    backend.record(store, [done], next_due, POLICY)
+    assert leaving(backend, store, now_ms=next_due) == ["elsewhere", "recovery"]
+
+
+def test_a_dead_firing_takes_its_recovery_along(backend: Backend, store: Store) -> None:
+    added(store, delivery("f", alert="one"), delivery("r", alert="one", phase="recovery"))
+    refused = Outcome(id=number_of(backend, "f"), answer=Rejected(reason="404"), attempted_at_ms=10)
+    backend.record(store, [refused], 10, POLICY)
+    assert leaving(backend, store) == []
+    assert added(store, delivery("r2", alert="one", phase="recovery")) == []
+
+
+# Sources, quarantine, rules, meta.
+
+
+def test_a_position_is_committed_with_the_batch_or_not_at_all(store: Store) -> None:
+    with store.transaction():
+        store.append_journal(1, 0, "log", [b"{}"], [0], [])
+        store.write_source("log", "1", 5, 6)
+    with pytest.raises(Boom), store.transaction():
+        store.append_journal(2, 0, "log", [b"{}"], [0], [])
+        store.write_source("log", "2", 7, 8)
+        raise Boom
+    assert store.sources() == {"log": ("1", 5, 6)}
+    assert store.last_journal_id() == 1
+
+
+def test_what_is_not_said_of_a_source_stays_as_it_was(store: Store) -> None:
+    with store.transaction():
+        store.write_source("log", "1", None, 6)
+        store.write_source("log", None, 9, None)
+        store.write_source("push'", None, None, 1)
+    assert store.sources() == {"log": ("1", 9, 6), "push'": (None, None, 1)}
+
+
+def test_gaps_are_listed_newest_first(store: Store) -> None:
+    gaps = [
+        Gap(source="a", noted_at_ms=1, from_ms=None, to_ms=None, reason="truncated"),
+        Gap(source="b'", noted_at_ms=2, from_ms=3, to_ms=4, reason="é"),
+    ]
+    with store.transaction():
+        for gap in gaps:
+            store.write_gap(gap)
+    assert store.gaps() == gaps[::-1]
+    assert store.gaps(1) == gaps[1:]
+
+
+def test_the_quarantine_keeps_raw_bytes_whatever_they_are(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.quarantine("log", 5, [("no JSON", b"\xff\0'\n"), ("empty", b"")])
+    with backend.reader() as reader:
+        assert [(row.reason, row.raw, row.received_at_ms) for row in reader.quarantine()] == [
+            ("empty", b"", 5),
+            ("no JSON", b"\xff\0'\n", 5),
+        ]
+
+
+def test_the_quarantine_is_bounded_the_oldest_leave_first(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.quarantine("log", 100, [(f"reason {number}", b"x") for number in range(10_050)])
+    with store.transaction():
+        store.purge(0, 0)
+    with backend.reader() as reader:
+        kept = reader.quarantine(limit=20_000)
+    assert len(kept) == 10_000
+    assert (kept[0].reason, kept[-1].reason) == ("reason 10049", "reason 50")
+
+
+def test_rules_are_remembered_with_since_when_they_are_missing(store: Store) -> None:
+    with store.transaction():
+        store.write_rule("a", '{"é":1}', 1, None)
+        store.write_rule("b", "{}", 1, None)
+        store.write_rule("b", "{}", 2, 77)
+        store.write_rule("c", "{}", 1, None)
+        store.delete_rule("c")
+    assert store.rules() == {"a": ('{"é":1}', None), "b": ("{}", 77)}
+
+
+def test_meta_values_are_replaced(store: Store) -> None:
+    assert store.meta("k") is None
+    with store.transaction():
+        store.write_meta("k", "1")
+        store.write_meta("k", "2'é")
+    assert store.meta("k") == "2'é"
+
+
+# Retention.
+
+
+def test_a_purge_never_goes_past_the_checkpoint_however_old_the_rows_are(store: Store) -> None:
+    with store.transaction():
+        for row in range(1, 6):
+            store.append_journal(row, row, "log", [b"{}"], [0], [])
+    with store.transaction():
+        store.purge(1_000, checkpoint=3)
+    assert [row.id for row in store.journal_after(0)] == [4, 5]
+
+
+def test_a_purge_keeps_what_is_young_and_what_is_going_on(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        for row in range(1, 4):
+            store.append_journal(row, row * 100, "log", [b"{}"], [0], [])
+        store.write_alerts([alert("open", started_at_ms=1), alert("over", state="resolved", resolved_at_ms=50)])
+        store.write_alerts([alert("just-over", state="resolved", resolved_at_ms=200)])
+        store.add_deliveries([delivery("due"), delivery("held", state="held"), delivery("old", state="dead")])
+        store.add_deliveries([delivery("young", state="dead", decided_at_ms=200)])
+        store.quarantine("log", 50, [("old", b"")])
+        store.quarantine("log", 200, [("young", b"")])
+    with store.transaction():
+        assert store.purge(200, checkpoint=99) == 4
+    assert [row.id for row in store.journal_after(0)] == [2, 3]
+    with backend.reader() as reader:
+        assert sorted(row.id for row in reader.alerts()) == ["just-over", "open"]
+        assert sorted(row.key for row in reader.deliveries()) == ["due", "held", "young"]
+        assert [row.reason for row in reader.quarantine()] == ["young"]
+
+
+def test_the_newest_row_is_known_even_when_all_rows_are_gone(store: Store) -> None:
+    with store.transaction():
+        store.append_journal(5, 1, "log", [b"{}"], [0], [])
+        store.write_meta("checkpoint", "5")
+        store.purge(1_000, checkpoint=5)
+    assert list(store.journal_after(0)) == []
+    assert store.last_journal_id() == 5
+
+
+# Opening.
+
+
+def test_opening_again_changes_nothing(backend: Backend) -> None:
+    backend.open().close()
+    before = backend.schema()
+    backend.open().close()
+    assert backend.schema() == before
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(backend: Backend) -> None:
+    backend.open().close()
+    backend.made_by_a_newer_version()
+    before = backend.schema()
+    with pytest.raises(StoreError, match="newer version"):
+        backend.open()
+    assert backend.schema() == before
+
+
+def test_a_second_opener_is_refused_until_the_first_has_closed(backend: Backend) -> None:
+    first = backend.open()
+    with pytest.raises(StoreInUse, match="in use by another"):
+        backend.open()
+    first.close()
+    backend.open().close()
+
+
+def test_a_refused_opener_does_not_loosen_the_lock_of_the_first(backend: Backend) -> None:
+    backend.open()
+    for _ in range(2):
+        with pytest.raises(StoreInUse):
+            backend.open()
+
+
+def test_reading_needs_a_store(backend: Backend) -> None:
+    with pytest.raises(StoreError), backend.reader():
+        pass

@@ -1,0 +1,39 @@
+"""Migrations of the embedded store: numbered without a hole, described, each once."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from engine.errors import StoreError
+from engine.stores.sqlite import FILE_NAME, SqliteStore
+
+FOLDER = resources.files("engine.stores") / "sql" / "sqlite"
+MIGRATIONS = sorted(entry.name for entry in FOLDER.iterdir() if re.match(r"\d{4}_", entry.name))
+
+
+def test_migrations_are_numbered_from_one_without_a_hole() -> None:
+    assert [int(name[:4]) for name in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
+@pytest.mark.parametrize("name", MIGRATIONS)
+def test_every_migration_says_what_it_is_for(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8").startswith("-- ")
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b"these are my holiday photographs" * 1_000)
+    before = file.read_bytes()
+    with pytest.raises(StoreError):
+        SqliteStore.open(tmp_path)
+    assert file.read_bytes() == before
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(StoreError, match="cannot be used"):
+        SqliteStore.open(tmp_path / "data")
