@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -240,6 +241,7 @@ class Arrival:
     key: str
     body: Any
     headers: Mapping[str, str]
+    at_s: float  # monotonic
 
 
 @dataclass(slots=True)
@@ -321,7 +323,8 @@ class Sink:
         except ValueError:
             body = raw.decode("utf-8", "replace")
         headers = dict(handler.headers.items())
-        arrival = Arrival(path=handler.path, key=headers.get("Idempotency-Key", ""), body=body, headers=headers)
+        key = headers.get("Idempotency-Key", "")
+        arrival = Arrival(path=handler.path, key=key, body=body, headers=headers, at_s=time.monotonic())
         with self._lock:
             self.arrivals.append(arrival)
         answer = self.answer(arrival)
@@ -349,6 +352,19 @@ class Sink:
     def told(self, *names: str) -> list[tuple[Any, ...]]:
         """Some fields of the bodies, in the order of first arrival."""
         return [tuple(arrival.body.get(name) for name in names) for arrival in self.first_seen()]
+
+
+def answers(*statuses: int | Answer) -> Callable[[Arrival], Answer]:
+    """For each delivery these answers one after the other, the last one for ever."""
+    tried: Counter[str] = Counter()
+
+    def answer(arrival: Arrival) -> Answer:
+        turn = min(tried[arrival.key], len(statuses) - 1)
+        tried[arrival.key] += 1
+        said = statuses[turn]
+        return said if isinstance(said, Answer) else Answer(said)
+
+    return answer
 
 
 @contextmanager
