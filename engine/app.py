@@ -23,18 +23,17 @@ from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
 from engine.clock import Clock, SystemClock
 from engine.config import Config, SourceConfig
-from engine.core.debounce import Policy
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.events import LifecycleEvent
-from engine.core.matching import Matcher, MatchSet
+from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
 from engine.core.rules import Rule
-from engine.core.step import Fleet
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
-from engine.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.fleets import fleet_of, inventory_of
+from engine.inventory import Inventory
 from engine.matchwords import Matches, matches_of_words
 from engine.patterns import compile_patterns
-from engine.rendering import Renderer, conceal, names_used, to_json
+from engine.rendering import Renderer, conceal, to_json
 from engine.rulefile import fingerprint, load_rules, rule_from_definition
 from engine.services.dispatcher import Dispatcher, Limits
 from engine.services.feedwatch import FeedWatch
@@ -72,50 +71,6 @@ FEED_POLL_S = 0.5
 DRAIN_S = 10.0
 
 log = logger(__name__)
-
-
-def policy_of(config: Config) -> Policy:
-    """The configuration's knobs of resolving and settling, overrides compiled."""
-    debounce = config.debounce
-    holds_of = None
-    if debounce.overrides:
-        inventory = inventory_of(config)
-        matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
-        pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
-
-        def holds_of(client: str) -> tuple[int, int]:
-            """The first override that matches and sets a hold decides it."""
-            mask = matches.mask(client, "")
-            offline = online = None
-            for index, (wanted_offline, wanted_online) in enumerate(pairs):
-                if mask >> index & 1:
-                    offline = wanted_offline if offline is None else offline
-                    online = wanted_online if online is None else online
-            return (
-                debounce.offline_ms if offline is None else offline,
-                debounce.online_ms if online is None else online,
-            )
-
-    return Policy(
-        clock_skew_ms=config.resolver.clock_skew_ms,
-        offline_ms=debounce.offline_ms,
-        online_ms=debounce.online_ms,
-        holds_of=holds_of,
-        flapping_start=config.flapping.start,
-        flapping_stop=config.flapping.stop,
-        flapping_window_ms=config.flapping.window_ms,
-    )
-
-
-def inventory_of(config: Config) -> Inventory:
-    """The configured inventory; InvalidFiles when it does not load."""
-    return load_inventory(config.inventory) if config.inventory is not None else NO_INVENTORY
-
-
-def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
-    """An empty fleet that works by these rules."""
-    matcher = Matcher(rules, inventory.attributes, compile_patterns)
-    return Fleet(policy_of(config), matcher, inventory.attributes, names_used)
 
 
 def checkpoints() -> tuple[int, int]:

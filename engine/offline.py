@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 from engine.app import (
     RETRIED_ROWS,
     decode_stored,
-    fleet_of,
-    inventory_of,
     quarantined_batch,
     render_row,
 )
@@ -25,6 +23,7 @@ from engine.core.events import LifecycleEvent
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.errors import InvalidFiles, StoreError
+from engine.fleets import fleet_of, inventory_of
 from engine.matchwords import Matches, matches_of_words
 from engine.rendering import Renderer, conceal
 from engine.rulefile import load_rules

@@ -1,12 +1,27 @@
-"""How properties are searched: a bounded number of examples, never a deadline, and in CI always the same ones."""
+"""How properties are searched: a bounded number of examples, never a deadline, and in CI always the same ones.
+
+And a guard: a compiled core that is older than its source would be tested in its place without anybody noticing.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+CORE = Path(__file__).parents[1] / "engine" / "core"
 
 settings.register_profile("local", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.register_profile("long", settings.get_profile("local"), max_examples=3_000)
 settings.load_profile(os.environ.get("ROLLCALL_HYPOTHESIS", "ci" if os.environ.get("CI") else "local"))
+
+
+def pytest_sessionstart() -> None:
+    """Refuse to test a compiled core that is not what the source says."""
+    for compiled in CORE.glob("*.so"):
+        source = CORE / f"{compiled.name.partition('.')[0]}.py"
+        if not source.exists() or source.stat().st_mtime > compiled.stat().st_mtime:
+            pytest.exit(f"{compiled.name} is older than its source: run `make setup`, or `rm engine/core/*.so`", 2)

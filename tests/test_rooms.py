@@ -67,6 +67,7 @@ PARTS = {
     "engine.web": "web",
     "engine.app": "app",
     "engine.offline": "app",
+    "engine.fleets": "files",
     "engine.cli": "cli",
 }
 """The part a module belongs to: its own entry, or that of the nearest package above it."""

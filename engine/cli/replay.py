@@ -14,12 +14,12 @@ from typing import IO, Any
 
 import click
 
-from engine.app import inventory_of, policy_of
 from engine.cli.options import config_option
 from engine.cli.replay_page import about, done, page
 from engine.cli.showing import plain
 from engine.config import Config, load_config
 from engine.core.rules import Rule
+from engine.fleets import inventory_of, policy_of
 from engine.inventory import Inventory
 from engine.replay import Replay, chunks_of
 from engine.rulefile import load_rules
