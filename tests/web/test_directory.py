@@ -1,0 +1,61 @@
+"""The directory of clients: every name once, in order, whatever was added or forgotten between two looks."""
+
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.web import directory
+from engine.web.directory import Directory
+
+NAMES = st.text("ab@/", min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(NAMES, max_size=30), NAMES)), st.sampled_from(["", "a", "b@@@"]))
+def test_it_lists_what_is_there_after_any_additions_and_removals(
+    turns: list[tuple[bool, list[str], str]], prefix: str
+) -> None:
+    states: dict[str, int] = {}
+    found = Directory(states)
+    for adds, names, cursor in turns:
+        for name in names:
+            if adds:
+                states[name] = 1
+            else:
+                states.pop(name, None)
+        listed = [name for name in found.after(cursor, prefix) if name in states]
+        assert listed == sorted(name for name in states if name > cursor and name.startswith(prefix))
+
+
+def test_buckets_are_cut_as_they_grow_and_nothing_is_lost() -> None:
+    states = {f"c{number:06}": 1 for number in range(directory.BUCKET)}
+    found = Directory(states)
+    assert sum(1 for _ in found.after("")) == len(states)
+    for start in range(0, 40 * directory.BUCKET, 400):
+        states.update((f"c{number:06}", 1) for number in range(start, start + 400))
+        next(found.after("c", ""))
+    assert list(found.after("")) == sorted(states)
+    assert list(found.after("c079990")) == [f"c{number:06}" for number in range(79_991, 80_000)]
+
+
+def test_names_may_be_added_while_a_page_is_read() -> None:
+    states = {f"c{number}": 1 for number in range(5_000)}
+    before = set(states)
+    found = Directory(states)
+    go_on = threading.Event()
+
+    def add() -> None:
+        for number in range(5_000, 60_000):
+            states[f"c{number}"] = 1
+        go_on.set()
+
+    writer = threading.Thread(target=add)
+    writer.start()
+    while not go_on.is_set():
+        listed = list(found.after(""))
+        assert listed == sorted(set(listed))
+        assert before <= set(listed)
+    writer.join()
+    assert list(found.after("")) == sorted(states)
