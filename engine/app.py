@@ -11,6 +11,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,9 @@ RETIRE_AFTER_MS = int(os.environ.get("ROLLCALL_RETIRE_AFTER_MS", "60000"))
 
 TASK_RETRY_S = 1.0
 """Before a background task that failed goes on."""
+
+ASKING_THREADS = 4
+"""Questions to the store that are answered at once."""
 
 RETRIED_ROWS = 500
 """Quarantined events offered again at once."""
@@ -159,6 +163,8 @@ class App:
         self.inventory = inventory
         self.rules = rules
         self.rules_problem: str | None = None
+        # Threads of their own: people's long questions must not hold up the dispatcher's short ones.
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, "asking")
         self.rules_seen: object = None  # what the files were like when they were read last
         self.started_at_ms = clock.now_ms()
         self.ready_at_ms: int | None = None
@@ -284,7 +290,7 @@ class App:
             with reading(self.config.data) as reader:
                 return question(reader)
 
-        return await asyncio.to_thread(asked)
+        return await asyncio.get_running_loop().run_in_executor(self._asking, asked)
 
     def match(self, pairs: Sequence[str]) -> Matches:
         """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""

@@ -167,7 +167,7 @@ class _Service:
         self._ask("DELETE", _client(client))
 
     def sources(self) -> Iterator[Object]:
-        return iter(self._ask("GET", "/v1/sources")["items"])
+        return self._list("/v1/sources", {})
 
     def alerts(self, wanted: Filters) -> Iterator[Object]:
         return self._list("/v1/alerts", wanted)
@@ -211,7 +211,7 @@ class _Store:
             raise RollcallError(f"no event ever named {client!r}")
 
     def sources(self) -> Iterator[Object]:
-        return iter(self._answers.sources(self._reader)["items"])
+        return _pages(partial(self._answers.sources, self._reader))
 
     def alerts(self, wanted: Filters) -> Iterator[Object]:
         return _pages(partial(self._answers.alerts, self._reader, **wanted))

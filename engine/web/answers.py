@@ -287,7 +287,7 @@ class Answers:
 
     # Sources and rules
 
-    def sources(self, reader: Reader) -> Object:
+    def sources(self, reader: Reader, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
         """Every configured source, how far it was read, and its recorded gaps."""
         known, gaps = reader.sources(), reader.gaps()
         items = [
@@ -296,12 +296,19 @@ class Answers:
             )
             for health in self._subject.healths()
         ]
-        return page(items)
+        return _part(items, limit, cursor)
 
-    def rules(self) -> Object:
+    def rules(self, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
         """The rules in force; `problem` says why edited ones are not."""
         found = [views.rule_object(rule) for rule in self._subject.rules]
-        return page(found) | {"problem": self._subject.rules_problem}
+        return _part(found, limit, cursor) | {"problem": self._subject.rules_problem}
+
+
+def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:
+    """One page of a list that is whole in memory, in the order of its file; the cursor is a place in it."""
+    start = number_of(cursor) or 0
+    end = start + limit
+    return page(items[start:end], end if end < len(items) else None)
 
 
 def refusal(number: int, state: str, what: str) -> str:

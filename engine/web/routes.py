@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -68,7 +68,7 @@ def _json(found: Any, status: int = 200) -> Response:
     return Response(views.as_json(found), status, media_type="application/json")
 
 
-def _only_known_parameters(request: Request) -> None:
+async def _only_known_parameters(request: Request) -> None:
     """A filter that is misspelt must not answer everything."""
     dependant = getattr(request.scope.get("route"), "dependant", None)
     if dependant is None:
@@ -137,10 +137,10 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _loaded(service: Service) -> Callable[[], None]:
+def _loaded(service: Service) -> Callable[[], Awaitable[None]]:
     """A route that speaks of clients must not speak of half of them."""
 
-    def check() -> None:
+    async def check() -> None:
         if service.ready_at_ms is None:
             raise HTTPException(503, "starting: the states are being loaded", {"Retry-After": str(STARTING_S)})
 
@@ -250,14 +250,15 @@ def _records(app: FastAPI, service: Service, answers: Answers) -> None:
         return await _told(service, lambda reader: answers.quarantine(reader, limit=most, cursor=cursor))
 
     @app.get("/v1/sources")
-    async def sources() -> Response:
+    async def sources(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """How far each source has been read, and what is known to be missing."""
-        return await _told(service, answers.sources)
+        most = min(limit, MAX_LIMIT)
+        return await _told(service, lambda reader: answers.sources(reader, limit=most, cursor=cursor))
 
     @app.get("/v1/rules")
-    def rules() -> Response:
+    def rules(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """The rules in force."""
-        return _json(answers.rules())
+        return _json(answers.rules(limit=min(limit, MAX_LIMIT), cursor=cursor))
 
 
 def _number(text: str) -> int:

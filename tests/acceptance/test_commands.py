@@ -1,0 +1,434 @@
+"""The commands as people and scripts use them: as processes, beside a running service and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.service import ROLLCALL, Answer, Service, event, eventually, now_ms, offline_rule, service, sink
+
+ESC = "\x1b"
+LISTS = ("clients", "sources", "alerts list", "deliveries list", "quarantine list")
+
+
+def rollcall(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """One command in a folder, to its end."""
+    settings: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run([ROLLCALL, *arguments], check=False, **(settings | options))
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What a command printed with `--format jsonl`."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with clients, alerts, dead deliveries and a quarantine."""
+    with sink() as target, service(tmp_path_factory.mktemp("commands")) as found:
+        target.answer = lambda arrival: Answer(status=400)
+        found.rules(offline_rule(target.url, match={"device": "d*"}))
+        found.start()
+        found.tell(*(event(f"G@@@d{n}", "connect", f"c{n}", now_ms() - 5_000) for n in range(6)))
+        found.tell(*(event(f"G@@@d{n}", "tcpclean", f"c{n}") for n in range(4)))
+        found.post("{broken" + ESC + "[31m")
+        eventually(lambda: found.items("/v1/deliveries", state="dead"), lambda dead: len(dead) == 4)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """What a service left behind that was stopped."""
+    with service(tmp_path_factory.mktemp("left")) as found:
+        found.rules({"name": "gone", "trigger": "offline", "actions": [{"log": {"message": "{{ client.id }}"}}]})
+        found.start()
+        found.tell(*(event(f"G@@@d{n}", "connect", f"c{n}", now_ms() - 5_000) for n in range(6)))
+        found.tell(*(event(f"G@@@d{n}", "tcpclean", f"c{n}") for n in range(4)))
+        found.post("{broken")
+        eventually(lambda: found.items("/v1/deliveries", state="delivered"), lambda sent: len(sent) == 4)
+        assert found.terminate() == 0
+        yield found
+
+
+# What is printed
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_jsonl_prints_the_objects_of_the_http_interface(running: Service, command: str) -> None:
+    path = f"/v1/{command.split()[0]}"
+    told = lines(running.command(*command.split(), "--format", "jsonl"))
+    if command == "sources":
+        told, expected = ([set(entry) for entry in found] for found in (told, running.items(path)))  # it moves
+    else:
+        expected = running.items(path)
+    assert told == expected
+    assert told
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_the_store_is_asked_when_no_service_runs_and_says_the_same(left: Service, command: str) -> None:
+    told = lines(rollcall(left.folder, *command.split(), "--format", "jsonl"))
+    assert told
+    if command == "clients":
+        assert [entry["status"] for entry in told[:5]] == ["offline"] * 4 + ["online"]
+    if command == "sources":
+        assert (told[0]["connected"], told[0]["detail"]) == (False, "no service runs")
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_tables_have_a_heading_and_a_line_an_entry(running: Service, command: str) -> None:
+    heading, *rows = running.command(*command.split()).stdout.splitlines()
+    assert "  " in heading
+    assert len(rows) == len(lines(running.command(*command.split(), "--format", "jsonl")))
+
+
+def test_lists_are_filtered_and_limited(running: Service) -> None:
+    def named(*arguments: str) -> list[str]:
+        return [entry["client"] for entry in lines(running.command(*arguments, "--format", "jsonl"))]
+
+    assert named("clients", "--status", "online") == ["G@@@d4", "G@@@d5"]
+    assert named("clients", "--match", "device=d[12]", "--match", "group=G") == ["G@@@d1", "G@@@d2"]
+    assert named("clients", "--limit", "2") == ["G@@@d0", "G@@@d1"]
+    assert named("alerts", "list", "--client", "G@@@d3", "--state", "firing", "--rule", "gone") == ["G@@@d3"]
+    assert len(named("alerts", "list", "--limit", "3")) == 3
+    assert named("deliveries", "list", "--client", "G@@@d2") == ["G@@@d2"]
+    assert named("deliveries", "list", "--state", "held") == []
+
+
+def test_what_devices_wrote_does_not_steer_the_terminal(running: Service) -> None:
+    shown = running.command("quarantine", "list").stdout
+    assert ESC not in shown
+    assert "broken" in shown
+    assert ESC not in running.command("explain", f"{ESC}[31mred").stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(left: Service) -> None:
+    for command in ("clients", "clients --format jsonl", "deliveries list"):
+        done = subprocess.run(
+            f"'{ROLLCALL}' {command} | head -n 1; echo ${{PIPESTATUS[0]}}",
+            shell=True, executable="/bin/bash", cwd=left.folder, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stderr == ""
+        assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_ctrl_c_ends_a_command_quietly(tmp_path: Path) -> None:
+    with service(tmp_path) as found:
+        found.rules()
+        os.mkfifo(tmp_path / "events")
+        process = subprocess.Popen(
+            [ROLLCALL, "replay", "events"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with (tmp_path / "events").open("w") as events:  # returns when the command reads from it
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+            events.close()
+        assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
+    assert rollcall(tmp_path, "--version").stdout.startswith("rollcall, version ")
+    told = rollcall(tmp_path, "--help").stdout
+    for command in ("init", "run", "check", "replay", "explain", "clients", "sources", "deliveries", "alerts", "quarantine"):
+        assert f"  {command} " in told
+        assert rollcall(tmp_path, command, "--help").returncode == 0
+
+
+# Explaining
+
+
+def test_an_explanation_tells_the_verdict_and_its_grounds(running: Service, left: Service) -> None:
+    for house in (running, left):
+        told = rollcall(house.folder, "explain", "G@@@d1").stdout
+        assert told.startswith("G@@@d1: offline since ")
+        assert "used: the channel was closed later" in told
+        assert "used: closes its channel" in told
+
+
+def test_an_explanation_goes_back_to_any_instant(running: Service, left: Service) -> None:
+    for house in (running, left):
+        (now,) = lines(rollcall(house.folder, "explain", "G@@@d1", "--format", "jsonl"))
+        connected = now["evidence"][0]["received_at"]
+        (then,) = lines(rollcall(house.folder, "explain", "G@@@d1", "--at", connected, "--format", "jsonl"))
+        assert (now["status"], then["status"], then["at"]) == ("offline", "online", connected)
+        assert "online at " in rollcall(house.folder, "explain", "G@@@d1", "--at", connected).stdout
+        before = rollcall(house.folder, "explain", "G@@@d1", "--at", "2001-01-01T00:00:00Z")
+        assert (before.returncode, before.stdout) == (1, "")
+        assert "no event had named 'G@@@d1' by 2001-01-01T00:00:00.000Z" in before.stderr
+        assert rollcall(house.folder, "explain", "G@@@d1", "--at", "1000").returncode == 1
+
+
+def test_an_explanation_says_when_older_history_was_purged(tmp_path: Path) -> None:
+    with service(tmp_path, history={"keep": "1s"}) as found:
+        found.rules()
+        found.start(ROLLCALL_CHECKPOINT="1:1000")
+        found.tell(event("G@@@a", "connect", "c", now_ms() - 5_000))
+        eventually(lambda: found.metric("rollcall_checkpoints"))
+        (told,) = lines(found.command("explain", "G@@@a", "--format", "jsonl"))
+        old = told["evidence"][0]["received_at"]
+        assert told["complete"]
+        found.terminate()
+
+        def purged() -> float:
+            found.start(ROLLCALL_CHECKPOINT="1:1000")
+            done = found.metric("rollcall_purged")
+            if not done:
+                found.terminate()
+            return done
+
+        eventually(purged)
+        found.tell(event("G@@@a", "disconnect", "c"))
+        (told,) = lines(found.command("explain", "G@@@a", "--format", "jsonl"))
+        assert (told["status"], told["complete"]) == ("online", False)
+        kept = [(entry["type"], entry["received_at"] is not None) for entry in told["evidence"]]
+        assert kept == [("connect", False), ("disconnect", True)]
+        assert "older history was purged" in found.command("explain", "G@@@a").stdout
+        then = found.command("explain", "G@@@a", "--at", old)
+        assert then.returncode == 1
+        assert "was purged" in then.stderr
+        assert found.get("/v1/clients/G@@@a/timeline")["purged"] is True
+
+
+# Acts
+
+
+def test_deliveries_are_shown_retried_and_discarded_through_the_service(running: Service) -> None:
+    number = str(running.items("/v1/deliveries", state="dead")[0]["id"])
+    shown = running.command("deliveries", "show", number)
+    assert '"method": "POST"' in shown.stdout
+    retried = running.command("deliveries", "retry", number)
+    assert (retried.returncode, retried.stdout) == (0, f"delivery {number} is due\n")
+    eventually(lambda: running.get(f"/v1/deliveries/{number}")["state"], lambda state: state == "dead")
+    assert running.command("deliveries", "discard", number).stdout == f"delivery {number} is discarded\n"
+    refused = running.command("deliveries", "retry", number)
+    assert refused.returncode == 1
+    assert refused.stderr == f"delivery {number} is discarded; only a dead one can be tried again\n"
+
+
+def test_deliveries_are_discarded_in_the_store_when_no_service_runs(left: Service) -> None:
+    refused = rollcall(left.folder, "deliveries", "discard", "1", "999")
+    assert refused.returncode == 1
+    assert "delivery 1 is delivered" in refused.stderr
+    assert "there is no delivery 999" in refused.stderr
+
+
+def test_a_client_is_forgotten_with_and_without_a_service(running: Service, left: Service) -> None:
+    running.tell(event("G@@@x/1", "connect", "c"))
+    assert running.command("clients", "forget", "G@@@x/1").returncode == 0
+    for house, client in ((running, "G@@@x/1"), (left, "G@@@d5")):
+        if house is left:
+            assert rollcall(house.folder, "clients", "forget", client).returncode == 0
+        again = rollcall(house.folder, "clients", "forget", client)
+        assert (again.returncode, again.stderr) == (1, f"no event ever named {client!r}\n")
+        assert client not in [entry["client"] for entry in lines(rollcall(house.folder, "clients", "--format", "jsonl"))]
+
+
+def test_the_quarantine_is_retried_with_and_without_a_service(tmp_path: Path) -> None:
+    with service(tmp_path, events={"max_future": "1s"}) as found:
+        found.rules({"name": "seen", "trigger": "first_seen", "actions": [{"log": {"message": "x"}}]})
+        found.start()
+        early = [event(f"G@@@early{n}", "connect", "c", now_ms() + 600_000) for n in range(2)]
+        assert found.post("{broken", *early).json()["accepted"] == 0
+        assert (done := found.command("quarantine", "retry")).returncode == 1
+        assert done.stdout == "0 accepted, 3 still malformed\n"
+        found.terminate()
+        config = json.loads((tmp_path / "config.yaml").read_text())
+        config["events"]["max_future"] = "1h"  # the clock of the broker turned out to be right
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 still malformed\n"
+        assert [entry["status"] for entry in lines(rollcall(tmp_path, "clients", "--format", "jsonl"))] == ["online"] * 2
+        assert len(lines(rollcall(tmp_path, "quarantine", "list", "--format", "jsonl"))) == 1
+        assert [sent["state"] for sent in lines(rollcall(tmp_path, "deliveries", "list", "--format", "jsonl"))] == ["due"] * 2
+        found.start()
+        eventually(lambda: found.items("/v1/deliveries", state="delivered"), lambda sent: len(sent) == 2)
+        assert found.command("quarantine", "retry", "--format", "jsonl").stdout == '{"accepted":0,"rejected":1}\n'
+
+
+# Whom a command asks
+
+
+def test_a_service_on_other_data_is_not_asked(running: Service, left: Service) -> None:
+    config = json.loads((left.folder / "config.yaml").read_text())
+    config["http"]["listen"] = f"127.0.0.1:{running.port}"  # the default port of two projects, say
+    (left.folder / "other.yaml").write_text(json.dumps(config))
+    told = lines(rollcall(left.folder, "quarantine", "list", "-c", "other.yaml", "--format", "jsonl"))
+    assert [entry["raw"] for entry in told] == ["{broken"]
+
+
+def test_a_proxy_in_the_environment_is_not_asked(running: Service) -> None:
+    environment = os.environ | {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
+    done = rollcall(running.folder, "deliveries", "retry", "999999", env=environment)
+    assert done.stderr == "there is no delivery 999999\n"
+
+
+def test_a_store_in_use_by_a_service_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    with service(tmp_path) as found:
+        found.rules()
+        process = found.start()
+        config = json.loads((tmp_path / "config.yaml").read_text())
+        (tmp_path / "mute.yaml").write_text(json.dumps(config | {"http": None}))
+        done = rollcall(tmp_path, "deliveries", "retry", "1", "-c", "mute.yaml")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"in use by another rollcall (process {process.pid}), which does not answer" in done.stderr
+        assert rollcall(tmp_path, "clients", "-c", "mute.yaml").returncode == 0  # reading goes beside it
+
+
+def test_something_else_that_listens_there_is_left_alone(left: Service) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    other = HTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        config = json.loads((left.folder / "config.yaml").read_text())
+        config["http"]["listen"] = f"127.0.0.1:{other.server_port}"
+        (left.folder / "busy.yaml").write_text(json.dumps(config))
+        assert rollcall(left.folder, "clients", "-c", "busy.yaml").returncode == 0
+        run = rollcall(left.folder, "run", "-c", "busy.yaml")
+        assert run.returncode == 1
+        assert run.stderr.splitlines()[-1] == f"cannot listen on 127.0.0.1:{other.server_port}: Address already in use"
+        assert "Traceback" not in run.stderr
+    finally:
+        other.shutdown()
+        other.server_close()
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["clients --status asleep", "clients --match nonsense", "explain", "explain x --at soon", "explain x --at 2026-01-01T00:00:00",
+     "deliveries show x", "deliveries retry", "alerts list --limit 0", "nonsense", "clients --format xml", "replay nowhere.jsonl"],
+)  # fmt: skip
+def test_wrong_use_exits_with_2_and_a_sentence(left: Service, command: str) -> None:
+    done = rollcall(left.folder, *command.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "check", "clients", "clients forget x", "sources", "alerts list", "deliveries list", "deliveries show 1",
+     "deliveries retry 1", "quarantine list", "quarantine retry", "explain x", "replay -"],
+)  # fmt: skip
+def test_a_configuration_that_does_not_load_is_told_line_by_line(tmp_path: Path, command: str) -> None:
+    words = command.split()
+    missing = rollcall(tmp_path, *words, stdin=subprocess.DEVNULL)
+    assert missing.returncode == 1
+    assert "config.yaml:1:1: cannot be read: No such file or directory\n" in missing.stdout + missing.stderr
+    (tmp_path / "config.yaml").write_text("version: 1\nrule: rules/\ndebounce: {offline: soon}\n")
+    broken = rollcall(tmp_path, *words, stdin=subprocess.DEVNULL)
+    assert broken.returncode == 1
+    told = broken.stdout + broken.stderr
+    assert "config.yaml:2:1: rule:" in told
+    assert "config.yaml:3:21: debounce.offline:" in told
+    assert "Traceback" not in told
+
+
+def test_no_store_yet_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\nhttp: null\n")
+    done = rollcall(tmp_path, "clients")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no store at" in done.stderr
+    (tmp_path / "data").write_text("a file where a folder should be")
+    done = rollcall(tmp_path, "clients", "forget", "x")
+    assert done.returncode == 1
+    assert "the data folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Beginning
+
+
+def test_init_writes_a_start_that_passes_its_check_and_serves(tmp_path: Path) -> None:
+    done = rollcall(tmp_path, "init", "new/house")
+    assert done.returncode == 0, done.stderr
+    house = tmp_path / "new" / "house"
+    assert rollcall(house, "check").stdout == "config.yaml: good, 2 rules\n"
+    config = (house / "config.yaml").read_text()
+    again = rollcall(tmp_path, "init", "new/house")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "config.yaml" in again.stderr
+    assert (house / "config.yaml").read_text() == config
+
+
+def test_init_writes_nothing_when_a_part_is_there_already(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "first.yaml").write_text("mine")
+    assert rollcall(tmp_path, "init").returncode == 1
+    assert not (tmp_path / "config.yaml").exists()
+    assert (tmp_path / "rules" / "first.yaml").read_text() == "mine"
+    (tmp_path / "a file").write_text("x")
+    assert rollcall(tmp_path, "init", "a file").returncode == 2
+
+
+# Replay
+
+
+def recorded(folder: Path) -> Path:
+    """A short recording with a name that would like to be markup."""
+    hostile = f"G@@@<script>alert('{ESC}')</script>".replace(ESC, "")
+    at = 1_767_225_600_000
+    told = [event("G@@@a", "connect", "1", at), event("G@@@a", "tcpclean", "1", at + 60_000)]
+    told += [event(hostile, "connect", "2", at + 1_000), event(hostile, "tcpclean", "2", at + 61_000), "{broken"]
+    (folder / "events.jsonl").write_text("\n".join(told) + "\n")
+    return folder / "events.jsonl"
+
+
+def test_a_replay_is_a_readable_page(tmp_path: Path) -> None:
+    rollcall(tmp_path, "init")
+    recorded(tmp_path)
+    done = rollcall(tmp_path, "replay", "events.jsonl", "--format", "html", "-o", "page.html")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    page = (tmp_path / "page.html").read_text()
+    for expected in ("Alerts (2)", "Deliveries (2)", "Transitions (4)", "Rejected lines (1)", "device-offline", "G@@@a"):
+        assert expected in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_replay_compares_two_sets_of_rules_from_a_file_or_a_pipe(tmp_path: Path) -> None:
+    rollcall(tmp_path, "init")
+    events = recorded(tmp_path)
+    (tmp_path / "other").mkdir()
+    rules = (tmp_path / "rules" / "first.yaml").read_text()
+    (tmp_path / "other" / "first.yaml").write_text(rules.replace("device-offline", "renamed"))
+    from_file = rollcall(tmp_path, "replay", "events.jsonl", "--against", "other")
+    from_pipe = rollcall(tmp_path, "replay", "-", "--against", "other", input=events.read_text())
+    assert from_file.stdout == from_pipe.stdout
+    assert from_file.stdout.splitlines()[-1] == "8 differences"
+    page = rollcall(tmp_path, "replay", "events.jsonl", "--against", "other", "--format", "html").stdout
+    assert "Differences (8)" in page
+
+
+def test_a_mistake_costs_neither_the_recording_nor_an_older_result(tmp_path: Path) -> None:
+    rollcall(tmp_path, "init")
+    events = recorded(tmp_path)
+    before = events.read_text()
+    assert rollcall(tmp_path, "replay", "events.jsonl", "-o", "events.jsonl").returncode == 2
+    assert events.read_text() == before
+    (tmp_path / "result").write_text("older")
+    (tmp_path / "rules" / "first.yaml").write_text("version: 1\nrules: [{name: x}]\n")
+    assert rollcall(tmp_path, "replay", "events.jsonl", "-o", "result").returncode == 1
+    assert (tmp_path / "result").read_text() == "older"
+    rollcall(tmp_path, "init", "fresh")
+    done = rollcall(tmp_path, "replay", "events.jsonl", "-c", "fresh/config.yaml", "-o", "no/such/folder")
+    assert (done.returncode, done.stderr) == (1, "no/such/folder: No such file or directory\n")
