@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from engine import __version__, views
 from engine.core.times import rfc3339
+from engine.durations import format_duration
 from engine.stores.base import TOTALS_STOP, Reader
 from engine.telemetry import escape
 from engine.web.answers import Answers
@@ -68,7 +69,8 @@ def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[d
 def _source(found: dict[str, Any], now_ms: int, health: views.Health) -> dict[str, Any]:
     """A source with how far it is behind, as people say it."""
     upto_ms = health.caught_up_to_ms
-    return found | {"behind": None if upto_ms is None else f"{max(0, now_ms - upto_ms) / 1000:,.0f} s"}
+    behind_ms = None if upto_ms is None else max(0, now_ms - upto_ms) // 1000 * 1000
+    return found | {"behind": None if behind_ms is None else format_duration(behind_ms)}
 
 
 def response(told: dict[str, Any]) -> Response:
