@@ -7,21 +7,20 @@ that what was asked about does not exist. Read `Answers` first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from engine import views
 from engine.core import resolver
 from engine.core.presence import STATUS_NAMES, ClientState, split_id
-from engine.core.rules import Rule
-from engine.core.step import Fleet
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
+from engine.web.service import Subject
 
 Object = dict[str, Any]
 
@@ -42,39 +41,6 @@ MAX_EVIDENCE = 100
 """Newest events that an explanation lists."""
 
 MAX_CURSOR = 1 << 62
-
-
-class Subject(Protocol):
-    """What answers are about: the running service, or a store opened without one."""
-
-    @property
-    def fleet(self) -> Fleet: ...
-    @property
-    def inventory(self) -> Any: ...
-    @property
-    def rules(self) -> Sequence[Rule]: ...
-    @property
-    def rules_problem(self) -> str | None: ...
-
-    def match(self, pairs: Sequence[str]) -> Callable[[str, str], bool]:
-        """Whether `key=pattern` pairs hold for a client and its `ip:port`; ValueError for pairs that cannot be."""
-        ...
-
-    def decode(self, raw: list[bytes], received_at_ms: int) -> list[Any]:
-        """Events of stored texts."""
-        ...
-
-    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A stored request as it may be shown, without secrets."""
-        ...
-
-    def healths(self) -> Sequence[views.Health]:
-        """How every configured source is doing."""
-        ...
-
-    def now_ms(self) -> int:
-        """The present instant, epoch milliseconds."""
-        ...
 
 
 def page(items: Sequence[Object], following: object = None) -> Object:

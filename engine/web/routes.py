@@ -13,18 +13,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from engine import __version__, views
-from engine.errors import BadQuestion, ClockSuspect, NotThere, Overloaded, RollcallError, StoreError
+from engine.errors import BadQuestion, NotThere
 from engine.stores.base import Reader
-from engine.telemetry import Event, logger
+from engine.telemetry import logger
 from engine.web import metrics, status_page
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object, refusal
 from engine.web.guard import Guard
-from engine.web.problems import problem, said, unknown_parameter
+from engine.web.problems import only_known_parameters, say_what_is_wrong
 from engine.web.service import Service
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -50,10 +49,10 @@ def create(service: Service) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(_only_known_parameters)],
+        dependencies=[Depends(only_known_parameters)],
     )
     answers = Answers(service)
-    _say_what_is_wrong(app)
+    say_what_is_wrong(app)
     _events(app, service)
     _clients(app, service, answers)
     _records(app, service, answers)
@@ -66,53 +65,6 @@ def create(service: Service) -> ASGIApp:
 
 def _json(found: Any, status: int = 200) -> Response:
     return Response(views.as_json(found), status, media_type="application/json")
-
-
-async def _only_known_parameters(request: Request) -> None:
-    """A filter that is misspelt must not answer everything."""
-    dependant = getattr(request.scope.get("route"), "dependant", None)
-    if dependant is None:
-        return
-    parameters = {field.alias: "list" in str(field.field_info.annotation) for field in dependant.query_params}
-    for name in request.query_params:
-        if name not in parameters:
-            raise BadQuestion(unknown_parameter(name, sorted(parameters)))
-        if not parameters[name] and len(request.query_params.getlist(name)) > 1:
-            raise BadQuestion(f"`{name}` is given more than once")
-
-
-def _say_what_is_wrong(app: FastAPI) -> None:
-    """Every error as `application/problem+json`."""
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> Response:
-        title = str(error.detail)
-        if title == "Not Found":
-            title = f"there is nothing at {request.url.path[:200]}"
-        elif title == "Method Not Allowed":
-            title = f"{request.method} is not possible here"
-        return problem(error.status_code, title, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def _parameters(_: Request, error: RequestValidationError) -> Response:
-        return problem(400, "; ".join(said(finding) for finding in error.errors()))
-
-    @app.exception_handler(RollcallError)
-    async def _ours(_: Request, error: RollcallError) -> Response:
-        if isinstance(error, BadQuestion):
-            return problem(400, str(error))
-        if isinstance(error, NotThere):
-            return problem(404, str(error))
-        if isinstance(error, Overloaded):
-            return problem(429, str(error), {"Retry-After": str(error.retry_after_s)})
-        if isinstance(error, ClockSuspect | StoreError):
-            return problem(503, str(error), {"Retry-After": "5"})
-        return problem(413 if type(error).__name__ == "BodyTooLarge" else 422, str(error))
-
-    @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> Response:
-        log.error(Event.REQUEST_FAILED, path=request.url.path, error=repr(error))
-        return problem(500, f"a fault of ours: {type(error).__name__}")
 
 
 def _events(app: FastAPI, service: Service) -> None:

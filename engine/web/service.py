@@ -1,14 +1,49 @@
-"""What the interface asks of the running service."""
+"""What the interface asks of whoever it speaks for: `Subject` for answers, `Service` for acts and condition as well."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from engine import views
+from engine.core.rules import Rule
+from engine.core.step import Fleet
 from engine.stores.base import DeliveryRow, Reader
-from engine.web.answers import Subject
 
 T = TypeVar("T")
+
+
+class Subject(Protocol):
+    """What answers are about: the running service, or a store opened without one."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def inventory(self) -> Any: ...
+    @property
+    def rules(self) -> Sequence[Rule]: ...
+    @property
+    def rules_problem(self) -> str | None: ...
+
+    def match(self, pairs: Sequence[str]) -> Callable[[str, str], bool]:
+        """Whether `key=pattern` pairs hold for a client and its `ip:port`; ValueError for pairs that cannot be."""
+        ...
+
+    def decode(self, raw: list[bytes], received_at_ms: int) -> list[Any]:
+        """Events of stored texts."""
+        ...
+
+    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored request as it may be shown, without secrets."""
+        ...
+
+    def healths(self) -> Sequence[views.Health]:
+        """How every configured source is doing."""
+        ...
+
+    def now_ms(self) -> int:
+        """The present instant, epoch milliseconds."""
+        ...
 
 
 class Push(Protocol):
