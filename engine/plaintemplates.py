@@ -13,6 +13,8 @@ from typing import Any
 
 from jinja2 import nodes
 
+from engine.sandbox import whole_text
+
 Render = Callable[[Mapping[str, Any]], str]
 Finalize = Callable[[Any], Any]
 Part = str | tuple[str, ...]
@@ -42,7 +44,7 @@ def quickened(tree: nodes.Template, finalize: Finalize, slow: Render) -> Render:
             value = finalize(value)
             found.append(value if type(value) is str else str(value))
         text = "".join(found)
-        return text if len(text) <= MAX_QUICK_CHARACTERS else slow(variables)
+        return whole_text(text) if len(text) <= MAX_QUICK_CHARACTERS else slow(variables)
 
     return render
 

@@ -21,27 +21,19 @@ from urllib.parse import quote, urlsplit
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from engine.core.rules import Action, Condition, Rule
 from engine.errors import RollcallError
+from engine.plaintemplates import quickened
+from engine.sandbox import FILTERS, MAX_TEXT, METER, Environment, TooMuch, whole_text
 
-MAX_OUTPUT_CHARACTERS = 65_536
+MAX_OUTPUT_CHARACTERS = MAX_TEXT
 """Longest text one template may produce."""
 
 MAX_TEMPLATE_CHARACTERS = 16_384
 """Longest template text."""
 
 MAX_CACHED_TEMPLATES = 10_000
-
-MAX_RANGE = 1_000
-"""Longest `range` in a template."""
-
-ALLOWED_FILTERS = (
-    "abs capitalize count default d dictsort e escape first float forceescape format int items join last length list "
-    "lower map max min random_free reject rejectattr replace reverse round select selectattr sort string striptags sum "
-    "title tojson trim truncate unique upper urlencode wordcount"
-).split()
 
 _SECRET = re.compile("\0([^\0]{1,128})\0")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -73,45 +65,6 @@ class _Secrets:
     __getitem__ = __getattr__
 
 
-def _bounded_range(*bounds: int) -> range:
-    found = range(*bounds)
-    if len(found) > MAX_RANGE:
-        raise SecurityError(f"range is longer than {MAX_RANGE}")
-    return found
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox: no clock, no globals but a bounded range, no operator that makes much from little."""
-
-    intercepted_binops = frozenset({"**", "*", "%", "+"})
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(undefined=jinja2.StrictUndefined, cache_size=0, keep_trailing_newline=True, **options)
-        self.globals.clear()
-        self.globals["range"] = _bounded_range
-        self.filters = {name: self.filters[name] for name in ALLOWED_FILTERS if name in self.filters}
-        self.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic on numbers only, of modest size; joining of texts stays."""
-        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
-        if operator == "**" and (not numbers or abs(left) > 1_000_000 or abs(right) > 64):
-            raise SecurityError("** is for small numbers")
-        if operator == "*" and not numbers:
-            raise SecurityError("* is for numbers")
-        if operator == "%" and not numbers:
-            raise SecurityError("% is for numbers; use ~ or the filter `format` on short texts")
-        if operator == "+" and isinstance(left, str) and isinstance(right, str) and len(left) + len(right) > 65_536:
-            raise SecurityError("the text is too long")
-        return super().call_binop(context, operator, left, right)
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Plain data only: no methods that pad or repeat without bound."""
-        if isinstance(obj, str) and attr in {"center", "ljust", "rjust", "zfill", "format", "format_map", "expandtabs"}:
-            return False
-        return super().is_safe_attribute(obj, attr, value)
-
-
 def _finalize_plain(value: Any) -> Any:
     return "" if value is None else value
 
@@ -129,8 +82,8 @@ class Renderer:
     """Compiled templates of all rules."""
 
     def __init__(self) -> None:
-        self._plain = _Environment(autoescape=False, finalize=_finalize_plain)
-        self._url = _Environment(autoescape=False, finalize=_finalize_url)
+        self._plain = Environment(_finalize_plain)
+        self._url = Environment(_finalize_url)
         self._texts: dict[str, Callable[[Mapping[str, Any]], str]] = {}
         self._urls: dict[str, Callable[[Mapping[str, Any]], str]] = {}
 
@@ -145,7 +98,7 @@ class Renderer:
         return self._cached(self._urls, self._url, source)
 
     def _cached(
-        self, cache: dict[str, Callable[[Mapping[str, Any]], str]], environment: _Environment, source: str
+        self, cache: dict[str, Callable[[Mapping[str, Any]], str]], environment: Environment, source: str
     ) -> Callable[[Mapping[str, Any]], str]:
         found = cache.get(source)
         if found is None:
@@ -163,9 +116,10 @@ class Renderer:
             raise TemplateProblem(_said(error)) from error
 
         def holds(variables: Mapping[str, Any]) -> bool:
+            METER.refill()
             try:
                 return bool(expression(variables))
-            except Exception:
+            except Exception:  # noqa: BLE001  # whatever it is, a page is not lost for it
                 return True
 
         return holds
@@ -181,7 +135,7 @@ class Renderer:
     def _log(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
         try:
             message, problem = self.text(spec["message"])(variables), None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a default goes out instead, and says so
             message, problem = default_text(variables), _said(error)
         return Rendered(request={"message": _CONTROL.sub(_escaped, message)}, target="log", problem=problem)
 
@@ -193,7 +147,7 @@ class Renderer:
         if "{" in url:
             try:
                 request["url"], dead = _whole(self.url(url)({**variables, "secrets": _SECRETS}))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the delivery says so
                 dead = f"the url cannot be rendered: {_said(error)}"
         request["headers"] = self._headers(spec.get("headers", {}), variables, problems)
         self._body(spec, variables, request, problems)
@@ -210,7 +164,7 @@ class Renderer:
         for name, value in headers.items():
             try:
                 text = self.text(value)({**variables, "secrets": _SECRETS}) if "{" in value else value
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # the page goes out without it, and says so
                 problems.append(f"header {name}: {_said(error)}")
                 continue
             found[name] = _HEADER_CONTROL.sub(" ", text).encode("latin-1", "replace").decode("latin-1")
@@ -224,7 +178,7 @@ class Renderer:
                 request["body"] = self.text(spec["body"])(variables)
             elif "json" in spec:
                 request["json"] = self._tree(spec["json"], variables)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a default goes out instead, and says so
             problems.append(f"body: {_said(error)}")
             request.pop("body", None)
             request["json"] = default_json(variables, problems[-1])
@@ -248,27 +202,30 @@ def check_source(source: str) -> None:
         raise TemplateProblem(f"longer than {MAX_TEMPLATE_CHARACTERS} characters")
 
 
-def _compile(environment: _Environment, source: str) -> Callable[[Mapping[str, Any]], str]:
+def _compile(environment: Environment, source: str) -> Callable[[Mapping[str, Any]], str]:
     """A template as a function. The rendering loop is Jinja's own, with the output counted as it grows."""
     if "{" not in source:
-        return lambda variables: source
+        literal = whole_text(source)
+        return lambda variables: literal
     check_source(source)
     try:
+        tree = environment.parse(source)
         template = environment.from_string(source)
     except jinja2.TemplateError as error:
         raise TemplateProblem(_said(error)) from error
     root, new_context = template.root_render_func, template.new_context
 
     def render(variables: Mapping[str, Any]) -> str:
+        METER.refill()
         parts, length = [], 0
-        for part in root(new_context(dict(variables), shared=True)):
+        for part in root(new_context(dict(variables))):
             length += len(part)
             if length > MAX_OUTPUT_CHARACTERS:
-                raise SecurityError(f"more than {MAX_OUTPUT_CHARACTERS} characters")
+                raise TooMuch(f"more than {MAX_OUTPUT_CHARACTERS} characters")
             parts.append(part)
-        return "".join(parts)
+        return whole_text("".join(parts))
 
-    return render
+    return quickened(tree, environment.finish, render)
 
 
 def parse(source: str, *, expression: bool = False) -> nodes.Template:
@@ -281,8 +238,8 @@ def parse(source: str, *, expression: bool = False) -> nodes.Template:
         raise TemplateProblem(_said(error)) from error
 
 
-_CHECKER = _Environment()
-KNOWN_FILTERS = frozenset(_CHECKER.filters)
+_CHECKER = Environment(_finalize_plain)
+KNOWN_FILTERS = FILTERS
 KNOWN_TESTS = frozenset(_CHECKER.tests)
 KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
 
@@ -324,8 +281,9 @@ def _whole(url: str) -> tuple[str, str | None]:
         return url, None
     path = url.split("?", 1)[0]
     for segment in path.split("/"):
-        if segment in {"\1.\1", "\1..\1"}:
-            return url.replace("\1", ""), f"a value of {segment[1:-1]!r} would be a path segment of the url"
+        bare = segment.replace("\1", "")  # two values of `.` beside each other are one segment of `..`
+        if bare != segment and bare in {".", ".."}:
+            return url.replace("\1", ""), f"a value of {bare!r} would be a path segment of the url"
     return url.replace("\1", ""), None
 
 

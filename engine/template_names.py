@@ -7,7 +7,8 @@ list of one shape, text, or `ANYTHING`. Read `template_problems` first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from jinja2 import TemplateError, meta, nodes
 
 from engine.rendering import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
+from engine.sandbox import methods_of
 from engine.schema import did_you_mean
 
 MAX_TREE_DEPTH = 100
@@ -139,7 +141,7 @@ def _is_one_expression(tree: nodes.Template) -> bool:
     return len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1
 
 
-def _undeclared(tree: nodes.Template, known: Set[str]) -> list[str]:
+def _undeclared(tree: nodes.Template, known: AbstractSet[str]) -> list[str]:
     """Names that the template reads and does not set itself; the costly question is asked only when it matters.
 
     Known filters and tests take the place of unknown ones (told already), so that Jinja goes on to look at the names.
@@ -227,10 +229,12 @@ class _Checker:
             return
         way = _way(node.node)
         kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
-        if kind is None or (isinstance(node, nodes.Getattr) and hasattr(kind, name)):
+        if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
             return  # nothing known, or a method such as `items`
         if kind is dict and name not in shape:
             yield f"`{way}.{name[:60]}` does not exist{_suggestion(way, name, shape)}"
+        elif kind is str and hasattr(str, name):
+            yield f"`{way}.{name[:60]}` cannot be called in a template"
         elif kind is str:
             yield f"`{way}` is text and has no `{name[:60]}`"
         elif kind is list:

@@ -34,6 +34,7 @@ PARTS = {
     "engine.matchfile": "files",
     "engine.matchwords": "files",
     "engine.patterns": "files",
+    "engine.sandbox": "files",
     "engine.schema": "files",
     "engine.yamlfile": "files",
     "engine.telemetry": "telemetry",
@@ -122,7 +123,9 @@ LIBRARIES = {
     "apscheduler": ["engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
-    "jinja2": ["engine.rendering", "engine.plaintemplates", "engine.template_names", "engine.web", "engine.cli"],
+    "jinja2": ["engine.rendering", "engine.plaintemplates", "engine.sandbox", "engine.template_names", "engine.web",
+               "engine.cli"],
+    "markupsafe": ["engine.sandbox"],
     "jsonschema": ["engine.schema"],
     "multidict": ["engine.actions.webhook"],  # aiohttp's own headers
     "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay", "engine.telemetry", "engine.views",
