@@ -60,21 +60,18 @@ def event(client: str, kind: str, channel: str, time_ms: int | None = None, **mo
     return json.dumps(told | more)
 
 
-def webhook(url: str, phase: str, **more: Any) -> dict[str, Any]:
-    """An action that tells the sink which decision it is about."""
-    body = {name: "{{ " + path + " }}" for name, path in _TOLD.items()}
-    return {"webhook": {"url": url, "json": body | {"phase": phase}, **more}}
-
-
-_TOLD = {
-    "rule": "rule.name",
-    "client": "client.id if client else ''",
-    "clients": "alert.clients | join(',')",
-    "source": "alert.source",
-    "occurred_at": "occurred_at if client else alert.started_at",
-    "settled_at": "settled_at if client else ''",
-    "reason": "alert.reason",
+TOLD = {
+    "client": ("rule.name", "client.id", "occurred_at", "settled_at", "alert.reason"),
+    "feed": ("rule.name", "alert.source", "alert.detail", "alert.started_at"),
 }
+"""What a sink is told about alerts of clients and of feeds."""
+
+
+def webhook(url: str, phase: str, about: str = "client", **more: Any) -> dict[str, Any]:
+    """An action that tells the sink which decision it is about: `rule`, `client`, `occurred_at`, `phase` …"""
+    names = {"rule.name": "rule", "client.id": "client"}
+    body = {names.get(path, path.rpartition(".")[2]): "{{ " + path + " }}" for path in TOLD[about]}
+    return {"webhook": {"url": url, "json": body | {"phase": phase}, **more}}
 
 
 class Service:
