@@ -24,6 +24,8 @@ from engine.inventory import Inventory
 from engine.replay import Replay, chunks_of
 from engine.rulefile import load_rules
 
+_KEPT: list[Replay] = []
+
 
 @click.command()
 @click.argument("events", type=click.Path(path_type=Path, allow_dash=True))
@@ -45,6 +47,7 @@ def replay(
     try:
         _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -82,7 +85,8 @@ def _carry_out(
     theirs = ours if against is None else _loaded(config, inventory, against)
     with _output(output) as out:
         if style == "jsonl" and against is None:
-            _replay(config, inventory, ours, events, out.write)
+            # Kept to the end of the process: taking a million states apart would only take its time.
+            _KEPT.append(_replay(config, inventory, ours, events, out.write))
             return
         lines = _collect(config, inventory, ours, events)
         changes = _changes(lines, _collect(config, inventory, theirs, events)) if against is not None else None
@@ -116,11 +120,12 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
 
 def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
-) -> None:
+) -> Replay:
     run = Replay(policy_of(config), rules, inventory, config.events.max_future_ms, write)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(events.open())
         run.run(chunks_of(file), _progress(stack, events.size))
+    return run
 
 
 def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]:

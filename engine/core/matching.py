@@ -13,6 +13,8 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from engine.core.presence import address, split_id
 from engine.core.rules import TRIGGERS, Match, Rule
 
@@ -172,6 +174,7 @@ class MatchSet:
         return mask
 
 
+@mypyc_attr(acyclic=True)
 class _Known:
     """What was found for one client, and the `ip:port` it was found for."""
 

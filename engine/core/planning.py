@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from engine.core import resolver
 from engine.core.debounce import Policy
 from engine.core.presence import (
@@ -29,6 +31,7 @@ FIRING: Final = "firing"
 RECOVERY: Final = "recovery"
 
 
+@mypyc_attr(acyclic=True)
 class PlannedDelivery:
     """One action to carry out, not rendered yet; nothing of it changes."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 UNKNOWN: Final = 0
 OFFLINE: Final = 1
 ONLINE: Final = 2
@@ -27,6 +29,7 @@ MAX_CHANNELS: Final = 32
 """Channels kept for one client; the oldest are dropped first."""
 
 
+@mypyc_attr(acyclic=True)
 class Channel:
     """One TCP connection of a client: when it was connected and closed, and when it said goodbye (epoch ms, or NEVER)."""
 
@@ -55,6 +58,7 @@ class Channel:
 Channels = tuple[Channel, ...]
 
 
+@mypyc_attr(acyclic=True)
 class ClientState:
     """Everything kept about one client. `since`, `occurred_at` and `settled_at` belong to the settled status."""
 
@@ -179,6 +183,7 @@ def _instant(known_ms: int | None) -> int:
     return NEVER if known_ms is None else known_ms
 
 
+@mypyc_attr(acyclic=True)
 class Transition:
     """A change of settled status."""
 
