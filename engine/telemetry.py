@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
-from typing import IO, Any, Final, cast
+from typing import Any, Final, IO, Self, cast
 
 import msgspec
 import structlog
@@ -27,7 +27,7 @@ class Event(StrEnum):
 
     sentence: str
 
-    def __new__(cls, name: str, sentence: str) -> Event:
+    def __new__(cls, name: str, sentence: str) -> Self:
         """A member whose value is the name; the sentence is an attribute."""
         member = str.__new__(cls, name)
         member._value_ = name
@@ -175,5 +175,5 @@ class _FromLibraries(logging.Handler):
             method = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
             log = structlog.get_logger()
             getattr(log, method, log.warning)(f"library.{record.name}", message=record.getMessage())
-        except Exception:  # logging must never be what fails
+        except Exception:  # noqa: BLE001  # logging must never be what fails
             self.handleError(record)

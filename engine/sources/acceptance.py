@@ -155,6 +155,7 @@ def read_received_at(value: msgspec.Raw | None) -> int | None:
 
 
 def ahead_of_time(ahead_ms: int) -> TooFarAhead:
+    """The refusal of an event whose time lies so far ahead of when it was received."""
     return TooFarAhead(f"time lies {ahead_ms / 1000:g} s in the future")
 
 

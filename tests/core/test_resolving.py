@@ -294,12 +294,9 @@ def test_a_goodbye_may_be_forgotten_only_when_it_lies_two_skews_before_the_newes
 
 def a_long_life(sessions: int, closed: bool) -> list[Event]:
     """One session after another, a minute each."""
-    events: list[Event] = []
-    for number in range(sessions):
-        events.append((CONNECT, number * 60_000, f"c{number}"))
-        if closed:
-            events.append((TCPCLEAN, number * 60_000 + 30_000, f"c{number}"))
-    return events
+    connects: list[Event] = [(CONNECT, number * 60_000, f"c{number}") for number in range(sessions)]
+    closes: list[Event] = [(TCPCLEAN, time + 30_000, channel) for _, time, channel in connects] if closed else []
+    return sorted([*connects, *closes], key=lambda event: event[1])
 
 
 def test_closed_sessions_of_the_past_leave_nothing_behind() -> None:
