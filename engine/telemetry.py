@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
-from typing import Any, Final, IO, Self, cast
+from typing import IO, Any, Final, Self, cast
 
 import msgspec
 import structlog

@@ -19,8 +19,11 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+
+from mypy_extensions import mypyc_attr
 
 from engine.core import planning
 from engine.core.debounce import Policy
@@ -44,10 +47,11 @@ STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
 
 
+@mypyc_attr(acyclic=True)
 class AlertLine:
     """One step in an alert's life, as `replay` prints it; nothing of it changes."""
 
-    __slots__ = ("alert", "at_ms", "client", "key", "reason", "rule", "state", "trigger")
+    __slots__ = ("at_ms", "client", "key", "reason", "rule", "state")
 
     def __init__(
         self,
@@ -57,8 +61,6 @@ class AlertLine:
         state: str,
         reason: str | None,
         at_ms: int,
-        alert: str,
-        trigger: str,
     ) -> None:
         self.rule: Final = rule
         self.client: Final = client
@@ -66,19 +68,19 @@ class AlertLine:
         self.state: Final = state
         self.reason: Final = reason
         self.at_ms: Final = at_ms
-        self.alert: Final = alert
-        self.trigger: Final = trigger
 
 
+@mypyc_attr(acyclic=True)
 class Alert:
-    """One rule firing for one client (or one source)."""
+    """One rule firing for one client (or one source). `name` says in full which; `id` is its digest."""
 
     __slots__ = (
+        "_id",
         "client",
         "detail",
         "due_at_ms",
         "fired_at_ms",
-        "id",
+        "name",
         "reason",
         "resolved_at_ms",
         "rule",
@@ -93,7 +95,7 @@ class Alert:
 
     def __init__(
         self,
-        id: str,
+        name: str,
         rule: str,
         client: str | None,
         source: str | None,
@@ -103,6 +105,7 @@ class Alert:
         due_at_ms: int,
         transition: Transition | None = None,
         *,
+        id: str | None = None,
         reason: str | None = None,
         fired_at_ms: int | None = None,
         resolved_at_ms: int | None = None,
@@ -110,7 +113,8 @@ class Alert:
         detail: str = "",
         throttle_key: str = "",
     ) -> None:
-        self.id = id
+        self.name = name
+        self._id = id  # None until somebody asks: most alerts of a replay end before
         self.rule = rule
         self.client = client
         self.source = source
@@ -125,6 +129,13 @@ class Alert:
         self.told = told  # was a firing handed to the outbox for it?
         self.detail = detail  # for feeds: what is wrong with the source
         self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
+
+    @property
+    def id(self) -> str:
+        """A short stable name: the same alert always has the same one."""
+        if self._id is None:
+            self._id = planning.digest(self.name)
+        return self._id
 
     @property
     def subject(self) -> str:
@@ -157,7 +168,7 @@ class Output:
 
     def __init__(self) -> None:
         self.lines: list[Transition | AlertLine | PlannedDelivery] = []
-        self.alerts: dict[str, Alert] = {}  # changed ones, by id
+        self.alerts: dict[str, Alert] = {}  # changed ones, by name
         self.throttles: dict[tuple[str, str], Throttled] = {}  # changed ones
         self.deliveries: list[PlannedDelivery] = []
 
@@ -181,6 +192,7 @@ class AlertBook:
         self._state_of = state_of
         self._names_used = names_used
         self._silent: list[tuple[int, int, Alert]] = []  # `for`s that rest on silence
+        self._released: deque[tuple[int, Alert]] = deque()  # those of them that were held back too long
         self._lasting: list[tuple[int, int, Alert]] = []  # other `for`s
         self._rooms: list[tuple[int, int, Throttled]] = []
         self._order = 0
@@ -228,7 +240,7 @@ class AlertBook:
             elif rule is not None and alert.state == "suppressed" and self._flapping_gate(rule, alert, state):
                 throttled = self.throttles.get((alert.rule, alert.throttle_key))
                 if throttled is not None:
-                    throttled.waiting.pop(alert.id, None)
+                    throttled.waiting.pop(alert.name, None)
                 self._suppress(alert, "flapping", at_ms)
         for rule in self.matcher.plan(client, state.ip).flapping:
             self._open(rule, "flapping", client, state, None, at_ms)
@@ -257,7 +269,7 @@ class AlertBook:
 
     def has_open(self, client: str, trigger: str) -> bool:
         """Is an alert of this trigger about the client going on?"""
-        return any([alert.trigger == trigger for alert in self.active.get(client, ())])
+        return any(alert.trigger == trigger for alert in self.active.get(client, ()))
 
     def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
         """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
@@ -317,6 +329,17 @@ class AlertBook:
             heapq.heappop(heap)
         return heap[0][0] if heap else FOREVER
 
+    def release(self, due_by_ms: int, to_ms: int) -> None:
+        """`for`s that rest on silence and should have been over by `due_by_ms` are over at `to_ms`."""
+        while self._silent and self._silent[0][0] <= due_by_ms:
+            self._released.append((to_ms, heapq.heappop(self._silent)[2]))
+
+    def next_released(self) -> int:
+        """When a `for` that was released is over."""
+        while self._released and (self._released[0][1].state != "pending" or not self._released[0][1].open):
+            self._released.popleft()
+        return self._released[0][0] if self._released else FOREVER
+
     def next_room(self) -> int:
         """When a throttle that someone waits for is to be looked at."""
         while self._rooms and self._rooms[0][0] != self._rooms[0][2].room_at_ms:
@@ -325,7 +348,10 @@ class AlertBook:
 
     def pass_for(self, at_ms: int, *, silent: bool) -> None:
         """The earliest `for` is over, at `at_ms`."""
-        _, _, alert = heapq.heappop(self._silent if silent else self._lasting)
+        if silent and self.next_released() <= at_ms:
+            alert = self._released.popleft()[1]
+        else:
+            alert = heapq.heappop(self._silent if silent else self._lasting)[2]
         assert alert.client is not None
         self._gate(alert, self._state_of(alert.client), at_ms)
 
@@ -376,20 +402,19 @@ class AlertBook:
         transition: Transition | None,
     ) -> Alert:
         since = transition.since_ms if transition else at_ms
-        name = f"{rule.name}\0{client}\0{source}\0{trigger}\0{since}\0{at_ms}"
-        id_ = self._distinct(planning.digest(name), at_ms)
-        alert = Alert(id_, rule.name, client, source, trigger, "pending", at_ms, due_ms, transition)
+        name = self._distinct(f"{rule.name}\0{client}\0{source}\0{trigger}\0{since}\0{at_ms}", at_ms)
+        alert = Alert(name, rule.name, client, source, trigger, "pending", at_ms, due_ms, transition)
         self.active.setdefault(alert.subject, []).append(alert)
-        self.out.alerts[alert.id] = alert
+        self.out.alerts[name] = alert
         return alert
 
-    def _distinct(self, id_: str, at_ms: int) -> str:
-        """An id of its own for what happens more than once in one instant: without a hold, a client can come and go."""
+    def _distinct(self, name: str, at_ms: int) -> str:
+        """A name of its own for what happens more than once in one instant: without a hold, a client can come and go."""
         if at_ms != self._born_ms:
             self._born_ms, self._born = at_ms, {}
-        before = self._born.get(id_, 0)
-        self._born[id_] = before + 1
-        return planning.digest(f"{id_}\0{before}") if before else id_
+        before = self._born.get(name, 0)
+        self._born[name] = before + 1
+        return f"{name}\0{before}" if before else name
 
     def _await_for(self, alert: Alert) -> None:
         self._order += 1
@@ -413,7 +438,7 @@ class AlertBook:
             throttled = self._throttled(rule, alert)
             if not self._has_room(rule, throttled, at_ms):
                 self._suppress(alert, "throttle", at_ms)
-                throttled.waiting[alert.id] = alert
+                throttled.waiting[alert.name] = alert
                 self._await_room(rule, throttled)
                 return
             self._count(rule, throttled, at_ms)
@@ -477,7 +502,7 @@ class AlertBook:
         alert.resolved_at_ms = at_ms
         if alert.state != "suppressed":
             alert.state = "dropped"
-        self.out.alerts[alert.id] = alert
+        self.out.alerts[alert.name] = alert
         self._leave(alert)
 
     def _leave(self, alert: Alert) -> None:
@@ -487,13 +512,13 @@ class AlertBook:
             del self.active[alert.subject]
         throttled = self.throttles.get((alert.rule, alert.throttle_key))
         if throttled is not None:
-            throttled.waiting.pop(alert.id, None)
+            throttled.waiting.pop(alert.name, None)
 
     def _line(self, alert: Alert, at_ms: int) -> None:
         key = {"source": alert.source} if alert.source is not None else None
-        self.out.alerts[alert.id] = alert
+        self.out.alerts[alert.name] = alert
         self.out.lines.append(
-            AlertLine(alert.rule, alert.client, key, alert.state, alert.reason, at_ms, alert.id, alert.trigger)
+            AlertLine(alert.rule, alert.client, key, alert.state, alert.reason, at_ms)
         )
 
     # Throttles
@@ -638,6 +663,7 @@ class AlertBook:
         self._born_ms = -1
         self.throttles = {(throttled.rule, throttled.key): throttled for throttled in throttles}
         self._silent.clear()
+        self._released.clear()
         self._lasting.clear()
         self._rooms.clear()
         self.wake_ms = 0
@@ -654,5 +680,5 @@ class AlertBook:
         throttled = self.throttles.setdefault(
             (alert.rule, alert.throttle_key), Throttled(alert.rule, alert.throttle_key)
         )
-        throttled.waiting[alert.id] = alert
+        throttled.waiting[alert.name] = alert
         self._await_room(rule, throttled)

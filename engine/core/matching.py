@@ -195,6 +195,7 @@ class Matcher:
         self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask
         self._known: dict[str, _Known] = {}  # client -> its plan where it was last seen
         self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
+        self._duplicate = sum([1 << index for index, rule in enumerate(self.rules) if "duplicate" in rule.triggers])
         self._everyone = None if self._needs_client() else Plan(self.rules)
 
     def _needs_client(self) -> bool:
@@ -216,6 +217,10 @@ class Matcher:
             self._known.clear()
         self._known[client] = _Known(ip, plan)
         return plan
+
+    def watches_duplicates_of(self, client: str) -> bool:
+        """Could a rule of trigger `duplicate` concern `client`, wherever it connects from?"""
+        return self._duplicate != 0 and self._duplicate & self._mask(client) != 0
 
     def _mask(self, client: str) -> int:
         key = client if self._matches.reads_client else split_id(client)[0]

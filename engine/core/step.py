@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core import debounce, resolver
@@ -79,6 +79,7 @@ class Fleet:
         self._row = 0  # history position of the journal row being written
         self._wake_ms = FOREVER  # nothing is due before
         self._holds: dict[tuple[int, int], deque[tuple[int, list[str]]]] = {}  # (target, hold) -> due, clients
+        self._released: deque[tuple[int, int, list[str]]] = deque()  # held back too long: instant, since, clients
         self._calms: list[tuple[int, int, int, str]] = []  # due, flag (0: duplicates), order, client
         self._order = 0
 
@@ -218,82 +219,85 @@ class Fleet:
             self.clock_ms = to_ms
             return False
         done = len(self.facts) + limit
-        held_until = self.clock_ms  # what rests on silence and was due by then has been held back
         silence_ms = min(to_ms, silence_ms)
+        self._release(min(self.clock_ms, silence_ms), to_ms)
         while True:
-            best, kind = self._next(silence_ms, held_until, to_ms)
+            best, kind = self._next(silence_ms)
             if best > to_ms:
                 break
             if len(self.facts) >= done:
                 return True
-            self._act(kind, best, to_ms, held_until, silence_ms)
+            self._act(kind, best, silence_ms)
         self.clock_ms = to_ms
         self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
         self.book.wake_ms = min(self._due_of(2, FOREVER), self._due_of(3, FOREVER), self._due_of(4, FOREVER))
         return False
 
-    def _due_of(self, index: int, silence_ms: int, held_until: int = -1, to_ms: int = FOREVER) -> int:
-        """The earliest deadline of one kind: 0 calm, 1 hold, 2 room, 3 `for`, 4 `for` that rests on silence.
+    def _release(self, due_by_ms: int, to_ms: int) -> None:
+        """What rests on silence and was due by the instant that the clock shows has been held back: it acts at `to_ms`.
 
-        What rests on silence and was due by `held_until` has been held back: it is due at `to_ms`, after all that came
-        to be due meanwhile, so that the clock never goes back.
+        So it comes after all that is due meanwhile, and the clock never goes back.
         """
+        late: list[tuple[int, int, list[str]]] = []
+        for (target, length_ms), queue in self._holds.items():
+            while target == OFFLINE and queue and queue[0][0] <= due_by_ms:
+                due_ms, clients = queue.popleft()
+                late.append((due_ms, due_ms - length_ms, clients))
+        late.sort()
+        self._released.extend((to_ms, since_ms, clients) for _, since_ms, clients in late)
+        self.book.release(due_by_ms, to_ms)
+
+    def _due_of(self, index: int, silence_ms: int) -> int:
+        """The earliest deadline of one kind: 0 calm, 1 hold, 2 room, 3 `for`, 4 `for` that rests on silence."""
         if index == 0:
             return self._calms[0][0] if self._calms else FOREVER
         if index == 1:
-            best = FOREVER
+            best = self._released[0][0] if self._released else FOREVER
             for (target, _), queue in self._holds.items():
-                if queue and queue[0][0] < best:
-                    due = queue[0][0]
-                    if target != OFFLINE or held_until < due <= silence_ms:
-                        best = due
-                    elif due <= silence_ms and to_ms < best:
-                        best = to_ms
+                if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= silence_ms):
+                    best = queue[0][0]
             return best
         if index == 2:
             return self.book.next_room()
         if index == 3:
             return self.book.next_for(silent=False)
         due = self.book.next_for(silent=True)
-        if due > silence_ms:
-            return FOREVER
-        return due if due > held_until else to_ms
+        return min(self.book.next_released(), due if due <= silence_ms else FOREVER)
 
-    def _next(self, silence_ms: int, held_until: int = -1, to_ms: int = FOREVER) -> tuple[int, int]:
+    def _next(self, silence_ms: int) -> tuple[int, int]:
         """The earliest deadline that may act, and its kind; of one instant the kinds in their order."""
         best, kind = FOREVER, -1
         for index in range(5):
-            due = self._due_of(index, silence_ms, held_until, to_ms)
+            due = self._due_of(index, silence_ms)
             if due < best:
                 best, kind = due, index
         return best, kind
 
-    def _act(self, kind: int, due_ms: int, to_ms: int, held_until: int, silence_ms: int) -> None:
+    def _act(self, kind: int, due_ms: int, silence_ms: int) -> None:
         if kind == 0:
             self._pass_calm(due_ms)
         elif kind == 1:
-            self._pass_holds(due_ms, to_ms, held_until, silence_ms)
+            self._pass_holds(due_ms, silence_ms)
         elif kind == 2:
             self.book.pass_room(due_ms)
-        elif kind == 3:
-            self.book.pass_for(due_ms, silent=False)
         else:
-            self.book.pass_for(due_ms, silent=True)
+            self.book.pass_for(due_ms, silent=kind == 4)
 
-    def _pass_holds(self, due_ms: int, to_ms: int, held_until: int, silence_ms: int) -> None:
-        """Settle the holds that act at `due_ms`, those of one instant a length; reverted ones left stale entries."""
+    def _pass_holds(self, due_ms: int, silence_ms: int) -> None:
+        """Settle the holds that act at `due_ms`, those released first."""
+        while self._released and self._released[0][0] == due_ms:
+            _, since_ms, clients = self._released.popleft()
+            self._settle_all(clients, OFFLINE, since_ms, due_ms)
         for (target, length_ms), queue in self._holds.items():
-            if not queue or (target == OFFLINE and queue[0][0] > silence_ms):
-                continue
-            was_held_back = target == OFFLINE and queue[0][0] <= held_until
-            if due_ms != (to_ms if was_held_back else queue[0][0]):
-                continue
-            ended_ms, clients = queue.popleft()
-            since = ended_ms - length_ms
-            for client in clients:
-                state = self.state_of(client)
-                if state.hold_since_ms == since and state.observed == target:
-                    self._settle(client, state, due_ms)
+            if queue and queue[0][0] == due_ms and (target != OFFLINE or due_ms <= silence_ms):
+                self._settle_all(queue.popleft()[1], target, due_ms - length_ms, due_ms)
+
+    def _settle_all(self, clients: Sequence[str], target: int, since_ms: int, at_ms: int) -> None:
+        """Settle those whose hold still is the one that began at `since_ms`; a reverted one left its client behind."""
+        for client in clients:
+            state = self.state_of(client)
+            if state.hold_since_ms == since_ms and state.observed == target:
+                self._settle(client, state, at_ms)
 
     def _schedule_calm(self, due_ms: int | None, client: str, flag: int) -> None:
         if due_ms is None:
@@ -327,6 +331,8 @@ class Fleet:
         policy = self.policy
         # After a restart only the alert knows that the client had two, where few takeovers are left to tell.
         known = client in self.duplicates or self.book.has_open(client, "duplicate")
+        if not known and not self.book.matcher.watches_duplicates_of(client):
+            return
         live = resolver.live_count(state.channels, policy.clock_skew_ms)
         recent = debounce.younger(state.takeovers, now_ms, policy) if state.takeovers else ()
         if not known and (live > 1 or len(recent) >= policy.flapping_start):
@@ -380,10 +386,9 @@ class Fleet:
     def rebuild(self) -> None:
         """Derive every deadline from the states; called after they were loaded, or after a failed commit."""
         self._holds.clear()
+        self._released.clear()
         self._calms.clear()
-        self.duplicates.clear()
         holds: dict[tuple[int, int], list[tuple[int, str]]] = {}
-        skew = self.policy.clock_skew_ms
         for client, state in self.states.items():
             if state.on_hold:
                 length_ms = self.policy.hold_ms(client, state.observed)
@@ -392,10 +397,7 @@ class Fleet:
                 due = debounce.calm_at(state.changes, self.policy)
                 # Other knobs than before may say that it has been calm all along: then since its newest change.
                 self._schedule_calm(due if due is not None else max(state.changes, default=0), client, FLAPPING)
-            if state.takeovers or len(state.channels) > 1:
-                if resolver.live_count(state.channels, skew) > 1 or len(state.takeovers) >= self.policy.flapping_start:
-                    self.duplicates.add(client)
-                self._schedule_calm(debounce.calm_at(state.takeovers, self.policy), client, 0)
+        self._recall_duplicates()
         for key, entries in holds.items():
             queue: deque[tuple[int, list[str]]] = deque()
             for due_ms, client in sorted(entries):
@@ -405,6 +407,24 @@ class Fleet:
                     queue.append((due_ms, [client]))
             self._holds[key] = queue
         self._wake_ms = 0  # look at everything at the next turn
+
+    def use(self, matcher: Matcher, retired: Iterable[Rule] = ()) -> None:
+        """Work with these rules from now on; `retired` ones only end the alerts they have."""
+        self.book.use(matcher, retired)
+        self._recall_duplicates()
+
+    def _recall_duplicates(self) -> None:
+        """Find those who have more than one connection now: they did not begin to have it."""
+        self.duplicates.clear()
+        if not self.book.watches_duplicates:
+            return
+        policy, matcher = self.policy, self.book.matcher
+        for client, state in self.states.items():
+            if (state.takeovers or len(state.channels) > 1) and matcher.watches_duplicates_of(client):
+                many = len(state.takeovers) >= policy.flapping_start
+                if many or resolver.live_count(state.channels, policy.clock_skew_ms) > 1:
+                    self.duplicates.add(client)
+                self._schedule_calm(debounce.calm_at(state.takeovers, policy), client, 0)
 
     def forget(self, client: str, at_ms: int) -> None:
         """Keep the client no longer; its alerts are closed."""

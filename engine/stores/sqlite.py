@@ -401,6 +401,7 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
 def _alert(row: Sequence[Any]) -> Alert:
     detail, transition = json.loads(row[13])
     return Alert(
+        name=row[0],
         id=row[0],
         rule=row[1],
         client=row[2],

@@ -498,7 +498,7 @@ def adopted(world: World, new: Rule, instant: str) -> int:
     found: list[int] = []
 
     def load(fleet: Any) -> None:
-        fleet.book.use(world.matcher())
+        fleet.use(world.matcher())
         found.append(fleet.book.adopt(new, list(fleet.states.items()), at(instant)))
 
     world.act(load)
@@ -530,7 +530,7 @@ def retired(world: World, name: str, instant: str) -> World:
     """A rule has been gone for long enough."""
     gone = [one for one in world.rules if one.name == name]
     world.rules = tuple(one for one in world.rules if one.name != name)
-    world.act(lambda fleet: fleet.book.use(world.matcher(), gone))
+    world.act(lambda fleet: fleet.use(world.matcher(), gone))
     world.pass_to(instant)
     return world.act(lambda fleet: fleet.book.retire(name, at(instant)))
 
@@ -552,7 +552,7 @@ def test_a_rule_that_is_removed_drops_what_nobody_heard_of() -> None:
 def test_until_it_is_retired_a_removed_rule_opens_nothing_and_still_ends_what_it_began() -> None:
     world = World(rule("r", "offline", recovery=True)).tell(UP, CUT, "0s p2 connect A").pass_to("5m")
     gone, world.rules = world.rules, ()
-    world.act(lambda fleet: fleet.book.use(world.matcher(), gone))
+    world.act(lambda fleet: fleet.use(world.matcher(), gone))
     world.tell("6m p2 tcpclean A", BACK).run_on()
     assert world.alerts == ["1m30s r p1 firing", "10m r p1 resolved"]
     assert world.deliveries[1:] == ["10m r > p1 log recovery"]
@@ -561,7 +561,7 @@ def test_until_it_is_retired_a_removed_rule_opens_nothing_and_still_ends_what_it
 def test_an_edited_rule_keeps_the_alerts_of_its_name() -> None:
     world = World(rule("r", "offline", for_="10m")).tell(UP, CUT).pass_to("5m")
     world.rules = (rule("r", "offline", for_="10m", recovery=True),)
-    world.act(lambda fleet: fleet.book.use(world.matcher()))
+    world.act(lambda fleet: fleet.use(world.matcher()))
     world.tell("20m p1 connect B")
     assert world.alerts == ["1m30s r p1 pending", "11m r p1 firing", "20m r p1 resolved"]
     assert world.deliveries[-1] == "20m r > p1 log recovery"

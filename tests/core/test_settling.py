@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core import debounce
-from engine.core.presence import FLAPPING
+from engine.core.presence import FLAPPING, OFFLINE, Transition
 from tests.core.worlds import POLICY, START_MS, World, at, event, happened, ms, rule, span
 
 # Holds.
@@ -322,15 +322,28 @@ STORIES = st.lists(
 )
 
 
+RULES = (
+    rule("dark", "offline", recovery=True),
+    rule("long-dark", "offline", for_="45s"),
+    rule("back", "online", throttle=(1, "1m")),
+    rule("few", "offline", throttle=(1, "1m"), recovery=True),
+    rule("calm", "stable"),
+    rule("twice", "duplicate"),
+)
+
+
+def rows_of(story: list[tuple[int, str, str, str]]) -> list[str]:
+    """A drawn story as rows, in the order of time."""
+    return sorted(f"{5 * time:03d}s {client} {kind} {client}{channel}" for time, client, kind, channel in story)
+
+
 @given(STORIES, st.data())
 def test_events_of_one_instant_may_come_in_any_batches(
     story: list[tuple[int, str, str, str]], data: st.DataObject
 ) -> None:
     """A batch is cut anywhere: the same lines, in the same order."""
-    rows = sorted(f"{5 * time:03d}s {client} {kind} {client}{channel}" for time, client, kind, channel in story)
-    rules = (DARK, rule("back", "online", throttle=(1, "1m")), rule("calm", "stable"), rule("twice", "duplicate"))
-    single, batched = World(*rules).tell(*rows), World(*rules)
-    told = [event(row) for row in rows]
+    single, batched = World(*RULES).tell(*rows_of(story)), World(*RULES)
+    told = [event(row) for row in rows_of(story)]
     while told:
         received = told[0][1]
         same = [one for one, instant in told if instant == received]
@@ -338,6 +351,43 @@ def test_events_of_one_instant_may_come_in_any_batches(
         batched.batch(same[:size], received)
         told = told[size:]
     assert batched.run_on().story == single.run_on().story
+
+
+@given(STORIES)
+def test_many_events_with_their_instants_at_once_are_as_one_after_another(
+    story: list[tuple[int, str, str, str]],
+) -> None:
+    """The way of `replay`: deadlines are passed between the events of one batch."""
+    told = [event(row) for row in rows_of(story)]
+    single = World(*RULES).tell(*rows_of(story)).run_on()
+    at_once = World(*RULES)
+    at_once.fleet.begin()
+    at_once.fleet.apply([one for one, _ in told], 0, 0, [instant for _, instant in told])
+    at_once.commit()
+    assert at_once.run_on().story == single.story
+
+
+@given(STORIES, st.lists(st.integers(0, 200), min_size=30, max_size=30))
+def test_whatever_a_source_lags_nothing_rests_on_silence_it_has_not_reached(
+    story: list[tuple[int, str, str, str]], lags: list[int]
+) -> None:
+    """Offline deadlines act when every source has been read up to them, in order of the clock; the end is the same."""
+    world, caught_up = World(*RULES), 0
+    for (one, received), lag in zip([event(row) for row in rows_of(story)], lags, strict=False):
+        caught_up = max(caught_up, received - lag * 1_000)  # never goes back
+        lines = len(world.lines)
+        world.batch([one], received, silence_ms=caught_up)
+        for line in world.lines[lines:]:
+            if isinstance(line, Transition) and line.status == OFFLINE:
+                assert line.since_ms + POLICY.offline_ms <= caught_up
+                assert line.settled_at_ms >= line.since_ms + POLICY.offline_ms
+    world.run_on()
+    instants = [line.settled_at_ms if isinstance(line, Transition) else line.at_ms for line in world.lines]
+    assert instants == sorted(instants), world.story
+    prompt = World(*RULES).tell(*rows_of(story)).run_on()
+    assert {client: world.status(client) for client in ("p1", "p2", "p3")} == {
+        client: prompt.status(client) for client in ("p1", "p2", "p3")
+    }
 
 
 def test_durations_of_stories_are_read_as_they_are_written() -> None:

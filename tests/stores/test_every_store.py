@@ -199,6 +199,7 @@ def test_any_state_comes_back(
 def alert(id_: str, **changes: Any) -> Alert:
     """A firing alert with something in every field."""
     fields: dict[str, Any] = {
+        "name": id_,
         "id": id_,
         "rule": "dark",
         "client": "G@@@a",
