@@ -199,10 +199,10 @@ def lives(draw: st.DrawFn, channels: int = 5, early_goodbyes: bool = False) -> l
         start = GRID_MS * draw(st.integers(0, 24))
         if draw(st.integers(0, 9)):
             events.append((CONNECT, start, name))
-        for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2]))):
-            events.append((TCPCLEAN, start + GRID_MS * draw(st.integers(-4, 12)), name))
-        for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
-            events.append((DISCONNECT, start + GRID_MS * draw(st.integers(-8 if early_goodbyes else -2, 12)), name))
+        ends = draw(st.lists(st.integers(-4, 12), max_size=2))
+        goodbyes = draw(st.lists(st.integers(-8 if early_goodbyes else -2, 12), max_size=2))
+        events += [(TCPCLEAN, start + GRID_MS * steps, name) for steps in ends]
+        events += [(DISCONNECT, start + GRID_MS * steps, name) for steps in goodbyes]
     return events
 
 
