@@ -519,7 +519,7 @@ class App:
                 old = book.rules.get(name) or rule_from_definition(definition)
                 gone.append(old)
         self.rules = rules
-        book.use(Matcher(rules, self.inventory.attributes, compile_patterns), gone)
+        self.fleet.use(Matcher(rules, self.inventory.attributes, compile_patterns), gone)
         for rule in rules:
             if rule.name not in known:
                 self._adopt(rule, now_ms)
