@@ -100,15 +100,14 @@ class SqliteStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
-            raise StoreInUse(
-                f"{data} is in use by another rollcall (process {lock.read().strip() or 'unknown'}); stop it first"
-            ) from error
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise StoreInUse(f"{data} is in use by another rollcall (process {holder}); stop it first") from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         try:
             connection = _connect(data / FILE_NAME)
-            _migrate(connection)
         except sqlite3.Error as error:
             lock.close()
             raise StoreError(f"{data / FILE_NAME} cannot be opened: {error}") from error
@@ -344,17 +343,22 @@ class SqliteStore:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    for pragma in (
-        "page_size = 8192",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        f"wal_autocheckpoint = {WAL_PAGES}",
-        "journal_size_limit = 268435456",
-        "cache_size = -65536",
-        "busy_timeout = 5000",
-        "temp_store = MEMORY",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in (
+            "page_size = 8192",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"wal_autocheckpoint = {WAL_PAGES}",
+            "journal_size_limit = 268435456",
+            "cache_size = -65536",
+            "busy_timeout = 5000",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        _migrate(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
