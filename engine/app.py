@@ -29,12 +29,13 @@ from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
 from engine.core.rules import Rule
+from engine.core.step import Fleet
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
 from engine.fleets import fleet_of, inventory_of
 from engine.inventory import Inventory
 from engine.matchwords import Matches, matches_of_words
 from engine.patterns import compile_patterns
-from engine.rendering import Renderer, conceal, to_json
+from engine.rendering import Renderer, conceal, target_of, to_json
 from engine.rulefile import fingerprint, load_rules, rule_from_definition
 from engine.services.dispatcher import Dispatcher, Limits
 from engine.services.feedwatch import FeedWatch
@@ -83,18 +84,51 @@ def checkpoints() -> tuple[int, int]:
     return int(events or CHECKPOINT_EVENTS), int(rows or CHECKPOINT_SLICE)
 
 
-def _poisoned(render: Render) -> Render:
-    """For tests, a fault of ours: what is to be said about the client that `ROLLCALL_FAULT` names raises."""
-    victim = os.environ.get("ROLLCALL_FAULT")
-    if not victim:
-        return render
+def _with_fault(fleet: Fleet, render: Render) -> Render:
+    """For tests, a fault of ours: `ROLLCALL_FAULT` is `apply:CLIENT`, `settle:CLIENT` or `render:CLIENT`, and that raises."""
+    where, _, victim = os.environ.get("ROLLCALL_FAULT", "").partition(":")
 
-    def raising(planned: PlannedDelivery) -> NewDelivery:
-        if planned.client == victim:
-            raise RuntimeError("a fault that a test asked for")
+    def raising(work: Callable[..., T], concerns: Callable[[Any], bool]) -> Callable[..., T]:
+        def work_or_raise(first: Any, *rest: Any) -> T:
+            if concerns(first):
+                raise RuntimeError("a fault that a test asked for")
+            return work(first, *rest)
+
+        return work_or_raise
+
+    if where == "apply":
+        fleet.apply = raising(fleet.apply, lambda events: any(event[0] == victim for event in events))  # type: ignore[method-assign]
+    elif where == "settle":
+        fleet.book.transition = raising(fleet.book.transition, lambda found: bool(found.client == victim))  # type: ignore[method-assign]
+    elif where == "render":
+        return raising(render, lambda planned: bool(planned.client == victim))
+    return render
+
+
+def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
+    """A planned delivery rendered, or dead by a fault of ours: one that cannot be rendered must not stop the others."""
+    try:
         return render(planned)
-
-    return raising
+    except Exception as fault:  # noqa: BLE001  # whatever it is, it is shown with the delivery and in the log
+        log.error(Event.INTERNAL, rule=planned.rule.name, client=planned.client, error=repr(fault))
+        url = planned.action.spec.get("url")
+        target = target_of(url) if url is not None else planned.action.kind
+        return NewDelivery(
+            key=planned.key,
+            rule=planned.rule.name,
+            client=planned.client,
+            group_key=None,
+            clients=planned.clients,
+            alert=planned.alert,
+            action=planned.action.kind,
+            target=target,
+            lane=f"{planned.lane}\n{target}",
+            phase=planned.phase,
+            state="dead",
+            decided_at_ms=planned.at_ms,
+            request="{}",
+            error=f"a fault of ours: {fault!r}",
+        )
 
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
@@ -171,11 +205,12 @@ class App:
         self.store = SqliteStore.open(config.data)
         self.fleet = fleet_of(config, rules, inventory)
         self._renderer = Renderer()
+        render = _with_fault(self.fleet, partial(render_row, self._renderer))
         self.writer = Writer(
             self.store,
             self.fleet,
             clock,
-            _poisoned(lambda planned: render_row(self._renderer, planned)),
+            partial(render_or_bury, render),
             self._silence,
             self._announce,
             config.history.keep_ms,

@@ -56,6 +56,9 @@ CHECKPOINT_AFTER_MS = 60_000
 """Time after which client rows are written, when there were fewer events."""
 
 PURGE_EVERY_MS = 30_000
+TRIM_REJECTED = 1_000
+"""Rejected events after which the quarantine is trimmed at once."""
+
 RETRY_AFTER_S = 1.0
 """Pause after a failed commit (a full disk, say)."""
 
@@ -137,6 +140,7 @@ class Writer:
         self._since_checkpoint = 0
         self._checkpoint_at_ms = clock.now_ms()
         self._purge_at_ms = 0
+        self._rejected = 0  # since the quarantine was trimmed by their number
 
     # From other threads
 
@@ -307,6 +311,9 @@ class Writer:
         if batch.rejected:
             rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
             store.quarantine(batch.source, batch.received_at_ms, rejected)
+            self._rejected += len(rejected)
+            if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
+                self._rejected = self._purge_at_ms = 0
         for gap in batch.gaps:
             store.write_gap(gap)
         last_event_ms = batch.received_at_ms if batch.events else None
