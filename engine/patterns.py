@@ -1,7 +1,8 @@
 """Patterns that ops people write for ids and attributes: literals, globs and `re:` expressions, many at once.
 
-A literal is looked up; all others become one automaton (RE2), so a thousand patterns cost one scan of the text, in time
-linear in its length, whatever a pattern or a device id looks like. A glob knows `*`, `?` and `[...]`, as a shell does;
+A literal is looked up, and so is the beginning of a text for a glob such as `pump-*`; all others become one automaton
+(RE2), so a thousand patterns cost one scan of the text, in time linear in its length, whatever a pattern or a device id
+looks like. A glob knows `*`, `?` and `[...]`, as a shell does;
 case counts, and a pattern always has to match the whole text.
 """
 
@@ -28,6 +29,11 @@ _MAGIC = re.compile(r"[*?\[]")
 def is_literal(pattern: str) -> bool:
     """Whether the pattern matches exactly one text: itself."""
     return not pattern.startswith(EXPRESSION) and _MAGIC.search(pattern) is None
+
+
+def is_prefix(pattern: str) -> bool:
+    """Whether the pattern is a glob that asks only how a text begins: `pump-*`, or `*` alone."""
+    return pattern.endswith("*") and is_literal(pattern[:-1])
 
 
 def problem_of(pattern: str) -> str | None:
@@ -114,14 +120,21 @@ def _class(members: str) -> str:
 class PatternSet:
     """Many patterns, matched against one text at once. Made by `compile_patterns`."""
 
-    __slots__ = ("_literals", "_others", "_set")
+    __slots__ = ("_literals", "_others", "_prefixes", "_set")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._literals: dict[str, tuple[int, ...]] = {}
-        self._others = [index for index, pattern in enumerate(patterns) if not is_literal(pattern)]
+        prefixes: dict[int, dict[str, tuple[int, ...]]] = {}
+        self._others: list[int] = []
         for index, pattern in enumerate(patterns):
             if is_literal(pattern):
                 self._literals[pattern] = (*self._literals.get(pattern, ()), index)
+            elif is_prefix(pattern):
+                known = prefixes.setdefault(len(pattern) - 1, {})
+                known[pattern[:-1]] = (*known.get(pattern[:-1], ()), index)
+            else:
+                self._others.append(index)
+        self._prefixes = sorted(prefixes.items())
         self._set = self._compile([patterns[index] for index in self._others]) if self._others else None
 
     @staticmethod
@@ -137,17 +150,19 @@ class PatternSet:
 
     def matching(self, text: str) -> Sequence[int]:
         """The indices of all patterns that match the whole of `text`, ascending."""
-        literal = self._literals.get(text, ())
-        if self._set is None:
-            return literal
+        found = self._literals.get(text, ())
+        for length, known in self._prefixes:
+            found += known.get(text[:length], ())
+        if self._set is not None:
+            found += self._by_automaton(text)
+        return found if len(found) < 2 else sorted(found)
+
+    def _by_automaton(self, text: str) -> tuple[int, ...]:
+        assert self._set is not None
         try:
-            found = self._set.Match(text)
-        except UnicodeEncodeError:  # half a surrogate pair: no text that a pattern could name
-            return literal
-        if not found:
-            return literal
-        others = sorted(self._others[index] for index in found)
-        return sorted((*literal, *others)) if literal else others
+            return tuple(self._others[index] for index in self._set.Match(text) or ())
+        except UnicodeEncodeError:  # half a surrogate pair: no text that an expression could name
+            return ()
 
 
 def compile_patterns(patterns: Sequence[str]) -> PatternSet:

@@ -120,13 +120,32 @@ class _Networks:
                 networks = self._six if mapped is None else self._four
                 number = int(address) if mapped is None else int(mapped)
             else:
-                number = int(ipaddress.IPv4Address(text))
+                number = _ipv4(text)
         except ValueError:
             return mask  # a device may claim anything; what is no address is in no network
         for netmask, network, matches in networks:
             if number & netmask == network:
                 mask |= matches
         return mask
+
+
+def _ipv4(text: str) -> int:
+    """The number of an address as four decimal bytes, by the rules of `ipaddress.IPv4Address`, which takes ten times as long.
+
+    Raises ValueError for any other text.
+    """
+    parts = text.split(".")
+    if len(parts) != 4 or not text.isascii():
+        raise ValueError(text)
+    number = 0
+    for part in parts:
+        if not part.isdecimal() or len(part) > 3 or (part[0] == "0" and part != "0"):
+            raise ValueError(text)
+        byte = int(part)
+        if byte > 255:
+            raise ValueError(text)
+        number = number << 8 | byte
+    return number
 
 
 class MatchSet:
