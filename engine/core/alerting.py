@@ -46,6 +46,9 @@ from engine.core.times import FOREVER, rfc3339
 STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
 
+PURGED_AT_ONCE: Final = 20_000
+"""Throttles that one purge looks at: about 10 ms."""
+
 
 @mypyc_attr(acyclic=True)
 class AlertLine:
@@ -195,6 +198,7 @@ class AlertBook:
         self._released: deque[tuple[int, Alert]] = deque()  # those of them that were held back too long
         self._lasting: list[tuple[int, int, Alert]] = []  # other `for`s
         self._rooms: list[tuple[int, int, Throttled]] = []
+        self._unlooked: list[tuple[str, str]] = []  # throttles that the purge going on has still to look at
         self._order = 0
         self._born_ms = -1  # the instant of the newest alert, and how often each id was asked for in it
         self._born: dict[str, int] = {}
@@ -609,9 +613,12 @@ class AlertBook:
         names = self._names.get(rule.name, frozenset())
         first = alerts[0]
         key = json.loads(first.throttle_key)
-        clients = tuple(alert.client or "" for alert in alerts)
+        clients = tuple([alert.client for alert in alerts if alert.client is not None])
         variables = self._variables(rule, first, self._subject_state(first), at_ms, names)
         variables["alert"] |= {"count": len(alerts), "clients": list(clients), "key": key}
+        if first.source is not None:
+            variables["alert"]["source"] = ", ".join([alert.source or "" for alert in alerts])
+            variables["alert"]["detail"] = "; ".join([alert.detail for alert in alerts])
         name = planning.digest("\0".join(["together", *[alert.id for alert in alerts]]))
         self._deliver(rule, first, FIRING, at_ms, variables, name, None, key, clients)
 
@@ -643,11 +650,16 @@ class AlertBook:
         self.out.lines.extend(planned)
         self.out.deliveries.extend(planned)
 
-    def purge(self, at_ms: int) -> None:
-        """Forget throttles in which nothing counts any more."""
-        for (name, key), throttled in list(self.throttles.items()):
-            rule = self.rules.get(name)
-            if not throttled.waiting and (rule is None or rule.throttle is None or self._is_idle(rule, throttled, at_ms)):
+    def purge(self, at_ms: int, limit: int = PURGED_AT_ONCE) -> None:
+        """Forget throttles in which nothing counts any more; looks at some of them, and at the next at the next call."""
+        if not self._unlooked:
+            self._unlooked = list(self.throttles)
+        some, self._unlooked = self._unlooked[-limit:], self._unlooked[:-limit]
+        for name, key in some:
+            throttled, rule = self.throttles.get((name, key)), self.rules.get(name)
+            if throttled is None or throttled.waiting:
+                continue
+            if rule is None or rule.throttle is None or self._is_idle(rule, throttled, at_ms):
                 throttled.firings.clear()
                 self.out.throttles[name, key] = self.throttles.pop((name, key))
 

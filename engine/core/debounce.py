@@ -71,7 +71,7 @@ def learn(
                 hold_since, hold_occurred = now_ms, occurred_at_ms
     return ClientState(
         merged, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, hold_since,
-        hold_occurred, flaps, changes, flags, takeovers, known_ip, last,
+        hold_occurred, flaps, changes, flags, takeovers, known_ip, last, state.client,
     )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def calm(state: ClientState, last: int) -> ClientState:
     return ClientState(
         state.channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
         state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, state.flags & ~FLAPPING,
-        state.takeovers, state.ip, last,
+        state.takeovers, state.ip, last, state.client,
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
     flags = state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL
     after = ClientState(
         state.channels, observed, observed, since, occurred, settled_at_ms, NEVER, NEVER, 0, state.changes, flags,
-        state.takeovers, state.ip, last,
+        state.takeovers, state.ip, last, state.client,
     )  # fmt: skip
     transition = Transition(
         client, observed, state.settled, occurred, since, settled_at_ms, graceful, state.flaps, state.settled == UNKNOWN

@@ -23,6 +23,10 @@ class LifecycleEvent(NamedTuple):
     ip: str  # `ip:port` as the broker wrote it, empty when it did not
 
 
+EventFields = tuple[str, str, int, str, str]
+"""The fields of a `LifecycleEvent`, in their order."""
+
+
 class Rejection(NamedTuple):
     """An event that cannot be accepted. `line` counts from 1 inside what was handed over."""
 

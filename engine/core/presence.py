@@ -65,6 +65,7 @@ class ClientState:
     __slots__ = (
         "changes",
         "channels",
+        "client",
         "flags",
         "flaps",
         "hold_occurred_at_ms",
@@ -95,6 +96,7 @@ class ClientState:
         takeovers: tuple[int, ...] = (),
         ip: str = "",
         last: int = 0,
+        client: str = "",
     ) -> None:
         self.channels: Final = channels
         self.observed: Final = observed  # what the events say right now
@@ -112,6 +114,7 @@ class ClientState:
         self.takeovers: Final = takeovers  # connects while another channel was live, ascending, bounded
         self.ip: Final = ip  # ip:port of the newest connect (of any event while no connect was seen)
         self.last: Final = last  # history position of the newest entry about this client, 0: none
+        self.client: Final = client  # its id: one text for everything that is kept about it
 
     @property
     def on_hold(self) -> bool:
@@ -128,7 +131,7 @@ class ClientState:
         )
 
     def as_row(self) -> tuple[Any, ...]:
-        """Its fields as plain values, as they are stored; `state_of_row` is the way back."""
+        """Its fields but the client's id as plain values, as they are stored; `state_of_row` is the way back."""
         hold = (self.hold_since_ms, self.hold_occurred_at_ms) if self.on_hold else None
         return (
             [value for channel in self.channels for value in channel.as_row()],
@@ -159,8 +162,8 @@ class ClientState:
 NEW_CLIENT: Final = ClientState()
 
 
-def state_of_row(row: Sequence[Any]) -> ClientState:
-    """The state whose `as_row` this is."""
+def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
+    """The state of `client` whose `as_row` this is."""
     flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row
     hold_since, hold_occurred = (NEVER, NEVER) if hold is None else hold
     channels = tuple(
@@ -171,7 +174,7 @@ def state_of_row(row: Sequence[Any]) -> ClientState:
     )
     return ClientState(
         channels, observed, settled, since, occurred, settled_at, hold_since, hold_occurred, flaps, tuple(changes), flags,
-        tuple(takeovers), ip, last,
+        tuple(takeovers), ip, last, client,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from engine.core import debounce, resolver
 from engine.core.alerting import AlertBook, Output
 from engine.core.debounce import Policy, learn
-from engine.core.events import LifecycleEvent
+from engine.core.events import EventFields
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.rules import Rule
@@ -129,7 +129,7 @@ class Fleet:
         self.rebuild()
 
     def apply(
-        self, events: Sequence[LifecycleEvent], now_ms: int, silence_ms: int, instants: Sequence[int] | None = None
+        self, events: Sequence[EventFields], now_ms: int, silence_ms: int, instants: Sequence[int] | None = None
     ) -> None:
         """Apply events learned of at `now_ms`; everything due by then must have been passed with `advance`.
 
@@ -146,12 +146,15 @@ class Fleet:
                 if self._wake_ms <= now_ms or book.wake_ms <= now_ms:
                     self.advance(now_ms, now_ms)
                 self.clock_ms = now_ms
-            before = states.get(client)
-            if before is None:
-                before = NEW_CLIENT
+            known = states.get(client)
+            if known is None or known is NEW_CLIENT:
+                before = ClientState(client=client)
+            else:
+                before = known
+                client = known.client or client  # one text a client: look-ups need not compare, and copies are not kept
             after = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, row + place)
             if client not in committed:
-                committed[client] = before
+                committed[client] = NEW_CLIENT if known is None else known
             states[client] = after
             previous.append(before.last)
             place += 1
@@ -350,7 +353,7 @@ class Fleet:
     # After a restart
 
     def recall_row(
-        self, journal_id: int, events: Sequence[LifecycleEvent], facts: Sequence[Fact], now_ms: int
+        self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int
     ) -> None:
         """Apply one journal row again; clients whose loaded state contains the row already are skipped."""
         self.clock_ms = max(self.clock_ms, now_ms)
@@ -361,7 +364,7 @@ class Fleet:
             while upcoming < len(facts) and facts[upcoming].after <= place:
                 self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
                 upcoming += 1
-            state = states.get(client, NEW_CLIENT)
+            state = states.get(client) or ClientState(client=client)
             if missing.setdefault(client, state.last < row):
                 states[client] = learn(
                     state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place

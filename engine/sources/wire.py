@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
-from engine.core.events import LifecycleEvent, Rejection
+from engine.core.events import EventFields, LifecycleEvent, Rejection
 from engine.errors import ClockSuspect
 from engine.sources.acceptance import (
     CONTROLS,
@@ -63,14 +63,13 @@ class Decoded(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """Decoded lines of a recorded file: `lines`, `events`, `raw` and `received` are parallel.
+    """Decoded lines of a recorded file: `lines` (their numbers), `events` and `received` are parallel.
 
     `received` holds what the line said of when it was received (epoch milliseconds), None where it said nothing.
     """
 
-    lines: list[int]
-    events: list[LifecycleEvent]
-    raw: list[bytes]
+    lines: Sequence[int]
+    events: list[EventFields]
     received: list[int | None]
     rejected: list[Rejection]
 
@@ -96,6 +95,10 @@ class _Wire(msgspec.Struct, gc=False):
     clientIp: Annotated[str, Meta(max_length=MAX_IP_BYTES)] = ""
 
 
+class _Known(_Wire, gc=False, forbid_unknown_fields=True):
+    """The same without any other key."""
+
+
 class _Recorded(_Wire, gc=False):
     """The same with the instant at which a recorder received it; −1 when the line does not say."""
 
@@ -116,6 +119,7 @@ _W = TypeVar("_W", bound=_Wire)
 # Lax about one thing only, in these types: an integer may also be written as text ("1767225660000") or as a whole
 # float.
 _wire = msgspec.json.Decoder(_Wire, strict=False)
+_known = msgspec.json.Decoder(_Known, strict=False)
 _recorded = msgspec.json.Decoder(_Recorded, strict=False)
 
 
@@ -153,20 +157,20 @@ def decode_replay_lines(raw: bytes | Sequence[bytes], max_future_ms: int, *, fir
     """
     whole = _quick_replay(raw, max_future_ms)
     if whole is not None:
-        events, lines, received = whole
-        return Replayed(list(range(first_line, first_line + len(lines))), events, lines, received, [])
-    replayed = Replayed([], [], [], [], [])
+        events, received = whole
+        return Replayed(range(first_line, first_line + len(events)), events, received, [])
+    lines: list[int] = []
+    replayed = Replayed(lines, [], [], [])
     numbered = _numbered(raw, first_line)
     for start in range(0, len(numbered), _BLOCK_LINES):
         block = numbered[start : start + _BLOCK_LINES]
         quick = _quick_replay([document for _, document in block], max_future_ms)
         if quick is None:
-            _replay_one_by_one(block, max_future_ms, replayed)
+            lines += _replay_one_by_one(block, max_future_ms, replayed)
             continue
-        events, lines, received = quick
-        replayed.lines.extend(number for number, _ in block)
+        events, received = quick
+        lines += [number for number, _ in block]
         replayed.events.extend(events)
-        replayed.raw.extend(lines)
         replayed.received.extend(received)
     return replayed
 
@@ -213,6 +217,18 @@ def _all_at_once(
     raw: bytes | Sequence[bytes], decoder: msgspec.json.Decoder[_W]
 ) -> tuple[list[_W], list[bytes]] | None:
     """Structs and lines of a batch in which every line is a flawless event, or None: then it takes the careful way."""
+    text = _one_document_a_line(raw)
+    if text is None:
+        return None
+    lines = text.split(b"\n")
+    if max(map(len, lines)) > MAX_UNKNOWN_BYTES:
+        return None
+    structs = _flawless(text, decoder)
+    return None if structs is None else (structs, lines)
+
+
+def _one_document_a_line(raw: bytes | Sequence[bytes]) -> bytes | None:
+    """The batch as one text in which each line is one JSON object if the whole is JSON, or None."""
     text = raw if isinstance(raw, bytes) else b"\n".join(raw)
     if not isinstance(raw, bytes) and text.count(b"\n") != len(raw) - 1:
         return None  # an item of several lines has to be one document, which only the careful way checks
@@ -221,18 +237,28 @@ def _all_at_once(
         text = text.replace(b"\r\n", b"\n")
         if b"\r" in text:
             return None  # a blank between two tokens, which the careful way takes out of what is kept
-    lines = text.split(b"\n")
-    if not text.startswith(b"{") or not text.endswith(b"}") or text.count(b"}\n{") != len(lines) - 1:
+    if not text.startswith(b"{") or not text.endswith(b"}") or text.count(b"}\n{") != text.count(b"\n"):
         return None
-    if max(map(len, lines)) > MAX_UNKNOWN_BYTES or not _shows_its_strings(text):
+    return text
+
+
+def _flawless(text: bytes, decoder: msgspec.json.Decoder[_W]) -> list[_W] | None:
+    """The structs of a text of one document a line, or None when one of them is not plainly within its limits."""
+    if not _shows_its_strings(text):
         return None
     try:
         structs = decoder.decode_lines(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    if len(structs) != len(lines) or not (text.isascii() or _within_bytes(structs)):
+    if len(structs) != text.count(b"\n") + 1 or not (text.isascii() or _within_bytes(structs)):
         return None
-    return structs, lines
+    return structs
+
+
+def _has_short_lines(text: bytes) -> bool:
+    """Whether no line can be longer than `MAX_LINE_BYTES`: each half of so much holds a line break."""
+    half = MAX_LINE_BYTES // 2
+    return all(text.find(b"\n", start, start + half) >= 0 for start in range(0, len(text) - half, half))
 
 
 def _shows_its_strings(text: bytes) -> bool:
@@ -302,13 +328,11 @@ def _one_by_one(block: Sequence[tuple[int, bytes]], allowed: _Allowed, decoded: 
 
 def _quick_replay(
     raw: bytes | Sequence[bytes], max_future_ms: int
-) -> tuple[list[LifecycleEvent], list[bytes], list[int | None]] | None:
-    """Events, lines and received instants of recorded lines that are all flawless, or None."""
-    if isinstance(raw, bytes) and b'"received_at"' not in raw:  # an escaped name is never flawless
-        plain = _all_at_once(raw, _wire)
-        if plain is None:
-            return None
-        return list(map(_event_of, map(_fields, plain[0]))), plain[1], [None] * len(plain[0])
+) -> tuple[list[EventFields], list[int | None]] | None:
+    """Events and received instants of recorded lines that are all flawless, or None."""
+    plain = _plain_replay(raw) if isinstance(raw, bytes) else None
+    if plain is not None:
+        return plain, [None] * len(plain)
     quick = _all_at_once(raw, _recorded)
     if quick is None:
         return None
@@ -316,7 +340,16 @@ def _quick_replay(
     if any(row[5] >= 0 and row[2] - row[5] > max_future_ms for row in rows):
         return None
     received: list[int | None] = [row[5] if row[5] >= 0 else None for row in rows]
-    return [_event_of(row[:5]) for row in rows], quick[1], received
+    return [row[:5] for row in rows], received
+
+
+def _plain_replay(raw: bytes) -> list[EventFields] | None:
+    """Events of lines that hold nothing but the broker's own keys, as most recordings do, or None: the shortest way."""
+    text = _one_document_a_line(raw)
+    if text is None or not _has_short_lines(text):
+        return None
+    structs = _flawless(text, _known)
+    return None if structs is None else list(map(_fields, structs))
 
 
 def _quickly(document: bytes, tag: str | None) -> LifecycleEvent | None:
@@ -335,8 +368,9 @@ def _quickly(document: bytes, tag: str | None) -> LifecycleEvent | None:
     return _event_of(fields)
 
 
-def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, replayed: Replayed) -> None:
-    """Add each line of a block to `replayed`."""
+def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, replayed: Replayed) -> list[int]:
+    """Add each line of a block to `replayed`; the numbers of the accepted ones."""
+    lines = []
     for number, document in block:
         try:
             body = read_object(document)
@@ -347,10 +381,10 @@ def _replay_one_by_one(block: Sequence[tuple[int, bytes]], max_future_ms: int, r
         except Malformed as fault:
             replayed.rejected.append(Rejection(number, str(fault), document[:MAX_LINE_BYTES]))
         else:
-            replayed.lines.append(number)
+            lines.append(number)
             replayed.events.append(event)
-            replayed.raw.append(_on_one_line(document))
             replayed.received.append(received)
+    return lines
 
 
 def _on_one_line(document: bytes) -> bytes:

@@ -216,7 +216,7 @@ class SqliteStore:
         """Every client row, as states."""
         states: dict[str, ClientState] = {}
         for client, _, packed in self.connection.execute(Q["all_clients"]):
-            states[client] = state_of_row(_decode(packed))
+            states[client] = state_of_row(_decode(packed), client)
         return states
 
     def write_clients(self, clients: Iterable[tuple[str, ClientState | None]]) -> None:
