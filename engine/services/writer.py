@@ -284,6 +284,8 @@ class Writer:
             for work, done in works:
                 results.append((done, *_tried(work, connection)))
             self._append_row(now_ms, "", ())
+            if now_ms >= self._purge_at_ms:
+                fleet.book.purge(now_ms)
             items = self._write_outcome()
             written = self._write_slice(now_ms, first_row)
             if self.failure is not None:

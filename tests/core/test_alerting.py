@@ -482,6 +482,37 @@ def test_a_feed_that_is_well_says_nothing() -> None:
     assert feed(World(rule("r", "feed", recovery=True)), "1m", None).story == []
 
 
+def test_feeds_that_waited_for_a_throttle_are_told_together_by_their_names() -> None:
+    world = World(rule("r", "feed", throttle=(1, "10m")))
+    feed(feed(feed(world, "1m", "x", "a"), "2m", "gone", "b"), "3m", "late", "c")
+    together = world.run_on().planned[-1]
+    assert world.alerts[-2:] == ["11m r b firing", "11m r c firing"]
+    assert (together.client, together.clients) == (None, ())
+    assert together.variables["alert"]["source"] == "b, c"
+    assert together.variables["alert"]["detail"] == "gone; late"
+
+
+# What is kept.
+
+
+def test_throttles_in_which_nothing_counts_are_forgotten_some_at_a_time() -> None:
+    world = World(rule("r", "offline", throttle=(1, "1m", "client"))).tell(*THROTTLED).pass_to("1m31s")
+    assert len(world.fleet.book.throttles) == 3
+    world.act(
+        lambda fleet: fleet.book.purge(at("1m31s"), 2)
+    )  # p1's counts no more at 1m30s, p2's and p3's do or just do
+    world.act(lambda fleet: fleet.book.purge(at("1m31s"), 2))
+    assert [key for _, key in world.fleet.book.throttles] == [f'{{"client": "{full("p3")}"}}']
+    changed = {key: throttled.firings for (_, key), throttled in world.fleet.book.out.throttles.items()}
+    assert all(firings == [] for firings in changed.values())
+
+
+def test_a_throttle_that_someone_waits_for_is_kept() -> None:
+    world = World(rule("r", "offline", throttle=(1, "1m"))).tell(*THROTTLED[:2]).pass_to("1m29s")
+    world.act(lambda fleet: fleet.book.purge(at("1m29s")))
+    assert world.run_on().alerts[-1] == "1m30s r p2 firing"
+
+
 # Editing rules.
 
 

@@ -15,7 +15,9 @@ from engine.patterns import compile_patterns
 addresses = (
     st.ip_addresses().map(str)
     | st.ip_addresses(v=4).map(str)
-    | st.lists(st.sampled_from(["0", "1", "10", "255", "256", "01", "", "+1", " 1", "٣", "1_0"]), min_size=3, max_size=5).map(".".join)
+    | st.lists(
+        st.sampled_from(["0", "1", "10", "255", "256", "01", "", "+1", " 1", "٣", "1_0"]), min_size=3, max_size=5
+    ).map(".".join)
     | st.sampled_from(["::ffff:10.0.0.1", "::ffff:10.1.0.1", "::1", "10.0.0.1%eth0", "fe80::1%1", "", "nonsense"])
 )
 networks = st.sampled_from(["10.0.0.0/8", "10.0.0.1/32", "0.0.0.0/0", "::/0", "::1/128", "255.0.0.0/8", "fe80::/10"])

@@ -48,13 +48,15 @@ class KeptWorld(World):
         self.store = store
         self.row = self.checkpoint = 0
 
-    def turn(self, events: list[LifecycleEvent], to_ms: int, *, fails: int = 0) -> None:
+    def turn(self, events: list[LifecycleEvent], to_ms: int, *, fails: int = 0, purge: bool = False) -> None:
         """One transaction: time passes, then a batch is applied. It is refused `fails` times before it commits."""
         for _ in range(fails):
             self._decide(events, to_ms)
             self.fleet.rollback()
             self.fleet.book.restore(self.store.open_alerts(), self.store.throttles())
         self._decide(events, to_ms)
+        if purge:
+            self.fleet.book.purge(to_ms, 3)
         with self.store.transaction():
             fleet, out = self.fleet, self.fleet.book.out
             if fleet.previous or fleet.facts:
@@ -113,7 +115,7 @@ class Turn:
 
     second: int
     rows: tuple[tuple[str, str, str, int], ...]  # client, kind, channel, seconds late
-    befalls: str = ""  # cut: before it; fails: its first commit; rows, checkpoint: client rows are written after it
+    befalls: str = ""  # cut: before it; fails: its first commit; rows, checkpoint, purge: something is tidied after it
 
 
 @st.composite
@@ -129,7 +131,9 @@ def stories(draw: st.DrawFn) -> list[Turn]:
             channels[client] += kind == "connect"
             channel = max(0, channels[client] - draw(st.sampled_from([0, 0, 0, 1])))
             rows.append((client, kind, f"{client}{channel}", draw(st.sampled_from([0, 0, 0, 1, 20]))))
-        turns.append(Turn(second, tuple(rows), draw(st.sampled_from(["", "", "cut", "fails", "rows", "checkpoint"]))))
+        turns.append(
+            Turn(second, tuple(rows), draw(st.sampled_from(["", "", "cut", "fails", "rows", "checkpoint", "purge"])))
+        )
     return turns
 
 
@@ -146,7 +150,8 @@ def played(turns: list[Turn], *, troubled: bool) -> list[str]:
                     LifecycleEvent(full(client), kind, now - late * 1_000, channel, "10.0.0.1:1")
                     for _, kind, channel, late in told
                 ]
-                world.turn(events, now, fails=int(troubled and turn.befalls == "fails"))
+                befalls = turn.befalls if troubled else ""
+                world.turn(events, now, fails=int(befalls == "fails"), purge=befalls == "purge")
             if troubled and turn.befalls in ("rows", "checkpoint"):
                 clients = [full(client) for client in ("abc" if turn.befalls == "checkpoint" else "b")]
                 world.write_rows(clients, checkpoint=turn.befalls == "checkpoint")
