@@ -92,6 +92,7 @@ class Alert:
         "state",
         "throttle_key",
         "told",
+        "told_as",
         "transition",
         "trigger",
     )
@@ -113,6 +114,7 @@ class Alert:
         fired_at_ms: int | None = None,
         resolved_at_ms: int | None = None,
         told: bool = False,
+        told_as: str = "",
         detail: str = "",
         throttle_key: str = "",
     ) -> None:
@@ -130,6 +132,7 @@ class Alert:
         self.fired_at_ms = fired_at_ms
         self.resolved_at_ms = resolved_at_ms
         self.told = told  # was a firing handed to the outbox for it?
+        self.told_as = told_as  # under which name, when it was told together with others
         self.detail = detail  # for feeds: what is wrong with the source
         self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
 
@@ -607,7 +610,9 @@ class AlertBook:
         variables = self._variables(rule, alert, state, at_ms, names)
         alert.transition = opened
         key = {"source": alert.source} if alert.source is not None else None
-        self._deliver(rule, alert, phase, at_ms, variables, alert.id, alert.client, key, None)
+        # A recovery carries the name of its firing, which takes it along when nobody ever got it.
+        told_as = alert.told_as or alert.id
+        self._deliver(rule, alert, phase, at_ms, variables, told_as, alert.id, alert.client, key, None)
 
     def _plan_together(self, rule: Rule, alerts: list[Alert], at_ms: int) -> None:
         names = self._names.get(rule.name, frozenset())
@@ -620,7 +625,9 @@ class AlertBook:
             variables["alert"]["source"] = ", ".join([alert.source or "" for alert in alerts])
             variables["alert"]["detail"] = "; ".join([alert.detail for alert in alerts])
         name = planning.digest("\0".join(["together", *[alert.id for alert in alerts]]))
-        self._deliver(rule, first, FIRING, at_ms, variables, name, None, key, clients)
+        for alert in alerts:
+            alert.told_as = name
+        self._deliver(rule, first, FIRING, at_ms, variables, name, name, None, key, clients)
 
     def _deliver(
         self,
@@ -630,6 +637,7 @@ class AlertBook:
         at_ms: int,
         variables: Mapping[str, Any],
         name: str,
+        decision: str,
         client: str | None,
         key: Mapping[str, str] | None,
         clients: tuple[str, ...] | None,
@@ -640,6 +648,7 @@ class AlertBook:
             rule,
             phase,
             alert=name,
+            decision=decision,
             client=client,
             group_key=key,
             clients=clients,

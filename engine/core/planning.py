@@ -138,6 +138,7 @@ def deliveries(
     phase: str,
     *,
     alert: str,
+    decision: str,
     client: str | None,
     group_key: Mapping[str, str] | None,
     clients: Sequence[str] | None,
@@ -145,11 +146,14 @@ def deliveries(
     at_ms: int,
     variables: Mapping[str, Any],
 ) -> list[PlannedDelivery]:
-    """One delivery for each action of the phase, in the order in which the actions were written."""
+    """One delivery for each action of the phase, in the order in which the actions were written.
+
+    `alert` names what was told, the same for a firing and its recovery; `decision` is what the key is made of.
+    """
     actions = rule.actions if phase == FIRING else rule.on_recovery
     return [
         PlannedDelivery(
-            digest(f"{alert}\0{phase}\0{index}\0{action.kind}"),
+            digest(f"{decision}\0{phase}\0{index}\0{action.kind}"),
             rule,
             action,
             phase,

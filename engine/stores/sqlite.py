@@ -383,7 +383,8 @@ def _facts(packed: bytes) -> list[Fact]:
 
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
-    detail = json.dumps([alert.detail, alert.transition and alert.transition.as_row()], ensure_ascii=False)
+    transition = alert.transition and alert.transition.as_row()
+    detail = json.dumps([alert.detail, transition, alert.told_as], ensure_ascii=False)
     return (
         alert.id,
         alert.rule,
@@ -403,7 +404,7 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
 
 
 def _alert(row: Sequence[Any]) -> Alert:
-    detail, transition = json.loads(row[13])
+    detail, transition, told_as = json.loads(row[13])
     return Alert(
         name=row[0],
         id=row[0],
@@ -418,6 +419,7 @@ def _alert(row: Sequence[Any]) -> Alert:
         fired_at_ms=row[9],
         resolved_at_ms=row[10],
         told=bool(row[11]),
+        told_as=told_as,
         throttle_key=row[12],
         detail=detail,
         transition=Transition(*transition) if transition else None,

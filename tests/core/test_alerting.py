@@ -373,6 +373,15 @@ def test_what_fires_together_leaves_as_one_delivery_with_the_list() -> None:
     assert together.variables["alert"]["clients"] == [full("p2"), full("p3")]
 
 
+def test_the_recovery_of_what_was_told_together_carries_the_name_of_that_firing_and_a_key_of_its_own() -> None:
+    """So that a firing which is dead takes its recoveries along."""
+    story = [*THROTTLED, "5m p2 connect B", "6m p3 connect B", "7m p1 connect B"]
+    planned = happened([rule("r", "offline", throttle=(1, "1m"), recovery=True)], *story).planned
+    alone, together, *recoveries = [one.alert for one in planned]
+    assert recoveries == [together, together, alone]
+    assert len({one.key for one in planned}) == 5
+
+
 def test_one_that_waited_alone_leaves_as_a_delivery_about_it() -> None:
     world = happened([rule("r", "offline", throttle=(1, "1m"))], *THROTTLED[:2])
     assert world.deliveries == ["30s r > p1 log firing", "1m30s r > p2 log firing"]

@@ -250,6 +250,19 @@ def test_after_a_restart_a_throttle_remembers_what_it_let_through_and_who_waits(
         assert world.deliveries[-1] == "10m30s few > b+c log firing"
 
 
+def test_after_a_restart_a_recovery_still_carries_the_name_under_which_its_firing_was_told() -> None:
+    with kept(rule("few", "offline", throttle=(1, "1m"), recovery=True)) as world:
+        for number, client in enumerate("abc"):
+            now = START_MS + number * 1_000
+            world.turn([LifecycleEvent(full(client), "tcpclean", now, "1", "")], now)
+        world.turn([], START_MS + 120_000)
+        world.restart()
+        back = START_MS + 180_000
+        world.turn([LifecycleEvent(full("c"), "connect", back, "2", "")], back)
+        assert world.deliveries[1:] == ["1m30s few > b+c log firing", "3m few > c log recovery"]
+        assert world.planned[1].alert == world.planned[2].alert
+
+
 def test_the_knobs_may_change_over_a_restart_and_holds_are_measured_by_the_new_ones() -> None:
     with kept() as world:
         world.turn([event("0s a tcpclean A")[0]], START_MS)

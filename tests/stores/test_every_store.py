@@ -213,6 +213,7 @@ def alert(id_: str, **changes: Any) -> Alert:
         "fired_at_ms": 20,
         "resolved_at_ms": None,
         "told": True,
+        "told_as": "together'",
         "detail": "",
         "throttle_key": '{"group": "é"}',
     }
