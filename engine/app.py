@@ -457,7 +457,7 @@ class App:
         yield "forgetting", self._again_and_again("forgetting", self._forget_clients)
         beat = self.config.heartbeat
         if beat is not None:
-            yield "heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run()
+            yield "heartbeat", self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run)
 
     async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Let a task that only looks from time to time survive a failed commit, and faults of ours."""

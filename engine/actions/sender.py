@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import struct
@@ -27,6 +28,8 @@ import msgspec
 
 from engine.actions.base import Answer, Delivered, Done, OutboxItem, Outcome, Rejected, RetryLater, Untried
 from engine.actions.webhook import USER_AGENT, WebhookSender
+
+log = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 256 * 2**20
 """Both sides are ours; a longer frame means that they have lost each other."""
@@ -196,7 +199,8 @@ class SenderProcess:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment,
         )  # fmt: skip
         assert process.stdin is not None
-        process.stdin.write(frame(self._encoder.encode(self._setup)))
+        with contextlib.suppress(ConnectionError, RuntimeError):  # one that died at once is noticed by its output, too
+            process.stdin.write(frame(self._encoder.encode(self._setup)))
         self._process = process
         waiting, self._waiting = self._waiting, []
         self._given.update((job.id, done) for job, done in waiting)
@@ -206,7 +210,7 @@ class SenderProcess:
         """Read results; when the child dies, say so for all it had in hand, and start another."""
         while True:
             assert self._process is not None
-            await self._read(self._process)
+            await self._read_to_the_end(self._process)
             await self._process.wait()
             self._process = None
             self._give_up()
@@ -216,8 +220,18 @@ class SenderProcess:
             while self._process is None:
                 try:
                     await self._spawn()
-                except OSError:
+                except Exception:  # whatever it is: without a child every delivery would wait for ever
+                    log.exception("the sending process cannot be started; tried again")
                     await asyncio.sleep(RESTART_AFTER_S)
+
+    async def _read_to_the_end(self, process: asyncio.subprocess.Process) -> None:
+        """Read until it ends; one that cannot be understood any more is ended, as if it had died."""
+        try:
+            await self._read(process)
+        except Exception:
+            log.exception("the sending process is not understood; it is started again")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -234,7 +248,10 @@ class SenderProcess:
             if done is not None:
                 told.setdefault(done, []).append(outcome)
         for done, some in told.items():
-            done(some)
+            try:
+                done(some)
+            except Exception:  # a fault of ours about one target must not keep the others from being told
+                log.exception("the outcomes of %d deliveries could not be taken", len(some))
 
     def _give_up(self) -> None:
         now_ms = time.time_ns() // 1_000_000

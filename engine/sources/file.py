@@ -86,6 +86,9 @@ class FileSource:
                     await self._turn(offer)
                 except (OSError, ClockSuspect) as trouble:
                     await self._wait_out(trouble)
+        except Exception as fault:
+            self._trouble = f"stopped by a fault of ours: {fault!r}"  # or it would look as if nothing came any more
+            raise
         finally:
             if self._tail is not None:
                 self._tail.close()

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import threading
 from collections import Counter, defaultdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from tests.acceptance.service import Arrival, Service, Sink, event, eventually, 
 SOURCES = [{"name": "push", "type": "http"}, {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}]
 """The sources that a load feeds."""
 
+PAGING = ("gone", "late")
+"""The rules that page and say when it is over."""
+
 
 def rules_of(url: str) -> tuple[dict[str, Any], ...]:
-    """Pages for every client that goes, word when it is back, and a welcome."""
+    """Pages for every client that goes, at once and after a while, word when it is back, and a welcome."""
     welcome = {"name": "hello", "trigger": "first_seen", "flapping": "fire", "actions": [webhook(url, "firing")]}
-    return offline_rule(url), welcome
+    return offline_rule(url), offline_rule(url, name="late", **{"for": "300ms"}), welcome
 
 
 class Chain:
@@ -112,6 +116,7 @@ class Load:
         """Until every client has ended as its history says, and nothing is due any more."""
         wanted = self.statuses()
         eventually(self._service.statuses, lambda found: found == wanted)
+        eventually(lambda: self._service.items("/v1/alerts", state="pending"), lambda found: not found)
         eventually(lambda: self._service.items("/v1/deliveries", state="due"), lambda found: not found)
 
     def statuses(self) -> dict[str, str]:
@@ -134,8 +139,9 @@ class Load:
     def _check_states(self) -> None:
         printed = {entry["client"]: entry["status"] for entry in self._service.printed("clients")}
         assert printed == self.statuses()
-        firing = {alert["client"] for alert in self._service.items("/v1/alerts", state="firing")}
-        assert firing == {client for client, status in self.statuses().items() if status == "offline"}
+        firing = [(alert["rule"], alert["client"]) for alert in self._service.items("/v1/alerts", state="firing")]
+        offline = [client for client, status in self.statuses().items() if status == "offline"]
+        assert sorted(firing) == sorted((rule, client) for rule in PAGING for client in offline)
 
     def _check_lines(self) -> None:
         """Every line of the file is in the journal once: applied exactly once."""
@@ -163,19 +169,18 @@ class Load:
         assert welcomed == Counter(self.statuses().keys())
 
     def _check_order(self, sink: Sink) -> None:
-        """For each client firing and recovery take turns, in the order of what happened, and the last one is true."""
-        told: dict[str, list[Arrival]] = defaultdict(list)
+        """For each rule and client firing and recovery take turns, as they happened, and the last one is true."""
+        told: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
         for arrival in sink.first_seen():
-            if arrival.body["rule"] == "gone":
-                told[arrival.body["client"]].append(arrival)
-        for chain in self._chains():
-            arrivals = told[chain.client]
+            told[arrival.body["rule"], arrival.body["client"]].append(arrival)
+        for rule, chain in product(PAGING, self._chains()):
+            arrivals = told[rule, chain.client]
             phases = [arrival.body["phase"] for arrival in arrivals]
-            assert phases == (["firing", "recovery"] * len(phases))[: len(phases)], (chain.client, phases)
+            assert phases == (["firing", "recovery"] * len(phases))[: len(phases)], (rule, chain.client, phases)
             times = [arrival.body["occurred_at"] for arrival in arrivals]
-            assert times == sorted(times), (chain.client, times)
+            assert times == sorted(times), (rule, chain.client, times)
             if chain.count:
-                assert (phases[-1:] == ["firing"]) == (chain.status == "offline"), (chain.client, chain.status, phases)
+                assert (phases[-1:] == ["firing"]) == (chain.status == "offline"), (rule, chain.client, chain.status, phases)
 
 
 def decision(arrival: Arrival) -> tuple[Any, ...]:

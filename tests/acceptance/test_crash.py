@@ -64,7 +64,8 @@ def test_fifty_kills_under_load_lose_nothing_and_decide_nothing_twice(tmp_path: 
 def test_a_kill_around_any_commit_and_inside_any_checkpoint_loses_nothing(
     tmp_path: Path, failpoint: str, places: tuple[int, ...]
 ) -> None:
-    with sink() as target, service(tmp_path, sources=SOURCES) as running:
+    holds = {"offline": "100ms", "online": "0s"}
+    with sink() as target, service(tmp_path, sources=SOURCES, debounce=holds) as running:
         running.rules(*rules_of(target.url))
         load = Load(running, len(failpoint))
         load.start()

@@ -1,125 +1,77 @@
-"""The service as a process: what it accepts over HTTP is durable, and a kill loses nothing."""
+"""The service as a process: one instance, a good end, and an answer when it is full."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
 
-ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
+from tests.acceptance.service import event, eventually, free_port, offline_rule, service, sink
 
-
-def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def write_config(folder: Path, port: int) -> None:
-    """A service with an HTTP source and one rule, holds of nothing."""
-    (folder / "rules").mkdir()
-    (folder / "rules" / "r.yaml").write_text(
-        "version: 1\nrules: [{name: gone, trigger: offline, actions: [{log: {message: '{{ client.id }}'}}]}]\n"
-    )
-    (folder / "config.yaml").write_text(
-        f"version: 1\nhttp: {{listen: '127.0.0.1:{port}'}}\nsources: [{{name: push, type: http}}]\n"
-        "rules: rules/\ndebounce: {offline: 0s, online: 0s}\n"
-    )
-
-
-@contextmanager
-def running(folder: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`rollcall run`, ready; killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [ROLLCALL, "run", "-c", "config.yaml"],
-        cwd=folder,
-        env=os.environ | environment,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if requests.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200:
-                    break
-            except requests.RequestException:
-                time.sleep(0.05)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def event(number: int, kind: str = "connect") -> str:
-    """One event of a client of its own."""
-    now_ms = time.time_ns() // 1_000_000
-    return json.dumps({"clientId": f"G@@@d{number}", "time": now_ms, "eventType": kind, "channelId": f"c{number}"})
-
-
-def post(port: int, body: str) -> requests.Response:
-    """Send events to the service."""
-    url = f"http://127.0.0.1:{port}/v1/events"
-    return requests.post(url, body, headers={"Content-Type": "application/x-ndjson"}, timeout=10)
-
-
-def known(folder: Path) -> set[str]:
-    """The clients that the store knows, as `rollcall clients` prints them."""
-    done = subprocess.run(
-        [ROLLCALL, "clients", "--format", "jsonl"], cwd=folder, capture_output=True, text=True, timeout=60, check=True
-    )
-    return {json.loads(line)["client"] for line in done.stdout.splitlines()}
-
-
-def test_what_was_accepted_survives_kills_around_every_commit(tmp_path: Path) -> None:
-    port = free_port()
-    write_config(tmp_path, port)
-    accepted: set[str] = set()
-    number = 0
-    for failpoint in ("before_commit:6", "after_commit:6", "before_commit:9", "after_commit:11"):
-        with running(tmp_path, port, ROLLCALL_FAILPOINT=failpoint) as process:
-            while process.poll() is None and number < 400:
-                number += 1
-                try:
-                    if post(port, event(number)).status_code == 202:
-                        accepted.add(f"G@@@d{number}")
-                except requests.RequestException:
-                    break
-            process.wait(10)
-            assert process.returncode == -signal.SIGKILL
-    assert accepted
-    assert accepted <= known(tmp_path)
+BUSY = 12_000
+"""Events in one body: two of them are more than may wait."""
 
 
 def test_a_second_instance_on_the_same_data_is_refused_with_a_sentence(tmp_path: Path) -> None:
-    port = free_port()
-    write_config(tmp_path, port)
-    with running(tmp_path, port):
-        other = (tmp_path / "config.yaml").read_text().replace(str(port), str(free_port()))
+    with service(tmp_path) as running:
+        running.start()
+        other = (tmp_path / "config.yaml").read_text().replace(str(running.port), str(free_port()))
         (tmp_path / "other.yaml").write_text(other)
-        done = subprocess.run(
-            [ROLLCALL, "run", "-c", "other.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
-        )
-    assert done.returncode == 1
-    assert "in use by another rollcall" in done.stderr
-    assert "Traceback" not in done.stderr
+        done = running.command("run", "-c", "other.yaml")
+        assert done.returncode == 1
+        assert "in use by another rollcall" in done.stderr and str(running.pid) in done.stderr
+        assert "Traceback" not in done.stderr
+        running.tell(event("G@@@a", "connect", "1"))  # the first one never noticed
 
 
 def test_sigterm_ends_it_well(tmp_path: Path) -> None:
-    port = free_port()
-    write_config(tmp_path, port)
-    with running(tmp_path, port) as process:
-        assert post(port, event(1) + "\n" + "{broken").json()["accepted"] == 1
-        process.terminate()
-        assert process.wait(20) == 0
-    assert known(tmp_path) == {"G@@@d1"}
+    with service(tmp_path) as running:
+        running.start()
+        assert running.post(event("G@@@d1", "connect", "1"), "{broken").json()["accepted"] == 1
+        assert running.terminate() == 0
+        assert [entry["client"] for entry in running.printed("clients")] == ["G@@@d1"]
+    assert "Traceback" not in running.log_text()
+
+
+def test_a_full_engine_says_when_to_come_back_and_loses_nothing(tmp_path: Path) -> None:
+    with service(tmp_path) as running:
+        running.start()
+        turned_away = threading.Event()
+
+        def push(side: int) -> None:
+            """Repeat a body until it is accepted."""
+            body = [event(f"G{side}@@@d{number}", "connect", "1") for number in range(BUSY)]
+
+            def ask() -> requests.Response:
+                answer = running.post(*body)
+                if answer.status_code == 429:
+                    assert int(answer.headers["Retry-After"]) > 0
+                    turned_away.set()
+                return answer
+
+            answer = eventually(ask, lambda answer: answer.status_code == 202)
+            assert answer.json() == {"accepted": BUSY, "rejected": []}
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(push, range(4)))
+        assert turned_away.is_set()
+        assert running.metric("rollcall_clients") == 4 * BUSY
+        assert running.terminate() == 0
+
+
+def test_the_heartbeat_comes_while_verdicts_flow_and_stops_when_a_feed_is_down(tmp_path: Path) -> None:
+    followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
+    with sink() as target, service(tmp_path, sources=[followed], heartbeat={"url": target.url, "every": "1s"}) as running:
+        running.rules(offline_rule("http://127.0.0.1:9"))
+        (tmp_path / "events.jsonl").touch()
+        running.start()
+        eventually(target.seen, lambda found: len(found) >= 2)
+        (tmp_path / "events.jsonl").unlink()
+        eventually(running.readiness, lambda found: found[0] == 503)
+        eventually(lambda: running.log_lines("feed.trouble"))
+        heard = len(target.seen())
+        (tmp_path / "events.jsonl").touch()
+        eventually(running.readiness, lambda found: found[0] == 200)
+        eventually(target.seen, lambda found: len(found) > heard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -176,3 +178,28 @@ def test_a_restart_while_a_target_is_down_loses_no_delivery(tmp_path: Path) -> N
         assert {arrival.key for arrival in target.seen()} == {row["key"] for row in due}
         for client in CLIENTS:
             assert phases(target, client) == ["firing", "recovery"]
+
+
+def test_a_sending_process_that_dies_is_replaced_and_what_it_had_in_hand_is_sent_again(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path) as running:
+        let_go = threading.Event()
+        target.answer = answers(Answer(204, after=let_go), 204)
+        running.rules(offline_rule(target.url))
+        process = running.start()
+        go_and_return(running, CLIENTS)
+        eventually(target.first_seen, lambda found: len(found) == len(CLIENTS))
+        for _ in range(2):
+            (child,) = eventually(lambda: children(running.pid), lambda found: len(found) == 1)
+            os.kill(child, signal.SIGKILL)
+            eventually(lambda: children(running.pid), lambda found: found and child not in found)  # noqa: B023
+        let_go.set()
+        wait_sent(running)
+        assert process.poll() is None
+        for client in CLIENTS:
+            assert phases(target, client) == ["firing", "recovery"]
+    assert "Traceback" not in running.log_text()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
