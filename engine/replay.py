@@ -2,12 +2,13 @@
 
 The engine's clock is the running maximum of the received times, and every source is always caught up. No action is
 performed and nothing outside the output is written. After the last event the clock runs on while a deadline is left.
-Read `Replay.run` first.
+Read `Replay.run` first; `engine.sharedreplay` does the same on several processors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from engine.core.alerting import AlertLine
 from engine.core.debounce import Policy
-from engine.core.events import Rejection
+from engine.core.events import EventFields, Rejection
 from engine.core.lines import alert_line, transition_line
 from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
@@ -26,33 +27,45 @@ from engine.core.times import FOREVER, rfc3339
 from engine.inventory import Inventory
 from engine.patterns import compile_patterns
 from engine.rendering import Renderer, conceal, names_used
-from engine.sources.wire import decode_replay_lines
+from engine.sources.wire import Replayed, decode_replay_lines
 
 CHUNK_BYTES = 256 * 1024
 """Bytes of input decoded at once."""
 
-TURN_TRANSITIONS = 1_000
-"""Transitions after which lines are written while the clock runs on: what is in memory stays bounded."""
+TURN_LINES = 10_000
+"""Lines after which they are written while the clock runs on: what is in memory stays bounded."""
 
 _json = msgspec.json.Encoder().encode
 _occurred_at = itemgetter(2)
 Write = Callable[[bytes], object]
+Progress = Callable[[int], object]
+"""Told how many more bytes were read."""
+
+Entry = Transition | AlertLine | PlannedDelivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a replay is run by."""
+
+    policy: Policy
+    rules: tuple[Rule, ...]
+    inventory: Inventory
+    max_future_ms: int
 
 
 class Replay:
     """One run over one input."""
 
-    def __init__(
-        self, policy: Policy, rules: Iterable[Rule], inventory: Inventory, max_future_ms: int, write: Write
-    ) -> None:
-        matcher = Matcher(tuple(rules), inventory.attributes, compile_patterns)
-        self.fleet = Fleet(policy, matcher, inventory.attributes, names_used)
+    def __init__(self, terms: Terms, write: Write) -> None:
+        attributes = terms.inventory.attributes
+        self.fleet = Fleet(terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used)
         self._renderer = Renderer()
-        self._max_future_ms = max_future_ms
+        self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
 
-    def run(self, chunks: Iterable[bytes], progress: Callable[[int], object] = lambda done: None) -> dict[str, Any]:
+    def run(self, chunks: Iterable[bytes], progress: Progress = lambda done: None) -> dict[str, Any]:
         """Replay whole lines handed over in chunks; returns the summary, which is written as the last line too."""
         line = 1
         for chunk in chunks:
@@ -61,26 +74,24 @@ class Replay:
             progress(len(chunk))
         self._run_on()
         summary = self.summary()
-        self._write(_json(summary) + b"\n")
+        self._write(summary_line(summary))
         return summary
 
     def _chunk(self, chunk: bytes, first_line: int) -> None:
         found = decode_replay_lines(chunk, self._max_future_ms, first_line=first_line)
-        instants = list(map(_occurred_at, found.events))
-        if found.received.count(None) < len(instants):
-            pairs = zip(instants, found.received, strict=True)
-            instants = [occurred if received is None else received for occurred, received in pairs]
+        instants = instants_of(found)
         start = 0
         for rejection in found.rejected:  # in their place among the lines
             end = start
             while end < len(found.lines) and found.lines[end] < rejection.line:
                 end += 1
-            self._events(found.events[start:end], instants[start:end])
+            self._apply(found.events[start:end], instants[start:end])
             start = end
             self._reject(rejection)
-        self._events(found.events[start:] if start else found.events, instants[start:] if start else instants)
+        self._apply(found.events[start:] if start else found.events, instants[start:] if start else instants)
 
-    def _events(self, events: Any, instants: list[int]) -> None:
+    def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
+        """Let the fleet learn of events at their instants, and write what came of it."""
         if not events:
             return
         self.events += len(events)
@@ -93,7 +104,7 @@ class Replay:
         left = True
         while left:
             self.fleet.begin()
-            left = self.fleet.advance(FOREVER - 1, FOREVER - 1, limit=TURN_TRANSITIONS)
+            left = self.fleet.advance(FOREVER - 1, FOREVER - 1, limit=TURN_LINES)
             self._flush()
 
     def _flush(self) -> None:
@@ -102,7 +113,7 @@ class Replay:
             self._write("".join([self._line(entry) for entry in lines]).encode())
         self.fleet.commit()
 
-    def _line(self, entry: Transition | AlertLine | PlannedDelivery) -> str:
+    def _line(self, entry: Entry) -> str:
         if isinstance(entry, Transition):
             return transition_line(entry)
         if isinstance(entry, AlertLine):
@@ -136,7 +147,7 @@ class Replay:
 
     def _reject(self, rejection: Rejection) -> None:
         self.rejected += 1
-        self._write(_json({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n")
+        self._write(rejected_line(rejection))
 
     def summary(self) -> dict[str, Any]:
         """The last line: what was seen in all."""
@@ -154,9 +165,26 @@ class Replay:
         }
 
 
+def rejected_line(rejection: Rejection) -> bytes:
+    """A line that could not be accepted."""
+    return _json({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n"
+
+
+def summary_line(summary: Mapping[str, Any]) -> bytes:
+    """The last line."""
+    return _json(summary) + b"\n"
+
+
+def instants_of(found: Replayed) -> list[int]:
+    """When each event was received: as its line says, else at its own time."""
+    instants = list(map(_occurred_at, found.events))
+    if found.received.count(None) == len(instants):
+        return instants
+    pairs = zip(instants, found.received, strict=True)
+    return [occurred if received is None else received for occurred, received in pairs]
+
+
 def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
     """A file in chunks of whole lines (the last may lack its line break)."""
     while lines := file.readlines(CHUNK_BYTES):
         yield b"".join(lines)
-
-

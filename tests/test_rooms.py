@@ -64,6 +64,8 @@ PARTS = {
     # Above them.
     "engine.services": "services",
     "engine.replay": "replay",
+    "engine.sharedreplay": "replay",
+    "engine.sharedreplay": "replay",
     "engine.views": "web",
     "engine.web": "web",
     "engine.app": "app",

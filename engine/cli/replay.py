@@ -21,10 +21,11 @@ from engine.config import Config, load_config
 from engine.core.rules import Rule
 from engine.fleets import inventory_of, policy_of
 from engine.inventory import Inventory
-from engine.replay import Replay, chunks_of
+from engine.replay import Replay, Terms, chunks_of
 from engine.rulefile import load_rules
+from engine.sharedreplay import MIN_BYTES, processors, run_shared, shares_of
 
-_KEPT: list[Replay] = []
+_KEPT: list[Replay | None] = []
 
 
 @click.command()
@@ -120,11 +121,18 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
 
 def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
-) -> Replay:
-    run = Replay(policy_of(config), rules, inventory, config.events.max_future_ms, write)
+) -> Replay | None:
+    """Replay on as many processors as the rules allow; what it ran in, when that was this process."""
+    max_future_ms = config.events.max_future_ms
+    terms = Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=max_future_ms)
+    share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(events.open())
-        run.run(chunks_of(file), _progress(stack, events.size))
+        progress = _progress(stack, events.size)
+        if share_of is not None:
+            run_shared(terms, events.name, processors(), share_of, write, progress)
+            return None
+        run = Replay(terms, write)
+        run.run(chunks_of(stack.enter_context(events.open())), progress)
     return run
 
 
@@ -149,10 +157,8 @@ def _collect(
 
 
 def _table(lines: list[dict[str, Any]]) -> str:
-    out = []
-    for line in lines:
-        if line["type"] in {"alert", "delivery", "rejected"} and line.get("state") != "pending":
-            out.append(_told(line))
+    shown = {"alert", "delivery", "rejected"}
+    out = [_told(line) for line in lines if line["type"] in shown and line.get("state") != "pending"]
     summary = lines[-1]
     out.append(", ".join(f"{name} {summary[name]}" for name in summary if name != "type"))
     return "\n".join(out) + "\n"

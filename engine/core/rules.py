@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 TRIGGERS = ("offline", "online", "first_seen", "flapping", "stable", "duplicate", "feed")
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
@@ -78,3 +78,21 @@ class Rule:
     definition: str = ""
     file: str = ""
     line: int = 0
+
+
+CLIENT: Final = "client"
+GROUP: Final = "group"
+FLEET: Final = "fleet"
+
+
+def reach(rule: Rule) -> str:
+    """Whose events can decide together under a rule: one client's (CLIENT), one group's (GROUP), or anyone's (FLEET).
+
+    What is decided within a reach never depends on events outside of it, so parts of a fleet can be replayed side by side.
+    """
+    throttle = rule.throttle
+    if throttle is None or "client" in throttle.by:
+        return CLIENT
+    groups = rule.match.group
+    is_one_group = len(groups) == 1 and not groups[0].startswith("re:") and not set("*?[") & set(groups[0])
+    return GROUP if is_one_group or "group" in throttle.by else FLEET

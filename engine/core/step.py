@@ -215,20 +215,21 @@ class Fleet:
         """Let time pass to `to_ms`: act on everything due by then, in order.
 
         What rests on silence acts only up to `silence_ms`; when it was held back before, it acts at `to_ms` and not at
-        its own instant. Stops after about `limit` transitions; returns whether anything due is left.
+        its own instant. Stops after about `limit` lines of output; returns whether anything due is left.
         """
         to_ms = max(to_ms, self.clock_ms)
         if self.wake_ms > to_ms:
             self.clock_ms = to_ms
             return False
-        done = len(self.facts) + limit
+        lines = self.book.out.lines
+        done = len(lines) + limit
         silence_ms = min(to_ms, silence_ms)
         self._release(min(self.clock_ms, silence_ms), to_ms)
         while True:
             best, kind = self._next(silence_ms)
             if best > to_ms:
                 break
-            if len(self.facts) >= done:
+            if len(lines) >= done:
                 return True
             self._act(kind, best, silence_ms)
         self.clock_ms = to_ms

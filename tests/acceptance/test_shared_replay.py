@@ -1,0 +1,102 @@
+"""A replay that several processes share prints the lines that one process prints, in the order of the engine's clock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine import replay, sharedreplay
+from engine.config import load_config
+from engine.core.rules import CLIENT, FLEET, GROUP, reach
+from engine.errors import RollcallError
+from engine.fleets import inventory_of, policy_of
+from engine.replay import Replay, Terms, chunks_of
+from engine.rulefile import load_rules
+from engine.sharedreplay import run_shared, shares_of
+from tests.oracle.traces import scenario
+
+THROTTLE = {"max": 1, "per": "1m"}
+
+
+def terms_of(folder: Path) -> Terms:
+    """What the configuration in a folder says about a replay."""
+    config = load_config(folder / "config.yaml")
+    inventory = inventory_of(config)
+    rules = load_rules(config.rules, inventory=inventory, config=config).rules
+    return Terms(
+        policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms
+    )
+
+
+def alone(terms: Terms, folder: Path) -> list[str]:
+    """The lines of one process."""
+    found: list[bytes] = []
+    with (folder / "events.jsonl").open("rb") as file:
+        Replay(terms, found.append).run(chunks_of(file))
+    return b"".join(found).decode().splitlines()
+
+
+def shared(terms: Terms, folder: Path, shares: int) -> list[str]:
+    """The lines of several."""
+    found: list[bytes] = []
+    share_of = shares_of(terms.rules)
+    assert share_of is not None
+    run_shared(terms, str(folder / "events.jsonl"), shares, share_of, found.append)
+    return b"".join(found).decode().splitlines()
+
+
+def instants(lines: list[str]) -> list[str]:
+    """When each line was told, rejected ones left out."""
+    told = [json.loads(line) for line in lines[:-1]]
+    return [line.get("settled_at") or line["at"] for line in told if line["type"] != "rejected"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_several_processes_print_what_one_prints(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
+    monkeypatch.setattr(sharedreplay, "chunks_of", replay.chunks_of)
+    scenario(seed).write(tmp_path)
+    terms = terms_of(tmp_path)
+    if shares_of(terms.rules) is None:
+        terms = Terms(
+            policy=terms.policy,
+            rules=tuple(rule for rule in terms.rules if reach(rule) != FLEET),
+            inventory=terms.inventory,
+            max_future_ms=terms.max_future_ms,
+        )
+    expected, found = alone(terms, tmp_path), shared(terms, tmp_path, 2 + seed % 2)
+    assert sorted(found) == sorted(expected)
+    assert found[-1] == expected[-1]
+    assert instants(found) == sorted(instants(expected))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, CLIENT),
+        ({"throttle": THROTTLE | {"by": "client"}}, CLIENT),
+        ({"throttle": THROTTLE | {"by": ["group"]}}, GROUP),
+        ({"throttle": THROTTLE, "match": {"group": "G1"}}, GROUP),
+        ({"throttle": THROTTLE, "match": {"group": "G*"}}, FLEET),
+        ({"throttle": THROTTLE, "match": {"group": ["G1", "G2"]}}, FLEET),
+        ({"throttle": THROTTLE, "match": {"group": "re:G1"}}, FLEET),
+        ({"throttle": THROTTLE}, FLEET),
+    ],
+)
+def test_a_rule_reaches_as_far_as_clients_share_a_throttle(
+    more: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    rule = {"name": "r", "trigger": "offline", "actions": [{"log": {"message": "x"}}]} | more
+    (tmp_path / "r.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
+    (loaded,) = load_rules([tmp_path / "r.yaml"]).rules
+    assert reach(loaded) == expected
+    assert (shares_of([loaded]) is None) == (expected == FLEET)
+
+
+def test_a_process_that_ends_before_its_time_is_told_in_a_sentence(tmp_path: Path) -> None:
+    scenario(1).write(tmp_path)
+    terms = terms_of(tmp_path)
+    with pytest.raises(RollcallError, match="ended before its time"):
+        run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, len, lambda line: None)
