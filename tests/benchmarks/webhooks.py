@@ -145,6 +145,14 @@ async def post_ours(url: str, posts: int, folder: Path, *, in_process: bool = Fa
     return posts / took
 
 
+def measure(posts: int, folder: Path) -> dict[str, float]:
+    """Deliveries a second, ours and bare, one directly after the other against the same target."""
+    with SinkProcess() as sink:
+        bare = asyncio.run(post_bare(f"{sink.url}/ok", posts))
+        ours = asyncio.run(post_ours(sink.url, posts, folder))
+    return {"webhooks/s": ours, "bare posts/s": bare}
+
+
 def run(posts: int, rounds: int, in_process: bool) -> float:
     """Print every round and return the median ratio."""
     ratios = []
