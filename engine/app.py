@@ -306,8 +306,6 @@ class App:
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-
-
         def guarded(connection: sqlite3.Connection) -> T:
             try:
                 return work(connection)
@@ -672,9 +670,9 @@ async def _ping(url: str) -> None:
     """Ask a URL for the heartbeat; any answer below 400 has arrived."""
     import aiohttp
 
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False) as session:
-        async with session.get(url) as answer:
-            answer.raise_for_status()
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session, session.get(url) as answer:
+        answer.raise_for_status()
 
 
 class _Server(uvicorn.Server):

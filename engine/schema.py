@@ -124,7 +124,7 @@ def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any])
 
 def _wrong_type(expected: Any, value: Any) -> str:
     names = expected if isinstance(expected, list) else [expected]
-    wanted = " or ".join(_TYPE_WORDS.get(name, name) for name in names)
+    wanted = " or ".join(str(_TYPE_WORDS.get(name, name)) for name in names)
     if value is None:
         return f"must be {wanted}, but nothing is written here"
     hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""

@@ -22,6 +22,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.actions.base import OutboxItem
@@ -72,28 +73,25 @@ IDLE_S = 0.25
 class Renderer(Protocol):
     """Turns a planned delivery into the row that every attempt sends."""
 
-    def __call__(self, planned: PlannedDelivery) -> NewDelivery: ...
+    def __call__(self, planned: PlannedDelivery) -> NewDelivery:
+        """The row of one delivery."""
+        ...
 
 
+@dataclass(slots=True)
 class Stats:
     """Counters since the start; plain attributes, read by the metrics page."""
 
-    __slots__ = (
-        "alerts",
-        "batches",
-        "checkpoints",
-        "commit_failures",
-        "commits",
-        "deliveries",
-        "events",
-        "purged",
-        "rejected",
-        "transitions",
-    )
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+    alerts: int = 0
+    batches: int = 0
+    checkpoints: int = 0
+    commit_failures: int = 0
+    commits: int = 0
+    deliveries: int = 0
+    events: int = 0
+    purged: int = 0
+    rejected: int = 0
+    transitions: int = 0
 
 
 class Writer:

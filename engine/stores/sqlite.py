@@ -15,7 +15,7 @@ import signal
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import IO, Any
@@ -150,10 +150,8 @@ class SqliteStore:
             failpoint("after_commit")
         except BaseException as error:
             if self.connection.in_transaction:
-                try:
+                with suppress(sqlite3.Error):  # SQLite rolls back by itself on a full disk
                     self.connection.execute("ROLLBACK")
-                except sqlite3.Error:
-                    pass  # SQLite rolls back by itself on a full disk
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"the store could not commit: {error}") from error
             raise
@@ -282,7 +280,7 @@ class SqliteStore:
         self.connection.execute(Q["write_source"], (name, position, caught_up_to_ms, last_event_at_ms))
 
     def sources(self) -> dict[str, tuple[str | None, int | None, int | None]]:
-        """name -> (position, caught_up_to_ms, last_event_at_ms)."""
+        """Name -> (position, caught_up_to_ms, last_event_at_ms)."""
         return {
             name: (position, upto, last) for name, position, upto, last in self.connection.execute(Q["all_sources"])
         }

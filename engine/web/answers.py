@@ -182,8 +182,8 @@ class Answers:
     def _nothing_by(self, reader: Reader, client: str, state: ClientState, at_ms: int) -> str:
         """Why there is no history up to an instant."""
         oldest = None
-        for oldest in reader.history(state.last):
-            pass
+        for entry in reader.history(state.last):
+            oldest = entry
         if oldest is not None and oldest.previous == 0:
             return f"no event had named {client!r} by {rfc3339(at_ms)}; the first came at {rfc3339(oldest.at_ms)}"
         since = f"what is kept begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "none of it is kept"

@@ -33,10 +33,8 @@ class Directory:
         """Names greater than `cursor` that begin with `prefix`, ascending. May name clients forgotten meanwhile."""
         with self._lock:
             self._refresh()
-        if prefix > cursor:
-            part = self._part(prefix, inclusive=True)
-        else:
-            part = self._part(cursor, inclusive=False)
+        inclusive = prefix > cursor
+        part = self._part(prefix if inclusive else cursor, inclusive=inclusive)
         while part:
             for name in part:
                 if not name.startswith(prefix):

@@ -375,9 +375,18 @@ def sink() -> Iterator[Sink]:
         made.stop()
 
 
-def offline_rule(url: str, name: str = "gone", recovery: bool = True, hook: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def offline_rule(
+    url: str,
+    name: str = "gone",
+    recovery: bool = True,
+    hook: Mapping[str, Any] | None = None,
+    for_: str | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """Pages a sink when a client goes offline, and tells it when the client is back."""
     rule: dict[str, Any] = {"name": name, "trigger": "offline", "flapping": "fire"}
+    if for_ is not None:
+        rule["for"] = for_
     rule["actions"] = [webhook(url, "firing", **(hook or {}))]
     if recovery:
         rule["on_recovery"] = [webhook(url, "recovery", **(hook or {}))]

@@ -77,7 +77,7 @@ def test_holds_deadlines_and_alerts_are_as_before_after_a_commit_that_failed(tmp
     with sink() as target, service(tmp_path, debounce={"offline": "2s", "online": "0s"}) as running:
         running.rules(
             offline_rule(target.url),
-            offline_rule(target.url, name="later", **{"for": "4s"}),
+            offline_rule(target.url, name="later", for_="4s"),
             offline_rule(target.url, name="twice", throttle={"max": 2, "per": "1h"}),
         )
         running.start()

@@ -64,7 +64,7 @@ def test_a_device_that_reconnects_during_the_grace_pages_nobody(tmp_path: Path) 
 
 def test_a_pending_for_outlives_a_restart_and_fires_once_or_not_at_all(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
-        running.rules(offline_rule(target.url, **{"for": "10s"}))
+        running.rules(offline_rule(target.url, for_="10s"))
         running.start()
         running.tell(event(CLIENT, "connect", "1"), event("G@@@b", "connect", "1"))
         running.tell(event(CLIENT, "tcpclean", "1"), event("G@@@b", "tcpclean", "1"))

@@ -116,7 +116,7 @@ def test_a_rule_removed_while_the_service_was_down_ends_its_alerts_too(tmp_path:
 
 def test_alerts_and_pending_fors_outlive_an_edit_and_a_restart(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
-        waiting = offline_rule(target.url, name="waiting", **{"for": "10s"})
+        waiting = offline_rule(target.url, name="waiting", for_="10s")
         running.rules(offline_rule(target.url), waiting)
         running.start()
         connect(running, "1")

@@ -415,7 +415,7 @@ def test_with_a_token_everything_but_healthz_needs_it(tmp_path: Path) -> None:
         eventually(ready)
         assert ask(found, "GET", "/healthz").status == 200
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}, {"Authorization": "Basic !"}):
-            reply = ask(found, "GET", "/v1/clients", **headers)
+            reply = ask(found, "GET", "/v1/clients", None, **headers)
             assert "token" in refused(reply, 401)
             assert reply.headers["www-authenticate"] == "Bearer"
         assert ask(found, "GET", "/v1/clients", Authorization="bearer s3cret").status == 200
