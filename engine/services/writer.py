@@ -69,6 +69,9 @@ MAX_POISONED = 100
 IDLE_S = 0.25
 """Longest wait when nothing is due: sources may have caught up meanwhile."""
 
+HELD_S = 0.02
+"""Wait after a turn in which nothing happened although something was due: it waits for a source to catch up."""
+
 
 class Renderer(Protocol):
     """Turns a planned delivery into the row that every attempt sends."""
@@ -138,6 +141,7 @@ class Writer:
         self._since_checkpoint = 0
         self._checkpoint_at_ms = clock.now_ms()
         self._purge_at_ms = 0
+        self._fruitless = False  # did nothing happen in the last turn?
         self._rejected = 0  # since the quarantine was trimmed by their number
 
     # From other threads
@@ -212,7 +216,7 @@ class Writer:
         if self._pending:
             return 0.0
         ahead_ms = min(self.fleet.wake_ms - self._clock.now_ms(), int(IDLE_S * 1000))
-        return max(0.001, ahead_ms / 1000)
+        return max(HELD_S if self._fruitless else 0.001, ahead_ms / 1000)
 
     def run_once(self) -> None:
         """One turn; see the module's steps."""
@@ -293,6 +297,7 @@ class Writer:
         self._dirty.update(fleet.committed)
         fleet.commit()
         self._slice_committed(written)
+        self._fruitless = self._row == first_row and not written
         self._count(batches, first_row)
         return [_acknowledge(batch) for batch in batches] + [_settle(*result) for result in results], items
 

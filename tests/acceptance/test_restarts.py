@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -149,3 +150,20 @@ def test_the_alert_of_a_feed_that_is_well_after_a_restart_ends(tmp_path: Path) -
         running.start()
         eventually(lambda: target.told("source", "phase"), lambda found: found == [("log", "firing"), ("log", "recovery")])
         assert running.items("/v1/alerts", state="firing") == []
+
+
+def test_a_hold_that_waits_for_a_dead_feed_costs_next_to_nothing(tmp_path: Path) -> None:
+    """For hours, perhaps: it is looked at now and then, not as often as the machine can."""
+    push = {"name": "push", "type": "http"}
+    with service(tmp_path, sources=[push, FOLLOWED]) as running:
+        running.start(ready=False)
+        eventually(running.readiness, lambda found: "does not exist" in found[1])
+        running.tell(event(CLIENT, "connect", "1"))
+        running.tell(event(CLIENT, "tcpclean", "1"))
+        before, began_s = running.metric("rollcall_commits"), time.monotonic()
+        for _ in range(100):
+            assert running.statuses() == {CLIENT: "online"}
+        commits, took_s = running.metric("rollcall_commits") - before, time.monotonic() - began_s
+        assert commits <= 10 + 60 * took_s
+        (tmp_path / "events.jsonl").touch()
+        wait_status(running, "offline")
