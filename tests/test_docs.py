@@ -1,0 +1,32 @@
+"""What the documents show works: every rule in them loads, and what they name exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.rulefile import load_rules
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RULE_BLOCKS = BLOCK.findall((ROOT / "docs" / "rules.md").read_text())
+
+
+@pytest.mark.parametrize("number", range(len(RULE_BLOCKS)))
+def test_every_example_of_the_rules_reference_loads(number: int, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("version: 1\nrules:\n" + "".join(f"  {line}\n" for line in RULE_BLOCKS[number].splitlines()))
+    loaded = load_rules([file])
+    assert loaded.rules
+    assert [str(problem) for problem in loaded.problems] == []
+
+
+def test_the_rules_reference_names_every_key_of_a_rule() -> None:
+    schema = json.loads((ROOT / "schemas" / "rules.schema.json").read_text())["$defs"]
+    text = (ROOT / "docs" / "rules.md").read_text()
+    webhook = schema["action"]["properties"]["webhook"]["properties"]
+    wanted = [*schema["rule"]["properties"], *schema["match"]["properties"], *schema["trigger"]["enum"], *webhook]
+    assert [name for name in wanted if f"`{name}`" not in text and f" {name}:" not in text and f"`{name}:" not in text] == []
