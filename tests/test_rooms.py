@@ -65,7 +65,6 @@ PARTS = {
     "engine.services": "services",
     "engine.replay": "replay",
     "engine.sharedreplay": "replay",
-    "engine.sharedreplay": "replay",
     "engine.views": "web",
     "engine.web": "web",
     "engine.app": "app",

@@ -75,6 +75,7 @@ class Fleet:
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
         self.duplicates: set[str] = set()
         self._before_ms = 0  # the clock when the transaction began
+        self._counted = (0, 0)  # and what had been counted
         self._forgetting = False  # does the transaction forget a client?
         self._row = 0  # history position of the journal row being written
         self._wake_ms = FOREVER  # nothing is due before
@@ -98,6 +99,7 @@ class Fleet:
         """Start what will be one transaction."""
         self.book.out = Output()
         self._before_ms = self.clock_ms
+        self._counted = (self.counts.transitions, self.counts.flaps_suppressed)
         self.begin_row(0)
 
     def begin_row(self, journal_id: int) -> None:
@@ -125,6 +127,7 @@ class Fleet:
         self.committed = {}
         self._forgetting = False
         self.clock_ms = self._before_ms
+        self.counts.transitions, self.counts.flaps_suppressed = self._counted
         self.begin_row(0)
         self.rebuild()
 

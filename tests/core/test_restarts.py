@@ -231,6 +231,7 @@ def test_a_rolled_back_batch_leaves_states_deadlines_and_clock_as_they_were() ->
         world.fleet.rollback()
         world.fleet.book.restore(world.store.open_alerts(), world.store.throttles())
         assert (world.fleet.states, world.fleet.next_due(), world.fleet.clock_ms) == (before, due, clock)
+        assert (world.fleet.counts.transitions, world.fleet.counts.flaps_suppressed) == (1, 0)
 
 
 def test_after_a_restart_a_throttle_remembers_what_it_let_through_and_who_waits() -> None:
