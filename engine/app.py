@@ -225,7 +225,9 @@ class App:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: sqlite3.Connection | None = None
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
-        self.sender = SenderProcess(secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target)
+        self.sender = SenderProcess(
+            secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target
+        )
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             _Outbox(self, policy),
@@ -306,6 +308,7 @@ class App:
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
+
         def guarded(connection: sqlite3.Connection) -> T:
             try:
                 return work(connection)
@@ -397,7 +400,9 @@ class App:
         """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
         accepted = left = 0
         cursor: int | None = None
-        while rows := await self.ask(lambda reader, cursor=cursor: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)):  # type: ignore[misc]
+        while rows := await self.ask(
+            lambda reader, cursor=cursor: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)
+        ):  # type: ignore[misc]
             cursor = rows[-1].id
             batch, ids = quarantined_batch(rows, self.clock.now_ms(), self.config.events.max_future_ms)
             left += len(rows) - len(ids)
@@ -455,7 +460,10 @@ class App:
         yield "forgetting", self._again_and_again("forgetting", self._forget_clients)
         beat = self.config.heartbeat
         if beat is not None:
-            yield "heartbeat", self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run)
+            yield (
+                "heartbeat",
+                self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run),
+            )
 
     async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Let a task that only looks from time to time survive a failed commit, and faults of ours."""
@@ -663,7 +671,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}") from error
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
+        ) from error
 
 
 async def _ping(url: str) -> None:

@@ -14,11 +14,25 @@ from engine.plaintemplates import MAX_QUICK_CHARACTERS, quickened
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "id", "items"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "id", "items"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 pieces = st.sampled_from(
-    ["text ", "\n", "{{ a }}", "{{a.b}}", "{{ a.id }}", "{{ b.a.id -}} ", " {{- b }}", "{{ missing }}", "{{ a._x }}", "{# x #}", "é"]
+    [
+        "text ",
+        "\n",
+        "{{ a }}",
+        "{{a.b}}",
+        "{{ a.id }}",
+        "{{ b.a.id -}} ",
+        " {{- b }}",
+        "{{ missing }}",
+        "{{ a._x }}",
+        "{# x #}",
+        "é",
+    ]
 )
 
 
@@ -48,7 +62,16 @@ def test_both_ways_agree_in_text_and_in_errors(source: str, variables: dict[str,
 
 
 @pytest.mark.parametrize(
-    "source", ["{{ a | upper }}", "{% if a %}x{% endif %}", "{{ a ~ b }}", "{{ a() }}", "{{ a['b'] }}", "{{ 1 }}", "{{ a.b.c() }}"]
+    "source",
+    [
+        "{{ a | upper }}",
+        "{% if a %}x{% endif %}",
+        "{{ a ~ b }}",
+        "{{ a() }}",
+        "{{ a['b'] }}",
+        "{{ 1 }}",
+        "{{ a.b.c() }}",
+    ],
 )
 def test_whatever_does_more_is_left_to_the_engine(source: str) -> None:
     def slow(variables: object) -> str:

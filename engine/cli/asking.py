@@ -92,7 +92,9 @@ def desk(config_path: Path, *, write: bool = False) -> Iterator[Desk]:
 
 
 def _silent(config: Config) -> str:
-    where = f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
+    where = (
+        f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
+    )
     return f"{config.data} is in use by another rollcall (process {owner(config.data)}), which does not answer{where}"
 
 
@@ -146,7 +148,9 @@ class _Service:
         if not isinstance(found, dict):
             raise RollcallError(f"the service at {self.url} answered something else than an object")
         if not answer.ok:
-            raise (BadQuestion if answer.status_code == 400 else RollcallError)(str(found.get("title", f"the service answered {answer.status_code}")))
+            raise (BadQuestion if answer.status_code == 400 else RollcallError)(
+                str(found.get("title", f"the service answered {answer.status_code}"))
+            )
         return found
 
     def _list(self, path: str, wanted: Filters) -> Iterator[Object]:

@@ -31,5 +31,9 @@ format_option = click.option(
 def limit_option(default: int | None) -> Callable[[Any], Any]:
     """`--limit`: how many are shown at most; None: all."""
     return click.option(
-        "--limit", type=click.IntRange(1), default=default, show_default=default is not None, help="Show so many at most."
+        "--limit",
+        type=click.IntRange(1),
+        default=default,
+        show_default=default is not None,
+        help="Show so many at most.",
     )

@@ -31,7 +31,9 @@ _KEPT: list[Replay | None] = []
 @click.command()
 @click.argument("events", type=click.Path(path_type=Path, allow_dash=True))
 @config_option
-@click.option("--rules", type=click.Path(path_type=Path, exists=True), help="Rules to use instead of the configured ones.")
+@click.option(
+    "--rules", type=click.Path(path_type=Path, exists=True), help="Rules to use instead of the configured ones."
+)
 @click.option("--against", type=click.Path(path_type=Path, exists=True), help="Other rules; shows what differs.")
 @click.option("--format", "style", type=click.Choice(["table", "jsonl", "html"]), default="table")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of standard output.")
@@ -98,7 +100,9 @@ def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[R
     return load_rules((rules,) if rules else config.rules, inventory=inventory, config=config).rules
 
 
-def _written(style: str, ours: list[dict[str, Any]], changes: list[dict[str, Any]] | None, events: str, rules: str) -> str:
+def _written(
+    style: str, ours: list[dict[str, Any]], changes: list[dict[str, Any]] | None, events: str, rules: str
+) -> str:
     """The outcome in one of the styles; with `changes`, what differs from other rules."""
     if style == "html":
         return page(events, rules, ours, changes)
@@ -148,9 +152,7 @@ def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]
     return lambda done: bar.advance(task, done)
 
 
-def _collect(
-    config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording
-) -> list[dict[str, Any]]:
+def _collect(config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording) -> list[dict[str, Any]]:
     found = io.BytesIO()
     _replay(config, inventory, rules, events, found.write)
     return [json.loads(line) for line in found.getvalue().splitlines()]

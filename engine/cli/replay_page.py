@@ -33,7 +33,12 @@ def _sections(lines: Sequence[Line], changes: Sequence[Line] | None) -> list[Lin
     found = [
         _section("Alerts", ("at", "rule", "about", "state", "reason"), _of(told, "alert"), _alert),
         _section("Deliveries", ("at", "rule", "about", "phase", "action", "what"), _of(told, "delivery"), _delivery),
-        _section("Transitions", ("settled", "client", "status", "was", "occurred", "flaps"), _of(told, "transition"), _transition),
+        _section(
+            "Transitions",
+            ("settled", "client", "status", "was", "occurred", "flaps"),
+            _of(told, "transition"),
+            _transition,
+        ),
     ]
     rejected = _of(told, "rejected")
     if rejected:

@@ -25,7 +25,9 @@ def init(folder: Path) -> None:
         with path.open("xb") as file:
             file.write(content)
         click.echo(f"wrote {path}")
-    click.echo(f"check it: rollcall check -c {folder / 'config.yaml'}\nrun it:   rollcall run -c {folder / 'config.yaml'}")
+    click.echo(
+        f"check it: rollcall check -c {folder / 'config.yaml'}\nrun it:   rollcall run -c {folder / 'config.yaml'}"
+    )
 
 
 def _starter(folder: Traversable, at: str = "") -> list[tuple[str, bytes]]:

@@ -524,9 +524,7 @@ class AlertBook:
     def _line(self, alert: Alert, at_ms: int) -> None:
         key = {"source": alert.source} if alert.source is not None else None
         self.out.alerts[alert.name] = alert
-        self.out.lines.append(
-            AlertLine(alert.rule, alert.client, key, alert.state, alert.reason, at_ms)
-        )
+        self.out.lines.append(AlertLine(alert.rule, alert.client, key, alert.state, alert.reason, at_ms))
 
     # Throttles
 

@@ -356,9 +356,7 @@ class Fleet:
 
     # After a restart
 
-    def recall_row(
-        self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int
-    ) -> None:
+    def recall_row(self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int) -> None:
         """Apply one journal row again; clients whose loaded state contains the row already are skipped."""
         self.clock_ms = max(self.clock_ms, now_ms)
         missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
@@ -370,9 +368,7 @@ class Fleet:
                 upcoming += 1
             state = states.get(client) or ClientState(client=client)
             if missing.setdefault(client, state.last < row):
-                states[client] = learn(
-                    state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place
-                )
+                states[client] = learn(state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place)
         while upcoming < len(facts):
             self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
             upcoming += 1

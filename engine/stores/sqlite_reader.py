@@ -129,9 +129,7 @@ class SqliteReader:
             for found, row, item in self._store.history(position, EVERYTHING):
                 if isinstance(item, bytes):
                     previous = row.previous[found & ((1 << POSITION_BITS) - 1)]
-                    yield HistoryEntry(
-                        position=found, previous=previous, at_ms=row.at_ms, source=row.source, raw=item
-                    )
+                    yield HistoryEntry(position=found, previous=previous, at_ms=row.at_ms, source=row.source, raw=item)
                 else:
                     yield HistoryEntry(
                         position=found,

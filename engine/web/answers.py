@@ -279,7 +279,10 @@ def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:
 
 def refusal(number: int, state: str, what: str) -> str:
     """Why an act on a delivery changed nothing."""
-    needed = {"retry": "only a dead one can be tried again", "discard": "only one that is due, held or dead can be discarded"}
+    needed = {
+        "retry": "only a dead one can be tried again",
+        "discard": "only one that is due, held or dead can be discarded",
+    }
     return f"delivery {number} is {state}; {needed[what]}"
 
 

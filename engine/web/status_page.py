@@ -40,7 +40,9 @@ def _template() -> tuple[Template, str]:
     found = _STYLE.search(text)
     assert found is not None
     digest = base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
     return environment.from_string(text), policy
 
 

@@ -28,7 +28,7 @@ PAGING = ("gone", "late")
 def rules_of(url: str) -> tuple[dict[str, Any], ...]:
     """Pages for every client that goes, at once and after a while, word when it is back, and a welcome."""
     welcome = {"name": "hello", "trigger": "first_seen", "flapping": "fire", "actions": [webhook(url, "firing")]}
-    return offline_rule(url), offline_rule(url, name="late", **{"for": "300ms"}), welcome
+    return offline_rule(url), offline_rule(url, name="late", for_="300ms"), welcome
 
 
 class Chain:
@@ -90,7 +90,9 @@ class Load:
             some = [chain.next() for chain in dice.sample(self.pushed[side], dice.randint(1, 5))]
             while True:
                 try:
-                    answer = session.post(f"{self._service.url}/v1/events", "\n".join(some), headers=headers, timeout=20)
+                    answer = session.post(
+                        f"{self._service.url}/v1/events", "\n".join(some), headers=headers, timeout=20
+                    )
                     if answer.status_code == 202:
                         assert answer.json() == {"accepted": len(some), "rejected": []}
                         break
@@ -180,7 +182,12 @@ class Load:
             times = [arrival.body["occurred_at"] for arrival in arrivals]
             assert times == sorted(times), (rule, chain.client, times)
             if chain.count:
-                assert (phases[-1:] == ["firing"]) == (chain.status == "offline"), (rule, chain.client, chain.status, phases)
+                assert (phases[-1:] == ["firing"]) == (chain.status == "offline"), (
+                    rule,
+                    chain.client,
+                    chain.status,
+                    phases,
+                )
 
 
 def decision(arrival: Arrival) -> tuple[Any, ...]:

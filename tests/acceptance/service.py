@@ -56,7 +56,12 @@ def free_port() -> int:
 
 def event(client: str, kind: str, channel: str, time_ms: int | None = None, **more: Any) -> str:
     """One event as the broker writes it, on one line."""
-    told = {"clientId": client, "time": now_ms() if time_ms is None else time_ms, "eventType": kind, "channelId": channel}
+    told = {
+        "clientId": client,
+        "time": now_ms() if time_ms is None else time_ms,
+        "eventType": kind,
+        "channelId": channel,
+    }
     return json.dumps(told | more)
 
 
@@ -108,7 +113,10 @@ class Service:
         assert self.process is None or self.process.poll() is not None
         with (self.folder / "log.jsonl").open("ab") as log:
             self.process = subprocess.Popen(
-                [*under, ROLLCALL, "run", "-c", "config.yaml"], cwd=self.folder, env=os.environ | environment, stderr=log
+                [*under, ROLLCALL, "run", "-c", "config.yaml"],
+                cwd=self.folder,
+                env=os.environ | environment,
+                stderr=log,
             )
         if ready:
             self.wait_ready()

@@ -138,7 +138,18 @@ def test_ctrl_c_ends_a_command_quietly(tmp_path: Path) -> None:
 def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
     assert rollcall(tmp_path, "--version").stdout.startswith("rollcall, version ")
     told = rollcall(tmp_path, "--help").stdout
-    for command in ("init", "run", "check", "replay", "explain", "clients", "sources", "deliveries", "alerts", "quarantine"):
+    for command in (
+        "init",
+        "run",
+        "check",
+        "replay",
+        "explain",
+        "clients",
+        "sources",
+        "deliveries",
+        "alerts",
+        "quarantine",
+    ):
         assert f"  {command} " in told
         assert rollcall(tmp_path, command, "--help").returncode == 0
 
@@ -229,7 +240,9 @@ def test_a_client_is_forgotten_with_and_without_a_service(running: Service, left
             assert rollcall(house.folder, "clients", "forget", client).returncode == 0
         again = rollcall(house.folder, "clients", "forget", client)
         assert (again.returncode, again.stderr) == (1, f"no event ever named {client!r}\n")
-        assert client not in [entry["client"] for entry in lines(rollcall(house.folder, "clients", "--format", "jsonl"))]
+        assert client not in [
+            entry["client"] for entry in lines(rollcall(house.folder, "clients", "--format", "jsonl"))
+        ]
 
 
 def test_the_quarantine_is_retried_with_and_without_a_service(tmp_path: Path) -> None:
@@ -245,9 +258,13 @@ def test_the_quarantine_is_retried_with_and_without_a_service(tmp_path: Path) ->
         config["events"]["max_future"] = "1h"  # the clock of the broker turned out to be right
         (tmp_path / "config.yaml").write_text(json.dumps(config))
         assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 still malformed\n"
-        assert [entry["status"] for entry in lines(rollcall(tmp_path, "clients", "--format", "jsonl"))] == ["online"] * 2
+        assert [entry["status"] for entry in lines(rollcall(tmp_path, "clients", "--format", "jsonl"))] == [
+            "online"
+        ] * 2
         assert len(lines(rollcall(tmp_path, "quarantine", "list", "--format", "jsonl"))) == 1
-        assert [sent["state"] for sent in lines(rollcall(tmp_path, "deliveries", "list", "--format", "jsonl"))] == ["due"] * 2
+        assert [sent["state"] for sent in lines(rollcall(tmp_path, "deliveries", "list", "--format", "jsonl"))] == [
+            "due"
+        ] * 2
         found.start()
         eventually(lambda: found.items("/v1/deliveries", state="delivered"), lambda sent: len(sent) == 2)
         assert found.command("quarantine", "retry", "--format", "jsonl").stdout == '{"accepted":0,"rejected":1}\n'
@@ -398,7 +415,14 @@ def test_a_replay_is_a_readable_page(tmp_path: Path) -> None:
     done = rollcall(tmp_path, "replay", "events.jsonl", "--format", "html", "-o", "page.html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     page = (tmp_path / "page.html").read_text()
-    for expected in ("Alerts (2)", "Deliveries (2)", "Transitions (4)", "Rejected lines (1)", "device-offline", "G@@@a"):
+    for expected in (
+        "Alerts (2)",
+        "Deliveries (2)",
+        "Transitions (4)",
+        "Rejected lines (1)",
+        "device-offline",
+        "G@@@a",
+    ):
         assert expected in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -25,7 +25,17 @@ def order_of(trace: str) -> list[str]:
 def test_every_answer_is_preceded_by_a_sync_of_its_own(tmp_path: Path) -> None:
     requires("strace", shutil.which("strace"))
     trace = tmp_path / "trace.txt"
-    watch = ["strace", "-f", "-qq", "-s", "16", "-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg", "-o", str(trace)]
+    watch = [
+        "strace",
+        "-f",
+        "-qq",
+        "-s",
+        "16",
+        "-e",
+        "trace=fsync,fdatasync,write,writev,sendto,sendmsg",
+        "-o",
+        str(trace),
+    ]
     with sink() as target, service(tmp_path) as running:
         running.rules(offline_rule(target.url))
         running.start(under=watch)

@@ -84,7 +84,9 @@ def test_a_flood_of_malformed_events_is_counted_and_kept_within_bounds(tmp_path:
         running.start()
         running.tell(event("G@@@a", "connect", "1"))
         for number in range(12):
-            answer = running.post(*(f'{{"broken": {number}}}' for _ in range(1000)), event(f"G@@@d{number}", "connect", "1"))
+            answer = running.post(
+                *(f'{{"broken": {number}}}' for _ in range(1000)), event(f"G@@@d{number}", "connect", "1")
+            )
             assert answer.status_code == 202 and answer.json()["accepted"] == 1
             assert len(answer.json()["rejected"]) == 1000
         assert running.metric("rollcall_rejected") == 12_000

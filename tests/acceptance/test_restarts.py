@@ -108,7 +108,10 @@ def test_a_throttle_counts_on_after_a_restart(tmp_path: Path) -> None:
         running.tell(event(clients[0], "connect", "2"))
         eventually(lambda: target.told("client", "phase"), lambda found: found[2:] == [(clients[0], "recovery")])
         left = [alert for alert in running.items("/v1/alerts") if alert["resolved_at"] is None]
-        assert {(alert["client"], alert["state"]) for alert in left} == {(clients[1], "firing"), (clients[3], "suppressed")}
+        assert {(alert["client"], alert["state"]) for alert in left} == {
+            (clients[1], "firing"),
+            (clients[3], "suppressed"),
+        }
 
 
 def test_a_backlog_in_which_devices_reconnect_pages_nobody(tmp_path: Path) -> None:
@@ -148,7 +151,9 @@ def test_the_alert_of_a_feed_that_is_well_after_a_restart_ends(tmp_path: Path) -
         running.kill()
         (tmp_path / "events.jsonl").touch()
         running.start()
-        eventually(lambda: target.told("source", "phase"), lambda found: found == [("log", "firing"), ("log", "recovery")])
+        eventually(
+            lambda: target.told("source", "phase"), lambda found: found == [("log", "firing"), ("log", "recovery")]
+        )
         assert running.items("/v1/alerts", state="firing") == []
 
 

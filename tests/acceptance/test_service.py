@@ -63,7 +63,10 @@ def test_a_full_engine_says_when_to_come_back_and_loses_nothing(tmp_path: Path) 
 
 def test_the_heartbeat_comes_while_verdicts_flow_and_stops_when_a_feed_is_down(tmp_path: Path) -> None:
     followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
-    with sink() as target, service(tmp_path, sources=[followed], heartbeat={"url": target.url, "every": "1s"}) as running:
+    with (
+        sink() as target,
+        service(tmp_path, sources=[followed], heartbeat={"url": target.url, "every": "1s"}) as running,
+    ):
         running.rules(offline_rule("http://127.0.0.1:9"))
         (tmp_path / "events.jsonl").touch()
         running.start()

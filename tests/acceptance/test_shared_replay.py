@@ -25,9 +25,7 @@ def terms_of(folder: Path) -> Terms:
     config = load_config(folder / "config.yaml")
     inventory = inventory_of(config)
     rules = load_rules(config.rules, inventory=inventory, config=config).rules
-    return Terms(
-        policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms
-    )
+    return Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms)
 
 
 def alone(terms: Terms, folder: Path) -> list[str]:

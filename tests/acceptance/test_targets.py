@@ -122,9 +122,7 @@ def test_a_refused_firing_is_dead_and_takes_its_recovery_along(tmp_path: Path) -
 
 def test_the_recovery_of_a_dead_firing_that_may_have_arrived_is_sent(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
-        target.answer = lambda arrival: (
-            answer(arrival) if arrival.body["phase"] == "firing" else Answer(204)
-        )
+        target.answer = lambda arrival: answer(arrival) if arrival.body["phase"] == "firing" else Answer(204)
         answer = answers(Answer(204, after=threading.Event()), 400)
         running.rules(offline_rule(target.url, hook={"timeout": "500ms"}))
         running.start()

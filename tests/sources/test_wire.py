@@ -371,7 +371,8 @@ def test_recorded_lines_are_decided_together_as_they_are_alone(documents: list[b
     lines = b"\n".join(documents).split(b"\n")
     together = decode_replay_lines(b"\n".join(lines), MINUTE)
     alone = [decode_replay_lines(line, MINUTE, first_line=number) for number, line in enumerate(lines, 1)]
-    for column, parts in zip(together, zip(*alone, strict=True), strict=True):
+    columns: tuple[Any, ...] = together
+    for column, parts in zip(columns, zip(*alone, strict=True), strict=True):
         assert list(column) == [item for part in parts for item in part]
 
 

@@ -45,7 +45,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         found.tell(*(event(f"G@@@d{n}", "connect", f"c{n}", now_ms() - 5_000) for n in range(7)))
         found.tell(*(event(client, "connect", "c", now_ms() - 4_000) for client in ODD_IDS))
         for step in range(6):
-            found.tell(event(CHAIN, "connect", f"k{step}", now_ms() - 50_000 + step * 5_000, clientIp=f"10.0.0.{step}:5"))
+            found.tell(
+                event(CHAIN, "connect", f"k{step}", now_ms() - 50_000 + step * 5_000, clientIp=f"10.0.0.{step}:5")
+            )
         found.tell(*(event(f"G@@@d{n}", "tcpclean", f"c{n}") for n in range(3)))
         assert found.post("{broken", '{"clientId": 7}').json()["accepted"] == 0
         eventually(lambda: found.items("/v1/deliveries", state="dead"), lambda dead: len(dead) == 3)
@@ -57,7 +59,9 @@ def ask(running: Service, method: str, path: str, body: bytes | None = None, **h
     """One request, its path and headers exactly as given."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
     try:
-        sent = {"Host": f"127.0.0.1:{running.port}"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Host": f"127.0.0.1:{running.port}"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         connection.request(method, path, body, sent)
         answer = connection.getresponse()
         return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
@@ -79,7 +83,10 @@ def refused(reply: Reply, status: int) -> str:
 # Lists
 
 
-@pytest.mark.parametrize("path", ["/v1/clients", "/v1/alerts", "/v1/deliveries", "/v1/quarantine", "/v1/rules", f"/v1/clients/{CHAIN}/timeline"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/clients", "/v1/alerts", "/v1/deliveries", "/v1/quarantine", "/v1/rules", f"/v1/clients/{CHAIN}/timeline"],
+)
 def test_pages_of_any_size_hold_what_one_page_holds_in_the_same_order(running: Service, path: str) -> None:
     whole = running.get(path, limit=1000)
     assert whole["next"] is None
@@ -185,7 +192,12 @@ def test_slashes_of_an_id_need_no_encoding_where_nothing_is_ambiguous(running: S
 
 
 def test_who_was_never_named_is_not_found(running: Service) -> None:
-    for path in ("/v1/clients/nobody", "/v1/clients/nobody/status", "/v1/clients/nobody/timeline", "/v1/clients/%FF%00"):
+    for path in (
+        "/v1/clients/nobody",
+        "/v1/clients/nobody/status",
+        "/v1/clients/nobody/timeline",
+        "/v1/clients/%FF%00",
+    ):
         assert "no event ever named" in refused(get(running, path), 404)
 
 
@@ -214,7 +226,11 @@ def test_a_timeline_tells_what_was_ignored_and_why(running: Service) -> None:
     at = now_ms()
     running.tell(event(client, "connect", "new", at - 1_000), event(client, "connect", "new", at - 1_000))
     running.tell(event(client, "tcpclean", "old", at - 40_000))
-    told = [(e["type"], e["used"], e["why"]) for e in running.items(f"/v1/clients/{client}/timeline") if e["kind"] == "event"]
+    told = [
+        (e["type"], e["used"], e["why"])
+        for e in running.items(f"/v1/clients/{client}/timeline")
+        if e["kind"] == "event"
+    ]
     assert told == [
         ("tcpclean", False, "of a channel that a newer connect has superseded"),
         ("connect", False, "said before"),
@@ -341,7 +357,9 @@ def test_head_says_what_get_would_without_the_body(running: Service, path: str) 
 # Who may ask
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "127.0.0.1:x", "[::1", "", "10.1.2.3"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "127.0.0.1:x", "[::1", "", "10.1.2.3"]
+)
 def test_a_foreign_host_is_refused(running: Service, host: str) -> None:
     for path in ("/", "/healthz", "/v1/clients", "/metrics"):
         refused(ask(running, "GET", path, Host=host), 403)
@@ -354,13 +372,23 @@ def test_the_loopback_may_be_called_by_any_of_its_names(running: Service, host: 
 
 def test_a_foreign_origin_is_refused_and_our_own_is_not(running: Service) -> None:
     ours = f"http://127.0.0.1:{running.port}"
-    for origin in ("http://evil.example", "null", "", "http://127.0.0.1:1", "file://", f"{ours}.evil.example", "http://["):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "",
+        "http://127.0.0.1:1",
+        "file://",
+        f"{ours}.evil.example",
+        "http://[",
+    ):
         refused(ask(running, "GET", "/v1/clients", Origin=origin), 403)
         refused(ask(running, "POST", "/v1/events", b"{}", Origin=origin, Content_Type="application/json"), 403)
     assert ask(running, "GET", "/v1/clients", Origin=ours).status == 200
 
 
-@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
 def test_a_write_that_a_form_could_send_is_refused(running: Service, kind: str) -> None:
     for method, path in (("POST", "/v1/events"), ("POST", "/v1/quarantine/retry"), ("DELETE", "/v1/clients/G@@@d1")):
         refused(ask(running, method, path, b"{}", Content_Type=kind), 415)
@@ -414,7 +442,12 @@ def test_with_a_token_everything_but_healthz_needs_it(tmp_path: Path) -> None:
 
         eventually(ready)
         assert ask(found, "GET", "/healthz").status == 200
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}, {"Authorization": "Basic !"}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "s3cret"},
+            {"Authorization": "Basic !"},
+        ):
             reply = ask(found, "GET", "/v1/clients", None, **headers)
             assert "token" in refused(reply, 401)
             assert reply.headers["www-authenticate"] == "Bearer"
