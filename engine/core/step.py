@@ -89,9 +89,14 @@ class Fleet:
         return self.states.get(client, NEW_CLIENT)
 
     def published(self, client: str) -> ClientState | None:
-        """The client's state as of the last commit, None when it is not known: what readers may see."""
-        state = self.committed.get(client) or self.states.get(client)
-        return None if state is NEW_CLIENT else state
+        """The client's state as of the last commit, None when it is not known: what readers may see, on any thread."""
+        while True:
+            state = self.states.get(client)
+            before = self.committed.get(client)
+            if before is None and self.states.get(client) is not state:
+                continue  # a transaction began or ended between the two looks
+            found = state if before is None else before
+            return None if found is NEW_CLIENT else found
 
     # A batch: begin, advance, apply, commit
 
