@@ -27,7 +27,7 @@ from engine.core.events import Rejection
 from engine.errors import ClockSuspect
 from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Gap, Offer, SourceHealth
-from engine.sources.tailing import Place, Rewritten, Tail, find, successors
+from engine.sources.tailing import Place, Rewritten, Tail, find, next_file, successors
 from engine.sources.wire import decode_lines, suspect_clock
 
 POLL_S: Final = 0.1
@@ -144,6 +144,9 @@ class FileSource:
     async def _go_on_after(self, offer: Offer, place: Place, why: str) -> None:
         """Find the rest of what was being read; without it, note the gap and take the oldest file that came later."""
         found = find(self.path, place)
+        if found is None:  # a rotation may be under way, and a file that changes its name is easily missed
+            await asyncio.sleep(self.poll_s)
+            found = find(self.path, place)
         if found is None:
             later = successors(self.path, None, place.mtime_ns) or [self.path]
             found = Tail(later[0])
@@ -161,17 +164,25 @@ class FileSource:
         tail = self._tail
         assert tail is not None
         noted_ms = self.now_ms()
-        later = successors(self.path, tail.identity, tail.mtime_ns) if self._was_replaced(tail) else []
+        # Opened now: until the old file's end is committed, the path may be given to yet another one.
+        later = next_file(self.path, tail.identity, tail.mtime_ns) if self._was_replaced(tail) else None
+        try:
+            await self._read_on(offer, tail, later, noted_ms)
+        finally:
+            if later is not None and self._tail is not later:
+                later.close()
+
+    async def _read_on(self, offer: Offer, tail: Tail, later: Tail | None, noted_ms: int) -> None:
         try:
             chunk = tail.read()
         except Rewritten as how:
             await self._continue_elsewhere(offer, tail, f"{tail.path} was truncated or rewritten: {how}")
             return
         self._read_at_ms = noted_ms
-        final = chunk.at_end and (bool(later) or not self.follow)
+        final = chunk.at_end and (later is not None or not self.follow)
         complete = len(chunk.data) if final else chunk.data.rfind(b"\n") + 1
         if complete:
-            reached = noted_ms if chunk.at_end and not later else None
+            reached = noted_ms if chunk.at_end and later is None else None
             await self._take_lines(offer, tail, chunk.data[:complete], noted_ms, reached)
         elif chunk.data and (tail.skipping or len(chunk.data) > MAX_LINE_BYTES):
             await self._skip(offer, tail, chunk.data, noted_ms)
@@ -192,10 +203,10 @@ class FileSource:
         await self._go_on_after(offer, place, why)
         tail.close()
 
-    async def _at_end(self, offer: Offer, tail: Tail, later: list[Path], noted_ms: int) -> None:
+    async def _at_end(self, offer: Offer, tail: Tail, later: Tail | None, noted_ms: int) -> None:
         await self._all_committed(offer)
-        if later:
-            self._tail = Tail(later[0])
+        if later is not None:
+            self._tail = later
             tail.close()
         elif not self.follow:
             self._finished = True

@@ -24,6 +24,9 @@ HEAD_BYTES: Final = 4096
 LAST_BYTES: Final = 256
 """Bytes that the fingerprints cover: of the file's start, and before the offset."""
 
+LOOKS: Final = 20
+"""At files that are being renamed, until two looks agree."""
+
 _ROTATED: Final = re.compile(r"[.-][0-9][0-9T_.:-]*")  # log.1, log-20260101, log.2026-01-01_00
 _COUNTED: Final = re.compile(r"\.([0-9]{1,4})")  # log.1 is newer than log.2; longer numbers are dates
 
@@ -173,6 +176,28 @@ def successors(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> l
         later = [(_mtime_ns(p), p) for p in rotated if _mtime_ns(p) > mtime_ns]
     current = [path] if _identity(path) not in (None, identity) else []
     return [p for p in [*(p for _, p in sorted(later)), *current] if _size(p) > 0]
+
+
+def next_file(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> Tail | None:
+    """The first of the `successors`, open, so that no later rotation can put another one in its place; None for none.
+
+    Raises:
+        OSError: names change so fast that no two looks agree.
+    """
+    for _ in range(LOOKS):
+        before = successors(path, identity, mtime_ns)
+        names = [_identity(p) for p in before]
+        try:
+            tail = Tail(before[0]) if before else None
+        except OSError:
+            continue  # renamed since it was listed
+        # A listing made while files are renamed may miss one: only two that agree are believed.
+        agree = [_identity(p) for p in successors(path, identity, mtime_ns)] == names
+        if agree and (tail is None or tail.identity == names[0]):
+            return tail
+        if tail is not None:
+            tail.close()
+    raise OSError(f"the files beside {path} are being renamed")
 
 
 def _rotated(path: Path) -> list[Path]:

@@ -56,7 +56,7 @@ class Chain:
 class Load:
     """Feeds a service from three threads until `stop`; `check` says whether anything was lost, doubled or reordered."""
 
-    def __init__(self, service: Service, seed: int, clients: int = 30, pause_s: float = 0.01) -> None:
+    def __init__(self, service: Service, seed: int, clients: int = 30, pause_s: float = 0.01, rotates: bool = False) -> None:
         self._service = service
         self._pause_s = pause_s
         self._file = service.folder / "events.jsonl"
@@ -66,6 +66,8 @@ class Load:
         self.written = [Chain(f"F@@@d{number}") for number in range(clients)]
         self.lines: list[str] = []
         self.accepted = 0
+        self.rotations = 0
+        self._rotates = rotates
         self.unanswered = 0
         work = [(self._push, side, random.Random(seed * 10 + side)) for side in range(2)]
         self._threads = [threading.Thread(target=do, args=(side, dice), daemon=True) for do, side, dice in work]
@@ -104,15 +106,26 @@ class Load:
             self._stopped.wait(self._pause_s)
 
     def _write(self, dice: random.Random) -> None:
-        with self._file.open("a") as out:
-            while not self._stopped.is_set():
-                text = "".join(chain.next() + "\n" for chain in dice.sample(self.written, dice.randint(1, 8)))
-                self.lines += text.splitlines()
-                cut = dice.randrange(len(text))  # a reader may see half a line
-                for part in (text[:cut], text[cut:]):
-                    out.write(part)
-                    out.flush()
-                self._stopped.wait(self._pause_s)
+        while not self._stopped.is_set():
+            with self._file.open("a") as out:
+                for _ in range(dice.randint(50, 400)):
+                    text = "".join(chain.next() + "\n" for chain in dice.sample(self.written, dice.randint(1, 8)))
+                    self.lines += text.splitlines()
+                    cut = dice.randrange(len(text))  # a reader may see half a line
+                    for part in (text[:cut], text[cut:]):
+                        out.write(part)
+                        out.flush()
+                    if self._stopped.wait(self._pause_s):
+                        return
+            if self._rotates:
+                self._rotate()
+
+    def _rotate(self) -> None:
+        """As logrotate does: the file is `.1` from now on, what was `.1` is `.2`, and a new one begins."""
+        self.rotations += 1
+        for number in range(self.rotations, 0, -1):
+            older = self._file.with_name(f"{self._file.name}.{number - 1}") if number > 1 else self._file
+            older.rename(self._file.with_name(f"{self._file.name}.{number}"))
 
     def wait_quiet(self) -> None:
         """Until every client has ended as its history says, and nothing is due any more."""
