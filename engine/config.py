@@ -244,8 +244,15 @@ class _Reader:
             secrets=self._secrets(),
             heartbeat=self._heartbeat(),
             log=LogConfig(**(raw.get("log") or {})),
-            warnings=tuple(self._problems),
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[Problem, ...]:
+        """What loads but deserves a look; a key that has no effect yet is never passed over in silence."""
+        for (section, key), why in _WITHOUT_EFFECT.items():
+            if key in (self._raw.get(section) or {}):
+                self._say((section, key), f"has no effect in this version: {why}", warning=True)
+        return tuple(self._problems)
 
     def _say(self, path: tuple[str | int, ...], message: str, *, warning: bool = False) -> None:
         self._problems.append(self._document.problem(path, message, warning=warning))
@@ -388,6 +395,12 @@ class _Reader:
             return None
         return HeartbeatConfig(url=raw["url"], every_ms=self._ms(("heartbeat", "every"), raw.get("every", "1m")))
 
+
+_WITHOUT_EFFECT = {
+    ("deliveries", "burst"): "no delivery is held",
+    ("feed", "max_hold"): "long holds are asked about, and that needs a status provider",
+}
+"""Keys of the contract that are read and kept, and that only a later version acts on."""
 
 _MAY_BE_NOTHING = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
 """Durations that mean something when they are 0."""

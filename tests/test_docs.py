@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.config import load_config
 from engine.rulefile import load_rules
 
 ROOT = Path(__file__).parents[1]
@@ -32,3 +33,15 @@ def test_the_rules_reference_names_every_key_of_a_rule() -> None:
     assert [
         name for name in wanted if f"`{name}`" not in text and f" {name}:" not in text and f"`{name}:" not in text
     ] == []
+
+
+def test_the_example_configuration_loads_without_a_word() -> None:
+    assert load_config(ROOT / "config.example.yaml").warnings == ()
+
+
+def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\ndeliveries: {burst: 50}\n")
+    (warning,) = load_config(tmp_path / "config.yaml").warnings
+    assert str(warning).endswith(
+        "config.yaml:2:14: deliveries.burst: warning: has no effect in this version: no delivery is held"
+    )
