@@ -400,9 +400,7 @@ class App:
         """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
         accepted = left = 0
         cursor: int | None = None
-        while rows := await self.ask(
-            lambda reader, cursor=cursor: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)
-        ):  # type: ignore[misc]
+        while rows := await self.ask(partial(Reader.quarantine, limit=RETRIED_ROWS, cursor=cursor)):
             cursor = rows[-1].id
             batch, ids = quarantined_batch(rows, self.clock.now_ms(), self.config.events.max_future_ms)
             left += len(rows) - len(ids)

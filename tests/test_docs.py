@@ -43,5 +43,5 @@ def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("version: 1\ndeliveries: {burst: 50}\n")
     (warning,) = load_config(tmp_path / "config.yaml").warnings
     assert str(warning).endswith(
-        "config.yaml:2:14: deliveries.burst: warning: has no effect in this version: no delivery is held"
+        "config.yaml:2:21: deliveries.burst: warning: has no effect in this version: no delivery is held"
     )

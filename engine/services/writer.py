@@ -354,6 +354,7 @@ class Writer:
         stats.rejected += sum(len(batch.rejected) for batch in batches)
         stats.deliveries += len(out.deliveries)
         stats.alerts += len(out.alerts)
+        stats.transitions = self.fleet.counts.transitions
         self._since_checkpoint += events
         if self.failure is not None:
             log.info(Event.STORE_WELL)
