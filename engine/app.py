@@ -400,7 +400,7 @@ class App:
         """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
         accepted = left = 0
         cursor: int | None = None
-        while rows := await self.ask(partial(Reader.quarantine, limit=RETRIED_ROWS, cursor=cursor)):
+        while rows := await self.ask(_quarantined_from(cursor)):
             cursor = rows[-1].id
             batch, ids = quarantined_batch(rows, self.clock.now_ms(), self.config.events.max_future_ms)
             left += len(rows) - len(ids)
@@ -689,6 +689,11 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _quarantined_from(cursor: int | None) -> Callable[[Reader], list[QuarantineRow]]:
+    """The question for one page of the quarantine."""
+    return lambda reader: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)
 
 
 def build(config: Config, clock: Clock | None = None) -> App:
