@@ -38,9 +38,9 @@ def test_fifty_kills_under_load_lose_nothing_and_decide_nothing_twice(tmp_path: 
             process = running.start(ready=False, **often)
             if dice.random() < 0.8:
                 running.wait_ready()
-                wait_s = dice.uniform(0.0, 0.6)
+                wait_s = dice.uniform(0.0, 0.4)
             else:
-                wait_s = dice.uniform(0.0, 2.0)  # somewhere between starting and working
+                wait_s = dice.uniform(0.0, 1.2)  # somewhere between starting and working
             threading.Event().wait(wait_s)  # the moment of the kill, which nothing depends on
             assert process.poll() is None, running.log_text()[-2000:]
             running.kill()
