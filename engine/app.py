@@ -51,7 +51,7 @@ from engine.stores import sqlite_outbox
 from engine.stores.base import DeliveryRow, NewDelivery, QuarantineRow, Reader, Share, Waiting
 from engine.stores.sqlite import SqliteStore
 from engine.stores.sqlite_reader import reading
-from engine.telemetry import Event, logger
+from engine.telemetry import Event, log_all, logger
 
 T = TypeVar("T")
 
@@ -231,7 +231,7 @@ class App:
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             _Outbox(self, policy),
-            {"webhook": self.sender, "log": LogSender(self._log_action)},
+            {"webhook": self.sender, "log": LogSender(_log_actions)},
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
         )
@@ -274,9 +274,6 @@ class App:
                 return 0
             best = min(best, upto)
         return best
-
-    def _log_action(self, item: OutboxItem, message: str) -> None:
-        log.info(Event.ACTION_LOG, rule=item.rule, phase=item.phase, message=message)
 
     # From the writer's thread to the loop
 
@@ -672,6 +669,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CannotListen(
             f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
         ) from error
+
+
+def _log_actions(items: Sequence[OutboxItem]) -> None:
+    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request["message"]} for item in items]
+    log_all(Event.ACTION_LOG, entries)
 
 
 async def _ping(url: str) -> None:

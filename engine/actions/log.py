@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 from engine.actions.base import Answer, Delivered, Done, OutboxItem, Outcome
 
-Write = Callable[[OutboxItem, str], None]
-"""Takes the delivery and its message; must not block."""
+Write = Callable[[Sequence[OutboxItem]], None]
+"""Writes the `message` of each delivery's request, in order; must not block."""
 
 DELIVERED = Delivered()
 
 
 class LogSender:
-    """Hands every message to `write`, in order, and calls it delivered."""
+    """Hands messages to `write`, many at once, and calls them delivered."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -22,13 +22,12 @@ class LogSender:
 
     async def send(self, item: OutboxItem) -> Answer:
         """Write one message."""
-        self._write(item, item.request["message"])
+        self._write([item])
         return DELIVERED
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Write messages; `done` is called before this returns."""
-        for item in items:
-            self._write(item, item.request["message"])
+        self._write(items)
         now_ms = time.time_ns() // 1_000_000
         done([Outcome(id=item.id, answer=DELIVERED, attempted_at_ms=now_ms) for item in items])
 

@@ -140,7 +140,7 @@ class Alert:
     def id(self) -> str:
         """A short stable name: the same alert always has the same one."""
         if self._id is None:
-            self._id = planning.digest(self.name)
+            self._id = planning.stamped(self.started_at_ms, self.name)
         return self._id
 
     @property
@@ -622,7 +622,7 @@ class AlertBook:
         if first.source is not None:
             variables["alert"]["source"] = ", ".join([alert.source or "" for alert in alerts])
             variables["alert"]["detail"] = "; ".join([alert.detail for alert in alerts])
-        name = planning.digest("\0".join(["together", *[alert.id for alert in alerts]]))
+        name = planning.stamped(at_ms, "\0".join(["together", *[alert.id for alert in alerts]]))
         for alert in alerts:
             alert.told_as = name
         self._deliver(rule, first, FIRING, at_ms, variables, name, name, None, key, clients)

@@ -56,7 +56,9 @@ class Chain:
 class Load:
     """Feeds a service from three threads until `stop`; `check` says whether anything was lost, doubled or reordered."""
 
-    def __init__(self, service: Service, seed: int, clients: int = 30, pause_s: float = 0.01, rotates: bool = False) -> None:
+    def __init__(
+        self, service: Service, seed: int, clients: int = 30, pause_s: float = 0.01, rotates: bool = False
+    ) -> None:
         self._service = service
         self._pause_s = pause_s
         self._file = service.folder / "events.jsonl"

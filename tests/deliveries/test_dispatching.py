@@ -253,7 +253,7 @@ def test_what_is_too_old_is_not_sent(tmp_path: Path) -> None:
 def test_thousands_of_log_lines_are_written_in_order(tmp_path: Path) -> None:
     async def go() -> None:
         written: list[str] = []
-        senders: Senders = {"log": LogSender(lambda item, message: written.append(message))}
+        senders: Senders = {"log": LogSender(lambda items: written.extend(item.request["message"] for item in items))}
         async with open_house(tmp_path, senders) as house:
             rows = [new(f"{n}", "log", action="log", request={"message": f"{n}"}) for n in range(4_000)]
             for at in range(0, 4_000, 1_000):
