@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,20 +89,24 @@ def _with_fault(fleet: Fleet, render: Render) -> Render:
     """For tests, a fault of ours: `ROLLCALL_FAULT` is `apply:CLIENT`, `settle:CLIENT` or `render:CLIENT`, and that raises."""
     where, _, victim = os.environ.get("ROLLCALL_FAULT", "").partition(":")
 
-    def raising(work: Callable[..., T], concerns: Callable[[Any], bool]) -> Callable[..., T]:
-        def work_or_raise(first: Any, *rest: Any) -> T:
-            if concerns(first):
+    def raising(work: Callable[[Any], T], concerns: Callable[[Any], bool]) -> Callable[[Any], T]:
+        def work_or_raise(subject: Any) -> T:
+            if concerns(subject):
                 raise RuntimeError("a fault that a test asked for")
-            return work(first, *rest)
+            return work(subject)
 
         return work_or_raise
 
-    if where == "apply":
-        fleet.apply = raising(fleet.apply, lambda events: any(event[0] == victim for event in events))  # type: ignore[method-assign]
-    elif where == "settle":
-        fleet.book.transition = raising(fleet.book.transition, lambda found: bool(found.client == victim))  # type: ignore[method-assign]
+    if where == "apply":  # an event begins a hold, and how long it is to be is asked
+        holds = fleet.policy.offline_ms, fleet.policy.online_ms
+        fleet.policy = replace(
+            fleet.policy, holds_of=raising(lambda client: holds, lambda client: bool(client == victim))
+        )
+    elif where == "settle":  # a firing is planned, and what is known about its client is asked
+        fleet.book.attributes = raising(fleet.book.attributes, lambda client: bool(client == victim))
     elif where == "render":
-        return raising(render, lambda planned: bool(planned.client == victim))
+        faulty = raising(render, lambda planned: bool(planned.client == victim))
+        return lambda planned: faulty(planned)
     return render
 
 
