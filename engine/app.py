@@ -242,6 +242,23 @@ class App:
         )
         self.feeds = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, self.started_at_ms)
 
+    def fall_back(self, problem: InvalidFiles) -> None:
+        """The rule files do not load: work with the rules that were in force before. Raises `problem` when there are none."""
+        rules = tuple(self._remembered())
+        if not rules:
+            self.store.close()
+            raise problem
+        self.rules, self.rules_problem = rules, str(problem)
+        self.fleet.use(Matcher(rules, self.inventory.attributes, compile_patterns))
+        log.error(Event.RULES_BROKEN, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules))
+
+    def _remembered(self) -> Iterator[Rule]:
+        """The rules of the last run, as far as this version still understands them."""
+        for definition, missing_since in self.store.rules().values():
+            if missing_since is None:
+                with contextlib.suppress(ValueError):
+                    yield rule_from_definition(definition)
+
     # Parts
 
     def _source(self, entry: SourceConfig) -> Source:
@@ -431,6 +448,9 @@ class App:
             tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
             tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in self.sources.items()]
             self.ready_at_ms = self.clock.now_ms()
+            for source in self.sources.values():
+                if source.type == "simulator":
+                    log.warning(Event.SYNTHETIC, source=source.name)
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
             ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
             await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
@@ -557,8 +577,8 @@ class App:
             if name not in names:
                 if missing is None:
                     store.write_rule(name, definition, now_ms, now_ms)
-                old = book.rules.get(name) or rule_from_definition(definition)
-                gone.append(old)
+                with contextlib.suppress(ValueError):  # written by a version that knew more: nothing can be said of it
+                    gone.append(book.rules.get(name) or rule_from_definition(definition))
         self.rules = rules
         self.fleet.use(Matcher(rules, self.inventory.attributes, compile_patterns), gone)
         for rule in rules:
@@ -704,12 +724,24 @@ def _quarantined_from(cursor: int | None) -> Callable[[Reader], list[QuarantineR
 
 
 def build(config: Config, clock: Clock | None = None) -> App:
-    """The service for a configuration. InvalidFiles for rules or an inventory that do not load, StoreError (StoreInUse)."""
+    """The service for a configuration.
+
+    Rules that do not load leave those of the last run in force: a restart at night must not stand still for an edit in the
+    evening. Raises InvalidFiles for an inventory that does not load, and for such rules when there was no run before;
+    StoreError (StoreInUse).
+    """
     inventory = inventory_of(config)
     seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
-    rules = load_rules(config.rules, inventory=inventory, config=config).rules
+    problem = None
+    rules: tuple[Rule, ...] = ()
+    try:
+        rules = load_rules(config.rules, inventory=inventory, config=config).rules
+    except InvalidFiles as error:
+        problem = error
     app = App(config, clock or SystemClock(), inventory, rules)
     app.rules_seen = seen
+    if problem is not None:
+        app.fall_back(problem)
     return app
 
 

@@ -157,3 +157,29 @@ def test_a_hold_outlives_an_edit(tmp_path: Path) -> None:
         heard(target, ("gone", "firing"))
         (after,) = running.items("/v1/clients")
         assert since_ms(after["settled_at"]) - since_ms(after["since"]) == 4000
+
+
+def test_a_restart_beside_a_broken_file_goes_on_with_the_rules_of_before(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path) as running:
+        running.rules(offline_rule(target.url, name="before"))
+        running.start()
+        connect(running, "1")
+        running.kill()
+        (tmp_path / "rules" / "rules.yaml").write_text("version: 1\nrules: [{name: after, trigger: offl")
+        running.start()
+        assert names(running) == ["before"] and running.metric("rollcall_rules_broken") == 1
+        assert "rules.yaml:3" in running.get("/v1/rules")["problem"]
+        close(running, "1")
+        heard(target, ("before", "firing"))
+
+        running.rules(offline_rule(target.url, name="before"), offline_rule(target.url, name="after"))
+        eventually(lambda: names(running), lambda found: found == ["before", "after"])
+        assert running.metric("rollcall_rules_broken") == 0
+
+
+def test_a_first_start_beside_a_broken_file_is_refused_with_every_problem(tmp_path: Path) -> None:
+    with service(tmp_path) as running:
+        (tmp_path / "rules" / "rules.yaml").write_text("version: 1\nrules: [{name: a, triger: offline}]")
+        process = running.start(ready=False)
+        assert process.wait(30) == 1
+        assert "did you mean `trigger`?" in running.log_text() and "Traceback" not in running.log_text()
