@@ -278,6 +278,15 @@ class AlertBook:
         """Is an alert of this trigger about the client going on?"""
         return any(alert.trigger == trigger for alert in self.active.get(client, ()))
 
+    def waiting_for_calm(self) -> list[str]:
+        """Clients with an alert that only the end of their flapping can end or free."""
+        return [
+            alert.client
+            for alerts in self.active.values()
+            for alert in alerts
+            if alert.client is not None and (alert.trigger == "flapping" or alert.reason == "flapping")
+        ]
+
     def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
         """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
         alerts = list(self.active.get(f"\0{source}", ()))

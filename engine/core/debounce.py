@@ -103,10 +103,19 @@ def calm_at(times: tuple[int, ...], policy: Policy) -> int | None:
 
 def calm(state: ClientState, last: int) -> ClientState:
     """The state after flapping has stopped."""
+    return _flagged(state, state.flags & ~FLAPPING, last)
+
+
+def restless(state: ClientState) -> ClientState:
+    """The same state, flapping."""
+    return _flagged(state, state.flags | FLAPPING, state.last)
+
+
+def _flagged(state: ClientState, flags: int, last: int) -> ClientState:
     return ClientState(
         state.channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
-        state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, state.flags & ~FLAPPING,
-        state.takeovers, state.ip, last, state.client,
+        state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, flags, state.takeovers, state.ip,
+        last, state.client,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core import debounce, resolver
-from engine.core.alerting import AlertBook, Output
+from engine.core.alerting import Alert, AlertBook, Output, Throttled
 from engine.core.debounce import Policy, learn
 from engine.core.events import EventFields
 from engine.core.matching import Attributes, Matcher
@@ -123,7 +123,7 @@ class Fleet:
                     del self.states[client]
 
     def rollback(self) -> None:
-        """The transaction failed: as if nothing had been told. The caller restores the alert book from the store."""
+        """The transaction failed: states as if nothing had been told. The caller calls `restore` with what the store holds."""
         for client, state in self.committed.items():
             if state is NEW_CLIENT:
                 self.states.pop(client, None)
@@ -134,7 +134,6 @@ class Fleet:
         self.clock_ms = self._before_ms
         self.counts.transitions, self.counts.flaps_suppressed = self._counted
         self.begin_row(0)
-        self.rebuild()
 
     def apply(
         self, events: Sequence[EventFields], now_ms: int, silence_ms: int, instants: Sequence[int] | None = None
@@ -391,8 +390,18 @@ class Fleet:
         elif state.on_hold:
             self.states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]
 
-    def rebuild(self) -> None:
-        """Derive every deadline from the states; called after they were loaded, or after a failed commit."""
+    def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled]) -> None:
+        """Derive every deadline from the states and the store's alerts: after a start, and after a failed commit."""
+        self._rebuild()
+        self.book.restore(alerts, throttles)
+        for client in self.book.waiting_for_calm():
+            state = self.states.get(client)
+            if state is not None and not state.flags & FLAPPING:
+                # Other knobs than before found no flapping in the journal: whoever waits for its end is told that now.
+                self.states[client] = debounce.restless(state)
+                self._schedule_calm(max(state.changes, default=0), client, FLAPPING)
+
+    def _rebuild(self) -> None:
         self._holds.clear()
         self._released.clear()
         self._calms.clear()

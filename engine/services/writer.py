@@ -384,7 +384,7 @@ class Writer:
         """The transaction is not: states, deadlines and alerts as the store has them."""
         self._row = self.store.last_journal_id()
         self.fleet.rollback()
-        self.fleet.book.restore(self.store.open_alerts(), self.store.throttles())
+        self.fleet.restore(self.store.open_alerts(), self.store.throttles())
 
     # Faults of ours
 
@@ -497,8 +497,7 @@ class Writer:
             self._dirty.update(fact.client for fact in row.facts)
             applied += len(events)
         self._since_checkpoint = applied
-        fleet.rebuild()
-        fleet.book.restore(store.open_alerts(), store.throttles())
+        fleet.restore(store.open_alerts(), store.throttles())
         return applied
 
     def next_due_ms(self) -> int | None:
