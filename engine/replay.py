@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from engine.core.alerting import AlertLine
+from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import EventFields, Rejection
 from engine.core.lines import alert_line, transition_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from json.encoder import encode_basestring as quote
 from typing import Final
 
-from engine.core.alerting import AlertLine
+from engine.core.alerts import AlertLine
 from engine.core.presence import STATUS_NAMES, Transition
 from engine.core.times import rfc3339
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core import debounce, resolver
-from engine.core.alerting import Alert, AlertBook, Output, Throttled
+from engine.core.alerting import AlertBook
+from engine.core.alerts import Alert, Output, Throttled
 from engine.core.debounce import Policy, learn
 from engine.core.events import EventFields
 from engine.core.matching import Attributes, Matcher

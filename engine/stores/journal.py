@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from engine.actions.base import OutboxItem
-from engine.core.alerting import Alert, Throttled
+from engine.core.alerts import Alert, Throttled
 from engine.core.presence import ClientState
 from engine.core.step import Fact
 from engine.sources.base import Gap

@@ -23,7 +23,7 @@ from typing import IO, Any
 import msgspec
 
 from engine.actions.base import OutboxItem
-from engine.core.alerting import Alert, Throttled
+from engine.core.alerts import Alert, Throttled
 from engine.core.presence import ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.core.alerting import AlertLine
+from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher

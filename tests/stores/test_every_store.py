@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerting import Alert, Throttled
+from engine.core.alerts import Alert, Throttled
 from engine.core.delivery import Delivered, Outcome, Policy, Rejected, RetryLater
 from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
