@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from engine import __version__, views
-from engine.errors import BadQuestion, NotThere
+from engine.errors import BadQuestion, NotThere, Overloaded
 from engine.stores.base import Reader
 from engine.telemetry import logger
 from engine.web import metrics, status_page
@@ -27,6 +27,9 @@ from engine.web.problems import only_known_parameters, say_what_is_wrong
 from engine.web.service import Service
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_READING_BYTES = 4 * MAX_BODY_BYTES
+"""Bytes of all bodies that may be on their way in at one time."""
+
 STARTING_S = 1
 """Seconds after which to ask again while the states are being loaded."""
 
@@ -68,25 +71,41 @@ def _json(found: Any, status: int = 200) -> Response:
 
 
 def _events(app: FastAPI, service: Service) -> None:
+    bodies = Bodies()
+
     @app.post("/v1/events", status_code=202)
     async def events(request: Request) -> Response:
         """Take one event, or one a line; answered when what was accepted is durable."""
         if service.push is None:
             raise HTTPException(404, "no source of type http is configured")
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        taken = await service.push.accept(await _body(request), kind)
+        taken = await service.push.accept(await bodies.read(request), kind)
         rejected = [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected]
         return _json({"accepted": taken.accepted, "rejected": rejected}, 202)
 
 
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes; send it in parts")
-        parts.append(part)
-    return b"".join(parts)
+class Bodies:
+    """Request bodies being read, bounded together: many slow senders of large bodies must not take the memory."""
+
+    def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self.bytes = 0  # of all bodies that are being read now
+
+    async def read(self, request: Request) -> bytes:
+        """One body. Raises HTTPException (413) for one that is too large, Overloaded while too many are being read."""
+        parts, size = [], 0
+        try:
+            async for part in request.stream():
+                size += len(part)
+                self.bytes += len(part)
+                if size > MAX_BODY_BYTES:
+                    raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes; send it in parts")
+                if self.bytes > self._most_bytes:
+                    raise Overloaded("too many events are being sent at once")
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            self.bytes -= size
 
 
 def _loaded(service: Service) -> Callable[[], Awaitable[None]]:
