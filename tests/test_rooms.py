@@ -43,6 +43,7 @@ PARTS = {
     "engine.sources.base": "source seam",
     "engine.sources.wire": "source seam",
     "engine.sources.acceptance": "source seam",
+    "engine.sources.pushfeed": "source seam",
     "engine.stores": "store seam",
     "engine.stores.base": "store seam",
     "engine.stores.journal": "store seam",
