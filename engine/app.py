@@ -255,13 +255,19 @@ class App:
             return SimulatorSource(
                 name=entry.name, now_ms=self.clock.now_ms, grace_ms=config.debounce.offline_ms, **plan
             )
-        return HttpSource(
-            name=entry.name,
-            now_ms=self.clock.now_ms,
-            max_future_ms=config.events.max_future_ms,
-            max_lag_ms=config.feed.max_lag_ms,
-            grace_ms=config.debounce.offline_ms,
-        )
+        pushed: dict[str, Any] = {
+            "name": entry.name,
+            "now_ms": self.clock.now_ms,
+            "max_future_ms": config.events.max_future_ms,
+            "max_lag_ms": config.feed.max_lag_ms,
+            "grace_ms": config.debounce.offline_ms,
+        }
+        if entry.type == "amqp":
+            from engine.sources.amqp import AmqpSource  # its library is not always installed
+
+            login = {name: options.pop(name).reveal for name in ("access_key", "secret")}
+            return AmqpSource(**pushed, **login, **options)
+        return HttpSource(**pushed)
 
     def _silence(self, now_ms: int) -> int:
         """Up to which instant nothing is missing: the least that any source is caught up to."""
@@ -686,7 +692,12 @@ class _Server(uvicorn.Server):
 
 
 def build(config: Config, clock: Clock | None = None) -> App:
-    """The service for a configuration. InvalidFiles for rules or an inventory that do not load, StoreError (StoreInUse)."""
+    """The service for a configuration. InvalidFiles for rules or an inventory that do not load, StoreError (StoreInUse).
+
+    InvalidFiles also for what this installation lacks.
+    """
+    if config.lacking:
+        raise InvalidFiles(list(config.lacking))
     inventory = inventory_of(config)
     seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     rules = load_rules(config.rules, inventory=inventory, config=config).rules
