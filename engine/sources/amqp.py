@@ -197,6 +197,8 @@ class AmqpSource:
             messages = await self._next(link)
             received_at_ms = self.now_ms()
             decoded = decode_messages(messages, received_at_ms, self.max_future_ms)
+            if decoded.future and await link.has_company_to_wait_for():
+                continue  # alone it would be refused; with more of its kind it may speak against our clock
             try:
                 suspect_clock(decoded)
             except ClockSuspect as suspicion:
@@ -251,7 +253,7 @@ async def _last_answers(link: Link) -> None:
     with suppress(TimeoutError, *OUTSIDE):
         async with asyncio.timeout(LAST_ANSWERS_S):
             while link.handed:
-                await link.answer()
+                await link.answer(written=True)
                 if link.handed:
                     await link.wait()
 

@@ -31,6 +31,7 @@ BATCH_S: Final = 0.02
 ANSWER_S: Final = 10.0
 """Longest that a login, or one answer of the broker, may take before the connection counts as dead."""
 
+NEVER_S: Final = 1e6
 PROBE_S: Final = 1.0
 """Seconds between two questions how much the queue holds; an answer also shows that the broker is alive."""
 
@@ -93,10 +94,12 @@ class Link:
     @property
     def oldest_ms(self) -> int | None:
         """When the oldest message without an answer was received; asked by the writer's thread, too."""
-        for waiting in (self.handed, self.inbox):
+        found = None
+        # In this order: what moves from one to the other meanwhile is seen in one of them.
+        for waiting in (self.inbox, self.handed):
             with suppress(IndexError):  # rather than asking first: they may be taken away meanwhile
-                return waiting[0].received_at_ms
-        return None
+                found = waiting[0].received_at_ms
+        return found
 
     @property
     def in_hand(self) -> int:
@@ -126,6 +129,14 @@ class Link:
         waited = asyncio.get_running_loop().time() >= self._due_at_s
         return waited or not self.handed or len(self.inbox) >= MAX_BATCH_EVENTS
 
+    async def has_company_to_wait_for(self) -> bool:
+        """Whether the first message had not waited its time yet; it has when this returns."""
+        left_s = self._due_at_s - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            return False
+        await asyncio.sleep(left_s)
+        return True
+
     def next_batch(self) -> list[Message]:
         """The messages of the next batch; they stay in the inbox until they are handed over."""
         return list(islice(self.inbox, MAX_BATCH_EVENTS))
@@ -149,10 +160,11 @@ class Link:
 
         return acknowledge
 
-    async def answer(self) -> Exception | None:
+    async def answer(self, *, written: bool = False) -> Exception | None:
         """Tell the broker what has been decided, oldest first; returns why something was not committed.
 
-        One answer covers every message up to its tag, so none may overtake an earlier batch.
+        One answer covers every message up to its tag, so none may overtake an earlier batch. `written`: return only when
+        the answer is on its way, which a goodbye would otherwise overtake.
         """
         assert self._channel is not None
         committed = None
@@ -160,10 +172,10 @@ class Link:
             committed = self.handed.popleft().last_tag
         async with asyncio.timeout(ANSWER_S):
             if committed is not None:
-                await self._channel.basic_ack(committed, multiple=True, wait=False)
+                await self._channel.basic_ack(committed, multiple=True, wait=written)
             if self.handed and self.handed[0].decided:
                 failed = self.handed.popleft()
-                await self._channel.basic_nack(failed.last_tag, multiple=True, requeue=True, wait=False)
+                await self._channel.basic_nack(failed.last_tag, multiple=True, requeue=True, wait=written)
                 return failed.failure
         return None
 
@@ -176,8 +188,6 @@ class Link:
             found = await self._probe.queue_declare(queue, passive=True, timeout=ANSWER_S)
             self.ready = found.message_count or 0
         except exceptions.AMQPChannelError:
-            self._probe, self._probe_at_s = None, float("inf")
+            self._probe, self._probe_at_s = None, loop.time() + NEVER_S
             return
         self._probe_at_s = loop.time() + PROBE_S
-
-

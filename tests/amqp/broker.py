@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,7 +89,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self._mapper_port, self._node_port = free_port(), free_port(), free_port()
+        self.port, self.tls_port, self._mapper_port, self._node_port = (free_port() for _ in range(4))
         self.logins = Logins()
         self._mapper: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -97,11 +97,28 @@ class Broker:
         (folder / "plugins").write_text("[rabbitmq_auth_backend_http].")
         queue = {"name": QUEUE, "vhost": VHOST, "durable": True, "auto_delete": False, "arguments": {}}
         (folder / "definitions.json").write_text(json.dumps({"vhosts": [{"name": VHOST}], "queues": [queue]}))
-        asked = "".join(f"auth_http.{what}_path = http://127.0.0.1:{self.logins.port}/{what}\n" for what in ("user", "vhost", "resource", "topic"))
+        asked = "".join(
+            f"auth_http.{what}_path = http://127.0.0.1:{self.logins.port}/{what}\n"
+            for what in ("user", "vhost", "resource", "topic")
+        )
         (folder / "rabbit.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\nload_definitions = {folder}/definitions.json\n"
             f"auth_backends.1 = http\nauth_http.http_method = post\n{asked}"
-            "log.console = true\nlog.file = false\nlog.console.level = warning\n"
+            f"{self._tls_settings()}log.console = true\nlog.file = false\nlog.console.level = warning\n"
+        )
+
+    def _tls_settings(self) -> str:
+        """A certificate of its own for localhost, and a port that speaks TLS."""
+        folder = self.folder
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+             "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        return (
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.certfile = {folder}/cert.pem\n"
+            f"ssl_options.keyfile = {folder}/key.pem\nssl_options.cacertfile = {folder}/cert.pem\n"
         )
 
     @property
@@ -131,14 +148,19 @@ class Broker:
             self._mapper = subprocess.Popen(mapper, env=self._environment, start_new_session=True)
         with (self.folder / "log.txt").open("ab") as log:
             self._server = subprocess.Popen(
-                [str(SERVER)], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                [str(SERVER)],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         eventually(self._is_up, lambda found: found == "up")
 
     def _is_up(self) -> str:
         assert self._server is not None and self._server.poll() is None, (self.folder / "log.txt").read_text()[-3000:]
         try:
-            return asyncio.run(self._with_channel(lambda channel: _nothing()))
+            return str(asyncio.run(self._with_channel(lambda channel: _nothing())))
         except (OSError, aiormq.exceptions.AMQPError) as error:
             return repr(error)
 
@@ -146,7 +168,8 @@ class Broker:
         """As if the power had gone."""
         if self._server is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._server.pid, signal.SIGKILL)  # the node is a child of a script; both are in its own group
+                # The node is the child of a script; both are in a group of their own.
+                os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
             self._server = None
 
@@ -161,7 +184,9 @@ class Broker:
     # What tests do with it
 
     async def _with_channel(self, work: Any) -> Any:
-        url = URL.build(scheme="amqp", host="127.0.0.1", port=self.port, user="tester", password="tester", path="/" + VHOST)
+        url = URL.build(
+            scheme="amqp", host="127.0.0.1", port=self.port, user="tester", password="tester", path="/" + VHOST
+        )
         async with asyncio.timeout(30):
             async with aiormq.connect(url) as connection:
                 return await work(await connection.channel(publisher_confirms=True))
@@ -172,7 +197,9 @@ class Broker:
         async def work(channel: Any) -> None:
             told = aiormq.spec.Basic.Properties(delivery_mode=2, **properties)
             sent = [
-                channel.basic_publish(body.encode() if isinstance(body, str) else body, routing_key=QUEUE, properties=told)
+                channel.basic_publish(
+                    body.encode() if isinstance(body, str) else body, routing_key=QUEUE, properties=told
+                )
                 for body in bodies
             ]
             for start in range(0, len(sent), 500):
@@ -188,11 +215,11 @@ class Broker:
 
         return int(asyncio.run(self._with_channel(work)))
 
-    def delete_queue(self) -> None:
-        """The queue is gone."""
+    def purge(self) -> None:
+        """Nothing is in the queue."""
 
         async def work(channel: Any) -> None:
-            await channel.queue_delete(QUEUE)
+            await channel.queue_purge(QUEUE)
 
         asyncio.run(self._with_channel(work))
 
@@ -214,6 +241,7 @@ async def _nothing() -> str:
 def broker(folder: Path) -> Iterator[Broker]:
     """A broker that runs."""
     requires("RabbitMQ (apt-get install rabbitmq-server)", SERVER.exists())
+    requires("openssl", shutil.which("openssl"))
     made = Broker(folder)
     try:
         made.start()
@@ -238,5 +266,3 @@ def source(port: int, **more: Any) -> dict[str, Any]:
 
 SECRETS = {"TEST_ACCESS_KEY": ACCESS_KEY, "TEST_SECRET": SECRET}
 """The environment of an engine that may log in."""
-
-Lines = Sequence[str]
