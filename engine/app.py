@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -346,9 +347,14 @@ class App:
         return conceal(request)
 
     def healths(self) -> list[SourceHealth]:
-        """How every source is doing."""
-        now_ms = self.clock.now_ms()
-        return [source.health(now_ms) for source in self.sources.values()]
+        """How every source is doing, and what its alert says."""
+        now_ms, trouble = self.clock.now_ms(), self.feeds.trouble
+        found = [source.health(now_ms) for source in self.sources.values()]
+        return [replace(health, trouble=trouble.get(health.name)) for health in found]
+
+    def gaps_found(self) -> Mapping[str, int]:
+        """How many gaps each source has found since the start."""
+        return self.feeds.gaps_found
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
@@ -396,9 +402,9 @@ class App:
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
         for name, source in self.sources.items():
-            health = source.health(now_ms)
-            if not health.connected:
-                reasons.append(f"source {name}: {health.detail}")
+            reason = self.feeds.not_flowing(source.health(now_ms), now_ms)
+            if reason is not None:
+                reasons.append(f"source {name}: {reason}")
         return reasons
 
     async def retry_quarantine(self) -> tuple[int, int]:
@@ -427,7 +433,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
-            self.feeds.recall(self._feeds_in_trouble())
+            self.feeds.recall(self._feeds_in_trouble(), self.store.gaps())
             self.writer.start()
             await self.write(lambda connection: self._take_rules(self.rules, at_start=True))
             await self.sender.start()

@@ -90,7 +90,7 @@ def test_a_broker_that_dies_and_returns_loses_nothing_and_is_told_as_a_dead_feed
         load = Publisher(node, 2)
         eventually(lambda: running.metric("rollcall_events"), lambda count: count > 100)
         node.kill()
-        status, text = eventually(running.readiness, lambda found: found[0] == 503)
+        _, text = eventually(running.readiness, lambda found: found[0] == 503)
         assert "source cloud" in text
         eventually(lambda: "cannot be reached" in running.readiness()[1])
         eventually(lambda: [body["phase"] for body in (arrival.body for arrival in target.first_seen())] == ["firing"])
