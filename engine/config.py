@@ -335,7 +335,7 @@ class _Reader:
         """Host and port of HOST or HOST:PORT; an IPv6 address with a port stands in brackets."""
         found = _ENDPOINT.fullmatch(text)
         if found is None or (found["port"] and not 0 < int(found["port"]) <= 65535):
-            self._say(at, f"`{text}` is not HOST or HOST:PORT, such as mqtt-cn-xxxxxx-server-internal.mqtt.aliyuncs.com")
+            self._say(at, f"`{text}` is not HOST or HOST:PORT, such as broker.example.com:5672")
             return "", port
         return found["name"] or found["address"], int(found["port"] or port)
 

@@ -52,8 +52,10 @@ HANG_UP_S: Final = 0.4
 RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before the first, second … new attempt; the last one is kept."""
 
-OUTSIDE: Final = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, EOFError, StopAsyncIteration)
-"""What the world may do to a connection, as the library says it. Time-outs are OSErrors."""
+OUTSIDE: Final = (
+    exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, EOFError, StopAsyncIteration, UnicodeError
+)  # fmt: skip
+"""What the world may do to a connection, as the library says it. Time-outs are OSErrors; a name may not be one at all."""
 
 # Everything it would tell is shown in `health`, in words; it would repeat itself at every attempt.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -147,8 +149,8 @@ class AmqpSource:
         try:
             async with asyncio.timeout(ANSWER_S):
                 await link.open(connection, self.queue, self.consumer_group)
+            self._link, self._trouble = link, ""  # before the feed is up: what was delivered already has not been read
             self._feed.begin(self.now_ms())
-            self._link, self._trouble = link, ""
             yield link
         except asyncio.CancelledError:
             if self._link is not None:
@@ -165,16 +167,20 @@ class AmqpSource:
             await _hang_up(connection)
 
     def _connection(self) -> aiormq.Connection:
+        """A connection with a fresh signature, not opened yet."""
         login = signed_login(self.instance, self.access_key(), self.secret(), self.now_ms())
-        url = URL.build(
-            scheme="amqp" if self.tls is None else "amqps",
-            host=self.host,
-            port=self.port,
-            user=login.user,
-            password=login.password,
-            path="/" + self.vhost.replace("/", "%2F"),  # the library's way to tell them apart
-            query={"heartbeat": str(HEARTBEAT_S), "name": f"rollcall {self.name}"},
-        )
+        try:
+            url = URL.build(
+                scheme="amqp" if self.tls is None else "amqps",
+                host=self.host,
+                port=self.port,
+                user=login.user,
+                password=login.password,
+                path="/" + self.vhost.replace("/", "%2F"),  # the library's way to tell them apart
+                query={"heartbeat": str(HEARTBEAT_S), "name": f"rollcall {self.name}"},
+            )
+        except ValueError as error:
+            raise NotUsable(f"{self.endpoint} cannot be an address: {error}") from error
         context = None if self.tls is None else _trust(self.tls)
         return aiormq.Connection(url, context=context, client_properties={SIGN_KEY: login.sign_key})
 
@@ -245,7 +251,10 @@ def _trust(authorities: str) -> ssl.SSLContext:
     """Whose certificates are believed."""
     if authorities and not Path(authorities).is_file():
         raise NotUsable(f"the file of trusted certificates {authorities} does not exist")
-    return ssl.create_default_context(cafile=authorities or None)
+    try:
+        return ssl.create_default_context(cafile=authorities or None)
+    except OSError as error:
+        raise NotUsable(f"the certificates in {authorities} cannot be read: {error}") from error
 
 
 async def _last_answers(link: Link) -> None:

@@ -63,7 +63,9 @@ def test_a_feed_that_falls_silent_is_an_alert_that_a_restart_does_not_end_and_an
         assert target.told("source", "phase") == [("log", "firing")]
         with log.open("a") as out:
             out.write(event("G@@@d", "tcpclean", "c") + "\n")
-        eventually(lambda: target.told("source", "phase")[:2], lambda found: found == [("log", "firing"), ("log", "recovery")])
+        eventually(
+            lambda: target.told("source", "phase")[:2], lambda found: found == [("log", "firing"), ("log", "recovery")]
+        )
 
 
 def test_lag_and_ages_are_told_in_numbers_and_on_one_line(tmp_path: Path) -> None:
@@ -71,12 +73,25 @@ def test_lag_and_ages_are_told_in_numbers_and_on_one_line(tmp_path: Path) -> Non
         (tmp_path / "events.jsonl").touch()
         running.start()
         running.tell(event("G@@@d", "connect", "c"))
-        eventually(lambda: number(running, "rollcall_source_last_event_age_seconds", 'source="push"'), lambda age: age is not None)
+        eventually(
+            lambda: number(running, "rollcall_source_last_event_age_seconds", 'source="push"'),
+            lambda age: age is not None,
+        )
         assert number(running, "rollcall_source_last_event_age_seconds", 'source="log"') is None
         eventually(lambda: number(running, "rollcall_source_lag", 'source="log",unit="bytes"'), lambda lag: lag == 0)
         assert number(running, "rollcall_source_lag", 'source="push",unit="messages"') == 0
         heading, *rows = running.command("sources").stdout.splitlines()
-        assert heading.split() == ["name", "type", "connected", "behind", "lag", "last_event_at", "gaps", "trouble", "detail"]
+        assert heading.split() == [
+            "name",
+            "type",
+            "connected",
+            "behind",
+            "lag",
+            "last_event_at",
+            "gaps",
+            "trouble",
+            "detail",
+        ]
         assert [row.split()[0] for row in rows] == ["log", "push"]
         assert " 0 bytes " in rows[0] and " 0 messages " in rows[1]
 

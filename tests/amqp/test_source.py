@@ -311,6 +311,16 @@ def test_a_broker_that_is_not_there_is_not_taken_for_wrong_credentials() -> None
     assert running(engine, story) < 1.0
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "host name"])
+def test_a_name_that_can_be_none_is_trouble_and_no_fault(host: str) -> None:
+    engine = Engine(5672, host=host, retry_s=(0.01,))
+
+    async def story() -> None:
+        await eventually(lambda: "cannot be" in engine.detail)
+
+    running(engine, story)
+
+
 def test_a_broker_that_hangs_up_during_the_login_may_mean_wrong_credentials() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -377,12 +387,19 @@ def test_a_certificate_nobody_vouches_for_is_refused_in_words(shared_broker: Bro
     strangers = Engine(shared_broker.tls_port, host="localhost", tls="")
     missing = Engine(shared_broker.tls_port, host="localhost", tls=str(tmp_path / "nope.pem"))
 
+    (tmp_path / "no.pem").write_text("nothing")
+    unreadable = Engine(shared_broker.tls_port, host="localhost", tls=str(tmp_path / "no.pem"))
+
     async def refused() -> None:
         await eventually(lambda: "certificate verify failed" in strangers.detail)
 
     async def not_there() -> None:
         await eventually(lambda: "nope.pem does not exist" in missing.detail)
 
+    async def not_readable() -> None:
+        await eventually(lambda: "no.pem cannot be read" in unreadable.detail)
+
+    running(unreadable, not_readable)
     running(strangers, refused)
     running(missing, not_there)
 

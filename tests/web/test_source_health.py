@@ -46,7 +46,10 @@ def metrics(*healths: SourceHealth) -> dict[tuple[str, ...], float]:
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     named = ("source", "queue", "unit")
     return {
-        (found.name.removeprefix("rollcall_"), *(found.labels[label] for label in named if label in found.labels)): found.value
+        (
+            found.name.removeprefix("rollcall_"),
+            *(found.labels[label] for label in named if label in found.labels),
+        ): found.value
         for found in samples
         if found.labels
     }
