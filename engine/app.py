@@ -279,13 +279,19 @@ class App:
             return SimulatorSource(
                 name=entry.name, now_ms=self.clock.now_ms, grace_ms=config.debounce.offline_ms, **plan
             )
-        return HttpSource(
-            name=entry.name,
-            now_ms=self.clock.now_ms,
-            max_future_ms=config.events.max_future_ms,
-            max_lag_ms=config.feed.max_lag_ms,
-            grace_ms=config.debounce.offline_ms,
-        )
+        pushed: dict[str, Any] = {
+            "name": entry.name,
+            "now_ms": self.clock.now_ms,
+            "max_future_ms": config.events.max_future_ms,
+            "max_lag_ms": config.feed.max_lag_ms,
+            "grace_ms": config.debounce.offline_ms,
+        }
+        if entry.type == "amqp":
+            from engine.sources.amqp import AmqpSource  # its library is not always installed
+
+            login = {name: options.pop(name).reveal for name in ("access_key", "secret")}
+            return AmqpSource(**pushed, **login, **options)
+        return HttpSource(**pushed)
 
     def _silence(self, now_ms: int) -> int:
         """Up to which instant nothing is missing: the least that any source is caught up to."""
@@ -360,9 +366,14 @@ class App:
         return conceal(request)
 
     def healths(self) -> list[SourceHealth]:
-        """How every source is doing."""
-        now_ms = self.clock.now_ms()
-        return [source.health(now_ms) for source in self.sources.values()]
+        """How every source is doing, and what its alert says."""
+        now_ms, trouble = self.clock.now_ms(), self.feeds.trouble
+        found = [source.health(now_ms) for source in self.sources.values()]
+        return [replace(health, trouble=trouble.get(health.name)) for health in found]
+
+    def gaps_found(self) -> Mapping[str, int]:
+        """How many gaps each source has found since the start."""
+        return self.feeds.gaps_found
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
@@ -410,9 +421,9 @@ class App:
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
         for name, source in self.sources.items():
-            health = source.health(now_ms)
-            if not health.connected:
-                reasons.append(f"source {name}: {health.detail}")
+            reason = self.feeds.not_flowing(source.health(now_ms), now_ms)
+            if reason is not None:
+                reasons.append(f"source {name}: {reason}")
         return reasons
 
     async def retry_quarantine(self) -> tuple[int, int]:
@@ -441,7 +452,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
-            self.feeds.recall(self._feeds_in_trouble())
+            self.feeds.recall(self._feeds_in_trouble(), self.store.gaps())
             self.writer.start()
             await self.write(lambda connection: self._take_rules(self.rules, at_start=True))
             await self.sender.start()
@@ -727,9 +738,11 @@ def build(config: Config, clock: Clock | None = None) -> App:
     """The service for a configuration.
 
     Rules that do not load leave those of the last run in force: a restart at night must not stand still for an edit in the
-    evening. Raises InvalidFiles for an inventory that does not load, and for such rules when there was no run before;
-    StoreError (StoreInUse).
+    evening. Raises InvalidFiles for what this installation lacks, for an inventory that does not load, and for such rules
+    when there was no run before; StoreError (StoreInUse).
     """
+    if config.lacking:
+        raise InvalidFiles(list(config.lacking))
     inventory = inventory_of(config)
     seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     problem = None

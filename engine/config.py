@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -23,6 +24,9 @@ DEFAULT_DENY = ("169.254.0.0/16", "fe80::/10", "100.100.100.200/32")
 """Addresses of cloud metadata services: never a target of a webhook."""
 
 MAX_SECRET_BYTES = 64 * 1024
+
+EXTRAS = {"amqp": "aiormq"}
+"""Sources that need a package which is not always installed, and that package; the extra has the source's name."""
 
 
 class Secret:
@@ -69,7 +73,7 @@ class HttpConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """One source of events; `options` are those of its type, paths made absolute, durations as `*_ms`."""
+    """One source of events; `options` are those of its type: paths absolute, durations as `*_ms`, secrets as `Secret`."""
 
     name: str
     type: str
@@ -174,7 +178,10 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything a service needs to know. `warnings` hold what loads but deserves a look, such as secrets not set now."""
+    """Everything a service needs to know. `warnings` hold what loads but deserves a look, such as secrets not set now.
+
+    `lacking` holds what this installation needs besides to run it: `check` and `run` refuse, the other commands do not care.
+    """
 
     path: Path
     data: Path
@@ -195,6 +202,7 @@ class Config:
     heartbeat: HeartbeatConfig | None = None
     log: LogConfig = LogConfig()
     warnings: tuple[Problem, ...] = ()
+    lacking: tuple[Problem, ...] = ()
 
 
 def load_config(path: Path) -> Config:
@@ -245,6 +253,7 @@ class _Reader:
             heartbeat=self._heartbeat(),
             log=LogConfig(**(raw.get("log") or {})),
             warnings=self._warnings(),
+            lacking=self._lacking(),
         )
 
     def _warnings(self) -> tuple[Problem, ...]:
@@ -315,6 +324,12 @@ class _Reader:
                 continue
             if key == "path":
                 found[key] = str(self._folder / value)
+            elif key == "endpoint":
+                found["host"], found["port"] = self._endpoint((*at, key), value, 5671 if raw.get("tls") else 5672)
+            elif key == "tls":
+                found[key] = str(self._folder / value["ca"]) if isinstance(value, dict) else "" if value else None
+            elif key in {"access_key", "secret"}:
+                found[key] = self._secret((*at, key), value)
             elif key in {"session", "away"}:
                 found[f"{key}_ms"] = self._ms((*at, key), value)
             elif key in _SHARES:
@@ -322,6 +337,30 @@ class _Reader:
             else:
                 found[key] = value
         return found
+
+    def _endpoint(self, at: tuple[str | int, ...], text: str, port: int) -> tuple[str, int]:
+        """Host and port of HOST or HOST:PORT; an IPv6 address with a port stands in brackets."""
+        found = _ENDPOINT.fullmatch(text)
+        if found is None or (found["port"] and not 0 < int(found["port"]) <= 65535):
+            self._say(at, f"`{text}` is not HOST or HOST:PORT, such as broker.example.com:5672")
+            return "", port
+        return found["name"] or found["address"], int(found["port"] or port)
+
+    def _secret(self, at: tuple[str | int, ...], raw: Mapping[str, str]) -> Secret:
+        """A secret; that it is not there now is worth a word, but only who uses it needs it."""
+        found = _secret(raw, self._folder)
+        if problem := found.problem():
+            self._say(at, problem, warning=True)
+        return found
+
+    def _lacking(self) -> tuple[Problem, ...]:
+        found = []
+        for index, raw in enumerate(self._raw.get("sources") or ()):
+            package = EXTRAS.get(raw["type"])
+            if package is not None and importlib.util.find_spec(package) is None:
+                message = f"needs the package {package}: pip install 'rollcall[{raw['type']}]'"
+                found.append(self._document.problem(("sources", index, "type"), message))
+        return tuple(found)
 
     def _rules(self) -> tuple[Path, ...]:
         raw = self._raw.get("rules")
@@ -384,9 +423,7 @@ class _Reader:
     def _secrets(self) -> dict[str, Secret]:
         found = {}
         for name, raw in (self._raw.get("secrets") or {}).items():
-            found[name] = _secret(raw, self._folder)
-            if problem := found[name].problem():
-                self._say(("secrets", name), problem, warning=True)  # only who sends needs them: `replay` does not
+            found[name] = self._secret(("secrets", name), raw)
         return found
 
     def _heartbeat(self) -> HeartbeatConfig | None:
@@ -404,6 +441,8 @@ _WITHOUT_EFFECT = {
 
 _MAY_BE_NOTHING = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
 """Durations that mean something when they are 0."""
+
+_ENDPOINT = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 _SHARES = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates", "loss_percent": "losses"}
 """Shares of the simulator: people write percents, the fleet takes fractions of 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -14,13 +14,11 @@ from engine.core.times import rfc3339
 from engine.stores.base import AlertRow, DeliveryRow, GapRow, QuarantineRow, SourceRow
 
 
-class Health(Protocol):
-    """What a source says of itself while a service runs. Instants are epoch milliseconds."""
+class QueueHealth(Protocol):
+    """What a source says of itself, or of one of its queues, while a service runs. Instants are epoch milliseconds."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def type(self) -> str: ...
     @property
     def connected(self) -> bool: ...
     @property
@@ -31,6 +29,19 @@ class Health(Protocol):
     def last_event_at_ms(self) -> int | None: ...
     @property
     def lag(self) -> int | None: ...
+
+
+class Health(QueueHealth, Protocol):
+    """The same of a whole source."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def lag_unit(self) -> str: ...
+    @property
+    def queues(self) -> Sequence[QueueHealth]: ...
+    @property
+    def trouble(self) -> str | None: ...
 
 
 def instant(value: int | None) -> str | None:
@@ -72,16 +83,38 @@ def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any
     }
 
 
-def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow]) -> dict[str, Any]:
-    """One source as the interface shows it, with what is known to be missing."""
+def seconds_since(instant_ms: int | None, now_ms: int) -> float | None:
+    """How long ago an instant was; nothing stays nothing."""
+    return max(0, now_ms - instant_ms) / 1000 if instant_ms else None
+
+
+def queue_object(health: QueueHealth, now_ms: int) -> dict[str, Any]:
+    """One queue, or what a source has in common with one; `behind`: seconds that it is not caught up."""
     return {
         "name": health.name,
-        "type": health.type,
         "connected": health.connected,
         "detail": health.detail,
         "caught_up_to": instant(health.caught_up_to_ms),
-        "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
+        "behind": seconds_since(health.caught_up_to_ms, now_ms),
+        "last_event_at": instant(health.last_event_at_ms),
         "lag": health.lag,
+    }
+
+
+def health_object(health: Health, now_ms: int) -> dict[str, Any]:
+    """One source as far as the service knows it without asking the store."""
+    return queue_object(health, now_ms) | {
+        "type": health.type,
+        "lag_unit": health.lag_unit,
+        "trouble": health.trouble,
+        "queues": [queue_object(queue, now_ms) for queue in health.queues],
+    }
+
+
+def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow], now_ms: int) -> dict[str, Any]:
+    """One source as the interface shows it, with what is known to be missing."""
+    return health_object(health, now_ms) | {
+        "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
         "position": row.position,
         "gaps": [gap_object(gap) for gap in gaps],
     }

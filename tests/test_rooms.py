@@ -43,6 +43,7 @@ PARTS = {
     "engine.sources.base": "source seam",
     "engine.sources.wire": "source seam",
     "engine.sources.acceptance": "source seam",
+    "engine.sources.pushfeed": "source seam",
     "engine.stores": "store seam",
     "engine.stores.base": "store seam",
     "engine.stores.journal": "store seam",
@@ -52,6 +53,9 @@ PARTS = {
     "engine.sources.file": "source file",
     "engine.sources.tailing": "source file",
     "engine.sources.http": "source http",
+    "engine.sources.amqp": "source amqp",
+    "engine.sources.amqplink": "source amqp",
+    "engine.sources.amqplogin": "source amqp",
     "engine.sources.simulator": "source simulator",
     "engine.sources.synthetic": "source simulator",
     "engine.stores.sqlite": "store sqlite",
@@ -88,6 +92,7 @@ MAY: dict[str, set[str]] = {
     "store seam": {"core", "errors"},
     "source file": {"source seam", "core", "errors"},
     "source http": {"source seam", "core", "errors"},
+    "source amqp": {"source seam", "core", "errors"},
     "source simulator": {"source seam", "core", "errors"},
     "store sqlite": {"store seam", "core", "errors"},
     "action webhook": {"action seam", "core", "errors"},
@@ -121,6 +126,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.app"],
+    "aiormq": ["engine.sources.amqp", "engine.sources.amqplink", "engine.sources.amqplogin"],
     "apscheduler": ["engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
@@ -142,7 +148,7 @@ LIBRARIES = {
     "uvicorn": ["engine.app"],
     "uvloop": ["engine.app", "engine.actions.sender"],
     "watchfiles": ["engine.sources.file"],
-    "yarl": ["engine.actions.webhook"],  # and its own addresses
+    "yarl": ["engine.actions.webhook", "engine.sources.amqp"],  # its own addresses, and those of aiormq
     "yaml": ["engine.yamlfile", "engine.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""

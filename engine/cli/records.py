@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,22 @@ DELIVERY_COLUMNS = ("id", "rule", "client", "action", "target", "state", "attemp
 def sources(config_path: Path, style: str) -> None:
     """Whether each source is connected, how far it has been read, and what is known to be missing."""
     with desk(config_path) as asked:
-        columns = ("name", "type", "connected", "caught_up_to", "last_event_at", "lag", "gaps", "detail")
-        show(asked.sources(), style, columns)
+        columns = ("name", "type", "connected", "behind", "lag", "last_event_at", "gaps", "trouble", "detail")
+        found = asked.sources()
+        show(found if style == "jsonl" else _with_queues(found), style, columns)
+
+
+def _with_queues(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each source, and below it a row for each of its queues."""
+    for source in sources:
+        for entry in [source, *(queue | {"name": f"{source['name']}/{queue['name']}"} for queue in source["queues"])]:
+            yield entry | {
+                name: _measured(entry[name], unit) for name, unit in (("behind", "s"), ("lag", source["lag_unit"]))
+            }
+
+
+def _measured(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value} {unit}"
 
 
 @click.group()

@@ -35,7 +35,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     found = 0
     try:
         config = load_config(config_path)
-        problems += config.warnings
+        problems += [*config.warnings, *config.lacking]
         inventory = NO_INVENTORY
         if config.inventory is not None:
             inventory = load_inventory(config.inventory)

@@ -48,6 +48,18 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueHealth:
+    """How one queue of a source is doing, where a source reads several; the same words as of the source."""
+
+    name: str
+    connected: bool
+    detail: str
+    caught_up_to_ms: int | None
+    last_event_at_ms: int | None
+    lag: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHealth:
     """How a source is doing, as `rollcall sources`, `/readyz` and the `feed` trigger see it."""
 
@@ -57,7 +69,10 @@ class SourceHealth:
     detail: str  # a sentence: what it is doing or why it is not
     caught_up_to_ms: int | None
     last_event_at_ms: int | None  # when the newest batch was received
-    lag: int | None = None  # messages or bytes not yet read, where known
+    lag: int | None = None  # not yet read and committed, where known, in `lag_unit`
+    lag_unit: str = "messages"  # or bytes
+    queues: tuple[QueueHealth, ...] = ()
+    trouble: str | None = None  # what the `feed` alert says while there is one; told by the service, not by the source
 
 
 class Offer(Protocol):

@@ -108,6 +108,7 @@ class FileSource:
             caught_up_to_ms=self.caught_up_to(now_ms),
             last_event_at_ms=self._last_event_at_ms,
             lag=0 if self._finished else lag,
+            lag_unit="bytes",
         )
 
     def _detail(self) -> str:

@@ -20,6 +20,7 @@ import msgspec
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, RollcallError
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
+from engine.sources.pushfeed import PushFeed
 from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -82,15 +83,17 @@ class HttpSource:
     _waiting: deque[_Body] = field(default_factory=deque, init=False)  # oldest first
     _waiting_events: int = field(default=0, init=False)
     _waiting_bytes: int = field(default=0, init=False)
-    _started_at_ms: int | None = field(default=None, init=False)  # None: not running
-    _late_until_ms: int = field(default=0, init=False)
-    _before_late_ms: int | None = field(default=None, init=False)
+    _feed: PushFeed = field(init=False)
     _last_event_at_ms: int | None = field(default=None, init=False)
     _clock_suspect: str = field(default="", init=False)
 
+    def __post_init__(self) -> None:
+        """Nothing is known of the feed before it runs."""
+        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+
     async def run(self, offer: Offer, position: str | None) -> None:
         """Offer what was accepted, in order, until cancelled; then senders that still wait are told to repeat."""
-        self._started_at_ms = self.now_ms()
+        self._feed.begin(self.now_ms())
         try:
             while True:
                 _, batch = await self._queue.get()
@@ -101,7 +104,7 @@ class HttpSource:
                     if not isinstance(error, Exception):
                         raise
         finally:
-            self._started_at_ms = None
+            self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
             self._turn_away()
 
     async def accept(self, body: bytes, content_type: str = "") -> Accepted:
@@ -132,28 +135,23 @@ class HttpSource:
         return Accepted(len(decoded.events), decoded.rejected)
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The instant up to which everything pushed to us has been read; None while that cannot be said.
+        """The instant up to which everything pushed to us has been read; None while that cannot be said."""
+        return self._feed.caught_up_to(now_ms, self._oldest_waiting_ms())
 
-        It is the present, with three exceptions: nothing is known during the grace after a start; what waits for its
-        commit has not been read; and for a while after old news more may be on its way, so it stays where it was
-        before.
-        """
-        if self._started_at_ms is None or now_ms < self._started_at_ms + self.grace_ms:
-            return None
-        if now_ms < self._late_until_ms:
-            return self._before_late_ms
+    def _oldest_waiting_ms(self) -> int | None:
+        """When the oldest body that waits for its commit was received."""
         try:
-            return min(now_ms, self._waiting[0].received_at_ms)
+            return self._waiting[0].received_at_ms
         except IndexError:  # rather than asking first: the writer's thread asks while the loop takes bodies away
-            return now_ms
+            return None
 
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms` (epoch milliseconds)."""
-        running = self._started_at_ms is not None
-        if now_ms >= self._late_until_ms:
+        running, late = self._feed.is_up, self._feed.is_late(now_ms)
+        if not late:
             self._clock_suspect = ""  # one wrong body long ago proves nothing any more
         detail = "ready for events" if running else "not running"
-        if running and now_ms < self._late_until_ms:
+        if running and late:
             detail = "the last events were old news; waiting for more of them"
         if self._clock_suspect:
             detail = f"degraded: clock: {self._clock_suspect}"
@@ -168,7 +166,7 @@ class HttpSource:
         )
 
     def _make_sure_it_fits(self, size_bytes: int, events: int) -> None:
-        if self._started_at_ms is None:
+        if not self._feed.is_up:
             raise Overloaded(f"source {self.name} is not running", RETRY_AFTER_S)
         full = self._waiting_events >= self.max_waiting_events or (
             self._waiting_events > 0 and self._waiting_events + events > self.max_waiting_events
@@ -185,7 +183,7 @@ class HttpSource:
             suspect_clock(decoded)
         except ClockSuspect as suspicion:
             self._clock_suspect = str(suspicion)
-            self._distrust_silence(received_at_ms)
+            self._feed.distrust(received_at_ms, self._oldest_waiting_ms())
             raise
         return decoded
 
@@ -204,7 +202,7 @@ class HttpSource:
             self._dismiss(body)
             return False
         self._note_news(body.received_at_ms, decoded)
-        caught_up = self._before_late_ms if body.received_at_ms < self._late_until_ms else body.received_at_ms
+        caught_up = self.caught_up_to(body.received_at_ms)
         loop = asyncio.get_running_loop()
 
         for portion in portions(decoded, MAX_BATCH_EVENTS):
@@ -214,7 +212,7 @@ class HttpSource:
                 events=portion.events,
                 raw=portion.raw,
                 rejected=portion.rejected,
-                caught_up_to_ms=caught_up if self.caught_up_to(body.received_at_ms) is not None else None,
+                caught_up_to_ms=caught_up,
                 acknowledge=self._verdict_on(body, loop),
             )
             body.open += 1
@@ -247,17 +245,9 @@ class HttpSource:
 
     def _note_news(self, received_at_ms: int, decoded: Decoded) -> None:
         self._last_event_at_ms = received_at_ms
-        if not decoded.events:
-            return
-        self._clock_suspect = ""
-        newest_ms = max(event.occurred_at_ms for event in decoded.events)
-        if received_at_ms - newest_ms > self.max_lag_ms:
-            self._distrust_silence(received_at_ms)
-
-    def _distrust_silence(self, at_ms: int) -> None:
-        """Let `caught_up_to` stay where it is now, for as long as a feed may lag."""
-        self._before_late_ms = self.caught_up_to(at_ms)
-        self._late_until_ms = at_ms + self.max_lag_ms
+        if decoded.events:
+            self._clock_suspect = ""
+        self._feed.note(decoded.events, received_at_ms, self._oldest_waiting_ms())
 
     def _settle(self, body: _Body, failure: Exception | None) -> None:
         """One batch of a body is committed, or failed; the sender is answered after its last one."""

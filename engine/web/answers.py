@@ -255,10 +255,10 @@ class Answers:
 
     def sources(self, reader: Reader, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
         """Every configured source, how far it was read, and its recorded gaps."""
-        known, gaps = reader.sources(), reader.gaps()
+        known, gaps, now_ms = reader.sources(), reader.gaps(), self._subject.now_ms()
         items = [
             views.source_object(
-                health, known.get(health.name, SourceRow()), (gap for gap in gaps if gap.source == health.name)
+                health, known.get(health.name, SourceRow()), (gap for gap in gaps if gap.source == health.name), now_ms
             )
             for health in self._subject.healths()
         ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from engine.views import QueueHealth, seconds_since
 from engine.web.service import Service
 
 
@@ -33,12 +34,40 @@ class _Metrics:
         yield GaugeMetricFamily("rollcall_rules_broken", "edited rules do not load", value=broken)
 
     def _sources(self) -> Iterator[Any]:
-        now_ms = self._service.now_ms()
-        lag = GaugeMetricFamily("rollcall_source_behind_seconds", "seconds not caught up", labels=["source"])
-        up = GaugeMetricFamily("rollcall_source_connected", "is the source connected", labels=["source"])
-        for health in self._service.healths():
-            up.add_metric([health.name], float(health.connected))
-            if health.caught_up_to_ms:
-                lag.add_metric([health.name], max(0, now_ms - health.caught_up_to_ms) / 1000)
-        yield up
-        yield lag
+        healths, now_ms = self._service.healths(), self._service.now_ms()
+        gaps = self._service.gaps_found()
+        found = CounterMetricFamily("rollcall_source_gaps", "gaps found since the start", labels=["source"])
+        trouble = GaugeMetricFamily("rollcall_source_trouble", "is there a feed alert about it", labels=["source"])
+        lag = GaugeMetricFamily("rollcall_source_lag", "not yet read and committed", labels=["source", "unit"])
+        for health in healths:
+            found.add_metric([health.name], gaps.get(health.name, 0))
+            trouble.add_metric([health.name], float(health.trouble is not None))
+            if health.lag is not None:
+                lag.add_metric([health.name, health.lag_unit], health.lag)
+        yield from (found, trouble, lag)
+        yield from _conditions("rollcall_source", ["source"], [((health.name,), health) for health in healths], now_ms)
+        queues = [((health.name, queue.name), queue) for health in healths for queue in health.queues]
+        yield from _conditions("rollcall_queue", ["source", "queue"], queues, now_ms)
+        held = GaugeMetricFamily(
+            "rollcall_queue_lag", "messages not yet read and committed", labels=["source", "queue"]
+        )
+        for labels, queue in queues:
+            if queue.lag is not None:
+                held.add_metric(labels, queue.lag)
+        yield held
+
+
+def _conditions(
+    prefix: str, labels: list[str], found: Sequence[tuple[tuple[str, ...], QueueHealth]], now_ms: int
+) -> Iterator[Any]:
+    """What sources and their queues have in common. What is not known has no sample."""
+    up = GaugeMetricFamily(f"{prefix}_connected", "is it connected", labels=labels)
+    behind = GaugeMetricFamily(f"{prefix}_behind_seconds", "seconds not caught up", labels=labels)
+    age = GaugeMetricFamily(f"{prefix}_last_event_age_seconds", "seconds since the last event", labels=labels)
+    for values, health in found:
+        up.add_metric(values, float(health.connected))
+        for family, instant_ms in ((behind, health.caught_up_to_ms), (age, health.last_event_at_ms)):
+            seconds = seconds_since(instant_ms, now_ms)
+            if seconds is not None:
+                family.add_metric(values, seconds)
+    yield from (up, behind, age)

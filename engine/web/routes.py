@@ -275,9 +275,11 @@ def _condition(app: FastAPI, service: Service, answers: Answers) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        """Is it ready for events?"""
-        reasons = service.readiness(service.now_ms())
-        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        """Is it ready for events? `sources` says how each of them is doing, also of what is no reason against it."""
+        now_ms = service.now_ms()
+        reasons = service.readiness(now_ms)
+        sources = [views.health_object(health, now_ms) for health in service.healths()]
+        return _json({"ready": not reasons, "reasons": reasons, "sources": sources}, 503 if reasons else 200)
 
     @app.get("/metrics")
     def numbers() -> Response:

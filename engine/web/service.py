@@ -84,6 +84,10 @@ class Service(Subject, Protocol):
         """Reasons why it is not ready; empty when it is."""
         ...
 
+    def gaps_found(self) -> Mapping[str, int]:
+        """How many gaps each source has found since the start; sources without any may be missing."""
+        ...
+
     def counters(self) -> Mapping[str, int]:
         """What was counted since the start, by name."""
         ...

@@ -70,9 +70,8 @@ def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[d
 
 def _source(found: dict[str, Any], now_ms: int, health: views.Health) -> dict[str, Any]:
     """A source with how far it is behind, as people say it."""
-    upto_ms = health.caught_up_to_ms
-    behind_ms = None if upto_ms is None else max(0, now_ms - upto_ms) // 1000 * 1000
-    return found | {"behind": None if behind_ms is None else format_duration(behind_ms)}
+    behind_s = views.seconds_since(health.caught_up_to_ms, now_ms)
+    return found | {"behind": None if behind_s is None else format_duration(int(behind_s) * 1000)}
 
 
 def response(told: dict[str, Any]) -> Response:

@@ -18,15 +18,25 @@ TARGET = "http://pager.test:80"
 POLICY = Policy(max_age_ms=100_000)
 
 
+_OPENED: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def _all_closed() -> Iterator[None]:
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
 @pytest.fixture
-def conn() -> Iterator[sqlite3.Connection]:
-    connection = opened()
-    yield connection
-    connection.close()
+def conn() -> sqlite3.Connection:
+    return opened()
 
 
 def opened() -> sqlite3.Connection:
+    """An empty outbox; closed when the test ends."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    _OPENED.append(connection)
     outbox.create(connection)
     return connection
 

@@ -1,0 +1,109 @@
+"""The signed login of the vendor's cloud-SDK route, its messages, and what is said when the broker refuses us. Pure.
+
+The user names instance and access key; the password signs an instant, which is told beside it as a client property, so
+a login can be made afresh for every connection and an old one is worth nothing. Read `signed_login`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from aiormq import exceptions
+
+from engine.core.events import EVENT_TYPES, Rejection
+from engine.sources.wire import Decoded, decode_lines
+
+SIGN_KEY: Final = "signKey"
+"""The client property that says which instant was signed."""
+
+KIND_HEADERS: Final = ("tag", "eventType")
+"""Headers that may carry the event's type beside the body."""
+
+
+class Login(NamedTuple):
+    """What one connection is opened with."""
+
+    user: str
+    password: str
+    sign_key: str
+
+
+class Message(NamedTuple):
+    """One delivery of the broker."""
+
+    tag: int  # its number on its channel
+    kind: str | None  # the event's type if something outside the body says it
+    body: bytes
+    received_at_ms: int
+
+
+def signed_login(instance: str, access_key: str, secret: str, at_ms: int) -> Login:
+    """The login of one access key to one instance, signed at `at_ms` (epoch milliseconds)."""
+    millis = str(at_ms)
+    user = base64.b64encode(f"0:{instance}:{access_key}".encode()).decode()
+    password = base64.b64encode(hmac.digest(secret.encode(), millis.encode(), hashlib.sha1)).decode()
+    return Login(user, password, millis)
+
+
+def kind_of(message_type: str | None, headers: dict[str, Any] | None, routing_key: str | None) -> str | None:
+    """The event's type if a message says it outside of its body; what names no type says nothing."""
+    told = [message_type, *((headers or {}).get(name) for name in KIND_HEADERS), routing_key]
+    return next((kind for kind in told if isinstance(kind, str) and kind in EVENT_TYPES), None)
+
+
+def decode_messages(messages: Sequence[Message], received_at_ms: int, max_future_ms: int) -> Decoded:
+    """The events of some messages in their order; a rejection's line is its message's place, from 1."""
+    decoded, first = Decoded([], [], [], 0), 1
+    for (kind, is_blank), run in groupby(messages, lambda message: (message.kind, not message.body.strip())):
+        bodies = [message.body for message in run]
+        if is_blank:
+            decoded.rejected.extend(Rejection(first + n, "the message is empty", raw) for n, raw in enumerate(bodies))
+        else:
+            part = decode_lines(bodies, received_at_ms, max_future_ms, tag=kind, first_line=first)
+            decoded.events.extend(part.events)
+            decoded.raw.extend(part.raw)
+            decoded.rejected.extend(part.rejected)
+            decoded = decoded._replace(future=decoded.future + part.future)
+        first += len(bodies)
+    return decoded
+
+
+SUSPECTS: Final = "wrong access key, secret or instance, or this machine's clock is off"
+
+
+def cause_of(error: Exception) -> str:
+    """The library's own words, without its own names."""
+    return (
+        str(error.args[-1]) if error.args else "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+    )
+
+
+def refusal(error: Exception, endpoint: str, vhost: str, queue: str) -> str:
+    """Why a consumer cannot be had, in a sentence for whoever has to mend it."""
+    text = cause_of(error)
+    if isinstance(error, exceptions.ProbableAuthenticationError):
+        return f"{endpoint} refuses the login: {SUSPECTS} ({text})"
+    if isinstance(error, exceptions.InvalidFrameError) and "Connection.Close" in text:
+        return f"{endpoint} refuses the virtual host {vhost}: it does not exist, or this access key may not use it"
+    if isinstance(error, exceptions.ChannelNotFoundEntity):
+        return f"{endpoint} has no such queue: {text}"
+    if isinstance(error, exceptions.ChannelAccessRefused):
+        return f"{endpoint} refuses the queue {queue}: {text}"
+    return f"{endpoint} cannot be reached: {text}"
+
+
+def is_hanging_up(error: Exception) -> bool:
+    """Whether a broker that had answered closed the connection without a word: the library then names the server."""
+    told = str(error.args[0]) if error.args else ""
+    return isinstance(error, EOFError | StopAsyncIteration) or told.startswith("Server connection")
+
+
+def lost_in_login(endpoint: str, tls: bool) -> str:
+    """What is said then: some brokers refuse a login like this."""
+    port = "the port does not speak AMQP over TLS" if tls else "the port wants TLS"
+    return f"{endpoint} hung up during the login: {SUSPECTS}, or {port}"
