@@ -48,6 +48,17 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartHealth:
+    """How one part of a source is doing that is read by itself, such as a queue."""
+
+    name: str
+    connected: bool
+    detail: str  # why it is not connected, empty when it is
+    caught_up_to_ms: int | None
+    lag: int | None = None  # messages not yet read, where known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHealth:
     """How a source is doing, as `rollcall sources`, `/readyz` and the `feed` trigger see it."""
 
@@ -58,6 +69,7 @@ class SourceHealth:
     caught_up_to_ms: int | None
     last_event_at_ms: int | None  # when the newest batch was received
     lag: int | None = None  # messages or bytes not yet read, where known
+    parts: Sequence[PartHealth] = ()  # where they are read one beside the other
 
 
 class Offer(Protocol):

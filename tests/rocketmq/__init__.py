@@ -1,0 +1,1 @@
+"""The rocketmq source against a real Apache RocketMQ on loopback."""
