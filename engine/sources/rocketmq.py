@@ -338,7 +338,7 @@ class RocketmqSource:
         if not silent:
             return ""
         which = f"{len(silent)} of {len(self._readers)} queues do" if len(silent) > 1 else f"{silent[0].name} does"
-        return f"{which} not answer: {silent[0].trouble or 'the first pull is under way'}"
+        return f"{which} not answer: {silent[0].trouble or reason(self.connection.log_folder)}"
 
     def _detail(self, lag: int | None) -> str:
         if not self._readers:

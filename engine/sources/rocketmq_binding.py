@@ -132,7 +132,7 @@ class Library:
         self.destroy = bind("DestroyPullConsumer", number, consumer)
         # Called for every message and done at once: these keep the interpreter's lock, which giving back and taking
         # again would cost more than they do.
-        quick = ctypes.PyDLL(dll._name)
+        quick = ctypes.PyDLL(dll._name)  # noqa: SLF001  # ctypes has no other word for it
         self.body = _quick(quick, "GetMessageBody", text)
         self.tag = _quick(quick, "GetMessageTags", text)
         self.offset = _quick(quick, "GetMessageQueueOffset", wide)

@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 UPDATE_TOPIC: Final = 17
+MIN_OFFSET: Final = 31
 ROUTE_OF_TOPIC: Final = 105
 DELETE_TOPIC_IN_BROKER: Final = 215
 DELETE_TOPIC_IN_NAME_SERVER: Final = 216
+DELETE_EXPIRED: Final = 329
 SUCCESS: Final = 0
 
 
-def ask(address: str, code: int, **fields: object) -> tuple[int, str, Any]:
-    """Ask a server: (code of the answer, its remark, its JSON body or None)."""
+class Answer(NamedTuple):
+    """What a server said: a code, a remark, further fields, and its JSON body, if any."""
+
+    code: int
+    remark: str
+    fields: dict[str, str]
+    body: Any
+
+
+def ask(address: str, code: int, **fields: object) -> Answer:
+    """Ask a server at `host:port`."""
     told = {"code": code, "language": "OTHER", "version": 1, "opaque": 1, "flag": 0}
     header = json.dumps(told | {"extFields": {key: str(value) for key, value in fields.items()}}).encode()
     host, _, port = address.rpartition(":")
@@ -25,7 +36,8 @@ def ask(address: str, code: int, **fields: object) -> tuple[int, str, Any]:
         header_size &= 0xFFFFFF
         rest = _exactly(connection, size - 4)
     answer, body = json.loads(rest[:header_size]), rest[header_size:]
-    return answer["code"], answer.get("remark") or "", _relaxed(body) if body else None
+    fields_ = answer.get("extFields") or {}
+    return Answer(answer["code"], answer.get("remark") or "", fields_, _relaxed(body) if body else None)
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

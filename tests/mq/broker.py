@@ -1,6 +1,6 @@
 """A real RocketMQ name server and broker on loopback: ephemeral ports, a temporary store, small heaps, ended by their ids.
 
-`python -m tests.rocketmq.broker` runs one until it is interrupted, for demos; `Broker` is what tests start.
+`python -m tests.mq.broker` runs one until it is interrupted, for demos; `Broker` is what tests start.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.rocketmq.jars import jars, java
-from tests.rocketmq.remoting import (
+from tests.mq.jars import jars, java
+from tests.mq.remoting import (
+    DELETE_EXPIRED,
     DELETE_TOPIC_IN_BROKER,
     DELETE_TOPIC_IN_NAME_SERVER,
+    MIN_OFFSET,
     ROUTE_OF_TOPIC,
     SUCCESS,
     UPDATE_TOPIC,
@@ -133,7 +134,7 @@ class Broker:
             "bindAddress": "127.0.0.1", "brokerIP1": "127.0.0.1", "namesrvAddr": self.address,
             "storePathRootDir": folder / "store", "storePathCommitLog": folder / "store" / "commitlog",
             "mappedFileSizeCommitLog": 67_108_864, "autoCreateTopicEnable": "true", "defaultTopicQueueNums": 4,
-            "timerWheelEnable": "false", "diskMaxUsedSpaceRatio": 99, "maxTransferCountOnMessageInMemory": 1024,
+            "timerWheelEnable": "true", "diskMaxUsedSpaceRatio": 99, "maxTransferCountOnMessageInMemory": 1024,
             "maxTransferBytesOnMessageInMemory": 4_194_304, "registerNameServerPeriod": 10_000,
         }  # fmt: skip
         main = "org.apache.rocketmq.broker.BrokerStartup"
@@ -172,14 +173,20 @@ class Broker:
             self._ask(broker.address, DELETE_TOPIC_IN_BROKER, topic=name)
         self._ask(self.address, DELETE_TOPIC_IN_NAME_SERVER, topic=name)
 
+    def forget(self, topic: str) -> int:
+        """Ask the broker to delete what has expired; the oldest offset that the topic's first queue still has."""
+        address = self.brokers["broker-a"].address
+        self._ask(address, DELETE_EXPIRED)
+        return int(ask(address, MIN_OFFSET, topic=topic, queueId=0).fields["offset"])
+
     def queues_of(self, topic: str) -> int:
         """How many queues of a topic the name server knows, over all brokers."""
-        code, _, body = ask(self.address, ROUTE_OF_TOPIC, topic=topic, acceptStandardJsonOnly=True)
-        return sum(queue["readQueueNums"] for queue in body["queueDatas"]) if code == SUCCESS else 0
+        found = ask(self.address, ROUTE_OF_TOPIC, topic=topic, acceptStandardJsonOnly=True)
+        return sum(queue["readQueueNums"] for queue in found.body["queueDatas"]) if found.code == SUCCESS else 0
 
     def _ask(self, address: str, code: int, **fields: object) -> None:
-        answer, remark, _ = ask(address, code, **fields)
-        assert answer == SUCCESS, (code, fields, answer, remark)
+        answer = ask(address, code, **fields)
+        assert answer.code == SUCCESS, (code, fields, answer)
 
 
 def _authentication(password: str) -> dict[str, object]:
@@ -213,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

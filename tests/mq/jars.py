@@ -1,4 +1,4 @@
-"""Apache RocketMQ's jars, by Maven, into a cache outside of the checkout. `python -m tests.rocketmq.jars` fetches them."""
+"""Apache RocketMQ's jars, by Maven, into a cache outside of the checkout. `python -m tests.mq.jars` fetches them."""
 
 from __future__ import annotations
 

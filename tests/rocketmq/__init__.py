@@ -1,1 +1,0 @@
-"""The rocketmq source against a real Apache RocketMQ on loopback."""
