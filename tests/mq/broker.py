@@ -20,6 +20,7 @@ from tests.mq.remoting import (
     DELETE_EXPIRED,
     DELETE_TOPIC_IN_BROKER,
     DELETE_TOPIC_IN_NAME_SERVER,
+    MAX_OFFSET,
     MIN_OFFSET,
     ROUTE_OF_TOPIC,
     SUCCESS,
@@ -178,6 +179,10 @@ class Broker:
         address = self.brokers["broker-a"].address
         self._ask(address, DELETE_EXPIRED)
         return int(ask(address, MIN_OFFSET, topic=topic, queueId=0).fields["offset"])
+
+    def max_offset(self, topic: str, queue: int) -> int:
+        """The end of a queue on the first broker."""
+        return int(ask(self.brokers["broker-a"].address, MAX_OFFSET, topic=topic, queueId=queue).fields["offset"])
 
     def queues_of(self, topic: str) -> int:
         """How many queues of a topic the name server knows, over all brokers."""

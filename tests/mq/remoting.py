@@ -8,6 +8,7 @@ import struct
 from typing import Any, Final, NamedTuple
 
 UPDATE_TOPIC: Final = 17
+MAX_OFFSET: Final = 30
 MIN_OFFSET: Final = 31
 ROUTE_OF_TOPIC: Final = 105
 DELETE_TOPIC_IN_BROKER: Final = 215
