@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,6 +12,21 @@ from engine.core.presence import FLAPPING, GRACEFUL, STATUS_NAMES, ClientState, 
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.stores.base import AlertRow, DeliveryRow, GapRow, QuarantineRow, SourceRow
+
+
+class Part(Protocol):
+    """What a source says of one part that is read by itself, such as a queue."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def caught_up_to_ms(self) -> int | None: ...
+    @property
+    def lag(self) -> int | None: ...
 
 
 class Health(Protocol):
@@ -31,6 +46,8 @@ class Health(Protocol):
     def last_event_at_ms(self) -> int | None: ...
     @property
     def lag(self) -> int | None: ...
+    @property
+    def parts(self) -> Sequence[Part]: ...
 
 
 def instant(value: int | None) -> str | None:
@@ -82,6 +99,16 @@ def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow]) -> dic
         "caught_up_to": instant(health.caught_up_to_ms),
         "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
         "lag": health.lag,
+        "queues": [
+            {
+                "name": part.name,
+                "connected": part.connected,
+                "caught_up_to": instant(part.caught_up_to_ms),
+                "lag": part.lag,
+                "detail": part.detail,
+            }
+            for part in health.parts
+        ],
         "position": row.position,
         "gaps": [gap_object(gap) for gap in gaps],
     }

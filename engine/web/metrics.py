@@ -36,9 +36,22 @@ class _Metrics:
         now_ms = self._service.now_ms()
         lag = GaugeMetricFamily("rollcall_source_behind_seconds", "seconds not caught up", labels=["source"])
         up = GaugeMetricFamily("rollcall_source_connected", "is the source connected", labels=["source"])
+        waiting = GaugeMetricFamily("rollcall_source_lag", "messages or bytes not yet read", labels=["source"])
+        part = ["source", "queue"]
+        queue_waiting = GaugeMetricFamily("rollcall_queue_lag", "messages not yet read", labels=part)
+        queue_lag = GaugeMetricFamily("rollcall_queue_behind_seconds", "seconds not caught up", labels=part)
+        queue_up = GaugeMetricFamily("rollcall_queue_connected", "does the queue answer", labels=part)
         for health in self._service.healths():
             up.add_metric([health.name], float(health.connected))
+            if health.lag is not None:
+                waiting.add_metric([health.name], health.lag)
+            for queue in health.parts:
+                queue_up.add_metric([health.name, queue.name], float(queue.connected))
+                if queue.lag is not None:
+                    queue_waiting.add_metric([health.name, queue.name], queue.lag)
+                if queue.caught_up_to_ms:
+                    behind_s = max(0, now_ms - queue.caught_up_to_ms) / 1000
+                    queue_lag.add_metric([health.name, queue.name], behind_s)
             if health.caught_up_to_ms:
                 lag.add_metric([health.name], max(0, now_ms - health.caught_up_to_ms) / 1000)
-        yield up
-        yield lag
+        yield from (up, lag, waiting, queue_up, queue_lag, queue_waiting)

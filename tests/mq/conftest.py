@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,11 @@ def rocketmq() -> None:
 def broker(rocketmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that runs as long as the tests; each uses topics of its own."""
     # Small files that it forgets as soon as it is asked to, and never by itself.
-    forgetful = {"mappedFileSizeCommitLog": 262_144, "mappedFileSizeConsumeQueue": 6_000, "fileReservedTime": 0}
+    forgetful: dict[str, Any] = {
+        "mappedFileSizeCommitLog": 262_144,
+        "mappedFileSizeConsumeQueue": 6_000,
+        "fileReservedTime": 0,
+    }
     forgetful |= {"deleteWhen": 99, "cleanResourceInterval": 200}
     forgetful |= {"deleteCommitLogFilesInterval": 10, "deleteConsumeQueueFilesInterval": 10}
     with running(tmp_path_factory.mktemp("rocketmq"), **forgetful) as found:

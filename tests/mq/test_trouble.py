@@ -57,7 +57,7 @@ def test_wrong_credentials_are_called_so_with_the_words_of_the_server(
 ) -> None:
     told = with_login(guarded.address) if login else source(guarded.address)
     with service(tmp_path, sources=[told]) as running:
-        running.start(**login)
+        running.start(ready=True, under=(), **login)
         said = eventually(lambda: detail(running), lambda found: "not answer" in found)
         assert "wrong credentials or no permission" in said and words in said, said
         assert running.readiness()[0] == 503
