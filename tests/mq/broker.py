@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +79,9 @@ class _Java:
         folder.mkdir(parents=True, exist_ok=True)
         self._config = folder / f"{name}.conf"
         self._config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        self._command = [java(), f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", f"-Duser.home={folder}"]
+        # A test run that is killed takes its servers along, where the system can be told so.
+        along = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        self._command = [*along, java(), f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", f"-Duser.home={folder}"]
         self._command += [f"-Drocketmq.home.dir={folder}", *_JAVA, "-cp", f"{jars()}/*", main, "-c", str(self._config)]
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -218,10 +221,16 @@ def running(folder: Path, password: str | None = None, **more: object) -> Iterat
 def main() -> None:
     """Run one until it is interrupted, and print where it is."""
     import signal
+    import threading
 
-    with tempfile.TemporaryDirectory(prefix="rollcall-rocketmq-") as folder, running(Path(folder)) as broker:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="rollcall-rocketmq-") as folder,
+        running(Path(folder)) as broker,
+    ):
         print(broker.address, flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        threading.Event().wait()
 
 
 if __name__ == "__main__":
