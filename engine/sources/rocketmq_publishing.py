@@ -22,7 +22,7 @@ GIVE_UP_S: Final = 10.0
 AGAIN_S: Final = 0.02
 """How long one request may take, how long one message is tried, and the pause between two tries."""
 
-THREADS: Final = 16
+THREADS: Final = 8
 """Requests under way at a time: a server answers each, and the waiting is most of it."""
 
 _LOG_WARN: Final = 3
