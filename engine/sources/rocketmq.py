@@ -18,7 +18,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -214,7 +214,9 @@ class RocketmqSource:
             return
         try:
             while not self._stop.is_set():
-                self._begin_reading(consumer, self._listed(consumer))
+                listed = self._listed(consumer)
+                self._let_go(listed)
+                self._begin_reading(consumer, listed)
                 self._stop.wait(LOOK_S if self._readers and not self._missing else LOOK_AGAIN_S)
         finally:
             for reader in list(self._readers.values()):
@@ -243,10 +245,10 @@ class RocketmqSource:
                 self._missing.setdefault(topic, self.now_ms())
         return listed
 
-    def _begin_reading(self, consumer: PullConsumer, listed: Iterable[QueueName]) -> None:
+    def _begin_reading(self, consumer: PullConsumer, listed: Sequence[QueueName]) -> None:
         assert self._positions is not None and self._intake is not None
         start_ms = {"latest": self._positions.since_ms, "earliest": None}.get(str(self.start), self.start)
-        for queue in chain(listed, self._awaited(list(listed))):
+        for queue in chain(listed, self._awaited(listed)):
             if queue in self._readers or len(self._readers) >= MAX_QUEUES:
                 continue
             reading = Reading(
@@ -277,8 +279,26 @@ class RocketmqSource:
         return [
             queue
             for queue, place in list(self._positions.places.items())
-            if queue.topic in self.topics and queue.broker not in up and place.reached_at_ms > oldest_ms
+            if queue.topic in self.topics
+            and queue.broker not in up
+            and max(place.reached_at_ms, place.stored_at_ms, self._positions.since_ms) > oldest_ms
         ]
+
+    def _let_go(self, listed: Sequence[QueueName]) -> None:
+        """Read no more what does not answer and was taken away: not listed, while its broker lists others of the topic."""
+        up = {(queue.topic, queue.broker) for queue in listed}
+        gone = {
+            queue
+            for queue, reader in self._readers.items()
+            if reader.trouble and queue not in listed and (queue.topic, queue.broker) in up
+        }
+        for queue in gone:
+            told = self._readers[queue].let_go()
+            if told is not None and self._intake is not None:
+                self._intake.put(told)
+            log.warning("queue_gone", extra={"source": self.name, "queue": str(queue)})
+        if gone:
+            self._readers = {queue: reader for queue, reader in self._readers.items() if queue not in gone}
 
     def _wait_for_threads(self, looking: threading.Thread) -> None:
         if looking.ident is not None:

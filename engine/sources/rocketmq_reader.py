@@ -69,6 +69,7 @@ class QueueReader:
         self.max_offset: int | None = None  # the queue's end, when it was last seen
         self.committed = place.offset if place is not None else UNKNOWN
         self.caught_up_ms: int | None = None
+        self.is_let_go = False  # the queue is no more: the thread ends
         self._place = place
         self._is_recognised = place is None  # whether the log is known to be the one that was read
         self._reading = reading
@@ -82,7 +83,7 @@ class QueueReader:
     def run(self) -> None:
         """Pull until told to stop. Whatever goes wrong is shown, and tried again."""
         stop = self._reading.stop
-        while not stop.is_set():
+        while not stop.is_set() and not self.is_let_go:
             try:
                 pause_s = self._turn()
             except _NoAnswer:
@@ -217,7 +218,20 @@ class QueueReader:
         self._failures += 1
         return RETRY_S[min(self._failures, len(RETRY_S)) - 1]
 
-    # From the loop
+    # From other threads
+
+    def let_go(self) -> Chunk | None:
+        """Read no more: the queue was taken away. What tells of messages that were still in it, None: there were none."""
+        self.is_let_go = True
+        place, end = self._place, self.max_offset
+        if place is None or end is None or end <= place.offset:
+            return None
+        now_ms = self._reading.now_ms()
+        why = f"{self.name} was taken away before {end - place.offset} messages in it were read"
+        gap = Gap(
+            source=self._reading.source, noted_at_ms=now_ms, from_ms=place.gap_from_ms(), to_ms=now_ms, reason=why
+        )
+        return Chunk(queue=self.name, place=place, gap=gap)
 
     def commit(self, offset: int) -> None:
         """What lies before `offset` is committed."""

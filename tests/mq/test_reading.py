@@ -156,7 +156,7 @@ def test_the_topic_of_a_group_and_the_namespace_are_derived(
 
 
 @pytest.mark.timeout(180)
-def test_queues_that_are_added_later_are_read_from_their_beginning(
+def test_queues_that_are_added_later_are_read_from_their_beginning_and_those_taken_away_are_waited_for_no_longer(
     tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker
 ) -> None:
     broker.topic(topic, queues=1)
@@ -176,6 +176,10 @@ def test_queues_that_are_added_later_are_read_from_their_beginning(
         eventually(all_queues_read, within_s=120)
         eventually(lambda: clients(running), lambda found: found == sent)
         assert all(place[0] > 0 for place in position(tmp_path)["queues"].values())
+        broker.topic(topic, queues=1)
+        eventually(lambda: len(health(running)["queues"]), lambda found: found == 1, within_s=90)
+        is_caught_up(running, now_ms())
+        assert health(running)["connected"]
 
 
 # What is in the messages

@@ -84,11 +84,8 @@ def test_each_message_is_judged_by_its_own_tag(message: tuple[bytes, bytes], ver
     if decoded.rejected:
         (fault,) = decoded.rejected
         assert (
-            (verdict in fault.reason
-            and fault.line == 2
-            and fault.raw == message[0].strip(b" \r\n\t"))
-            or not fault.raw.strip()
-        )
+            verdict in fault.reason and fault.line == 2 and fault.raw == message[0].strip(b" \r\n\t")
+        ) or not fault.raw.strip()
     else:
         assert decoded.events[1].type == verdict
 
@@ -217,6 +214,16 @@ def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_tha
     assert gap.to_ms == log.stored[goes_on_at - log.oldest]
     assert sum(len(one.bodies) for one in chunks) == len(log.stored) - (goes_on_at - log.oldest)
     assert all(one.gap is None for one in chunks[1:])
+
+
+def test_a_queue_that_is_taken_away_with_unread_messages_is_a_gap() -> None:
+    reader, _ = read(Log(0, 5, 6, 7), None)
+    assert reader.let_go() is None  # all of it was read
+    reader, _ = read(Log(0, 5, 6, 7), None)
+    reader.max_offset = 9
+    told = reader.let_go()
+    assert told is not None and told.gap is not None and told.place.offset == 3
+    assert "taken away before 6 messages" in told.gap.reason and told.gap.from_ms == 7
 
 
 # The library's log
