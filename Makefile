@@ -6,7 +6,7 @@ PIP = $(BIN)/pip install -q --disable-pip-version-check
 EDITABLE = $(PIP) --no-deps --no-build-isolation -e .
 COMPILED = *__mypyc.*.so engine/core/*.so
 
-.PHONY: run test check bench setup clean
+.PHONY: run test check bench setup clean rocketmq-native demo-rocketmq
 setup: .venv/ready
 .venv/ready: pyproject.toml requirements.txt $(wildcard engine/core/*.py)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,7 +19,9 @@ setup: .venv/ready
 run: setup  ## the service on the example configuration
 	$(BIN)/rollcall run -c config.example.yaml
 
-test: setup  ## every test
+test: setup  ## every test; those with a broker where one can be had
+	@$(BIN)/python -m engine.sources.rocketmq_native || true
+	@$(BIN)/python -m tests.mq.jars || true
 	$(BIN)/python -m pytest
 
 check: setup  ## format, lint, types, tests: after this you are done
@@ -31,6 +33,12 @@ check: setup  ## format, lint, types, tests: after this you are done
 bench: setup  ## how fast it is on this machine, beside the machine's own limits and a peer
 	$(PIP) bytewax==0.21.1 orjson
 	$(BIN)/python -m tests.benchmarks
+
+rocketmq-native: setup  ## the native library of the rocketmq source, on Linux x86-64 (docs/sources.md)
+	$(BIN)/python -m engine.sources.rocketmq_native
+
+demo-rocketmq: rocketmq-native  ## a RocketMQ broker, a synthetic fleet and the engine, together; needs Java and Maven
+	$(BIN)/python -m tests.mq.demo
 
 clean:  ## what setup made, for a fresh start
 	rm -rf .venv $(COMPILED)

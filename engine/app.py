@@ -24,7 +24,7 @@ from engine.actions.base import OutboxItem, Outcome
 from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
 from engine.clock import Clock, SystemClock
-from engine.config import Config, SourceConfig
+from engine.config import Config, Secret, SourceConfig
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher
@@ -46,6 +46,7 @@ from engine.services.writer import Renderer as Render
 from engine.sources.base import Batch, Source, SourceHealth
 from engine.sources.file import FileSource
 from engine.sources.http import HttpSource
+from engine.sources.rocketmq import rocketmq_source
 from engine.sources.simulator import SimulatorSource
 from engine.sources.wire import decode_lines
 from engine.stores import sqlite_outbox
@@ -271,6 +272,14 @@ class App:
                 now_ms=self.clock.now_ms,
                 max_future_ms=config.events.max_future_ms,
                 window=4,
+            )
+        if entry.type == "rocketmq":
+            return rocketmq_source(
+                entry.name,
+                {key: value.reveal() if isinstance(value, Secret) else value for key, value in options.items()},
+                config.data / "rocketmq",
+                self.clock.now_ms,
+                config.events.max_future_ms,
             )
         if entry.type == "simulator":
             shares = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates"}

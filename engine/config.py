@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from engine.core.rules import Match
+from engine.core.times import EPOCH
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem, RollcallError
 from engine.matchfile import check_match, match_of, words
@@ -315,9 +317,31 @@ class _Reader:
             found.append(SourceConfig(name=name, type=raw["type"], options=self._options(("sources", index), raw)))
         if sum(source.type == "http" for source in found) > 1:
             self._say(("sources",), "only one source can be of type http: it is POST /v1/events")
+        self._check_clusters()
         return tuple(found)
 
+    def _check_clusters(self) -> None:
+        """All RocketMQ sources share what the native client shares in a process: one cluster, one login, no group twice."""
+        groups: set[str] = set()
+        first: Mapping[str, Any] | None = None
+        for index, raw in enumerate(self._raw.get("sources") or ()):
+            if raw["type"] != "rocketmq":
+                continue
+            first = raw if first is None else first
+            for key in _ONE_A_PROCESS:
+                if raw.get(key) != first.get(key):
+                    message = (
+                        f"`{key}` must be as in the source `{first['name']}`: one engine reads one RocketMQ cluster"
+                    )
+                    self._say(("sources", index, key if key in raw else "name"), message)
+            if raw["consumer_group"] in groups:
+                message = f"`{raw['consumer_group']}` is used by another source; name all topics in one source, or use two groups"
+                self._say(("sources", index, "consumer_group"), message)
+            groups.add(raw["consumer_group"])
+
     def _options(self, at: tuple[str | int, ...], raw: Mapping[str, Any]) -> dict[str, Any]:
+        if raw["type"] == "rocketmq":
+            return self._rocketmq(at, raw)
         found: dict[str, Any] = {}
         for key, value in raw.items():
             if key in {"name", "type"}:
@@ -361,6 +385,34 @@ class _Reader:
                 message = f"needs the package {package}: pip install 'rollcall[{raw['type']}]'"
                 found.append(self._document.problem(("sources", index, "type"), message))
         return tuple(found)
+
+    def _rocketmq(self, at: tuple[str | int, ...], raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of a RocketMQ source: lists as they are, secrets not read yet, `start` as epoch ms when it is a time."""
+        found = {key: value for key, value in raw.items() if key not in {"name", "type"}}
+        if ("name_servers" in raw) == ("name_server_domain" in raw):
+            self._say(at, "needs either `name_servers` or `name_server_domain`")
+        if ("access_key" in raw) != ("secret" in raw):
+            self._say(at, "`access_key` and `secret` belong together: one of them is missing")
+        for key in ("access_key", "secret"):
+            if key in raw:
+                found[key] = _secret(raw[key], self._folder)
+                if problem := found[key].problem():
+                    self._say((*at, key), problem, warning=True)
+        if raw.get("start", "latest") not in {"latest", "earliest"}:
+            found["start"] = self._instant((*at, "start"), raw["start"])
+        return found
+
+    def _instant(self, at: tuple[str | int, ...], text: str) -> int:
+        """An RFC 3339 time as epoch milliseconds; one that cannot be is told, and any value takes its place."""
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            self._say(at, f"`{text}` is no time such as 2026-01-01T00:00:00Z")
+            return 0
+        if instant.tzinfo is None:
+            self._say(at, f"`{text}` does not say in which time zone; write {text}Z for UTC")
+            return 0
+        return (instant - EPOCH) // timedelta(milliseconds=1)
 
     def _rules(self) -> tuple[Path, ...]:
         raw = self._raw.get("rules")
@@ -443,6 +495,8 @@ _MAY_BE_NOTHING = frozenset({"max_future", "clock_skew", "offline", "online", "m
 """Durations that mean something when they are 0."""
 
 _ENDPOINT = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
+_ONE_A_PROCESS = ("name_servers", "name_server_domain", "access_key", "secret")
+"""Keys of RocketMQ sources that are the same in all of them."""
 
 _SHARES = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates", "loss_percent": "losses"}
 """Shares of the simulator: people write percents, the fleet takes fractions of 1."""

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from engine.cli.options import config_option
-from engine.config import load_config
+from engine.config import Config, load_config
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import NO_INVENTORY, load_inventory
 from engine.rulefile import load_rules
+from engine.sources.rocketmq_binding import NativeLibraryMissing, library
 from engine.telemetry import setup_logging
+from engine.yamlfile import read_document
 
 
 @click.command()
@@ -36,6 +38,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     try:
         config = load_config(config_path)
         problems += [*config.warnings, *config.lacking]
+        problems += _missing_libraries(config)
         inventory = NO_INVENTORY
         if config.inventory is not None:
             inventory = load_inventory(config.inventory)
@@ -51,3 +54,17 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
         click.echo(f"{errors} problem{'s' if errors > 1 else ''}", err=True)
         sys.exit(1)
     click.echo(f"{config_path}: good, {found} rule{'s' if found != 1 else ''}")
+
+
+def _missing_libraries(config: Config) -> list[Problem]:
+    """Sources whose native library does not load here: `run` would not start."""
+    wanting = [index for index, source in enumerate(config.sources) if source.type == "rocketmq"]
+    if not wanting:
+        return []
+    try:
+        library()
+    except NativeLibraryMissing as error:
+        document = read_document(config.path, [])
+        assert document is not None  # it has just been read
+        return [document.problem(("sources", index, "type"), str(error)) for index in wanting]
+    return []

@@ -1,7 +1,8 @@
-"""`rollcall simulate`: a synthetic fleet written to a file, or played against a running engine."""
+"""`rollcall simulate`: a synthetic fleet written to a file, played against a running engine, or published to RocketMQ."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import click
 import requests
 
 from engine.durations import parse_duration
+from engine.sources.rocketmq_publishing import Publisher
 from engine.sources.synthetic import Arrival, Plan, Storm, arrivals
 
 BATCH_EVENTS: Final = 1000
@@ -22,6 +24,7 @@ TURN_S: Final = 0.1
 """Seconds of the fleet's life that one request carries in real time."""
 
 TIMEOUT_S: Final = 30
+ROCKETMQ: Final = "rocketmq://"
 DEFAULT_EVENTS: Final = 10_000
 """Events written to a file when neither a number nor a duration is asked for."""
 
@@ -84,7 +87,13 @@ _SHARE: Final = click.FloatRange(0, 1)
 @click.option(
     "--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="Against an engine: live this fast."
 )
-@click.option("--to", "target", default="-", show_default=True, help="A file, - for the output, or http://HOST:PORT.")
+@click.option(
+    "--to",
+    "target",
+    default="-",
+    show_default=True,
+    help="A file, - for the output, http://HOST:PORT, or rocketmq://HOST:PORT/TOPIC.",
+)
 @click.option("--token", envvar="ROLLCALL_TOKEN", help="Bearer token of the engine, where it wants one.")
 def simulate(
     target: str, events: int | None, duration: int | None, rate: float | None, token: str | None, **options: Any
@@ -93,16 +102,19 @@ def simulate(
 
     Files get virtual time, as fast as they can be written, each line with the instant of its arrival ("received_at"),
     ready for `rollcall replay`. An engine (http://...) gets the events in real time, until --events, --duration or
-    Ctrl-C.
+    Ctrl-C; so does a RocketMQ topic (name server and topic in the address), each event a message tagged by its type.
+    ROCKETMQ_ACCESS_KEY and ROCKETMQ_SECRET are the login, where one is needed.
     """
-    live = target.startswith(("http://", "https://"))
+    live = target.startswith(("http://", "https://", ROCKETMQ))
     plan = _plan(live, rate, options)
     stream = arrivals(plan)
     if duration is not None:
         stream = _until(stream, plan.start_ms + duration)
     if events is not None or (not live and duration is None):
         stream = islice(stream, events or DEFAULT_EVENTS)
-    if live:
+    if target.startswith(ROCKETMQ):
+        _publish(target, stream)
+    elif live:
         _post(target, token, stream)
     else:
         _write(target, stream)
@@ -158,17 +170,36 @@ def _post(target: str, token: str | None, stream: Iterator[Arrival]) -> None:
         if token:
             session.headers["Authorization"] = f"Bearer {token}"
         try:
-            for lines in _in_real_time(stream):
-                _deliver(session, url, b"\n".join(lines))
-                sent += len(lines)
+            for arrived in _in_real_time(stream):
+                _deliver(session, url, b"\n".join(arrival.line for arrival in arrived))
+                sent += len(arrived)
         except KeyboardInterrupt:
             pass
     click.echo(f"{sent} synthetic events sent to {url}", err=True)
 
 
-def _in_real_time(stream: Iterator[Arrival]) -> Iterator[list[bytes]]:
-    """Lines that have arrived by now, a batch at a time."""
-    waiting: list[bytes] = []
+def _publish(target: str, stream: Iterator[Arrival]) -> None:
+    """Publish the stream as its time comes; the topic is made by the first message, where the broker lets it."""
+    servers, _, topic = target.removeprefix(ROCKETMQ).partition("/")
+    if not servers or not topic:
+        raise click.ClickException(f"`{target}` is not rocketmq://HOST:PORT/TOPIC")
+    login = os.environ.get("ROCKETMQ_ACCESS_KEY", ""), os.environ.get("ROCKETMQ_SECRET", "")
+    publisher = Publisher(servers.replace(",", ";"), topic, "PID_rollcall_simulate", *login)
+    sent = 0
+    try:
+        for arrived in _in_real_time(stream):
+            publisher.send([(arrival.event.type, arrival.line) for arrival in arrived])
+            sent += len(arrived)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        publisher.close()
+    click.echo(f"{sent} synthetic events published to {target}", err=True)
+
+
+def _in_real_time(stream: Iterator[Arrival]) -> Iterator[list[Arrival]]:
+    """What has arrived by now, a batch at a time."""
+    waiting: list[Arrival] = []
     for arrival in stream:
         while arrival.received_at_ms > time.time_ns() // 1_000_000:
             if waiting:
@@ -176,7 +207,7 @@ def _in_real_time(stream: Iterator[Arrival]) -> Iterator[list[bytes]]:
                 waiting = []
             ahead_s = arrival.received_at_ms / 1000 - time.time()
             time.sleep(max(0.0, min(TURN_S, ahead_s)))
-        waiting.append(arrival.line)
+        waiting.append(arrival)
         if len(waiting) >= BATCH_EVENTS:
             yield waiting
             waiting = []

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import requests
 
@@ -408,13 +408,17 @@ def without_tracebacks(log: str) -> bool:
 
 def requires(what: str, present: object) -> None:
     """Skip a test whose tool is missing here; in CI, where all are promised, fail."""
+    if not present:
+        missing(f"{what} is not installed")
+
+
+def missing(why: str) -> NoReturn:
+    """Skip a test for what is missing here, and say what; in CI, where all is promised, fail."""
     import pytest
 
-    if present:
-        return
     if os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{what} is required here")
-    pytest.skip(f"{what} is not installed")
+        pytest.fail(f"required here: {why}")
+    pytest.skip(why)
 
 
 Lines = Sequence[str]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import machine, peer, profile, report, rule_sets, works
+from tests.benchmarks import machine, peer, profile, report, rocketmq_works, rule_sets, works
 from tests.benchmarks.collector import CollectorProcess
 from tests.benchmarks.engine_process import BenchmarkError
 from tests.benchmarks.load import Load, write_day, write_storm
@@ -112,6 +112,11 @@ def _outbox(scene: Scene) -> Figures:
         return works.outbox(scene.posts, folder)
 
 
+def _rocketmq(scene: Scene) -> Figures:
+    with scene.fresh("rocketmq") as folder:
+        return rocketmq_works.measure(scene.day, folder)
+
+
 WORKS: dict[str, Callable[[Scene], Figures]] = {
     "limits": _limits,
     "peer": _peer,
@@ -121,6 +126,7 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "rules": _rules,
     "latency": _latency,
     "outbox": _outbox,
+    "rocketmq": _rocketmq,
     "peer-storm": _peer_storm,
     "storm": _storm,
     "killed": _killed,

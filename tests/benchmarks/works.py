@@ -65,7 +65,7 @@ def read_through(engine: Engine, load: Load) -> float:
     return ended - started
 
 
-def _cpu_figures(before: dict[str, float], after: dict[str, float], events: int) -> Figures:
+def cpu_figures(before: dict[str, float], after: dict[str, float], events: int) -> Figures:
     """CPU microseconds an event, one figure a thread, threads that did next to nothing left out."""
     used = {name: (seconds - before.get(name, 0.0)) * 1e6 / events for name, seconds in after.items()}
     return {f"cpu {name}_us": value for name, value in used.items() if value >= 0.05}
@@ -83,7 +83,7 @@ def from_file(load: Load, folder: Path, rules: list[rule_sets.Rule]) -> Figures:
         "events/s": load.events / seconds,
         "firings": known,
         "peak_mib": after.peak_engine / MIB,
-    } | _cpu_figures(before.cpu_s, after.cpu_s, load.events)
+    } | cpu_figures(before.cpu_s, after.cpu_s, load.events)
 
 
 def _count(engine: Engine, sql: str) -> float:
@@ -110,7 +110,7 @@ def with_webhooks(load: Load, folder: Path) -> Figures:
         "sent twice": float(requests - keys),
         "read_s": read_s,
         "peak_mib": after.peak_all / MIB,
-    } | _cpu_figures(before.cpu_s, after.cpu_s, load.events)
+    } | cpu_figures(before.cpu_s, after.cpu_s, load.events)
 
 
 def storm(load: Load, folder: Path) -> Figures:
