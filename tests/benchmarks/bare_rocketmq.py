@@ -37,8 +37,8 @@ def push(address: str, topic: str, messages: int) -> float:
     with writing_to(tempfile.gettempdir()):  # or its log goes into the home folder
         consumer = PushConsumer("GID_bare_push")
         consumer.set_name_server_address(address)
-        ffi.dll.SetPushConsumerLogLevel(consumer._handle, _LOG_WARN)  # noqa: SLF001  # the package has no word for it
-        ffi.dll.SetPushConsumerLogFileNumAndSize(consumer._handle, LOG_FILES, LOG_FILE_MB)  # noqa: SLF001  # nor for this
+        ffi.dll.SetPushConsumerLogLevel(consumer._handle, _LOG_WARN)  # the package has no word for it
+        ffi.dll.SetPushConsumerLogFileNumAndSize(consumer._handle, LOG_FILES, LOG_FILE_MB)  # nor for this
     consumer.set_thread_count(1)  # more are slower
     consumer.subscribe(topic, count)
     consumer.start()
