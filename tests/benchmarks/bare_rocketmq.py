@@ -12,13 +12,16 @@ import tempfile
 import threading
 import time
 
-from engine.sources.rocketmq_binding import FOUND, Connection, PullConsumer
+from engine.sources.rocketmq_binding import FOUND, LOG_FILE_MB, LOG_FILES, Connection, PullConsumer
+from engine.sources.rocketmq_log import writing_to
 
 WITHIN_S = 300.0
+_LOG_WARN = 3
 
 
 def push(address: str, topic: str, messages: int) -> float:
     """The wrapped push consumer with a callback that counts."""
+    from rocketmq import ffi
     from rocketmq.client import ConsumeStatus, PushConsumer
 
     seen, first, done = [0], [0.0], threading.Event()
@@ -31,8 +34,11 @@ def push(address: str, topic: str, messages: int) -> float:
             done.set()
         return ConsumeStatus.CONSUME_SUCCESS
 
-    consumer = PushConsumer("GID_bare_push")
-    consumer.set_name_server_address(address)
+    with writing_to(tempfile.gettempdir()):  # or its log goes into the home folder
+        consumer = PushConsumer("GID_bare_push")
+        consumer.set_name_server_address(address)
+        ffi.dll.SetPushConsumerLogLevel(consumer._handle, _LOG_WARN)  # the package has no word for it
+        ffi.dll.SetPushConsumerLogFileNumAndSize(consumer._handle, LOG_FILES, LOG_FILE_MB)  # nor for this
     consumer.set_thread_count(1)  # more are slower
     consumer.subscribe(topic, count)
     consumer.start()
