@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +22,11 @@ MOST_EVENTS = 200_000
 
 SLICE = 5_000
 TOPIC = "GID_BENCH_MQTT"
+
+LAG_TOPIC = "GID_LAG_MQTT"
+LAG_TURNS, LAG_TURN_S, LAG_SLICE = 100, 0.1, 500
+"""Ten seconds at 5,000 events/s, if publishing is that fast."""
+LAG_CLIENTS = 10_000
 
 
 def measure(load: Load, folder: Path) -> Figures:
@@ -39,7 +46,8 @@ def measure(load: Load, folder: Path) -> Figures:
             "bare push/s": _bare("push", broker, messages, 0),
             "bare pull of 32/s": _bare("pull", broker, messages, 32),
             "bare pull of 1000/s": _bare("pull", broker, messages, 1000),
-            **_engine(folder, broker, messages),
+            **_engine(folder / "read", broker, messages),
+            **_lag(folder / "lag", broker),
         }
 
 
@@ -81,6 +89,38 @@ def _engine(folder: Path, broker: Broker, messages: int) -> Figures:
     read = messages - first
     figures = {"events/s": read / (ended - started), "peak_mib": after.peak_engine / MIB}
     return figures | cpu_figures(before.cpu_s, after.cpu_s, read)
+
+
+def _lag(folder: Path, broker: Broker) -> Figures:
+    """Events as they happen: from the time in an event, taken before it is published, to the engine's instant of it."""
+    from engine.sources.rocketmq_publishing import Publisher
+
+    broker.topic(LAG_TOPIC)
+    source = {"name": "mq", "type": "rocketmq", "name_servers": [broker.address], "consumer_group": "GID_bench"}
+    config = file_config(sources=[source | {"topics": [LAG_TOPIC], "start": "earliest"}], debounce={"offline": "0s"})
+    publisher = Publisher(broker.address, LAG_TOPIC)
+    with Engine.start(folder, config, rule_sets.ten()) as engine:
+        engine.wait_for("/readyz")
+        started = time.monotonic()
+        for turn in range(LAG_TURNS):
+            time.sleep(max(0.0, started + turn * LAG_TURN_S - time.monotonic()))
+            publisher.send([_event(turn * LAG_SLICE + number) for number in range(LAG_SLICE)])
+        seconds = time.monotonic() - started
+        events = LAG_TURNS * LAG_SLICE
+        engine.wait_until("all of it", lambda: _committed(engine) >= events, within_s=60)
+        rows = engine.query("SELECT at, events FROM journal WHERE source = 'mq' AND count > 0")
+    publisher.close()
+    lags = [at - json.loads(line)["time"] for at, lines in rows for line in bytes(lines).split(b"\n")]
+    cuts = statistics.quantiles(lags, n=100)
+    return {"lag published/s": events / seconds, "lag p50_ms": cuts[49], "lag p99_ms": cuts[98]}
+
+
+def _event(number: int) -> tuple[str, bytes]:
+    """The number-th event of a fleet whose clients connect and drop in turn, dated now."""
+    client, kind = f"GID_SITE00@@@pump-{number % LAG_CLIENTS:07d}", ("connect", "tcpclean")[number // LAG_CLIENTS % 2]
+    channel = f"{number // (2 * LAG_CLIENTS):032x}"
+    told = {"clientId": client, "time": time.time_ns() // 1_000_000, "eventType": kind, "channelId": channel}
+    return kind, json.dumps(told).encode()
 
 
 def _committed(engine: Engine) -> int:
