@@ -12,7 +12,6 @@ Read `Renderer.render` first.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import jinja2
+import msgspec
 from jinja2 import meta, nodes
 
 from engine.core.rules import Action, Condition, Rule
@@ -34,6 +34,8 @@ MAX_TEMPLATE_CHARACTERS = 16_384
 """Longest template text."""
 
 MAX_CACHED_TEMPLATES = 10_000
+
+_encode = msgspec.json.Encoder().encode
 
 _SECRET = re.compile("\0([^\0]{1,128})\0")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -347,4 +349,4 @@ def conceal(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_json(request: Mapping[str, Any]) -> str:
     """The request as stored text."""
-    return json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+    return _encode(request).decode()

@@ -144,7 +144,7 @@ LIBRARIES = {
     "markupsafe": ["engine.sandbox"],
     "jsonschema": ["engine.schema"],
     "multidict": ["engine.actions.webhook"],  # aiohttp's own headers
-    "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay", "engine.telemetry", "engine.views",
+    "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay", "engine.telemetry", "engine.views", "engine.rendering",
                 "engine.web"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none
     "prometheus_client": ["engine.web", "engine.telemetry"],
