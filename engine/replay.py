@@ -59,7 +59,9 @@ class Replay:
 
     def __init__(self, terms: Terms, write: Write) -> None:
         attributes = terms.inventory.attributes
-        self.fleet = Fleet(terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used)
+        self.fleet = Fleet(
+            terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
+        )
         self._renderer = Renderer()
         self._max_future_ms = terms.max_future_ms
         self._write = write

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import IO, Any
 
 from engine.core.events import EventFields, Rejection
-from engine.core.presence import Transition, split_id
+from engine.core.presence import Transition
 from engine.core.rules import FLEET, GROUP, Rule, reach
 from engine.core.times import FOREVER
 from engine.errors import RollcallError
@@ -40,9 +40,10 @@ Line = tuple[int, str]
 """The instant of the engine's clock at which a line was told, and the line."""
 
 _by_instant = itemgetter(0)
+_client = itemgetter(0)
 
-ShareOf = Callable[[str], int]
-"""Which share a client belongs to, as a number that only its remainder is taken of."""
+ShareOf = Callable[[Iterable[str]], list[int]]
+"""Which shares clients belong to, as numbers that only the remainder is taken of."""
 
 
 def shares_of(rules: Iterable[Rule]) -> ShareOf | None:
@@ -53,18 +54,26 @@ def shares_of(rules: Iterable[Rule]) -> ShareOf | None:
     return _by_group() if GROUP in reaches else _by_client
 
 
-def _by_client(client: str) -> int:
-    return zlib.crc32(client.encode())
+def _by_client(clients: Iterable[str]) -> list[int]:
+    return [zlib.crc32(client.encode()) for client in clients]
 
 
 def _by_group() -> ShareOf:
     """Groups in turn, in the order in which the input names them: the same in every process."""
     seen: dict[str, int] = {}
+    number_of = seen.get
 
-    def share(client: str) -> int:
-        return seen.setdefault(split_id(client)[0], len(seen))
+    def shares(clients: Iterable[str]) -> list[int]:
+        found = []
+        for client in clients:
+            group, at, _ = client.partition("@@@")
+            number = number_of(group if at else "")
+            if number is None:
+                number = seen[group if at else ""] = len(seen)
+            found.append(number)
+        return found
 
-    return share
+    return shares
 
 
 def processors() -> int:
@@ -88,13 +97,10 @@ class _Share(Replay):
     def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
         if not events:
             return
-        known, number, share_of = (
-            list(accumulate(instants, max, initial=self._latest_ms))[1:],
-            self._number,
-            self._share_of,
-        )
+        known = list(accumulate(instants, max, initial=self._latest_ms))[1:]
         self._latest_ms = known[-1]
-        ours = [share_of(event[0]) % self._shares == number for event in events]
+        number, shares = self._number, self._shares
+        ours = [share % shares == number for share in self._share_of(map(_client, events))]
         super()._apply(list(compress(events, ours)), list(compress(known, ours)))
         self.fleet.begin()
         self.fleet.advance(self._latest_ms, self._latest_ms)

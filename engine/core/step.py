@@ -64,9 +64,16 @@ class Fleet:
     """Every client's state, every deadline, and the alert book."""
 
     def __init__(
-        self, policy: Policy, matcher: Matcher, attributes: Attributes, names_used: Callable[[Rule], frozenset[str]]
+        self,
+        policy: Policy,
+        matcher: Matcher,
+        attributes: Attributes,
+        names_used: Callable[[Rule], frozenset[str]],
+        keeps_records: bool = True,
     ) -> None:
+        """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper."""
         self.policy = policy
+        self._keeps_records = keeps_records
         self.states: dict[str, ClientState] = {}  # with the changes of the batch in hand
         self.committed: dict[str, ClientState] = {}  # what the clients changed by this batch were before it
         self.counts = Counts()
@@ -145,7 +152,7 @@ class Fleet:
         every source is caught up at every instant).
         """
         states, policy, previous, committed, book = self.states, self.policy, self.previous, self.committed, self.book
-        first, row = len(previous), self._row
+        first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
         now_ms = self.clock_ms = max(now_ms, self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
@@ -161,10 +168,11 @@ class Fleet:
                 before = known
                 client = known.client or client  # one text a client: look-ups need not compare, and copies are not kept
             after = learn(before, kind, occurred_at_ms, channel, ip, now_ms, policy, row + place)
-            if client not in committed:
-                committed[client] = NEW_CLIENT if known is None else known
+            if keeps_records:
+                if client not in committed:
+                    committed[client] = NEW_CLIENT if known is None else known
+                previous.append(before.last)
             states[client] = after
-            previous.append(before.last)
             place += 1
             if after.channels is before.channels:
                 continue
@@ -200,9 +208,10 @@ class Fleet:
         facts = self.facts
         position = self._row + FACT_OFFSET + len(facts)
         after, transition = debounce.settle(state, client, at_ms, position)
-        facts.append(Fact(len(self.previous), SETTLED, client, at_ms, state.last))
-        if client not in self.committed:
-            self.committed[client] = state
+        if self._keeps_records:
+            facts.append(Fact(len(self.previous), SETTLED, client, at_ms, state.last))
+            if client not in self.committed:
+                self.committed[client] = state
         self.states[client] = after
         self.counts.transitions += 1
         self.book.out.lines.append(transition)

@@ -97,4 +97,4 @@ def test_a_process_that_ends_before_its_time_is_told_in_a_sentence(tmp_path: Pat
     scenario(1).write(tmp_path)
     terms = terms_of(tmp_path)
     with pytest.raises(RollcallError, match="ended before its time"):
-        run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, len, lambda line: None)
+        run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, lambda clients: [0], lambda line: None)
