@@ -229,7 +229,6 @@ class App:
         self.push = next((found for found in self.sources.values() if isinstance(found, HttpSource)), None)
         self._caught_up = [source.caught_up_to for source in self.sources.values()]
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reader: sqlite3.Connection | None = None
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         self.sender = SenderProcess(
             secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target
@@ -463,7 +462,7 @@ class App:
             await asyncio.to_thread(self._recover)
             self.feeds.recall(self._feeds_in_trouble(), self.store.gaps())
             self.writer.start()
-            await self.write(lambda connection: self._take_rules(self.rules, at_start=True))
+            await self.write(lambda connection: self._take_rules(self.rules))
             await self.sender.start()
             tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
             tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in self.sources.items()]
@@ -587,7 +586,7 @@ class App:
         await self.write(lambda connection: self._take_rules(loaded.rules))
         log.info(Event.RULES_LOADED, rules=len(loaded.rules))
 
-    def _take_rules(self, rules: tuple[Rule, ...], *, at_start: bool = False) -> None:
+    def _take_rules(self, rules: tuple[Rule, ...]) -> None:
         """In the writer's thread: work with these rules; remember them, and when those that went went."""
         now_ms, store, book = self.clock.now_ms(), self.store, self.fleet.book
         known = store.rules()

@@ -31,7 +31,6 @@ from engine.core.events import LifecycleEvent
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import NEW_CLIENT
 from engine.core.step import Fleet
-from engine.core.times import FOREVER
 from engine.errors import StoreError
 from engine.services import poison
 from engine.sources.base import Batch
@@ -499,11 +498,6 @@ class Writer:
         self._since_checkpoint = applied
         fleet.restore(store.open_alerts(), store.throttles())
         return applied
-
-    def next_due_ms(self) -> int | None:
-        """When the next deadline is, None when there is none."""
-        due = self.fleet.next_due()
-        return None if due >= FOREVER else due
 
 
 def _tried(work: Callable[[Any], Any], connection: Any) -> tuple[Any, Exception | None]:
