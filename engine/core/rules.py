@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 TRIGGERS = ("offline", "online", "first_seen", "flapping", "stable", "duplicate", "feed")
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
@@ -43,6 +43,55 @@ class Throttle:
     by: tuple[str, ...] = ()  # "client", "group" or an inventory column
 
 
+class Calendar(Protocol):
+    """Windows of local wall time, such as "weekdays 22:00-06:00 in Berlin". The shell knows the time zones."""
+
+    def covers(self, at_ms: int) -> bool:
+        """Is the instant inside one of the windows?"""
+        ...
+
+    def next_change_ms(self, at_ms: int) -> int:
+        """The first instant after `at_ms` at which `covers` may answer otherwise; `FOREVER` when it never does."""
+        ...
+
+
+class Ticks(Protocol):
+    """Instants that come again and again, such as "08:00 on weekdays in Berlin"."""
+
+    def next_after(self, at_ms: int) -> int:
+        """The first tick after `at_ms`; `FOREVER` when none comes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """One delivery for many clients: those with the same values of `by`."""
+
+    by: tuple[str, ...] = ("group",)  # "client", "group", "ip/24" (any prefix length) or an inventory column
+    wait_ms: int = 30_000
+    interval_ms: int = 300_000
+    limit: int = 100  # clients listed in one delivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """When many offline clients of one key are one incident."""
+
+    by: tuple[str, ...] = ("group",)  # "group", "ip/24" (any prefix length) or an inventory column
+    at_least: int = 5
+    percent: float = 0
+    within_ms: int = 60_000
+    inhibit: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a roll call is held."""
+
+    ticks: Ticks
+    catch_up: str = "once"  # once or skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One thing to do, as written: `kind` is `webhook` or `log`, `spec` the mapping under it with its defaults filled in."""
@@ -72,6 +121,16 @@ class Rule:
     condition_text: str = ""
     condition_names: frozenset[str] = frozenset()  # top-level template names the condition reads
     throttle: Throttle | None = None
+    active: Calendar | None = field(default=None, compare=False)  # None: always
+    mute: Calendar | None = field(default=None, compare=False)  # None: never
+    grouping: Grouping | None = None
+    repeat_ms: int = 0  # 0: no reminders
+    outage: Outage | None = None
+    schedule: Schedule | None = field(default=None, compare=False)
+    inhibited_by: tuple[str, ...] = ()
+    verify: bool = False
+    verify_failure: str = "send"  # send or hold
+    verify_within_ms: int = 30_000
     flapping_skip: bool = True
     existing: bool = False
     shadow: bool = False

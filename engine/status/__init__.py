@@ -1,0 +1,1 @@
+"""Synchronous status queries: one module a provider, behind the seam in `base`."""
