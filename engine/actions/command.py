@@ -1,0 +1,81 @@
+"""Commands to devices, whatever way they go: what one is, how long it lives, and who carries it.
+
+A command is bounded in life: a device that was dark for an hour must not be restarted for what was true an hour ago. Its
+request holds `expires_ms`, counted from the instant of the decision, so a restart changes nothing: the dispatcher sends nothing
+that is older, retries fit into what is left, and each sender tells the broker how long that is, where a broker can be told.
+Read `Command` and `command_of`, then `engine.actions.command_mqtt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from engine.actions.base import ActionSender, Answer, OutboxItem, Rejected
+from engine.core.delivery import LIFE
+from engine.core.times import rfc3339
+
+SHORTEST_MS: Final = 1_000
+"""A command with less left is not begun: brokers count the rest of its life in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command as it goes over the wire."""
+
+    key: str  # the command id: the same at every attempt
+    to: str
+    topic: str
+    payload: bytes
+    qos: int
+    expires_at_ms: int
+
+    @property
+    def expires_at(self) -> str:
+        """The same as text, for whoever gets it."""
+        return rfc3339(self.expires_at_ms)
+
+
+def command_of(item: OutboxItem) -> Command:
+    """The command that a delivery's request describes. ValueError when it describes none."""
+    request = item.request
+    try:
+        return Command(
+            key=item.key,
+            to=str(request["to"]),
+            topic=str(request["topic"]),
+            payload=payload_of(request),
+            qos=int(request["qos"]),
+            expires_at_ms=item.decided_at_ms + int(request[LIFE]),
+        )
+    except (KeyError, TypeError, UnicodeError) as broken:
+        raise ValueError(f"no command can be made of this: {broken!r}") from broken
+
+
+def payload_of(request: Mapping[str, Any]) -> bytes:
+    """What the device gets: text as UTF-8, a mapping as JSON."""
+    payload = request["payload"]
+    return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
+
+
+class CommandSender:
+    """Sends each command the way that its request names: `ways` are senders by `via`."""
+
+    def __init__(self, ways: Mapping[str, ActionSender]) -> None:
+        self._ways = dict(ways)
+
+    async def send(self, item: OutboxItem) -> Answer:
+        """Try once, never beyond the command's life."""
+        via = item.request.get("via")
+        way = self._ways.get(str(via))
+        if way is None:
+            return Rejected(reason=f"the configuration has no way to send commands by {via}: see `mqtt`")
+        return await way.send(item)
+
+    async def close(self) -> None:
+        """Close every way."""
+        for way in self._ways.values():
+            await way.close()
