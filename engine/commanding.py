@@ -25,7 +25,7 @@ def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
         ways[ROCKETMQ] = RocketmqCommands(
             partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq")), now_ms, mqtt.rocketmq.namespace
         )
-    return CommandSender(ways)
+    return CommandSender(ways, now_ms)
 
 
 def login_of(mqtt: MqttConfig) -> Login:

@@ -26,9 +26,6 @@ MAX_PAYLOAD_BYTES: Final = 64 * 1024
 SHOWN_CHARACTERS: Final = 128
 """Of an id that is none."""
 
-MAX_DEPTH: Final = 64
-"""Mappings and lists in one another in a payload; `commandrules` refuses more."""
-
 Text = Callable[[Any, Mapping[str, Any]], Any]
 """Renders every string in a value."""
 

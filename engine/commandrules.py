@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from engine.commandrendering import MAX_DEPTH, MQTT, ROCKETMQ, why_no_client
+from engine.commandrendering import MQTT, ROCKETMQ, why_no_client
 from engine.core.delivery import LIFE
 from engine.durations import parse_duration
 from engine.mqttconfig import MqttConfig
@@ -29,8 +29,6 @@ def command_spec(written: Mapping[str, Any], say: Say, config: MqttConfig | None
     spec[LIFE] = _life_ms(spec["expires"], via or MQTT, say)
     if "{" not in spec["to"] and (why := why_no_client(spec["to"])):
         say(("to",), f"is no client id: {why}")
-    if _depth(spec["payload"]) > MAX_DEPTH:
-        say(("payload",), f"holds more than {MAX_DEPTH} mappings and lists in one another")
     return spec
 
 
@@ -56,13 +54,3 @@ def _life_ms(text: str, via: str, say: Say) -> int:
     if not SHORTEST_MS[via] <= life_ms <= LONGEST_MS:
         say(("expires",), f"must be at least {SHORTEST_MS[via] // 1000}s (by {via}) and at most 24h")
     return life_ms
-
-
-def _depth(value: Any) -> int:
-    """How deep mappings and lists lie in one another, counted without recursion as far as it matters."""
-    level, depth = [value], 0
-    while level and depth <= MAX_DEPTH + 1:
-        inner = [entry for entry in level if isinstance(entry, dict | list)]
-        level = [part for entry in inner for part in (entry.values() if isinstance(entry, dict) else entry)]
-        depth += bool(inner)
-    return depth

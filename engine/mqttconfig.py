@@ -73,7 +73,7 @@ def mqtt_of(
     at: At = ("mqtt",)
     tls = raw.get("tls")
     keys = _keys(at, raw, say, secret_of)
-    if keys and "instance" not in raw:
+    if len(keys) == 2 and "instance" not in raw:
         say((*at, "access_key"), "needs `instance` too: the login is made of both")
     rocketmq = _cluster(raw.get("rocketmq"), sources, say, secret_of)
     if "endpoint" not in raw and rocketmq is None:

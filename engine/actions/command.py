@@ -8,15 +8,22 @@ Read `Command` and `command_of`, then `engine.actions.command_mqtt`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from engine.actions.base import ActionSender, Answer, OutboxItem, Rejected
+from engine.actions.base import ActionSender, Answer, Done, OutboxItem, Outcome, Rejected, RetryLater
 from engine.core.delivery import LIFE
 from engine.core.times import rfc3339
+
+log = logging.getLogger(__name__)
+
+PREFETCH: Final = 1_000
+"""Commands in hand beyond those under way: one that waits for a connection must not keep another from dying in time."""
 
 SHORTEST_MS: Final = 1_000
 """A command with less left is not begun: brokers count the rest of its life in whole seconds."""
@@ -64,8 +71,27 @@ def payload_of(request: Mapping[str, Any]) -> bytes:
 class CommandSender:
     """Sends each command the way that its request names: `ways` are senders by `via`."""
 
-    def __init__(self, ways: Mapping[str, ActionSender]) -> None:
+    prefetch = PREFETCH
+
+    def __init__(self, ways: Mapping[str, ActionSender], now_ms: Callable[[], int]) -> None:
         self._ways = dict(ways)
+        self._now_ms = now_ms
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
+        """Try each once, side by side: all of them wait for the same connection, and each for its own life."""
+        for item in items:
+            task = asyncio.get_running_loop().create_task(self._submitted(item, done))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _submitted(self, item: OutboxItem, done: Done) -> None:
+        try:
+            answer = await self.send(item)
+        except Exception:
+            log.exception("a sender of commands broke its promise", extra={"delivery": item.id})
+            answer = RetryLater(reason="sending failed; the engine's log says how", may_have_arrived=True)
+        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms())])
 
     async def send(self, item: OutboxItem) -> Answer:
         """Try once, never beyond the command's life."""
@@ -76,6 +102,9 @@ class CommandSender:
         return await way.send(item)
 
     async def close(self) -> None:
-        """Close every way."""
+        """Close every way; what has no outcome yet stays without."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for way in self._ways.values():
             await way.close()

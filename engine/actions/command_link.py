@@ -134,9 +134,10 @@ class Link:
             self._end("closed")
             raise
         if code.is_failure:
-            self._end(f"{self._login.address} refuses the login as {self._login.client_id}: {code.getName()}")
+            why = f"{self._login.address} refuses the login as {self._login.client_id}: {code.getName()}"
+            self._end(why)
             is_old = self.version == V5 and code.value == _UNSUPPORTED_VERSION
-            raise NotConnected(self.why, try_older=is_old, is_certain=is_old)
+            raise NotConnected(why, try_older=is_old, is_certain=is_old)
         if self.closed.is_set():
             raise NotConnected(self.why)
         self._agree(properties)
@@ -144,7 +145,9 @@ class Link:
     def _connect(self) -> None:
         """In a thread: everything of a connection that blocks."""
         if self._login.ca is not None:
-            self._client.tls_set_context(ssl.create_default_context(cafile=self._login.ca or None))
+            context = ssl.create_default_context(cafile=self._login.ca or None)
+            context.sslsocket_class = _TlsSocket
+            self._client.tls_set_context(context)
         more: dict[str, Any] = {"clean_start": True} if self.version == V5 else {}
         self._client.connect(self._login.host, self._login.port, KEEPALIVE_S, **more)
 
@@ -289,6 +292,18 @@ class Link:
         qos = min(command.qos, self._max_qos)
         told = self._client.publish(command.topic, command.payload, qos, properties=properties)
         return told.mid if told.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closed when its handshake fails; paho would leave it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As ever."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def _judge(code: ReasonCode) -> Answer:

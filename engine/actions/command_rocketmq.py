@@ -23,6 +23,8 @@ REQUEST_MS: Final = 1_000
 WORST_MS: Final = 3 * REQUEST_MS + 500
 """How long one attempt may take: the library makes three."""
 
+TOO_LATE: Final = RetryLater(reason="too little of its life is left for an attempt by RocketMQ", our_fault=True)
+
 
 class Producer(Protocol):
     """Stores messages in RocketMQ; blocks."""
@@ -44,6 +46,7 @@ class RocketmqCommands:
         self._prefix = f"{namespace}%" if namespace else ""
         self._now_ms = now_ms
         self._producer: Producer | None = None
+        self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "commands")
 
     async def send(self, item: OutboxItem) -> Answer:
@@ -52,12 +55,20 @@ class RocketmqCommands:
             command = command_of(item)
         except ValueError as broken:
             return Rejected(reason=str(broken))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._store, command)
+        try:
+            async with asyncio.timeout((command.expires_at_ms - self._now_ms() - WORST_MS) / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            return TOO_LATE
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._store, command)
+        finally:
+            self._turn.release()
 
     def _store(self, command: Command) -> Answer:
         """In the thread, when it is this one's turn."""
         if command.expires_at_ms - self._now_ms() < WORST_MS:
-            return RetryLater(reason="too little of its life is left for an attempt by RocketMQ", our_fault=True)
+            return TOO_LATE
         try:
             producer = self._producer = self._producer or self._open()
         except RollcallError as error:
