@@ -194,6 +194,7 @@ def test_a_broker_that_hangs_is_left_within_the_commands_life_and_what_it_took_m
         assert isinstance(await sender.send(command("k3")), Delivered)
 
     sending(broker.port, work)
+    assert broker.log().count("as GID_rollcall@@@rollcall") == 2
 
 
 def test_commands_under_way_when_the_broker_dies_may_have_arrived_and_are_tried_again(broker: Mosquitto) -> None:

@@ -15,7 +15,8 @@ from engine.core.times import rfc3339
 from engine.errors import RollcallError
 from engine.sources.rocketmq_binding import NativeLibraryMissing, library
 from engine.sources.rocketmq_producing import Producer
-from tests.acceptance.service import eventually, missing
+from engine.sources.rocketmq_publishing import Publisher
+from tests.acceptance.service import event, eventually, missing, service
 from tests.commands.mosquitto import PARENT
 from tests.commands.orders import CLOCK, DEVICE, command
 from tests.mq.broker import Broker, running
@@ -138,3 +139,31 @@ def test_a_client_that_cannot_be_made_is_told_and_tried_again() -> None:
         assert answer == RetryLater(reason="the native RocketMQ library does not load", our_fault=True)
 
     sending(cannot, work)
+
+
+def test_a_fleet_read_from_rocketmq_is_commanded_through_the_same_cluster(tmp_path: Path, rocketmq: Broker) -> None:
+    rocketmq.topic("GID_FLEET_MQTT")
+    rocketmq.topic("fleet")
+    source = {"name": "mq", "type": "rocketmq", "name_servers": [rocketmq.address], "consumer_group": "GID_rollcall"}
+    source |= {"mqtt_groups": ["GID_FLEET"], "start": "earliest"}
+    act = {"command": {"to": "GID_GW@@@gw", "payload": "cycle for {{ client.device }}"}}
+    with service(tmp_path, sources=[source], mqtt={"parent_topic": "fleet"}) as engine:
+        engine.rules({"name": "cycle", "trigger": "offline", "flapping": "fire", "actions": [act]})
+        engine.start()
+        publisher = Publisher(rocketmq.address, "GID_FLEET_MQTT", group="PID_fleet")
+        told = [event("GID_FLEET@@@s1", kind, "c").encode() for kind in ("connect", "tcpclean")]
+        publisher.send([("connect", told[0]), ("tcpclean", told[1])])
+        publisher.close()
+        (sent,) = eventually(
+            lambda: engine.items("/v1/deliveries"), lambda found: found and found[0]["state"] == "delivered"
+        )
+        assert sent["target"] == f"rocketmq://{rocketmq.address}"
+        reader = Reader(rocketmq, "fleet", "GID_fleet_reader")
+        try:
+            eventually(lambda: reader.found)
+        finally:
+            reader.close()
+        (found,) = reader.found
+        assert (found["keys"], found["body"]) == (sent["key"], "cycle for s1")
+        assert found["mqttSecondTopic"] == "/p2p/GID_GW@@@gw"
+        assert engine.terminate() == 0
