@@ -527,6 +527,7 @@ class App:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        self.commands.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
         dispatcher.cancel()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.actions.base import ActionSender
-from engine.actions.command import CommandSender
+from engine.actions.command import CommandSender, Waits
 from engine.actions.command_link import Login
 from engine.actions.command_mqtt import MqttCommands, signature_login
 from engine.actions.command_rocketmq import REQUEST_MS, Producer, RocketmqCommands
@@ -18,14 +18,15 @@ from engine.mqttconfig import MqttConfig, RocketmqCluster
 def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
     """Sends commands each way that the configuration names; nothing is connected before the first one."""
     ways: dict[str, ActionSender] = {}
+    waits = Waits()
     mqtt = config.mqtt
     if mqtt is not None and mqtt.endpoint is not None:
-        ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms)
+        ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms, waits)
     if mqtt is not None and mqtt.rocketmq is not None:
         ways[ROCKETMQ] = RocketmqCommands(
-            partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq")), now_ms, mqtt.rocketmq.namespace
+            partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq")), now_ms, mqtt.rocketmq.namespace, waits
         )
-    return CommandSender(ways, now_ms)
+    return CommandSender(ways, now_ms, waits)
 
 
 def login_of(mqtt: MqttConfig) -> Login:

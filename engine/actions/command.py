@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,13 +69,40 @@ def payload_of(request: Mapping[str, Any]) -> bytes:
     return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
 
 
+class Waits:
+    """Waiting that ends at once when the service stops."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Timeout] = set()
+        self._is_over = False
+
+    @asynccontextmanager
+    async def at_most(self, seconds: float) -> AsyncIterator[None]:
+        """TimeoutError when what stands inside takes longer, or `call_off` is called meanwhile."""
+        async with asyncio.timeout(0 if self._is_over else seconds) as bound:
+            self._under_way.add(bound)
+            try:
+                yield
+            finally:
+                self._under_way.discard(bound)
+
+    def call_off(self) -> None:
+        """Nobody waits any more, from now on."""
+        self._is_over = True
+        now_s = asyncio.get_running_loop().time()
+        for bound in self._under_way:
+            if not bound.expired():
+                bound.reschedule(now_s)
+
+
 class CommandSender:
     """Sends each command the way that its request names: `ways` are senders by `via`."""
 
     prefetch = PREFETCH
 
-    def __init__(self, ways: Mapping[str, ActionSender], now_ms: Callable[[], int]) -> None:
+    def __init__(self, ways: Mapping[str, ActionSender], now_ms: Callable[[], int], waits: Waits) -> None:
         self._ways = dict(ways)
+        self._waits = waits
         self._now_ms = now_ms
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,6 +128,10 @@ class CommandSender:
         if way is None:
             return Rejected(reason=f"the configuration has no way to send commands by {via}: see `mqtt`")
         return await way.send(item)
+
+    def stop_waiting(self) -> None:
+        """The service stops: what waits for a connection goes back to the outbox."""
+        self._waits.call_off()
 
     async def close(self) -> None:
         """Close every way; what has no outcome yet stays without."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
-from engine.actions.command import SHORTEST_MS, Command, command_of
+from engine.actions.command import SHORTEST_MS, Command, Waits, command_of
 from engine.actions.command_link import V5, V311, Link, Login, NotConnected
 from engine.errors import RollcallError
 
@@ -33,8 +33,8 @@ LONGEST_PAUSE_S: Final = 5.0
 STEADY_S: Final = 10.0
 """A connection that lasted so long begins the pauses anew; two clients of one id would else drive each other out at full speed."""
 
-WAIT_S: Final = 30.0
-"""How long one attempt waits for a connection."""
+WAIT_S: Final = 10.0
+"""How long one attempt waits for a connection; then the delivery shows what is wrong."""
 
 
 def signature_login(client_id: str, instance: str, access_key: str, secret: str) -> tuple[str, str]:
@@ -49,8 +49,9 @@ class MqttCommands:
     `login` is asked before each connection, and may raise RollcallError (a secret that is not there).
     """
 
-    def __init__(self, login: Callable[[], Login], now_ms: Callable[[], int]) -> None:
+    def __init__(self, login: Callable[[], Login], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
         self._login = login
+        self._waits = waits or Waits()
         self._now_ms = now_ms
         self._link: Link | None = None
         self._up = asyncio.Event()
@@ -70,7 +71,7 @@ class MqttCommands:
         if left_ms < SHORTEST_MS:
             return self._too_late()
         try:
-            async with asyncio.timeout(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
+            async with self._waits.at_most(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
                 link = await self._place()
         except TimeoutError:
             return self._too_late()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.command import Command, command_of
+from engine.actions.command import Command, Waits, command_of
 from engine.errors import RollcallError
 
 TAG: Final = "MQ2MQTT"
@@ -41,7 +41,14 @@ class Producer(Protocol):
 class RocketmqCommands:
     """Sends commands through a producer that `open_producer` makes when the first one is sent (RollcallError: it cannot)."""
 
-    def __init__(self, open_producer: Callable[[], Producer], now_ms: Callable[[], int], namespace: str = "") -> None:
+    def __init__(
+        self,
+        open_producer: Callable[[], Producer],
+        now_ms: Callable[[], int],
+        namespace: str = "",
+        waits: Waits | None = None,
+    ) -> None:
+        self._waits = waits or Waits()
         self._open = open_producer
         self._prefix = f"{namespace}%" if namespace else ""
         self._now_ms = now_ms
@@ -56,7 +63,7 @@ class RocketmqCommands:
         except ValueError as broken:
             return Rejected(reason=str(broken))
         try:
-            async with asyncio.timeout((command.expires_at_ms - self._now_ms() - WORST_MS) / 1000):
+            async with self._waits.at_most((command.expires_at_ms - self._now_ms() - WORST_MS) / 1000):
                 await self._turn.acquire()
         except TimeoutError:
             return TOO_LATE

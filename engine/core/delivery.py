@@ -53,6 +53,9 @@ LIFE = "expires_ms"
 TRIES_IN_A_LIFE = 8
 """A request with a life of its own waits at most this part of it between two attempts, so that it is used for trying."""
 
+LONGEST_RETRY_IN_A_LIFE_MS = 15_000
+"""And never longer than this: what cannot wait for ever is not forgotten for minutes either."""
+
 MAX_ERROR_CHARS = 500
 """Of an error kept with a delivery: enough to see what the target said."""
 
@@ -189,7 +192,7 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
     arrived = row.may_have_arrived or answer.may_have_arrived
     wait = backoff_ms(attempts, jitter, policy)
     if row.life_ms is not None:
-        wait = min(wait, max(1, row.life_ms // TRIES_IN_A_LIFE))
+        wait = min(wait, LONGEST_RETRY_IN_A_LIFE_MS, max(1, row.life_ms // TRIES_IN_A_LIFE))
     if answer.retry_after_ms is not None:
         wait = max(wait, min(answer.retry_after_ms, LONGEST_RETRY_AFTER_MS))
     if now_ms + wait > deadline_ms(row.decided_at_ms, policy, row.life_ms):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from engine.actions.base import Delivered, Rejected, RetryLater
+from engine.actions.base import Delivered, Outcome, Rejected, RetryLater
+from engine.actions.command import CommandSender, Waits
 from engine.actions.command_mqtt import MqttCommands, signature_login
 from engine.core.times import rfc3339
-from tests.acceptance.service import eventually, free_port
+from tests.acceptance.service import eventually, free_port, requires
 from tests.commands.mosquitto import Mosquitto, OldBroker, device, running
-from tests.commands.orders import DEVICE, command, login, sending
+from tests.commands.orders import CLOCK, DEVICE, command, login, sending
 
 
 def test_the_login_is_signed_as_the_vendor_documents_it() -> None:
@@ -168,6 +170,32 @@ def test_a_command_waits_for_a_broker_that_comes_back(tmp_path: Path) -> None:
         sending(broker.port, work)
 
 
+def test_a_command_that_waits_goes_back_at_once_when_the_service_stops() -> None:
+    port = free_port()
+
+    async def go() -> None:
+        waits, outcomes = Waits(), asyncio.Queue[Outcome]()
+        mqtt = MqttCommands(lambda: login(port), CLOCK.now_ms, waits)
+        sender = CommandSender({"mqtt": mqtt}, CLOCK.now_ms, waits)
+        sender.submit([command(expires_ms=86_400_000)], lambda found: outcomes.put_nowait(found[0]))
+        await asyncio.sleep(0)
+        sender.stop_waiting()
+        answer = (await outcomes.get()).answer
+        assert isinstance(answer, RetryLater) and not answer.may_have_arrived
+        assert isinstance(await sender.send(command(expires_ms=86_400_000)), RetryLater)
+        await sender.close()
+
+    asyncio.run(go())
+
+
+def test_a_way_that_is_not_configured_any_more_is_refused() -> None:
+    async def go() -> None:
+        answer = await CommandSender({}, CLOCK.now_ms, Waits()).send(command())
+        assert isinstance(answer, Rejected) and "no way to send commands by mqtt" in answer.reason
+
+    asyncio.run(go())
+
+
 def test_what_is_too_old_is_not_sent(broker: Mosquitto) -> None:
     async def work(sender: MqttCommands) -> None:
         assert isinstance(await sender.send(command(age_ms=29_500)), RetryLater)
@@ -237,6 +265,7 @@ def test_what_the_broker_forbids_is_refused_for_good(tmp_path: Path) -> None:
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     """A self-signed certificate for an address, and its key."""
+    requires("openssl", shutil.which("openssl"))
     cert, key = folder / "cert.pem", folder / "key.pem"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=broker"]
     made += ["-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(cert)]
