@@ -35,6 +35,9 @@ CONNECT_S: Final = 5.0
 ACK_S: Final = 10.0
 """Longest that a broker may take to confirm a command; then the connection counts as dead."""
 
+STEADY_S: Final = 10.0
+"""A connection that lasted so long was a good one."""
+
 KEEPALIVE_S: Final = 60
 MISC_S: Final = 1.0
 """How often paho looks whether a ping is due."""
@@ -99,6 +102,7 @@ class Link:
         self._unanswered: dict[int, asyncio.Future[ReasonCode]] = {}
         self._socket: Any = None
         self._fd = -1
+        self._began_s = self._loop.time()
         self._max_qos = 2
         self._max_packet = 1 << 28
         clean = None if version == V5 else True
@@ -243,6 +247,9 @@ class Link:
     ) -> None:
         said = f": {code.getName()}" if flags.is_disconnect_packet_from_server else ""
         if self._connack.done():
+            if not said and self._loop.time() - self._began_s < STEADY_S:
+                # Many brokers drop the older of two connections of one id without a word.
+                said = f" soon after the login: does another client use the id {self._login.client_id}?"
             self._end(f"{self._login.address} closed the connection{said}")
         else:
             # Some brokers that are older than a version close without a word.

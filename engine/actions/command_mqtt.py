@@ -21,17 +21,15 @@ from typing import Final
 
 from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
 from engine.actions.command import SHORTEST_MS, Command, Waits, command_of
-from engine.actions.command_link import V5, V311, Link, Login, NotConnected
+from engine.actions.command_link import STEADY_S, V5, V311, Link, Login, NotConnected
 from engine.errors import RollcallError
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 5.0
-"""Between two attempts to connect: it doubles from the one to the other."""
-
-STEADY_S: Final = 10.0
-"""A connection that lasted so long begins the pauses anew; two clients of one id would else drive each other out at full speed."""
+"""Between two attempts to connect: it doubles from the one to the other, until a connection lasts for `STEADY_S`. Two clients
+of one id would else drive each other out at full speed."""
 
 WAIT_S: Final = 10.0
 """How long one attempt waits for a connection; then the delivery shows what is wrong."""

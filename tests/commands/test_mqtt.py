@@ -298,3 +298,16 @@ def test_a_certificate_for_another_name_is_not_accepted(tmp_path: Path) -> None:
             assert isinstance(answer, RetryLater) and "certificate is not trusted" in answer.reason
 
         sending(broker.port, work, ca=str(tls[0]))
+
+
+def test_a_second_client_of_the_same_id_is_suspected(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(sender: MqttCommands) -> None:
+        assert isinstance(await sender.send(command()), Delivered)
+        other = MqttCommands(lambda: login(broker.port), CLOCK.now_ms)
+        assert isinstance(await other.send(command("k2")), Delivered)
+        async with asyncio.timeout(20):
+            while "does another client use the id GID_rollcall@@@rollcall?" not in caplog.text:
+                await asyncio.sleep(0.01)  # only how often we look
+        await other.close()
+
+    sending(broker.port, work)
