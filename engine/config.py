@@ -17,6 +17,7 @@ from engine.core.times import EPOCH
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem, RollcallError
 from engine.matchfile import check_match, match_of, words
+from engine.mqttconfig import MqttConfig, mqtt_of
 from engine.schema import schema_problems
 from engine.yamlfile import Document, read_document
 
@@ -201,6 +202,7 @@ class Config:
     deliveries: DeliveriesConfig = DeliveriesConfig()
     network: NetworkConfig = NetworkConfig()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    mqtt: MqttConfig | None = None
     heartbeat: HeartbeatConfig | None = None
     log: LogConfig = LogConfig()
     warnings: tuple[Problem, ...] = ()
@@ -252,6 +254,9 @@ class _Reader:
             deliveries=DeliveriesConfig(**self._durations("deliveries", plain=("burst", "per_target"))),
             network=self._network(),
             secrets=self._secrets(),
+            mqtt=mqtt_of(
+                raw.get("mqtt"), raw.get("sources") or (), self._folder, self._say, self._endpoint, self._secret
+            ),
             heartbeat=self._heartbeat(),
             log=LogConfig(**(raw.get("log") or {})),
             warnings=self._warnings(),
