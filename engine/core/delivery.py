@@ -57,7 +57,7 @@ class IllegalTransition(RollcallError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The target took it."""
+    """The target took it. `detail`: what is worth knowing all the same, such as one recipient that was refused."""
 
     detail: str = ""
 
@@ -170,7 +170,7 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
         raise IllegalTransition(f"an attempt of a delivery that is {row.state}, not due")
     attempts = row.attempts + 1
     if isinstance(answer, Delivered):
-        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, None)
+        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, answer.detail or None)
     if isinstance(answer, Rejected):
         return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, answer.reason)
     arrived = row.may_have_arrived or answer.may_have_arrived
