@@ -97,6 +97,7 @@ class MailSender:
         self._security = security
         self._username = username
         self._password = password
+        self._revealed: str | None = None  # the password used last
         self._ca = ca
         self._timeout_s = timeout_s
         self._idle: list[_Line] = []
@@ -221,7 +222,7 @@ class MailSender:
 
     async def _connected(self) -> aiosmtplib.SMTP:
         """A new connection, encrypted and logged in as configured."""
-        password = self._password() if self._password is not None else None
+        password = self._revealed = self._password() if self._password is not None else None
         client = aiosmtplib.SMTP(
             hostname=self._host,
             port=self._port,
@@ -233,11 +234,12 @@ class MailSender:
         )
         try:
             await client.connect()
+            await client.ehlo()
             if self._security == "starttls":
-                await client.ehlo()
                 if not client.supports_extension("starttls"):
                     raise _Trouble("the server offers no STARTTLS, and without it nothing is sent")
                 await client.starttls()
+                await client.ehlo()  # what it offered in the clear counts no more
             if self._username is not None and password is not None:
                 await self._log_in(client, self._username, password)
         except BaseException:
@@ -246,12 +248,14 @@ class MailSender:
         return client
 
     async def _log_in(self, client: aiosmtplib.SMTP, username: str, password: str) -> None:
+        if not client.supports_extension("auth"):
+            raise _Trouble("the server offers no login")
         try:
             await client.login(username, password)
         except aiosmtplib.SMTPAuthenticationError as error:
             raise _Trouble(f"the login was refused: {error.code} {error.message}") from error
         except aiosmtplib.SMTPNotSupported as error:
-            raise _Trouble("the server offers no login that can be used here") from error
+            raise _Trouble("the server offers no kind of login that is known here") from error
 
     def _tls(self) -> ssl.SSLContext:
         try:
@@ -290,12 +294,16 @@ class MailSender:
 
     async def close(self) -> None:
         """Close all connections."""
-        for line in self._idle:
+        lines, self._idle = self._idle, []
+        for line in lines:
+            transport = line.client.transport
             with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await line.client.quit()
             line.client.close()
-        self._idle.clear()
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()  # an encrypted one would say goodbye on a loop that may end now
+        await asyncio.sleep(0)
 
     # Answers
 
@@ -317,10 +325,7 @@ class MailSender:
 
     def _scrubbed(self, text: str) -> str:
         """The text without the password, in case a server repeats it."""
-        with contextlib.suppress(RollcallError):
-            if self._password is not None and (password := self._password()):
-                text = text.replace(password, "***")
-        return text
+        return text.replace(self._revealed, "***") if self._revealed else text
 
 
 def _put_off(told: _Told) -> RetryLater:
