@@ -17,7 +17,7 @@ from engine.addresses import is_address
 from engine.errors import Problem
 from engine.mailrendering import SHIPPED
 from engine.matchfile import words
-from engine.rendering import MAX_TEMPLATE_CHARACTERS, Renderer, TemplateProblem
+from engine.rendering import MAX_TEMPLATE_CHARACTERS, Renderer, TemplateProblem, check_source
 from engine.schema import did_you_mean
 from engine.template_names import ANYTHING, Names, template_problems
 from engine.yamlfile import Document, Path_
@@ -25,6 +25,7 @@ from engine.yamlfile import Document, Path_
 SUFFIX = ".j2"
 """What the name of a template file ends in."""
 
+_RECIPIENTS = "; recipients are made of client.attributes, alert.key and rule only"
 _RENDERER = Renderer()
 
 
@@ -119,15 +120,14 @@ class MailReader:
                     self._say(place, f"`{source[:80]}` is no e-mail address such as ops@example.com{hint}")
                 continue
             for message in template_problems(source, recipient_names(names)):
-                about = (
-                    "; recipients are made of client.attributes, alert.key and rule only" if "exist" in message else ""
-                )
-                self._say(place, message + about)
+                hint = "" if "did you mean" in message else _RECIPIENTS
+                self._say(place, message + hint)
 
     def _check_template(self, source: str, at: Path_, names: Names, *, html: bool) -> None:
         found = list(template_problems(source, names)) if "{" in source else []
         if not found:
             try:
+                check_source(source)
                 _RENDERER.html(source) if html else _RENDERER.text(source)
             except TemplateProblem as error:
                 found = [f"is no template that can be read: {error}"]

@@ -317,6 +317,8 @@ def target_of(url: str) -> str:
 def said(error: BaseException) -> str:
     """What an error says, on one line and not at length."""
     text = str(error) or type(error).__name__
+    if isinstance(error, jinja2.TemplateSyntaxError) and error.lineno > 1:
+        text = f"{error.message} (line {error.lineno})"
     return _CONTROL.sub(" ", text)[:300]
 
 
