@@ -101,8 +101,8 @@ class OutboxItem:
     key: str  # deterministic; sent as Idempotency-Key
     rule: str
     lane: str  # deliveries of one lane leave in the order of their ids
-    action: str  # webhook or log
-    target: str  # scheme://host:port, or "log"
+    action: str  # webhook, email or log
+    target: str  # scheme://host:port (smtp: of an e-mail), or "log"
     request: Mapping[str, Any]
     attempts: int  # made before this one
     decided_at_ms: int

@@ -64,7 +64,7 @@ class Browser:
 
     def look(self, page: str, width: int) -> Look:
         """How a page is laid out at a width: in a frame, since no window is as narrow as a telephone."""
-        dom = self._run(self._framed(page, width, 2000), "--window-size=1000,2200", "--dump-dom")
+        dom = self._run(self._framed(page, width, 10), "--window-size=1000,1000", "--dump-dom")
         found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
         assert found is not None and found[1], dom[-2000:]
         return Look(**json.loads(html.unescape(found[1])))
