@@ -138,7 +138,7 @@ class MailSender:
             return answer
         if not refused:
             return answer if isinstance(answer, Delivered) else Delivered(detail=answer.reason)
-        detail = "; ".join(f"not to {one}: {text}" for one, text in refused.items())
+        detail = self._scrubbed("; ".join(f"not to {one}: {text}" for one, text in refused.items()))
         log.warning("an e-mail was delivered, but %s", detail)
         return Delivered(detail=detail)
 
@@ -159,9 +159,7 @@ class MailSender:
             line.messages += 1
             self._keep(line)
             line = None
-            if told.put_off:
-                return _put_off(told), told
-            return DELIVERED, told
+            return (self._put_off(told) if told.put_off else DELIVERED), told
         except aiosmtplib.SMTPDataError as error:
             return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), told
         except aiosmtplib.SMTPResponseException as error:
@@ -310,9 +308,14 @@ class MailSender:
     def _nobody(self, told: _Told) -> Answer:
         """No recipient was taken."""
         if told.put_off:
-            return _put_off(told)
+            return self._put_off(told)
         reasons = [f"{one}: {_said(response)}" for one, response in told.refused.items()]
         return Rejected(reason=self._scrubbed("; ".join(reasons)))
+
+    def _put_off(self, told: _Told) -> RetryLater:
+        """Some recipients are to be tried again; the server itself is well, so this is nothing against it."""
+        reasons = [f"{one}: {_said(response)}" for one, response in told.put_off.items()]
+        return RetryLater(reason=self._scrubbed("; ".join(reasons)), our_fault=True)
 
     def _judged(self, response: aiosmtplib.SMTPResponse, what: str) -> Answer:
         """What a refusal of the sender or of the message means."""
@@ -326,12 +329,6 @@ class MailSender:
     def _scrubbed(self, text: str) -> str:
         """The text without the password, in case a server repeats it."""
         return text.replace(self._revealed, "***") if self._revealed else text
-
-
-def _put_off(told: _Told) -> RetryLater:
-    """Some recipients are to be tried again; the server itself is well, so this is nothing against it."""
-    reasons = [f"{one}: {_said(response)}" for one, response in told.put_off.items()]
-    return RetryLater(reason="; ".join(reasons), our_fault=True)
 
 
 def _said(response: aiosmtplib.SMTPResponse) -> str:

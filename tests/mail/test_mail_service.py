@@ -237,6 +237,28 @@ def test_replay_and_check_show_what_would_be_sent(configured: bool, tmp_path: Pa
     assert request["subject"] == "[warning] gone: d is offline" and request["html"] == "<b>G@@@d</b>"
     domain = "example.com" if configured else "localhost"
     assert request["message_id"] == f"<{firing['key']}@{domain}>" == recovery["request"]["in_reply_to"]
+    assert "email: to ops@example.com: [warning] gone: d is offline" in running.command("replay", "events.jsonl").stdout
     checked = running.command("check")
     assert (checked.returncode == 0) is configured
     assert configured or "needs a server to send by" in checked.stdout
+
+
+def test_the_recoveries_of_what_was_told_together_answer_the_one_firing(tmp_path: Path) -> None:
+    running = Service(tmp_path, smtp={"host": "mail.example.com", "from": "r@example.com"})
+    running.rules(mail_rule() | {"throttle": {"max": 1, "per": "1m"}})
+    clients = ["G@@@a", "G@@@b", "G@@@c"]
+    told = [("connect", "1", 1_000), ("tcpclean", "1", 2_000), ("connect", "2", 100_000)]
+    lines = [event(client, kind, channel, at_ms) for kind, channel, at_ms in told for client in clients]
+    (tmp_path / "events.jsonl").write_text("\n".join(lines))
+    sent = [line for line in running.printed("replay", "events.jsonl") if line["type"] == "delivery"]
+    first, together = [line for line in sent if line["phase"] == "firing"]
+    assert (
+        together["clients"] == ["G@@@b", "G@@@c"]
+        and together["request"]["subject"] == "[warning] gone: 2 clients offline"
+    )
+    answered = {line["client"]: line["request"]["in_reply_to"] for line in sent if line["phase"] == "recovery"}
+    assert answered == {
+        "G@@@a": first["request"]["message_id"],
+        "G@@@b": together["request"]["message_id"],
+        "G@@@c": together["request"]["message_id"],
+    }

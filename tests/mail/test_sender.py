@@ -284,3 +284,15 @@ def test_a_server_without_logins_is_not_used_when_one_is_configured() -> None:
     with post_office() as office:
         (answer,) = answers(sender_to(office, username="u", password=lambda: PASSWORD), item())
         assert answer == RetryLater(reason="the server offers no login")
+
+
+def test_a_server_that_repeats_the_password_is_not_quoted(tmp_path: Path) -> None:
+    both, ca = certificate_for(tmp_path)
+    with post_office("tls", both, rollcall=PASSWORD) as office:
+        said = iter(["550", "450", "550", "550"])
+        office.manners.to_recipient = lambda one: f"{next(said)} {PASSWORD}" if one == OTHER else None
+        office.manners.to_message = lambda letter: f"554 {PASSWORD}" if len(office.taken()) == 2 else None
+        sender = sender_to(office, security="tls", ca=str(ca), username="rollcall", password=lambda: PASSWORD)
+        found = answers(sender, item(1, (ONE, OTHER)), item(2, (ONE, OTHER)), item(3, (OTHER,)), item(4))
+        assert [type(answer) for answer in found] == [Delivered, RetryLater, Rejected, Rejected]
+        assert PASSWORD not in repr(found) and "***" in repr(found)
