@@ -80,6 +80,8 @@ PARTS = {
     "engine.actions.sender": "action webhook",
     "engine.actions.log": "action log",
     "engine.actions.email": "action email",
+    "engine.actions.mailmessage": "action email",
+    "engine.actions.smtplines": "action email",
     "engine.status.route": "status route",
     "engine.status.openapi": "status openapi",
     "engine.status.client": "status client",
@@ -151,7 +153,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.app"],
     "aiormq": ["engine.sources.amqp", "engine.sources.amqplink", "engine.sources.amqplogin"],
-    "aiosmtplib": ["engine.actions.email"],
+    "aiosmtplib": ["engine.actions.email", "engine.actions.smtplines"],
     "apscheduler": ["engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],

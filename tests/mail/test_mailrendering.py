@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.actions.email import message_of
+from engine.actions.mailmessage import message_of
 from engine.addresses import is_address, mailbox
 from engine.core import planning
 from engine.core.rules import Action, Rule

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.email import MAX_CONNECTIONS, MAX_MESSAGES, MailSender, message_of
+from engine.actions.email import MAX_CONNECTIONS, MailSender
+from engine.actions.mailmessage import message_of
+from engine.actions.smtplines import MAX_MESSAGES
 from engine.errors import RollcallError
 from tests.mail.post_office import DROP, PostOffice, certificate_for, post_office
 
@@ -195,6 +197,22 @@ def test_a_recipient_that_was_put_off_is_tried_again_alone() -> None:
         assert len({letter.header("Message-ID") for letter in office.taken()}) == 1
 
 
+@pytest.mark.parametrize("trouble", ["452 disk full", "421 going down", "recipient"])
+def test_nobody_counts_as_reached_before_the_message_was_taken(trouble: str) -> None:
+    """One recipient is taken, one put off, and then the message itself comes to nothing."""
+    with post_office() as office:
+        said = iter(["450 greylisted", "421 going down"] if trouble == "recipient" else ["450 greylisted"])
+        office.manners.to_recipient = lambda one: next(said, None) if one != ONE else None
+        office.manners.to_message = lambda letter: (
+            trouble if len(office.offered) == 1 and trouble != "recipient" else None
+        )
+        third = "third@example.com"
+        first, second = answers(sender_to(office), *[item(to=(ONE, OTHER, third))] * 2)
+        assert isinstance(first, RetryLater) and not first.may_have_arrived
+        assert second == Delivered()
+        assert [letter.recipients for letter in office.taken()] == [(ONE, OTHER, third)]
+
+
 def test_a_recipient_that_is_put_off_and_then_refused_is_told() -> None:
     with post_office() as office:
         said = iter(["450 later", "550 never"])
@@ -214,9 +232,19 @@ def test_a_connection_lost_after_the_message_may_have_arrived() -> None:
 def test_a_message_that_nobody_answers_may_have_arrived() -> None:
     with post_office() as office:
         office.manners.stall = threading.Event()
-        (answer,) = answers(sender_to(office, timeout_s=0.5), item())
-        office.manners.stall.set()
-        assert answer == RetryLater(reason="no answer to the message within 0.5 s", may_have_arrived=True)
+        let_go = office.manners.stall
+
+        def answer_late(turn: int) -> None:
+            if turn == 1:
+                office.manners.stall = None
+                let_go.set()
+
+        answer, other = answers(sender_to(office, timeout_s=2), item(1), item(2), before=answer_late)
+        assert answer == RetryLater(reason="no answer to the message within 2 s", may_have_arrived=True)
+        # The late answer is not taken for one to something else: that connection is over.
+        assert other == Delivered() and [
+            one.connection for one in office.taken() if "2@" in one.header("Message-ID")
+        ] == [2]
 
 
 def test_nobody_listens() -> None:
