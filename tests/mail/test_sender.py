@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,30 @@ def test_a_message_arrives_as_it_was_written() -> None:
 def test_the_same_request_makes_the_same_bytes() -> None:
     request = item(html="<b>x</b>").request
     assert message_of(request, "r") == message_of(request, "r")
+
+
+def test_names_that_programs_compare_are_never_folded_or_encoded() -> None:
+    long = "notifications.presence.platform.operations.northern-waterworks.example.com"
+    ids: dict[str, Any] = {"message_id": f"<{'0' * 28}@{long}>", "in_reply_to": f"<{'1' * 28}@{long}>"}
+    lines = message_of(item(**ids).request, "r" * 100).split(b"\r\n")
+    for line in (
+        f"Message-ID: {ids['message_id']}",
+        f"In-Reply-To: {ids['in_reply_to']}",
+        f"References: {ids['in_reply_to']}",
+        f"X-Rollcall-Rule: {'r' * 100}",
+    ):
+        assert line.encode() in lines
+
+
+def test_many_recipients_and_a_name_of_another_alphabet_survive_the_way() -> None:
+    to = tuple(f"a-rather-long-name-{number}@department-of-water.example.com" for number in range(50))
+    raw = message_of({**item(to=to).request, "from": "水泵 Wächter <rollcall@example.com>"}, "r")
+    message = message_from_bytes(raw, policy=default)
+    assert tuple(one.addr_spec for one in message["To"].addresses) == to
+    assert [(one.display_name, one.addr_spec) for one in message["From"].addresses] == [
+        ("水泵 Wächter", "rollcall@example.com")
+    ]
+    assert raw.isascii()
 
 
 def test_one_connection_carries_many_messages_and_not_too_many() -> None:
