@@ -14,6 +14,8 @@ from typing import Any
 class _Token(UnstructuredHeader):
     """A header that programs compare: on one line as it is, where the library would encode one that is long."""
 
+    name: str  # given by the class it is mixed with
+
     def fold(self, *, policy: Policy) -> str:
         """The header's line."""
         return f"{self.name}: {self}{policy.linesep}"
