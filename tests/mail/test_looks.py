@@ -13,11 +13,10 @@ import pytest
 
 from engine.core.planning import PlannedDelivery
 from engine.mailrendering import MailRenderer
-from tests.mail.browser import Browser, Look
+from tests.mail.browser import WIDTHS, Browser, Look
 from tests.mail.test_mailrendering import planned, variables
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-WIDTHS = (320, 800)
 LONG = "GID_PUMP_STATIONS_OF_THE_NORTHERN_WATERWORKS@@@pump-station-" + "0123456789" * 6
 
 
