@@ -12,8 +12,9 @@ from engine.core.matching import Matcher, MatchSet
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.mailrendering import Mailing, MailRenderer
 from engine.patterns import compile_patterns
-from engine.rendering import names_used
+from engine.rendering import Renderer, names_used
 
 MAX_REMEMBERED = 100_000
 """Clients whose own holds are remembered, where the configuration has overrides."""
@@ -71,3 +72,13 @@ def command_routes(config: Config) -> CommandRoutes:
         return CommandRoutes()
     rocketmq = mqtt.rocketmq.address if mqtt.rocketmq is not None else ""
     return CommandRoutes(parent_topic=mqtt.parent_topic, mqtt=mqtt.address, rocketmq=rocketmq)
+
+
+def mailing_of(config: Config) -> Mailing | None:
+    """Who writes e-mails, and by which server; None: nobody."""
+    return Mailing(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
+
+
+def renderer_of(mailing: Mailing | None = None, commands: CommandRoutes | None = None) -> Renderer:
+    """What turns planned actions into requests."""
+    return Renderer({"email": MailRenderer(mailing)}, commands)

@@ -25,9 +25,11 @@ from engine.core.presence import OFFLINE, ONLINE, Transition
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.core.times import FOREVER, rfc3339
+from engine.fleets import renderer_of
 from engine.inventory import Inventory
+from engine.mailrendering import Mailing
 from engine.patterns import compile_patterns
-from engine.rendering import Renderer, conceal, names_used
+from engine.rendering import conceal, names_used
 from engine.sources.wire import Replayed, decode_replay_lines
 
 CHUNK_BYTES = 256 * 1024
@@ -54,6 +56,7 @@ class Terms:
     inventory: Inventory
     max_future_ms: int
     commands: CommandRoutes = field(default_factory=CommandRoutes)
+    mailing: Mailing | None = None
 
 
 class Replay:
@@ -64,7 +67,7 @@ class Replay:
         self.fleet = Fleet(
             terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
         )
-        self._renderer = Renderer(terms.commands)
+        self._renderer = renderer_of(terms.mailing, terms.commands)
         self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
@@ -126,7 +129,7 @@ class Replay:
         return _json(self._delivery_object(entry)).decode() + "\n"
 
     def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
-        rendered = self._renderer.render(planned.action, planned.variables)
+        rendered = self._renderer.planned(planned)
         found: dict[str, Any] = {
             "type": "delivery",
             "rule": planned.rule.name,

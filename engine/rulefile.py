@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from engine.core.rules import Action, Condition, Rule, Throttle
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import Inventory
+from engine.mailfile import MailReader
 from engine.matchfile import check_match, match_of, words
 from engine.rendering import Renderer, TemplateProblem, names_in
 from engine.schema import did_you_mean, schema_problems
@@ -90,7 +92,8 @@ def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
     found = []
     for path in paths:
         try:
-            files = rule_files([path])
+            templates = path.rglob("*.j2") if path.is_dir() else path.parent.glob("*.j2")
+            files = [*rule_files([path]), *sorted(islice(templates, MAX_FILES))]
         except OSError:
             files = [path]
         for file in files:
@@ -103,11 +106,16 @@ def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def load_rules(
-    paths: Iterable[Path], *, inventory: Inventory | None = None, config: Config | None = None
+    paths: Iterable[Path],
+    *,
+    inventory: Inventory | None = None,
+    config: Config | None = None,
+    performs: bool = True,
 ) -> LoadedRules:
     """All rules of the files and folders in `paths`. InvalidFiles with every problem when any of them is wrong.
 
     `inventory` and `config` are what rules may refer to (columns, secrets); None leaves those references unchecked.
+    `performs`: False where no action is carried out, so that what only sending needs (`smtp`) may be missing.
     """
     problems: list[Problem] = []
     documents = _documents([Path(path) for path in paths], problems)
@@ -121,7 +129,7 @@ def load_rules(
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             _check_name(entry, index, document, seen, problems)
             if index not in broken and isinstance(entry, dict):
-                reader = _RuleReader(document, index, inventory, config, problems)
+                reader = _RuleReader(document, index, inventory, config, problems, performs)
                 rules += [rule] if (rule := reader.rule(entry)) is not None else []
     if len(rules) > MAX_RULES:
         problems.append(documents[0].problem((), f"{len(rules)} rules in all, more than {MAX_RULES}"))
@@ -209,6 +217,7 @@ class _RuleReader:
         inventory: Inventory | None,
         config: Config | None,
         problems: list[Problem],
+        performs: bool = False,
     ) -> None:
         self._document = document
         self._at: Path_ = () if index is None else ("rules", index)
@@ -217,10 +226,13 @@ class _RuleReader:
         self._secrets = None if config is None else config.secrets
         self._problems = problems
         self._checks_names = index is not None
+        lacks_smtp = performs and config is not None and config.smtp is None
+        self._mails = MailReader(document, self._at, problems, checked=index is not None, lacks_smtp=lacks_smtp)
 
     def rule(self, entry: Mapping[str, Any]) -> Rule | None:
         """The rule, or None when something in it is wrong."""
         before = sum(not problem.warning for problem in self._problems)
+        entry = self._mails.with_files(entry)
         triggers = words(entry["trigger"])
         names = self._names(entry, triggers)
         self._check_triggers(entry, triggers)
@@ -335,6 +347,8 @@ class _RuleReader:
                 found.append(Action(kind="log", spec=dict(spec)))
             elif kind == "command":
                 found.append(Action(kind="command", spec=self._command(spec, at, names)))
+            elif kind == "email":
+                found.append(Action(kind="email", spec=self._mails.read(spec, at, names)))
             else:
                 found.append(Action(kind="webhook", spec=self._webhook(spec, at, names)))
         return tuple(found)

@@ -19,7 +19,7 @@ from engine.cli.replay_page import about, done, page
 from engine.cli.showing import plain
 from engine.config import Config, load_config
 from engine.core.rules import Rule
-from engine.fleets import command_routes, inventory_of, policy_of
+from engine.fleets import command_routes, inventory_of, mailing_of, policy_of
 from engine.inventory import Inventory
 from engine.replay import Replay, Terms, chunks_of
 from engine.rulefile import load_rules
@@ -97,7 +97,8 @@ def _carry_out(
 
 
 def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[Rule, ...]:
-    return load_rules((rules,) if rules else config.rules, inventory=inventory, config=config).rules
+    paths = (rules,) if rules else config.rules
+    return load_rules(paths, inventory=inventory, config=config, performs=False).rules
 
 
 def _written(
@@ -134,6 +135,7 @@ def _replay(
         inventory=inventory,
         max_future_ms=max_future_ms,
         commands=command_routes(config),
+        mailing=mailing_of(config),
     )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:

@@ -658,6 +658,7 @@ class AlertBook:
             lane=lane,
             at_ms=at_ms,
             variables=variables,
+            told_at_ms=alert.fired_at_ms if phase != FIRING else None,
         )
         self.out.lines.extend(planned)
         self.out.deliveries.extend(planned)

@@ -66,7 +66,7 @@ class IllegalTransition(RollcallError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The target took it."""
+    """The target took it. `detail`: what is worth knowing all the same, such as one recipient that was refused."""
 
     detail: str = ""
 
@@ -110,8 +110,8 @@ class OutboxItem:
     key: str  # deterministic; sent as Idempotency-Key
     rule: str
     lane: str  # deliveries of one lane leave in the order of their ids
-    action: str  # webhook, command or log
-    target: str  # scheme://host:port, or "log"
+    action: str  # webhook, email, command or log
+    target: str  # scheme://host:port (smtp: of an e-mail), or "log"
     request: Mapping[str, Any]
     attempts: int  # made before this one
     decided_at_ms: int
@@ -186,7 +186,7 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
         raise IllegalTransition(f"an attempt of a delivery that is {row.state}, not due")
     attempts = row.attempts + 1
     if isinstance(answer, Delivered):
-        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, None)
+        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, answer.detail or None)
     if isinstance(answer, Rejected):
         return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, answer.reason)
     arrived = row.may_have_arrived or answer.may_have_arrived

@@ -222,7 +222,7 @@ def record(
 
     `jitter` gives a number between 0 and 1 for each retry. Inside the caller's transaction.
     """
-    good = [(o.id, o.attempted_at_ms) for o in outcomes if isinstance(o.answer, Delivered)]
+    good = [(o.id, o.attempted_at_ms, o.answer.detail or None) for o in outcomes if isinstance(o.answer, Delivered)]
     delivered = conn.execute(queries()["delivered"], (msgspec.json.encode(good).decode(),)).rowcount if good else 0
     retried = dead = 0
     for outcome in outcomes:

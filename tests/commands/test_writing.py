@@ -25,7 +25,7 @@ from tests.test_rendering import HOSTILE, variables
 MQTT = {"endpoint": "broker.example.com", "parent_topic": "iot"}
 ROCKETMQ_SOURCE = {"name": "mq", "type": "rocketmq", "name_servers": ["10.0.0.1:9876"], "consumer_group": "GID_r"}
 ROCKETMQ_SOURCE |= {"topics": ["t"]}
-RENDERER = Renderer(CommandRoutes(parent_topic="iot", mqtt="broker.example.com:1883"))
+RENDERER = Renderer(commands=CommandRoutes(parent_topic="iot", mqtt="broker.example.com:1883"))
 
 
 def config(folder: Path, **more: Any) -> Config:
@@ -145,7 +145,7 @@ def test_the_way_is_the_one_that_is_configured(tmp_path: Path) -> None:
     ):
         known = config(tmp_path, **told)
         made = rule(tmp_path, known, to="GID@@@d", payload="x")
-        found = Renderer(command_routes(known)).render(made.actions[0], variables())
+        found = Renderer(commands=command_routes(known)).render(made.actions[0], variables())
         assert (found.target, found.request["via"]) == (target, target.partition(":")[0])
 
 

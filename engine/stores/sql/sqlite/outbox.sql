@@ -101,8 +101,9 @@ SELECT json_group_array(json_array(id, key, rule, lane, action, target, request,
     ORDER BY due_at, id LIMIT ?)
 
 -- name: delivered
--- One statement for all, given as [[id, instant], ...], for the same reason.
-UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'), last_error = NULL
+-- One statement for all, given as [[id, instant, what to say or null], ...], for the same reason.
+UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'),
+                      last_error = json_extract(good.value, '$[2]')
 FROM json_each(?) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
 
 -- name: standing
