@@ -54,15 +54,23 @@ class Terms:
     max_future_ms: int
 
 
+class Compiled:
+    """What is made of terms once, however many runs there are by them."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.matcher = Matcher(terms.rules, terms.inventory.attributes, compile_patterns)
+        names = {rule.name: names_used(rule) for rule in terms.rules}
+        self.names_used: Callable[[Rule], frozenset[str]] = lambda rule: names[rule.name]
+        self.renderer = Renderer()
+
+
 class Replay:
     """One run over one input."""
 
-    def __init__(self, terms: Terms, write: Write) -> None:
-        attributes = terms.inventory.attributes
-        self.fleet = Fleet(
-            terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
-        )
-        self._renderer = Renderer()
+    def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
+        compiled = compiled or Compiled(terms)
+        self.fleet = Fleet(terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False)
+        self._renderer = compiled.renderer
         self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
