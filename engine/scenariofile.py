@@ -130,11 +130,9 @@ def load_scenarios(path: Path) -> ScenarioFile:
         raise InvalidFiles(problems)
     structural = schema_problems(document, "rule-test")
     problems += structural
-    if isinstance(document.value, dict):
-        found = _Reader(document, path, _broken(structural), problems).read()
-    if any(not problem.warning for problem in problems):
-        raise InvalidFiles([problem for problem in problems if not problem.warning])
-    return found
+    if not isinstance(document.value, dict):
+        raise InvalidFiles(problems)
+    return _Reader(document, path, _broken(structural), problems).read()
 
 
 def _broken(problems: Iterable[Problem]) -> set[str]:
@@ -153,6 +151,7 @@ class _Reader:
         self._problems = problems
 
     def read(self) -> ScenarioFile:
+        """The whole file; InvalidFiles when anything is wrong."""
         config = self._config()
         inventory = self._inventory()
         rules = self._rules(inventory)
@@ -165,6 +164,9 @@ class _Reader:
                 if f"tests[{index}]" not in self._broken:
                     reader = _TestReader(self._document, index, raw, rules, inventory, self._problems)
                     scenarios.append(reader.read(config.events.max_future_ms))
+        errors = [problem for problem in self._problems if not problem.warning]
+        if errors:
+            raise InvalidFiles(sorted(errors, key=self._order))
         return ScenarioFile(
             file=self._document.file,
             policy=policy_of(config, inventory),
@@ -173,6 +175,10 @@ class _Reader:
             max_future_ms=config.events.max_future_ms,
             scenarios=tuple(scenarios),
         )
+
+    def _order(self, problem: Problem) -> tuple[bool, str, int, int]:
+        """This file first, each from its top to its end."""
+        return problem.file != self._document.file, problem.file, problem.line, problem.column
 
     def _say(self, path: Path_, message: str) -> None:
         self._problems.append(self._document.problem(path, message))
@@ -217,10 +223,11 @@ class _Reader:
             else:
                 self._say(("rules", index) if isinstance(written, list) else ("rules",), f"{path} does not exist")
         try:
-            return load_rules(paths, inventory=inventory).rules if paths else None
+            found = load_rules(paths, inventory=inventory).rules if paths else ()
         except InvalidFiles as error:
             self._problems += error.problems
             return None
+        return found if len(paths) == len(words(written)) else None
 
     def _check_name(self, index: int, raw: Mapping[str, Any], seen: dict[str, int]) -> None:
         name = raw.get("name")
