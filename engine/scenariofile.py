@@ -32,7 +32,7 @@ DEFAULT_START_MS = 1_767_225_600_000
 LATEST_START_MS = 220_000_000_000_000
 """A start in the year 8941: so much time may pass after it that every instant can still be written."""
 
-UNANSWERED = ("answers", "acts")
+UNANSWERED = ("acts",)
 """Keys that are read and checked, and that this version's fleet cannot carry out: told, never passed over in silence."""
 
 ALERT_ID = re.compile(r"[0-9a-f]{28}")

@@ -2,20 +2,23 @@
 
 A run is a replay whose input is a test: the clock is the running maximum of received times and never goes back, every
 source is always caught up, and nothing leaves. What is due at or before an instant happens before what is done then:
-operators' acts first, then events. Read `Bench.run`, then `_Run.play`.
+what is asked is answered, then operators act, then events come. Read `Bench.run`, then `_Run.play`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.core.asking import StatusAnswer
 from engine.core.presence import Transition
+from engine.core.times import FOREVER
 from engine.expectations import Pair, Seen, compared, offset
 from engine.replay import Compiled, Replay, Terms
 from engine.scenariofile import Expected, Scenario, ScenarioFile
+from engine.scenarioqueries import ROLL, Queries
 from engine.scenariorow import Row
 
 INPUTS = frozenset({"event", "answer", "act"})
@@ -80,10 +83,17 @@ class _Run(Replay):
     """One test, played."""
 
     def __init__(self, terms: Terms, compiled: Compiled, scenario: Scenario) -> None:
-        super().__init__(terms, _nowhere, compiled)
+        policy = replace(terms.policy, asks=bool(scenario.answers))
+        super().__init__(replace(terms, policy=policy), _nowhere, compiled)
         self._scenario = scenario
         self._timeline: list[Seen] = []
         self.fleet.clock_ms = scenario.start_ms  # an empty fleet: nothing was due before
+        self._queries: Queries | None = None
+        if scenario.answers:
+            queries = self._queries = Queries(scenario.answers, terms.inventory)
+            self.fleet.pauses = True
+            # A doubtful client of whom `answers` says nothing settles as in a replay.
+            self.fleet.can_ask = lambda client: queries.known(client, self.fleet.clock_ms)
 
     def play(self) -> list[Seen]:
         """Every stimulus at its instant, then the clock runs on; returns the timeline."""
@@ -91,17 +101,53 @@ class _Run(Replay):
             at_ms = max(row.received_at_ms, self.fleet.clock_ms)
             self._pass_to(at_ms)
             self._tell(row, at_ms)
-        if self._scenario.until_ms is None:
+        if self._scenario.until_ms is not None:
+            self._pass_to(self._scenario.until_ms)
+        elif self._queries is None:
             self._run_on()
         else:
-            self._pass_to(self._scenario.until_ms)
+            self._pass_to(FOREVER - 1)
         return self._timeline
 
     def _pass_to(self, at_ms: int) -> None:
-        """Everything that is due at or before an instant."""
+        """Everything that is due at or before an instant, and every question asked by then, answered at its instant."""
+        queries = self._queries
+        if queries is None:
+            self._advance(at_ms)
+            return
+        passed = False
+        while not passed:
+            if at_ms == FOREVER - 1 and self.fleet.next_due() == FOREVER:
+                queries.drop_hopeless(self.fleet.clock_ms)
+            target_ms = max(self.fleet.clock_ms, min(at_ms, queries.next_ms))
+            paused = self._advance(target_ms)
+            queries.add(self.fleet.take_asks(), self.fleet.clock_ms)
+            passed = not self._answered(queries) and not paused and target_ms == at_ms
+
+    def _advance(self, to_ms: int) -> bool:
+        """Let the clock run to an instant; True: it stopped before, because somebody is asked about."""
         self.fleet.begin()
-        self.fleet.advance(at_ms, at_ms)
+        paused = self.fleet.advance(to_ms, to_ms)
         self._flush()
+        return paused
+
+    def _answered(self, queries: Queries) -> bool:
+        """Ask and answer whatever is to be asked by now; True: there was something."""
+        now_ms, found = self.fleet.clock_ms, False
+        while (ask := queries.due(now_ms)) is not None:
+            if ask.why == ROLL and self.fleet.published(ask.client) is not None:
+                continue
+            found = True
+            count = queries.connections(ask.client, now_ms)
+            self.fleet.begin()
+            verdict = self.fleet.answer(
+                StatusAnswer(ask.client, now_ms, now_ms, count, queries.listed(ask.client)), now_ms
+            )
+            said = "unknown" if count is None else f"{count} connection{'' if count == 1 else 's'}"
+            self._note(now_ms, "answer", text=f"{ask.client}: {said} (asked: {ask.why}; {verdict})")
+            self._flush()
+            queries.add(self.fleet.take_asks(), now_ms, verdict)
+        return found
 
     def _tell(self, row: Row, at_ms: int) -> None:
         """The fleet learns of an event."""

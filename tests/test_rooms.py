@@ -86,6 +86,7 @@ PARTS = {
     "engine.scenarios": "replay",
     "engine.scenariofile": "replay",
     "engine.scenariorow": "replay",
+    "engine.scenarioqueries": "replay",
     "engine.expectations": "replay",
     "engine.views": "web",
     "engine.web": "web",
