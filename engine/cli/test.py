@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -54,6 +55,8 @@ def test(
 
     A scenario file is called NAME.test.yaml. Exit codes: 0 all as expected, 1 a test failed, 2 a file does not load.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot write is shown as an escape
     wanted = _expression(pattern)
     paths = list(_scenario_files(files)) if files else _usual_files(config_path)
     done: list[_Found] = []
@@ -141,12 +144,20 @@ def _tell(found: _Found, verbose: bool) -> None:
     if found.results:
         say(found.file)
     for outcome, _ in found.results:
-        mark = click.style("✓", fg="green") if outcome.passed else click.style("✗", fg="red", bold=True)
-        click.echo(f"  {mark} ", nl=False)
+        click.echo(f"  {_mark(outcome.passed)} ", nl=False)
         say(outcome.scenario.name)
         if verbose or not outcome.passed:
             for line in _detail(outcome, found.file):
                 click.echo(f"      {line}".rstrip())
+
+
+def _mark(passed: bool) -> str:
+    """A tick or a cross; letters where the terminal has neither."""
+    try:
+        "✓✗".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return "ok" if passed else "FAILED"
+    return click.style("✓", fg="green") if passed else click.style("✗", fg="red", bold=True)
 
 
 def _detail(outcome: Outcome, file: str) -> list[str]:

@@ -214,3 +214,12 @@ def test_a_hundred_tests_of_one_file_are_one_load(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 0
     assert done.stdout.count("✓") == 100
+
+
+def test_a_terminal_without_ticks_is_told_in_letters(tmp_path: Path) -> None:
+    write(tmp_path, passing("grün €"), failing("late"))
+    for encoding in ("latin-1", "cp437"):
+        done = run(tmp_path, PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "ok gr" in done.stdout
+        assert "FAILED late" in done.stdout

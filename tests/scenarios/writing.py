@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +42,14 @@ def failing(name: str = "wrong", **more: Any) -> dict[str, Any]:
     return {"name": name, "events": GONE, "expect": [{**PAGED, "at": "6m3s"}], **more}
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`rollcall test` in a folder, to its end."""
     return subprocess.run(
-        [ROLLCALL, "test", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [ROLLCALL, "test", *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding=environment.get("PYTHONIOENCODING", "utf-8"),
+        timeout=60,
+        check=False,
+        env=os.environ | environment,
     )
