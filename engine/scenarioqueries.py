@@ -31,11 +31,16 @@ class Queries:
         self._inventory = inventory
         self._waiting: list[tuple[int, int, Ask]] = []  # instant, order
         self._order = 0
+        self._asked: set[tuple[str, int, bool]] = set()  # the names of those that wait
         for answer in answers:
             if inventory.names(answer.client):
                 self._wait(Ask(answer.client, ROLL, answer.at_ms), answer.at_ms)
 
     def _wait(self, ask: Ask, at_ms: int) -> None:
+        """One query answers everybody who wants to know the same at the same instant."""
+        if (named := _named(ask, at_ms)) in self._asked:
+            return
+        self._asked.add(named)
         self._order += 1
         heapq.heappush(self._waiting, (at_ms, self._order, ask))
 
@@ -71,14 +76,22 @@ class Queries:
         """The next question that is to be asked by now."""
         if self.next_ms > now_ms:
             return None
-        return heapq.heappop(self._waiting)[2]
+        at_ms, _, ask = heapq.heappop(self._waiting)
+        self._asked.discard(_named(ask, at_ms))
+        return ask
 
     def drop_hopeless(self, now_ms: int) -> None:
         """Forget the questions that would be asked for ever in vain: no entry will say anything about their client."""
         self._waiting = [entry for entry in self._waiting if self._is_worth_it(entry[2], now_ms)]
         heapq.heapify(self._waiting)
+        self._asked = {_named(ask, at_ms) for at_ms, _, ask in self._waiting}
 
     def _is_worth_it(self, ask: Ask, now_ms: int) -> bool:
         if ask.why in (CONFIRM, ROLL) or self.connections(ask.client, now_ms) is not None:
             return True
         return any(entry.at_ms > now_ms for entry in self._entries.get(ask.client, ()))
+
+
+def _named(ask: Ask, at_ms: int) -> tuple[str, int, bool]:
+    """What makes two questions one; that of the roll is apart, because it may turn out not to be asked."""
+    return ask.client, at_ms, ask.why == ROLL

@@ -107,6 +107,13 @@ def test_asking_in_vain_for_ever_ends_with_everything_else(tmp_path: Path) -> No
     assert found[-2:] == ["1h10s sure firing", "1h10s > firing"]
 
 
+def test_rules_that_want_to_know_the_same_are_one_query(tmp_path: Path) -> None:
+    rules = [replace(SURE, name=name, verify_failure="hold") for name in ("a", "b", "c")]
+    found = told(tmp_path, *rules, events=CUT, answers=[says("0s", -1), says("10m", 0)])
+    asked = [line for line in found if "asked: verify" in line]
+    assert len(asked) == len({line.split()[0] for line in asked})
+
+
 def test_an_answer_that_is_older_than_what_the_engine_knows_is_asked_for_again(tmp_path: Path) -> None:
     events = ["0s G@@@p1 connect A", "1m/30s G@@@p1 tcpclean A"]  # a clock ahead of ours
     quick = replace(SURE, verify_within_ms=60_000)

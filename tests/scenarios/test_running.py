@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,37 @@ def test_a_scenario_sees_what_a_replay_of_the_same_events_prints(seed: int) -> N
     assert [dict(seen.line) for seen in outcome.timeline if seen.line["type"] not in INPUTS] == lines
     assert outcome.passed
     assert len(outcome.pairs) == len(told["expect"]) + len(told["alerts"])
+
+
+answers = st.lists(
+    st.tuples(st.integers(0, 200), st.sampled_from(["G1@@@a1", "G1@@@a2", "G2@@@a1", "lonely"]), st.integers(-1, 2)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(seed=st.integers(0, 1_000_000), said=answers, failure=st.sampled_from(["send", "hold"]))
+def test_with_any_answers_a_scenario_ends_and_its_clock_never_goes_back(
+    seed: int, said: list[tuple[int, str, int]], failure: str
+) -> None:
+    trial = scenario(seed)
+    entries = [
+        {"at": format_duration(86_400_000 + at * 1_000), "client": client, "connections": connections}
+        for at, client, connections in said
+    ]
+    told = {"name": "asked", "start": EARLY, "events": rows(trial.trace), "answers": entries}
+    config = {key: trial.config[key] for key in ("resolver", "debounce", "flapping")}
+    content = {"version": 1, "rules": "rules", "config": config, "inventory": "inventory.csv", "tests": [told]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trial.write(folder)
+        file = folder / "asked.test.yaml"
+        file.write_text(json.dumps(content))
+        loaded = load_scenarios(file)
+    rules = tuple(replace(rule, verify=True, verify_failure=failure) for rule in loaded.rules)
+    outcome = Bench(replace(loaded, rules=rules)).run(loaded.scenarios[0])
+    instants = [seen.at_ms for seen in outcome.timeline]
+    assert instants == sorted(instants)
 
 
 # Expectations
