@@ -33,6 +33,7 @@ from engine.core.presence import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE
 from engine.core.rules import Rule
 from engine.core.silences import Silence
 from engine.core.times import FOREVER
+from engine.core.whynot import Gate, why_not
 
 FACT_OFFSET: Final = 1 << 19
 """History positions of facts start here inside a journal row; those of events start at 0."""
@@ -693,6 +694,10 @@ class Fleet:
         """End a silence now; what it held back and still holds fires, together. False when no such silence is open."""
         self.clock_ms = max(now_ms, self.clock_ms)
         return self.book.expire_silence(silence_id, self.clock_ms)
+
+    def why_not(self, rule: str, client: str, now_ms: int) -> list[Gate]:
+        """Every gate between the client and a firing of the rule, see `whynot`; changes nothing. Empty: no such rule."""
+        return why_not(self.book, rule, client, self.state_of(client), now_ms)
 
     def acknowledge(
         self,
