@@ -7,6 +7,7 @@ configuration, the inventory and the rules that it names; then read its tests, o
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,9 +33,6 @@ DEFAULT_START_MS = 1_767_225_600_000
 LATEST_START_MS = 220_000_000_000_000
 """A start in the year 8941: so much time may pass after it that every instant can still be written."""
 
-UNANSWERED = ("acts",)
-"""Keys that are read and checked, and that this version's fleet cannot carry out: told, never passed over in silence."""
-
 ALERT_ID = re.compile(r"[0-9a-f]{28}")
 """An alert's id, as `planning.stamped` makes it."""
 
@@ -53,6 +51,8 @@ class SilenceAct:
     """An operator silences clients."""
 
     at_ms: int
+    where: str  # such as acts[0]
+    text: str  # as a timeline shows it
     match: Match
     for_ms: int
     author: str
@@ -64,6 +64,7 @@ class AckAct:
     """An operator acknowledges an alert: that of a rule and a client, or the one with the id."""
 
     at_ms: int
+    text: str
     rule: str | None
     client: str | None
     alert: str | None
@@ -261,9 +262,6 @@ class _TestReader:
         self._until_ms: int | None = None
 
     def read(self, max_future_ms: int) -> Scenario:
-        for key in UNANSWERED:
-            if self._raw.get(key):
-                self._say((key,), "is not carried out by this version; remove it")
         if "until" in self._raw:
             self._until_ms = self._start_ms + self._ms(("until",), self._raw["until"])
         return Scenario(
@@ -347,6 +345,8 @@ class _TestReader:
         check_match(raw["match"], place, self._document, self._inventory, self._problems)
         return SilenceAct(
             at_ms=at_ms,
+            where=f"{at[0]}[{at[1]}]",
+            text=f"silence {json.dumps(raw['match'], ensure_ascii=False)} for {raw['for']}",
             match=match_of(raw["match"]),
             for_ms=self._ms((*at, "silence", "for"), raw["for"]),
             author=raw.get("author", ""),
@@ -356,12 +356,12 @@ class _TestReader:
     def _ack(self, at: Path_, at_ms: int, text: str) -> Act:
         rule, _, client = text.partition(" ")
         if ALERT_ID.fullmatch(text):
-            return AckAct(at_ms=at_ms, rule=None, client=None, alert=text)
+            return AckAct(at_ms=at_ms, text=f"ack {text}", rule=None, client=None, alert=text)
         if self._rules is not None and rule not in self._rules:
             self._say(at, f"there is no rule `{rule[:60]}`{did_you_mean(rule, self._rules, all_of_them=True)}")
         elif not client.strip():
             self._say(at, "must be `RULE CLIENT`, or the id of an alert")
-        return AckAct(at_ms=at_ms, rule=rule, client=client.strip(), alert=None)
+        return AckAct(at_ms=at_ms, text=f"ack {text}", rule=rule, client=client.strip(), alert=None)
 
     def _expected(self, key: str) -> tuple[Expected, ...] | None:
         if key not in self._raw:

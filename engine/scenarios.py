@@ -8,21 +8,27 @@ what is asked is answered, then operators act, then events come. Read `Bench.run
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.core.asking import StatusAnswer
 from engine.core.presence import Transition
+from engine.core.silences import Silence
 from engine.core.times import FOREVER
 from engine.expectations import Pair, Seen, compared, offset
 from engine.replay import Compiled, Replay, Terms
-from engine.scenariofile import Expected, Scenario, ScenarioFile
+from engine.scenariofile import Act, Expected, Scenario, ScenarioFile, SilenceAct
 from engine.scenarioqueries import ROLL, Queries
 from engine.scenariorow import Row
 
 INPUTS = frozenset({"event", "answer", "act"})
 """Types of timeline lines that say what happened to the fleet; all others say what came of it."""
+
+
+OPERATOR = "scenario"
+"""Who acts, where a scenario does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,17 @@ def _nowhere(_: object) -> None:
     """Lines are kept, not written."""
 
 
+def _silence(act: SilenceAct, now_ms: int) -> Silence:
+    return Silence(
+        id=act.where,
+        match=act.match,
+        from_ms=now_ms,
+        until_ms=now_ms + act.for_ms,
+        author=act.author or OPERATOR,
+        comment=act.comment,
+    )
+
+
 class _Run(Replay):
     """One test, played."""
 
@@ -97,10 +114,13 @@ class _Run(Replay):
 
     def play(self) -> list[Seen]:
         """Every stimulus at its instant, then the clock runs on; returns the timeline."""
+        acts = deque(sorted(self._scenario.acts, key=lambda act: act.at_ms))
         for row in self._scenario.events:
             at_ms = max(row.received_at_ms, self.fleet.clock_ms)
+            self._carry_out(acts, at_ms)
             self._pass_to(at_ms)
             self._tell(row, at_ms)
+        self._carry_out(acts, FOREVER)
         if self._scenario.until_ms is not None:
             self._pass_to(self._scenario.until_ms)
         elif self._queries is None:
@@ -117,7 +137,7 @@ class _Run(Replay):
             return
         passed = False
         while not passed:
-            if at_ms == FOREVER - 1 and self.fleet.next_due() == FOREVER:
+            if at_ms == FOREVER - 1 and self.fleet.next_due(running_on=True) == FOREVER:
                 queries.drop_hopeless(self.fleet.clock_ms)
             target_ms = max(self.fleet.clock_ms, min(at_ms, queries.next_ms))
             paused = self._advance(target_ms)
@@ -148,6 +168,23 @@ class _Run(Replay):
             self._flush()
             queries.add(self.fleet.take_asks(), now_ms, verdict)
         return found
+
+    def _carry_out(self, acts: deque[Act], upto_ms: int) -> None:
+        """What operators do up to an instant, each act at its own."""
+        while acts and acts[0].at_ms <= upto_ms:
+            act = acts.popleft()
+            now_ms = max(act.at_ms, self.fleet.clock_ms)
+            self._pass_to(now_ms)
+            self.fleet.begin()
+            if isinstance(act, SilenceAct):
+                self._note(now_ms, "act", text=act.text)
+                self.fleet.silence(_silence(act, now_ms), now_ms)
+            else:
+                count = self.fleet.acknowledge(
+                    now_ms, alert_id=act.alert, rule=act.rule, client=act.client, by=OPERATOR
+                )
+                self._note(now_ms, "act", text=f"{act.text} ({count or 'nothing'} to acknowledge)")
+            self._flush()
 
     def _tell(self, row: Row, at_ms: int) -> None:
         """The fleet learns of an event."""
