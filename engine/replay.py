@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
+from engine.core.alerting import BURST
 from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import EventFields, Rejection
@@ -52,6 +53,7 @@ class Terms:
     rules: tuple[Rule, ...]
     inventory: Inventory
     max_future_ms: int
+    burst: int = BURST
 
 
 class Compiled:
@@ -69,7 +71,9 @@ class Replay:
 
     def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
         compiled = compiled or Compiled(terms)
-        self.fleet = Fleet(terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False)
+        self.fleet = Fleet(
+            terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False, terms.burst
+        )
         self._renderer = compiled.renderer
         self._max_future_ms = terms.max_future_ms
         self._write = write
@@ -151,6 +155,8 @@ class Replay:
             found["unverified"] = True
         if planned.rule.shadow:
             found["state"] = "shadow"
+        elif planned.held:
+            found["state"] = "held"
         elif rendered.dead:
             found["state"], found["reason"] = "dead", rendered.dead
         if rendered.problem:

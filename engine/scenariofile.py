@@ -107,6 +107,7 @@ class ScenarioFile:
     rules: tuple[Rule, ...]
     inventory: Inventory
     max_future_ms: int
+    burst: int
     scenarios: tuple[Scenario, ...]
 
 
@@ -174,6 +175,7 @@ class _Reader:
             rules=rules or (),
             inventory=inventory or NO_INVENTORY,
             max_future_ms=config.events.max_future_ms,
+            burst=config.deliveries.burst,
             scenarios=tuple(scenarios),
         )
 

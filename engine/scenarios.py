@@ -54,7 +54,11 @@ class Bench:
 
     def __init__(self, file: ScenarioFile) -> None:
         self._terms = Terms(
-            policy=file.policy, rules=file.rules, inventory=file.inventory, max_future_ms=file.max_future_ms
+            policy=file.policy,
+            rules=file.rules,
+            inventory=file.inventory,
+            max_future_ms=file.max_future_ms,
+            burst=file.burst,
         )
         self._compiled = Compiled(self._terms)
 

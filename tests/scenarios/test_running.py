@@ -18,6 +18,7 @@ from engine.scenarios import INPUTS, Bench
 from engine.sources.wire import decode_replay_lines
 from tests.oracle.running import replay_in_process
 from tests.oracle.traces import START_MS, scenario
+from tests.scenarios.writing import write
 
 EARLY_MS = START_MS - 86_400_000  # traces reach a little before their start
 EARLY = "2025-12-31T00:00:00Z"
@@ -93,6 +94,17 @@ def test_with_any_answers_a_scenario_ends_and_its_clock_never_goes_back(
     outcome = Bench(replace(loaded, rules=rules)).run(loaded.scenarios[0])
     instants = [seen.at_ms for seen in outcome.timeline]
     assert instants == sorted(instants)
+
+
+def test_the_configured_guard_against_bursts_holds_deliveries(tmp_path: Path) -> None:
+    rule = {"name": "seen", "trigger": "first_seen", "actions": [{"log": {"message": "{{ client.id }}"}}]}
+    events = [f"0s G@@@p{n} connect A" for n in range(4)]
+    told = [{"client": f"G@@@p{n}", "state": None if n < 2 else "held"} for n in range(4)]
+    told.insert(3, {"phase": "summary"})
+    test = {"name": "burst", "events": events, "expect": told, "until": "30s"}
+    file = load_scenarios(write(tmp_path, test, rules=[rule], config={"deliveries": {"burst": 2}}))
+    outcome = Bench(file).run(file.scenarios[0])
+    assert outcome.passed, outcome.pairs
 
 
 # Expectations
