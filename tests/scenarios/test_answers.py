@@ -107,6 +107,14 @@ def test_asking_in_vain_for_ever_ends_with_everything_else(tmp_path: Path) -> No
     assert found[-2:] == ["1h10s sure firing", "1h10s > firing"]
 
 
+def test_reminders_do_not_keep_a_scenario_running_with_answers_either(tmp_path: Path) -> None:
+    sticky = replace(SURE, repeat_ms=60_000, on_recovery=(LOG,))
+    found = told(tmp_path, sticky, events=CUT, answers=[says("0s", 0)])
+    assert found[-2:] == ["1m30s sure firing", "1m30s > firing"]
+    found = told(tmp_path, sticky, events=[*CUT, "4m G@@@p1 connect B"], answers=[says("0s", 0)])
+    assert found[-4:] == ["2m30s > reminder", "3m30s > reminder", "4m sure resolved", "4m > recovery"]
+
+
 def test_rules_that_want_to_know_the_same_are_one_query(tmp_path: Path) -> None:
     rules = [replace(SURE, name=name, verify_failure="hold") for name in ("a", "b", "c")]
     found = told(tmp_path, *rules, events=CUT, answers=[says("0s", -1), says("10m", 0)])
