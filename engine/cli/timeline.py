@@ -17,7 +17,7 @@ from engine.expectations import Pair, Seen, offset
 from engine.scenariofile import Expected
 from engine.scenarios import Outcome
 
-WIDTH = 72
+WIDTH = 88
 """Columns of what was seen at most; a longer line pushes what stands beside it."""
 
 MAX_TEXT = 300
