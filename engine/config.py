@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,21 @@ def load_config(path: Path) -> Config:
     config = _Reader(document, Path(path), problems).read()
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
+    return config
+
+
+def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
+    """The configuration that stands under a key of another file, which has checked it against its own schema.
+
+    What is wrong with it is added to `problems`; without the key every default holds.
+    """
+    path = Path(document.file)
+    node = document.root.children.get(key)
+    if node is None:
+        return Config(path=path, data=path.parent / "data")
+    found: list[Problem] = []
+    config = _Reader(Document(file=document.file, root=node), path, found).read()
+    problems += [replace(problem, path=f"{key}.{problem.path}") for problem in found]
     return config
 
 

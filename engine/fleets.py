@@ -20,12 +20,12 @@ MAX_REMEMBERED = 100_000
 """Clients whose own holds are remembered, where the configuration has overrides."""
 
 
-def policy_of(config: Config) -> Policy:
-    """The configuration's knobs of resolving and settling, overrides compiled."""
+def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
+    """The configuration's knobs of resolving and settling, overrides compiled; `inventory` stands in for the configured one."""
     debounce = config.debounce
     holds_of = None
     if debounce.overrides:
-        inventory = inventory_of(config)
+        inventory = inventory or inventory_of(config)
         matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
         pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from engine.commandrendering import CommandRoutes
+from engine.core.alerting import BURST
 from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import EventFields, Rejection
@@ -57,17 +58,28 @@ class Terms:
     max_future_ms: int
     commands: CommandRoutes = field(default_factory=CommandRoutes)
     mailing: Mailing | None = None
+    burst: int = BURST
+
+
+class Compiled:
+    """What is made of terms once, however many runs there are by them."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.matcher = Matcher(terms.rules, terms.inventory.attributes, compile_patterns)
+        names = {rule.name: names_used(rule) for rule in terms.rules}
+        self.names_used: Callable[[Rule], frozenset[str]] = lambda rule: names[rule.name]
+        self.renderer = renderer_of(terms.mailing, terms.commands)
 
 
 class Replay:
     """One run over one input."""
 
-    def __init__(self, terms: Terms, write: Write) -> None:
-        attributes = terms.inventory.attributes
+    def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
+        compiled = compiled or Compiled(terms)
         self.fleet = Fleet(
-            terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
+            terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False, terms.burst
         )
-        self._renderer = renderer_of(terms.mailing, terms.commands)
+        self._renderer = compiled.renderer
         self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
@@ -148,6 +160,8 @@ class Replay:
             found["unverified"] = True
         if planned.rule.shadow:
             found["state"] = "shadow"
+        elif planned.held:
+            found["state"] = "held"
         elif rendered.dead:
             found["state"], found["reason"] = "dead", rendered.dead
         if rendered.problem:

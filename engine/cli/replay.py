@@ -128,14 +128,14 @@ def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
 ) -> Replay | None:
     """Replay on as many processors as the rules allow; what it ran in, when that was this process."""
-    max_future_ms = config.events.max_future_ms
     terms = Terms(
         policy=policy_of(config),
         rules=rules,
         inventory=inventory,
-        max_future_ms=max_future_ms,
+        max_future_ms=config.events.max_future_ms,
         commands=command_routes(config),
         mailing=mailing_of(config),
+        burst=config.deliveries.burst,
     )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:

@@ -1,17 +1,25 @@
 """What the alert book keeps and tells, as values: alerts, throttles, and what one step brought about.
 
-Their life is in `alerting`; a store writes and reads them, `replay` prints them.
+Their life is in `alerting`; a store writes and reads them, `replay` prints them. What a store must keep of each is in its
+docstring; all of it goes back into `Fleet.restore` after a start and after a failed commit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from engine.core import planning
+from engine.core.bursts import Burst
+from engine.core.grouping import Group
+from engine.core.keys import key_values
+from engine.core.outages import Outage
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import Transition
+from engine.core.schedules import Tick
+from engine.core.silences import Silence
 
 
 @mypyc_attr(acyclic=True)
@@ -39,16 +47,27 @@ class AlertLine:
 
 @mypyc_attr(acyclic=True)
 class Alert:
-    """One rule firing for one client (or one source). `name` says in full which; `id` is its digest."""
+    """One rule firing for one client (or one source, or one key). `name` says in full which; `id` is its digest.
+
+    A store keeps every field but `listed`, `count` and `held_by`, and hands back those that are open.
+    """
 
     __slots__ = (
         "_id",
+        "acknowledged",
+        "acknowledged_by",
         "client",
+        "count",
         "detail",
         "due_at_ms",
         "fired_at_ms",
+        "group",
+        "held_by",
+        "key",
+        "listed",
         "name",
         "reason",
+        "remind_at_ms",
         "resolved_at_ms",
         "rule",
         "source",
@@ -84,6 +103,11 @@ class Alert:
         told_as: str = "",
         detail: str = "",
         throttle_key: str = "",
+        key: str | None = None,
+        group: str | None = None,
+        acknowledged: bool = False,
+        acknowledged_by: str = "",
+        remind_at_ms: int | None = None,
         verified: str = "",
     ) -> None:
         self.name = name
@@ -103,6 +127,14 @@ class Alert:
         self.told_as = told_as  # under which name, when it was told together with others
         self.detail = detail  # for feeds: what is wrong with the source
         self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
+        self.key = key  # of outages and schedules: JSON of {by: value}
+        self.group = group  # JSON of {by: value}, the group it is told in; None: it is told by itself
+        self.acknowledged = acknowledged  # somebody knows: no more reminders
+        self.acknowledged_by = acknowledged_by
+        self.remind_at_ms = remind_at_ms  # when the next reminder leaves; None: none does
+        self.held_by = ""  # what keeps it suppressed, in the words of `holding`
+        self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
+        self.count = 1
         self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
         self.verify_from_ms = 0  # answers to older questions do not count
         self.verify_until_ms: int | None = None  # until when it waits for an answer, None: it does not wait
@@ -116,8 +148,17 @@ class Alert:
 
     @property
     def subject(self) -> str:
-        """Where the book keeps it: the client, or the source behind a NUL that no client id can hold."""
-        return self.client if self.client is not None else f"\0{self.source}"
+        """Where the book keeps it: the client; else the source, or rule and key, behind a NUL that no client id can hold."""
+        if self.client is not None:
+            return self.client
+        return f"\0{self.source}" if self.key is None else f"\0{self.rule}\0{self.key}"
+
+    @property
+    def shown_key(self) -> dict[str, str] | None:
+        """What it is about when it is about no client, by name; None for a client's."""
+        if self.client is not None:
+            return None
+        return {"source": self.source or ""} if self.key is None else key_values(self.key)
 
     @property
     def open(self) -> bool:
@@ -126,7 +167,10 @@ class Alert:
 
 
 class Throttled:
-    """Firings of one rule and key that still count, ascending, and the alerts that wait for room."""
+    """Firings of one rule and key that still count, ascending, and the alerts that wait for room.
+
+    A store keeps `rule`, `key` and `firings`; one without firings needs no row.
+    """
 
     __slots__ = ("firings", "key", "room_at_ms", "rule", "waiting")
 
@@ -139,12 +183,56 @@ class Throttled:
 
 
 class Output:
-    """What one step brought about, in the order of the engine's clock."""
+    """What one step brought about, in the order of the engine's clock; of what is kept, everything that changed, by its key."""
 
-    __slots__ = ("alerts", "deliveries", "lines", "throttles")
+    __slots__ = (
+        "alerts",
+        "bursts",
+        "deliveries",
+        "groups",
+        "lines",
+        "members",
+        "outages",
+        "schedules",
+        "silences",
+        "throttles",
+    )
 
     def __init__(self) -> None:
         self.lines: list[Transition | AlertLine | PlannedDelivery] = []
-        self.alerts: dict[str, Alert] = {}  # changed ones, by name
-        self.throttles: dict[tuple[str, str], Throttled] = {}  # changed ones
         self.deliveries: list[PlannedDelivery] = []
+        self.alerts: dict[str, Alert] = {}  # by name
+        self.throttles: dict[tuple[str, str], Throttled] = {}  # by rule and key
+        self.groups: dict[str, Group] = {}  # by name; a closed one needs no row
+        self.outages: dict[
+            str, Outage
+        ] = {}  # by the name of their alert; an ended one needs no row, nor have its members
+        self.members: dict[
+            tuple[str, str], bool
+        ] = {}  # (outage, client) -> is it down? A row each, or gone with the outage
+        self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
+        self.schedules: dict[str, Tick] = {}  # by rule
+        self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
+
+
+class Kept:
+    """What a store hands back beside alerts and throttles: the rows that `Output` told it to write and that are not over."""
+
+    __slots__ = ("bursts", "groups", "members", "outages", "schedules", "silences")
+
+    def __init__(
+        self,
+        *,
+        groups: Iterable[Group] = (),
+        outages: Iterable[Outage] = (),
+        members: Iterable[tuple[str, str, bool]] = (),
+        silences: Iterable[Silence] = (),
+        schedules: Iterable[Tick] = (),
+        bursts: Iterable[Burst] = (),
+    ) -> None:
+        self.groups = list(groups)
+        self.outages = list(outages)
+        self.members = list(members)  # (name of the outage's alert, client, is it down?)
+        self.silences = list(silences)
+        self.schedules = list(schedules)
+        self.bursts = list(bursts)

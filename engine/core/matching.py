@@ -49,6 +49,8 @@ class Plan:
     flapping: tuple[Rule, ...]
     stable: tuple[Rule, ...]
     duplicate: tuple[Rule, ...]
+    outage: tuple[Rule, ...]
+    schedule: tuple[Rule, ...]
     unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
 
@@ -206,11 +208,35 @@ class _Known:
         self.plan: Final = plan
 
 
+def inhibitors_first(rules: Sequence[Rule]) -> list[Rule]:
+    """The rules as they were written, but each behind all that inhibit it; names in a cycle are taken as they come."""
+    if not any(rule.inhibited_by for rule in rules):
+        return list(rules)
+    named = {rule.name: rule for rule in rules}
+    placed: dict[str, Rule] = {}
+    begun: set[str] = set()
+    for first in rules:
+        waiting = [first]
+        while waiting:
+            rule = waiting[-1]
+            before = [name for name in rule.inhibited_by if name in named and name not in begun and name not in placed]
+            if rule.name in begun or not before:
+                placed.setdefault(rule.name, rule)
+                waiting.pop()
+            else:
+                waiting += [named[name] for name in reversed(before)]
+            begun.add(rule.name)
+    return list(placed.values())
+
+
 class Matcher:
     """All rules, ready to say which could concern a client."""
 
     def __init__(self, rules: Sequence[Rule], attributes: Attributes, compile_patterns: CompilePatterns) -> None:
+        rules = inhibitors_first(rules)
         self.rules = tuple(rules)
+        self.attributes = attributes
+        self.compile_patterns = compile_patterns
         self._matches = MatchSet([rule.match for rule in rules], attributes, compile_patterns)
         self._plans: dict[int, Plan] = {}
         self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask

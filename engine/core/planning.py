@@ -13,6 +13,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from engine.core import resolver
+from engine.core.bursts import Burst
 from engine.core.debounce import Policy
 from engine.core.presence import (
     FLAPPING,
@@ -30,6 +31,10 @@ from engine.core.times import rfc3339
 
 FIRING: Final = "firing"
 RECOVERY: Final = "recovery"
+REMINDER: Final = "reminder"
+"""Still firing: goes with the actions of the firing."""
+SUMMARY: Final = "summary"
+"""Deliveries of a rule are held: `alert.detail` says how many, and what to do. Its templates know of nobody: send the plain body."""
 
 
 @mypyc_attr(acyclic=True)
@@ -43,6 +48,7 @@ class PlannedDelivery:
         "client",
         "clients",
         "group_key",
+        "held",
         "key",
         "lane",
         "phase",
@@ -64,12 +70,13 @@ class PlannedDelivery:
         lane: str,
         at_ms: int,
         variables: Mapping[str, Any],
+        held: bool = False,
         reply_to: str | None = None,
     ) -> None:
         self.key: Final = key
         self.rule: Final = rule
         self.action: Final = action
-        self.phase: Final = phase  # firing or recovery
+        self.phase: Final = phase  # firing, recovery, reminder or summary
         self.client: Final = client
         self.group_key: Final = group_key  # for deliveries about several clients, or about a source
         self.clients: Final = clients
@@ -78,6 +85,7 @@ class PlannedDelivery:
         self.at_ms: Final = at_ms
         self.variables: Final = variables
         self.reply_to: Final = reply_to  # of an e-mail: the key of the firing's that this one continues
+        self.held: Final = held  # kept back by `deliveries.burst` until an operator releases it
 
 
 def stamped(at_ms: int, text: str) -> str:
@@ -153,13 +161,16 @@ def deliveries(
     at_ms: int,
     variables: Mapping[str, Any],
     told_at_ms: int | None = None,
+    burst: Burst | None = None,
+    limit: int = 0,
 ) -> list[PlannedDelivery]:
     """One delivery for each action of the phase, in the order in which the actions were written.
 
-    `alert` names what was told, the same for a firing and its recovery; `decision` is what the key is made of.
-    `told_at_ms`: for whatever follows a firing, the instant at which that was decided; its `decision` was `alert`.
+    `alert` names what was told, the same for a firing and its recovery; `decision` is what the key is made of. With
+    `burst`, each counts in it and is held beyond `limit`. `told_at_ms`: for whatever follows a firing, the instant at
+    which that was decided; its `decision` was `alert`.
     """
-    actions = rule.actions if phase == FIRING else rule.on_recovery
+    actions = rule.on_recovery if phase == RECOVERY else rule.actions
     return [
         PlannedDelivery(
             _key(at_ms, decision, phase, index, action.kind),
@@ -173,6 +184,7 @@ def deliveries(
             lane,
             at_ms,
             variables,
+            burst is not None and burst.take(at_ms, limit),
             _reply_to(rule, action, alert, told_at_ms) if told_at_ms is not None and action.kind == "email" else None,
         )
         for index, action in enumerate(actions)

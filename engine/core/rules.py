@@ -10,13 +10,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-TRIGGERS = ("offline", "online", "first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed")
+TRIGGERS = (
+    "offline",
+    "online",
+    "first_seen",
+    "never_seen",
+    "flapping",
+    "stable",
+    "duplicate",
+    "unverified",
+    "outage",
+    "schedule",
+    "feed",
+)
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
 
-AT_ONCE = frozenset({"first_seen", "stable"})
+AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
-UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "feed"})
+UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "outage", "schedule", "feed"})
 """Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
 
 VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})
@@ -152,6 +164,10 @@ def reach(rule: Rule) -> str:
 
     What is decided within a reach never depends on events outside of it, so parts of a fleet can be replayed side by side.
     """
+    if rule.outage is not None or rule.schedule is not None or rule.inhibited_by:
+        return FLEET
+    if rule.grouping is not None and "client" not in rule.grouping.by:
+        return FLEET
     throttle = rule.throttle
     if throttle is None or "client" in throttle.by:
         return CLIENT

@@ -6,8 +6,9 @@ clock and never does I/O, so the service, `replay`, rule tests and `explain` run
 
 A status answer is a stimulus like an event: `Fleet.answer`. Whom to ask, the fleet says by `take_asks`.
 
-Order at one instant: flapping stops, holds settle, throttles get room, `for`s are over, then events. Deadlines that rest
-on silence (holds and `for`s about going offline) act only up to the instant to which every source has been read.
+Order at one instant: flapping stops, holds settle, the deadlines of alerts (`alerting.KINDS`) act, then operators' acts, then
+events. Deadlines that rest on silence (holds and `for`s about going offline, reminders, an outage's calm) act only up to the
+instant to which every source has been read.
 
 Readers see `published`, the states as of the last commit: what a batch changed is remembered as it was until `commit`, and
 `rollback` puts it back.
@@ -21,22 +22,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from engine.core import answering, debounce, resolver
-from engine.core.alerting import AlertBook
-from engine.core.alerts import Alert, Output, Throttled
+from engine.core import answering, debounce, outages, resolver
+from engine.core.alerting import BURST, PASSING_KINDS, AlertBook
+from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.asking import CONFIRM, DOUBT, HELD, IGNORED, STALE, UNCONFIRMED, UNKNOWN, Ask, StatusAnswer
 from engine.core.debounce import Policy, learn
 from engine.core.events import CONNECT, EventFields
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.rules import Rule
+from engine.core.silences import Silence
 from engine.core.times import FOREVER
+from engine.core.whynot import Gate, why_not
 
 FACT_OFFSET: Final = 1 << 19
 """History positions of facts start here inside a journal row; those of events start at 0."""
 
 POSITION_BITS: Final = 20
 """A history position is the journal row's id shifted by this, plus the place inside the row."""
+
+ALL_TIME: Final = FOREVER - 1
+"""The last instant that there is."""
 
 SETTLED: Final = "settled"
 CALMED: Final = "calmed"
@@ -88,14 +94,18 @@ class Fleet:
         attributes: Attributes,
         names_used: Callable[[Rule], frozenset[str]],
         keeps_records: bool = True,
+        burst: int = BURST,
     ) -> None:
-        """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper."""
+        """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper.
+
+        `burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such guard.
+        """
         self.policy = policy
         self._keeps_records = keeps_records
         self.states: dict[str, ClientState] = {}  # with the changes of the batch in hand
         self.committed: dict[str, ClientState] = {}  # what the clients changed by this batch were before it
         self.counts = Counts()
-        self.book = AlertBook(matcher, policy, attributes, self.state_of, names_used)
+        self.book = AlertBook(matcher, policy, attributes, self.state_of, names_used, self._each_client, burst)
         self.clock_ms = 0  # never goes back
         self.facts: list[Fact] = []
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
@@ -123,6 +133,9 @@ class Fleet:
     def state_of(self, client: str) -> ClientState:
         """The client's state, uncommitted changes included."""
         return self.states.get(client, NEW_CLIENT)
+
+    def _each_client(self) -> Iterable[tuple[str, ClientState]]:
+        return self.states.items()
 
     def published(self, client: str) -> ClientState | None:
         """The client's state as of the last commit, None when it is not known: what readers may see, on any thread."""
@@ -190,13 +203,14 @@ class Fleet:
         every source is caught up at every instant).
         """
         states, policy, previous, committed, book = self.states, self.policy, self.previous, self.committed, self.book
+        alarm = book.alarm
         first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
         now_ms = self.clock_ms = max(now_ms, self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
             if instants is not None:
                 now_ms = silence_ms = max(instants[place - first], self.clock_ms)
-                if self._wake_ms <= now_ms or book.wake_ms <= now_ms:
+                if self._wake_ms <= now_ms or alarm.at_ms <= now_ms:
                     self.advance(now_ms, now_ms)
                 self.clock_ms = now_ms
             known = states.get(client)
@@ -214,6 +228,8 @@ class Fleet:
             place += 1
             if after.channels is before.channels:
                 continue
+            if book.watches and outages.differ(before, after):
+                book.moved(client, before, after, now_ms)
             if after.flags != before.flags:
                 self._schedule_calm(debounce.calm_at(after.changes, policy), client, FLAPPING)
                 book.flapping_started(client, after, now_ms)
@@ -282,6 +298,8 @@ class Fleet:
             if client not in self.committed:
                 self.committed[client] = NEW_CLIENT if known is None else known
         self.states[client] = after
+        if self.book.watches and outages.differ(before, after):
+            self.book.moved(client, before, after, now_ms)
         self.book.answered(before, after, answer, verdict, now_ms)
         if self.book.watches_duplicates:
             self._watch_duplicates(client, after, now_ms)
@@ -367,8 +385,14 @@ class Fleet:
         """Nothing is due before this instant: cheap enough to ask at every event. May be early, never late."""
         return min(self._wake_ms, self.book.wake_ms)
 
-    def next_due(self) -> int:
-        """When `advance` has something to do next, silence permitting; `FOREVER` when nothing is left."""
+    def next_due(self, *, running_on: bool = False) -> int:
+        """When `advance` has something to do next, silence permitting; `FOREVER` when nothing is left.
+
+        `running_on`: without what never keeps a replay running after its last event: reminders, schedules, and the ends
+        of windows and silences.
+        """
+        if running_on:
+            return min(self._due_of(0, FOREVER), self._due_of(1, FOREVER), self.book.next_lasting())
         return self._next(FOREVER)[0]
 
     def advance(self, to_ms: int, silence_ms: int, limit: int = FOREVER) -> bool:
@@ -376,6 +400,8 @@ class Fleet:
 
         What rests on silence acts only up to `silence_ms`; when it was held back before, it acts at `to_ms` and not at
         its own instant. Stops after about `limit` lines of output; returns whether anything due is left.
+
+        To `ALL_TIME` it lets time pass only while anything is left that keeps a replay running, see `next_due`.
         """
         to_ms = max(to_ms, self.clock_ms)
         silence_ms = self._silence_ms = min(to_ms, silence_ms)
@@ -385,11 +411,14 @@ class Fleet:
         lines = self.book.out.lines
         done = len(lines) + limit
         self._release(min(self.clock_ms, silence_ms), to_ms)
+        self.book.resume(to_ms)
         if self.policy.asks and silence_ms < to_ms:
             self._ask_about_held(to_ms)
         while True:
             best, kind = self._next(silence_ms)
             if best > to_ms:
+                break
+            if to_ms >= ALL_TIME and kind - 2 in PASSING_KINDS and self.next_due(running_on=True) == FOREVER:
                 break
             if len(lines) >= done:
                 return True
@@ -399,7 +428,7 @@ class Fleet:
                 return True
         self.clock_ms = to_ms
         self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
-        self.book.wake_ms = min([self._due_of(index, FOREVER) for index in range(2, 6)])
+        self.book.rest()
         return False
 
     def _release(self, due_by_ms: int, to_ms: int) -> None:
@@ -433,33 +462,28 @@ class Fleet:
         self._held_ms = upto_ms
 
     def _due_of(self, index: int, silence_ms: int) -> int:
-        """The earliest deadline of one kind: 0 calm, 1 hold, 2 room, 3 `for`, 4 `for` that rests on silence, 5 verdict."""
+        """The earliest deadline of one kind: 0 calm, 1 hold."""
         if index == 0:
             return self._calms[0][0] if self._calms else FOREVER
-        if index == 1:
-            best = self._released[0][0] if self._released else FOREVER
-            if self._sure and self._sure[0][0] < best:
-                best = self._sure[0][0]
-            for (target, _), queue in self._holds.items():
-                if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= silence_ms):
-                    best = queue[0][0]
-            return best
-        if index == 2:
-            return self.book.next_room()
-        if index == 3:
-            return self.book.next_for(silent=False)
-        if index == 5:
-            return self.book.next_verdict()
-        due = self.book.next_for(silent=True)
-        return min(self.book.next_released(), due if due <= silence_ms else FOREVER)
+        best = self._released[0][0] if self._released else FOREVER
+        if self._sure and self._sure[0][0] < best:
+            best = self._sure[0][0]
+        for (target, _), queue in self._holds.items():
+            if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= silence_ms):
+                best = queue[0][0]
+        return best
 
     def _next(self, silence_ms: int) -> tuple[int, int]:
         """The earliest deadline that may act, and its kind; of one instant the kinds in their order."""
         best, kind = FOREVER, -1
-        for index in range(6):
+        for index in range(2):
             due = self._due_of(index, silence_ms)
             if due < best:
                 best, kind = due, index
+        if self.book.alarm.at_ms < best:
+            due, index = self.book.next_due(silence_ms)
+            if due < best:
+                best, kind = due, 2 + index
         return best, kind
 
     def _act(self, kind: int, due_ms: int, silence_ms: int) -> None:
@@ -467,12 +491,8 @@ class Fleet:
             self._pass_calm(due_ms)
         elif kind == 1:
             self._pass_holds(due_ms, silence_ms)
-        elif kind == 2:
-            self.book.pass_room(due_ms)
-        elif kind == 5:
-            self.book.pass_verdict(due_ms)
         else:
-            self.book.pass_for(due_ms, silent=kind == 4)
+            self.book.act(kind - 2, due_ms)
 
     def _pass_holds(self, due_ms: int, silence_ms: int) -> None:
         """Settle the holds that act at `due_ms`, those released first."""
@@ -585,10 +605,13 @@ class Fleet:
         elif state.on_hold:
             self.states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]
 
-    def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled]) -> None:
-        """Derive every deadline from the states and the store's alerts: after a start, and after a failed commit."""
+    def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
+        """Derive every deadline from the states and what the store holds: after a start, and after a failed commit.
+
+        `kept`: groups, outages, silences, schedules and bursts, as far as they are not over.
+        """
         self._rebuild()
-        self.book.restore(alerts, throttles)
+        self.book.restore(alerts, throttles, kept, self.clock_ms)
         for client in self.book.waiting_for_calm():
             state = self.states.get(client)
             if state is not None and not state.flags & FLAPPING:
@@ -630,7 +653,7 @@ class Fleet:
 
     def use(self, matcher: Matcher, retired: Iterable[Rule] = ()) -> None:
         """Work with these rules from now on; `retired` ones only end the alerts they have."""
-        self.book.use(matcher, retired)
+        self.book.use(matcher, retired, self.clock_ms)
         self._recall_duplicates()
 
     def _recall_duplicates(self) -> None:
@@ -656,4 +679,38 @@ class Fleet:
         self.states[client] = NEW_CLIENT
         self._forgetting = True
         self.duplicates.discard(client)
+        if self.book.watches:
+            self.book.moved(client, state, NEW_CLIENT, at_ms)
         self.book.forget(client, at_ms)
+
+    # What operators do; everything due by `now_ms` must have been passed
+
+    def silence(self, silence: Silence, now_ms: int) -> None:
+        """Add a silence, or put another in the place of the one of its id. A store keeps it whole (`Output.silences`)."""
+        self.clock_ms = max(now_ms, self.clock_ms)
+        self.book.silence(silence, self.clock_ms)
+
+    def expire_silence(self, silence_id: str, now_ms: int) -> bool:
+        """End a silence now; what it held back and still holds fires, together. False when no such silence is open."""
+        self.clock_ms = max(now_ms, self.clock_ms)
+        return self.book.expire_silence(silence_id, self.clock_ms)
+
+    def why_not(self, rule: str, client: str, now_ms: int) -> list[Gate]:
+        """Every gate between the client and a firing of the rule, see `whynot`; changes nothing. Empty: no such rule."""
+        return why_not(self.book, rule, client, self.state_of(client), now_ms)
+
+    def acknowledge(
+        self,
+        now_ms: int,
+        *,
+        alert_id: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        by: str = "",
+    ) -> int:
+        """Somebody knows of these alerts: no more reminders, the recovery is sent all the same. Returns how many they were.
+
+        Every criterion given must hold; `alert_id` may be a group's, which means all that fires in it.
+        """
+        self.clock_ms = max(now_ms, self.clock_ms)
+        return self.book.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)

@@ -5,7 +5,8 @@ An outcome is one of
 
     30s p1 offline [graceful] [flaps=1] [first]      a transition, at `settled_at`
     30s rule p1 firing | suppressed throttle | ...   a step of an alert
-    30s rule > p1 log firing                         a delivery; several clients are `p1+p2`
+    30s rule site=north firing                       the same about a key, `-` for one without values
+    30s rule > p1 log firing [held]                  a delivery; several clients are `p1+p2`
 
 so a story and what follows from it can be read beside each other. Read `World.tell` and `World.pass_to` first.
 """
@@ -16,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from engine.core.alerting import BURST
 from engine.core.alerts import AlertLine
 from engine.core.asking import StatusAnswer
 from engine.core.debounce import Policy
@@ -24,6 +26,7 @@ from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.rules import Action, Match, Rule, Throttle
+from engine.core.silences import Silence
 from engine.core.step import Fleet
 from engine.core.times import FOREVER
 from engine.patterns import compile_patterns
@@ -111,13 +114,44 @@ def no_names(rule: Rule) -> frozenset[str]:
     return frozenset()
 
 
+class Hours:
+    """A calendar of plain windows: each from, until as offsets from the start."""
+
+    def __init__(self, *windows: tuple[str, str]) -> None:
+        self._windows = [(at(start), at(end)) for start, end in windows]
+
+    def covers(self, at_ms: int) -> bool:
+        """Is the instant inside one of them?"""
+        return any(start <= at_ms < end for start, end in self._windows)
+
+    def next_change_ms(self, at_ms: int) -> int:
+        """The first edge after the instant."""
+        return min((edge for window in self._windows for edge in window if edge > at_ms), default=FOREVER)
+
+
+class Every:
+    """Ticks at the whole multiples of an interval after the start."""
+
+    def __init__(self, interval: str) -> None:
+        self._interval_ms = ms(interval)
+
+    def next_after(self, at_ms: int) -> int:
+        """The first tick after the instant."""
+        return START_MS + ((at_ms - START_MS) // self._interval_ms + 1) * self._interval_ms
+
+
 class World:
     """A fleet and all that came of what it was told. Unless a story says otherwise, every source is always caught up."""
 
     def __init__(
-        self, *rules: Rule, policy: Policy = POLICY, attributes: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        *rules: Rule,
+        policy: Policy = POLICY,
+        attributes: Mapping[str, Mapping[str, str]] | None = None,
+        burst: int = BURST,
     ) -> None:
         self.policy = policy
+        self.burst = burst
         self._attributes = attributes or {}
         self.rules = rules
         self.fleet = self._new_fleet()
@@ -129,7 +163,7 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.policy, self.matcher(), self.attributes, no_names)
+        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst)
 
     def matcher(self) -> Matcher:
         """The rules, ready to be asked."""
@@ -160,8 +194,8 @@ class World:
         return self
 
     def run_on(self) -> World:
-        """Let the clock run while anything is due."""
-        while (due := self.fleet.next_due()) < FOREVER:
+        """Let the clock run as a replay does after its last event."""
+        while (due := self.fleet.next_due(running_on=True)) < FOREVER:
             self.fleet.begin()
             self.fleet.advance(due, due)
             self.commit()
@@ -173,6 +207,25 @@ class World:
         what(self.fleet)
         self.commit()
         return self
+
+    def pass_all(self, *instants: str) -> World:
+        """Let time pass from instant to instant, as a service does that looks at the clock."""
+        for instant in instants:
+            self.pass_to(instant)
+        return self
+
+    def silence(self, instant: str, until: str, id: str = "s", **match: tuple[str, ...]) -> World:
+        """At `instant` an operator silences what matches."""
+        self.pass_to(instant)
+        silence = Silence(id=id, match=Match(**match), from_ms=at(instant), until_ms=at(until))  # type: ignore[arg-type]
+        return self.act(lambda fleet: fleet.silence(silence, at(instant)))
+
+    def acknowledge(self, instant: str, **what: str) -> int:
+        """At `instant` an operator acknowledges; how many alerts those are."""
+        self.pass_to(instant)
+        found: list[int] = []
+        self.act(lambda fleet: found.append(fleet.acknowledge(at(instant), **what)))
+        return found[0]
 
     def answer(self, when: str, client: str, connections: int | None, *, asked: str = "", listed: bool = False) -> str:
         """A query, asked and answered at an instant (or asked earlier); returns the verdict."""
@@ -233,10 +286,16 @@ def _told(line: Transition | AlertLine | PlannedDelivery) -> str:
     if isinstance(line, Transition):
         return transition_text(line)
     if isinstance(line, AlertLine):
-        subject = short(line.client) if line.client is not None else (line.key or {}).get("source", "-")
+        key = line.key or {}
+        subject = short(line.client) if line.client is not None else key.get("source", " ".join(_words(key)) or "-")
         return " ".join([span(line.at_ms), line.rule, subject, line.state, *([line.reason] if line.reason else [])])
-    subject = short(line.client) if line.client is not None else "+".join(map(short, line.clients or ("-",)))
-    return f"{span(line.at_ms)} {line.rule.name} > {subject} {line.action.kind} {line.phase}"
+    subject = short(line.client) if line.client is not None else "+".join(map(short, line.clients or ())) or "-"
+    words = [span(line.at_ms), line.rule.name, ">", subject, line.action.kind, line.phase]
+    return " ".join([*words, *(["held"] if line.held else [])])
+
+
+def _words(key: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in key.items()]
 
 
 def transition_text(line: Transition) -> str:
