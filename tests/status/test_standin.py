@@ -50,7 +50,7 @@ def test_it_refuses_what_is_signed_or_dated_wrongly(wrong: dict[str, Any], code:
 
 
 def test_its_faults_come_from_a_seed_and_a_script() -> None:
-    def said(seed: int) -> list[str]:
+    def said(seed: int) -> list[int]:
         with StandIn(rates={"unknown": 0.3}, seed=seed, truth={"G@@@a": 1}) as standin:
             return [ask(standin, "G@@@a")["online"] for _ in range(40)]
 
