@@ -198,22 +198,22 @@ class Asker:
         """Why asking fails at present, in the provider's words; None while it does not."""
         return self._breaker.problem
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Does asking fail until somebody mends something?"""
-        return self._breaker.lasting
+    def is_hopeless_since(self, instant_ms: int) -> bool:
+        """Does asking fail until somebody mends something, as was found out after an instant?"""
+        return self._breaker.lasting and self._breaker.failed_at_ms >= instant_ms
 
-    def failing_for_ms(self) -> int:
-        """For how long asking has failed."""
+    def failing_for_ms(self, instant_ms: int) -> int:
+        """For how long asking has failed without end, from an instant on."""
         breaker = self._breaker
-        return self._clock.now_ms() - breaker.opened_at_ms if breaker.is_open else 0
+        return self._clock.now_ms() - max(instant_ms, breaker.opened_at_ms) if breaker.is_open else 0
 
     def drop(self, why: str) -> None:
         """Ask no more for this reason; whoever waits for such an answer is not told any."""
         with self._woken:
-            for entry in self._queue.drop(why):
-                for told in entry.told:
-                    told.cancel()
+            dropped = list(self._queue.drop(why))
+        for entry in dropped:
+            for told in entry.told:
+                told.cancel()
 
     def stop(self, within_s: float = STOP_S) -> None:
         """Ask nobody any more; calls under way get a moment to come back. What is not answered is forgotten."""

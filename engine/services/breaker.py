@@ -21,6 +21,7 @@ class Breaker:
         self.problem: str | None = None  # why it is open, in the provider's words
         self.lasting = False  # will it end only when somebody mends something?
         self.opened_at_ms = 0
+        self.failed_at_ms = 0  # the newest failure that it knows of
         self.retry_at_ms = 0  # when the next probe may leave
         self._pause_ms = 0
         self._failures = 0
@@ -51,6 +52,7 @@ class Breaker:
     def failed(self, problem: str, lasting: bool, now_ms: int, *, probe: bool) -> bool:
         """A call failed; `probe`: it left while open. Returns whether that opened it."""
         self._failures += 1
+        self.failed_at_ms = now_ms
         if self.is_open:
             if probe:  # those that left before it opened say nothing new
                 self.problem, self.lasting = problem, lasting

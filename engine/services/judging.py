@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from engine.core.asking import CONFIRM, CORRECTED, Ask, StatusAnswer
-from engine.core.presence import NEVER, STATUS_NAMES, ClientState
+from engine.core.asking import CORRECTED, StatusAnswer
+from engine.core.presence import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
 from engine.core.times import rfc3339
 from engine.services.asker import Asked, Verdict
 from engine.services.sweep import Said, Sweep
@@ -36,14 +36,14 @@ class Believer(Protocol):
 
 
 class Judging:
-    """Judges answers, and keeps the books of the sweep under way. `asks`: what this transaction wants asked so far."""
+    """Judges answers, and keeps the books of the sweep under way."""
 
-    def __init__(self, fleet: Believer, store: Sweeps, asks: Callable[[], Sequence[Ask]]) -> None:
+    def __init__(self, fleet: Believer, store: Sweeps) -> None:
         self.lock = threading.Lock()
         self.sweep: Sweep | None = None
         self.corrections = 0  # since the start
         self.on_progress: Callable[[], None] = lambda: None
-        self._fleet, self._store, self._asks = fleet, store, asks
+        self._fleet, self._store = fleet, store
         self._said: list[Said] = []  # of the transaction in hand
         self._corrected = 0
 
@@ -69,11 +69,8 @@ class Judging:
     def _one(self, asked: Asked) -> tuple[Said, NewCorrection | None]:
         fleet, answer = self._fleet, asked.answer
         before = fleet.state_of(answer.client)
-        wanted = len(self._asks())
         verdict = fleet.answer(answer, max(answer.answered_at_ms, fleet.clock_ms))
-        confirming = any(ask.client == answer.client and ask.why == CONFIRM for ask in self._asks()[wanted:])
-        after = fleet.state_of(answer.client).observed
-        said = Said(answer.client, verdict, before.observed, after, confirming, asked.problem, answer.connections)
+        said = Said(answer.client, verdict, asked.problem)
         if verdict != CORRECTED or answer.connections is None:
             return said, None
         sweep = self.sweep
@@ -82,7 +79,7 @@ class Judging:
             reconciliation=sweep.number if sweep is not None and is_its else None,
             client=answer.client,
             at_ms=answer.answered_at_ms,
-            believed=STATUS_NAMES[before.observed],
+            believed=STATUS_NAMES[_believed(before, answer.connections)],
             connections=answer.connections,
             said=what_was_said(before),
         )
@@ -95,6 +92,13 @@ class Judging:
                 self.sweep.take(self._said)
         self._said, self._corrected = [], 0
         self.on_progress()
+
+
+def _believed(before: ClientState, connections: int) -> int:
+    """What a correction corrects: a count is believed at once and only confirmed now, a zero when it comes the second time."""
+    if connections == 0:
+        return before.observed
+    return OFFLINE if before.observed == ONLINE else before.observed
 
 
 def what_was_said(state: ClientState) -> list[dict[str, Any]]:

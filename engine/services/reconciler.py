@@ -233,6 +233,7 @@ class Reconciler:
                 self._sweep(request)
             except (StoreError, CancelledError) as error:
                 if not self._stopping:
+                    self._requests.insert(0, request)
                     log.error(Event.TASK_FAILED, task="reconciling", error=str(error))
                     self._rest(LOOK_S)
             except Exception as fault:  # noqa: BLE001  # the next sweep may go well
@@ -242,8 +243,6 @@ class Reconciler:
                 with self._judging.lock:
                     self._judging.sweep = None
                 self._busy = False
-                for told in request.told:
-                    told.cancel()  # those who have not heard its number will not
 
     def _upcoming(self) -> _Request | None:
         """The next sweep, waiting for it for a while."""
@@ -306,6 +305,7 @@ class Reconciler:
         else:
             number = self._do(lambda connection: self._write_down(request, now_ms, len(clients)))
             sweep = Sweep(number, request.why, now_ms, clients)
+        sweep.begun_ms = now_ms
         with self._judging.lock:
             self._judging.sweep = sweep
         for told in request.told:
@@ -351,13 +351,14 @@ class Reconciler:
 
     def _wait(self, sweep: Sweep, holds: Callable[[], bool]) -> str | None:
         """Until something holds, or asking turns out to be impossible (why, then), or we are stopped."""
+        begun_ms = sweep.begun_ms
         while True:
             if sweep.is_dry:
                 self._count_dry(sweep)
             with self._woken:
                 if self._stopping or holds():
                     return None
-                if not (self._asker.is_hopeless or self._asker.failing_for_ms() > GIVE_UP_MS):
+                if not self._asker.is_hopeless_since(begun_ms) and self._asker.failing_for_ms(begun_ms) <= GIVE_UP_MS:
                     self._woken.wait(LOOK_S)
                     continue
             problem = self._asker.trouble
@@ -386,21 +387,24 @@ class Reconciler:
         """Count the rest, and end it."""
         if sweep.is_dry:
             self._count_dry(sweep)
+        with self._judging.lock:
+            self._judging.sweep = None  # whatever is answered now belongs to no sweep any more
+            rest = sweep.rest(problem)
         now_ms = self._clock.now_ms()
-
-        def work(connection: object) -> Tally:
-            with self._judging.lock:
-                rest = sweep.rest(problem)
-                sweep.end(rest)
-            self._store.count_reconciliation(sweep.number, rest)
-            self._store.finish_reconciliation(sweep.number, now_ms)
-            return rest
-
-        self._do(work)
+        while not self._stopping:
+            with contextlib.suppress(StoreError):
+                self._do(lambda connection: self._finish(sweep.number, rest, now_ms))
+                break
+            self._rest(LOOK_S)
+        sweep.end(rest)
         self.swept += 1
         tally = sweep.tally
         told: dict[str, Any] = {"problem": problem} if problem else {}
         log.info(Event.SWEEP_DONE, sweep=sweep.number, why=sweep.why, **tally._asdict(), **told)
+
+    def _finish(self, number: int, rest: Tally, now_ms: int) -> None:
+        self._store.count_reconciliation(number, rest)
+        self._store.finish_reconciliation(number, now_ms)
 
     # A dry run: answers are compared and not applied
 
@@ -408,20 +412,18 @@ class Reconciler:
         """What an answer would mean. A contradiction is asked once more, as a real sweep does."""
         answer = found.asked.answer
         state = self._wiring.published(client) or ClientState()
-        problem = found.asked.problem
+        correction = None
         if answer.connections is None:
-            said = Said(client, UNKNOWN, state.observed, state.observed, False, problem, None)
+            said = Said(client, UNKNOWN, found.asked.problem)
         elif agrees(state.observed, answer.connections):
-            said = Said(client, AGREED, state.observed, state.observed, False, None, answer.connections)
+            said = Said(client, AGREED)
         elif client not in sweep.confirming:
             with self._judging.lock:
-                sweep.confirming[client] = state.observed
+                sweep.confirming.add(client)
             self._give(sweep, client, DRY_RUN, self._clock.now_ms() + self._wiring.confirm_after_ms)
             return
         else:
-            said = Said(client, CORRECTED, state.observed, -1, False, None, answer.connections)
-        correction = None
-        if said.verdict == CORRECTED and answer.connections is not None:
+            said = Said(client, CORRECTED)
             correction = NewCorrection(
                 reconciliation=sweep.number,
                 client=client,

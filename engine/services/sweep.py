@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from engine.core.asking import CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN
+from engine.core.asking import AGREED, CORRECTED, IGNORED, UNCONFIRMED
 from engine.core.presence import OFFLINE, ONLINE
 from engine.services.askqueue import DRY_RUN
 from engine.stores.base import Tally
@@ -22,15 +22,11 @@ PASSES: Final = 3
 
 
 class Said(NamedTuple):
-    """An answer that was judged: what was observed about the client before and after it, and whether it will be confirmed."""
+    """An answer that was judged."""
 
     client: str
     verdict: str | None  # None: it could not be stored
-    before: int
-    after: int
-    confirming: bool
-    problem: str | None
-    connections: int | None
+    problem: str | None = None  # why there was no number
 
 
 class Sweep:
@@ -39,10 +35,11 @@ class Sweep:
     def __init__(self, number: int, why: str, started_at_ms: int, clients: Iterable[str], done: Tally = Tally()) -> None:  # noqa: B008  # it is a tuple
         """`done`: what had been counted before a restart."""
         self.number, self.why, self.started_at_ms = number, why, started_at_ms
+        self.begun_ms = started_at_ms  # or gone on with, after a restart
         self.left = dict.fromkeys(clients)  # those whose answer is not final, in the order of asking
         self.total = done.asked + len(self.left)
         self.tally = done
-        self.confirming: dict[str, int] = {}  # client -> what was observed before it was contradicted
+        self.confirming: set[str] = set()  # contradicted, and asked once more
         self._unsaid: dict[str, str | None] = {}  # client -> why its last answer said nothing
 
     @property
@@ -62,24 +59,20 @@ class Sweep:
             more = self._final(one)
             if more is not None:
                 del self.left[one.client]
-                self.confirming.pop(one.client, None)
+                self.confirming.discard(one.client)
                 self._unsaid.pop(one.client, None)
                 self.tally = _sum((self.tally, more))
-            elif one.confirming or one.verdict == UNCONFIRMED:
-                self.confirming.setdefault(one.client, one.before)
+            elif one.verdict == UNCONFIRMED:
+                self.confirming.add(one.client)
             else:
-                self.confirming.pop(one.client, None)
+                self.confirming.discard(one.client)
                 self._unsaid[one.client] = one.problem
 
     def _final(self, said: Said) -> Tally | None:
         """What one answer adds to the counters; None: it is not the last word."""
-        if said.confirming or said.verdict in {None, UNCONFIRMED, UNKNOWN, STALE}:
-            return None
-        before = self.confirming.get(said.client, said.before)
-        is_other = said.after != before if said.client in self.confirming else said.verdict == CORRECTED
-        if said.verdict == IGNORED or not is_other:
-            return Tally(asked=1, agreed=1)
-        return Tally(asked=1, corrected=1)
+        if said.verdict == CORRECTED:
+            return Tally(asked=1, corrected=1)
+        return Tally(asked=1, agreed=1) if said.verdict in {AGREED, IGNORED} else None
 
     def upcoming(self) -> list[str]:
         """Whom to ask in the next pass."""

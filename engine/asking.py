@@ -1,0 +1,198 @@
+"""Puts together those who ask: provider, budget, asker, judging and reconciler. Read `assemble`, then `Asking`.
+
+The service has one `Asking`; commands make one over a store they opened themselves, or only an asker (`asker_alone`), all
+within the one budget whose ledger lies in the data folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from typing import Any
+
+from engine.clock import Clock
+from engine.config import Config, Secret
+from engine.core import resolver
+from engine.core.asking import Ask, StatusAnswer
+from engine.core.presence import UNKNOWN
+from engine.core.step import Fleet
+from engine.errors import Overloaded, StoreError
+from engine.inventory import Inventory
+from engine.services.asker import OUTCOMES, Asker, Seams, Verdict
+from engine.services.askqueue import DRY_RUN, OPERATOR
+from engine.services.judging import Judging
+from engine.services.reconciler import ASKED_FOR, Plan, Reconciler, Scope, Wiring
+from engine.services.sweep import agrees
+from engine.sources.base import Gap
+from engine.stores.base import Sweeps
+from engine.status.base import Provider
+from engine.status.budget import Budget
+from engine.status.route import RouteProvider
+from engine.statusconfig import StatusConfig
+from engine.web.service import AskingNumbers
+
+LEDGER = "status.ledger"
+"""The file in the data folder that says which calls left lately, for the budget after a restart."""
+
+OPERATOR_S = 5.0
+"""How long somebody who wants to know is kept waiting; then the belief is the answer."""
+
+BEGIN_S = 10.0
+"""How long whoever wants a sweep waits for it to begin."""
+
+ALIVE_EVERY_S = 30.0
+
+
+def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
+    """The provider that the configuration names. RollcallError when it lacks its package."""
+    timeout_s = config.timeout_ms / 1000
+    keys = config.access_key.reveal, config.secret.reveal
+    if config.provider == "openapi":
+        from engine.status.openapi import OpenApiProvider  # its package is not always installed
+
+        return OpenApiProvider(config.endpoint, config.instance, *keys, timeout_s)
+    return RouteProvider(config.endpoint, config.instance, *keys, clock.now_ms, timeout_s)
+
+
+def budget_of(config: Config, status: StatusConfig[Secret]) -> Budget:
+    """The budget of this data folder."""
+    config.data.mkdir(parents=True, exist_ok=True)
+    return Budget(status.rate, config.data / LEDGER)
+
+
+@contextmanager
+def asker_alone(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[Asker]:
+    """Somebody to ask without a store: answers are told and not applied."""
+    asker = Asker(
+        provider_of(status, clock), budget_of(config, status), clock, Seams(), rate=status.rate, retries=status.unknown_retries
+    )
+    asker.start()
+    try:
+        yield asker
+    finally:
+        asker.stop()
+
+
+class Asking:
+    """Those who ask, as one part of a service."""
+
+    def __init__(self, asker: Asker, judging: Judging, reconciler: Reconciler, fleet: Fleet) -> None:
+        self.asker, self.judging, self.reconciler = asker, judging, reconciler
+        self._fleet = fleet
+
+    def start(self) -> None:
+        """Begin to ask; what `recover` found is done first."""
+        self.asker.start()
+        self.reconciler.start()
+
+    def stop(self) -> None:
+        """Ask nobody any more. A sweep stays as it is, for the next start."""
+        self.reconciler.stop()
+        self.asker.stop()
+
+    def want(self, asks: Iterable[Ask]) -> None:
+        """The fleet wants these asked; called when what wants it has committed."""
+        self.asker.want(asks)
+
+    def note_gap(self, gap: Gap) -> None:
+        """Messages are gone: whom they may have been about is asked."""
+        self.reconciler.note_gap(gap)
+
+    async def verify(self, client: str) -> StatusAnswer | None:
+        """Ask about a client now, before everybody else; None when there is no number in time."""
+        told: asyncio.Future[Verdict] = asyncio.wrap_future(self.asker.ask(client, OPERATOR))
+        try:
+            answer = (await asyncio.wait_for(told, OPERATOR_S)).asked.answer
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not told.cancelled():
+                raise
+            return None
+        return None if answer.connections is None else answer
+
+    async def reconcile(self, *, dry: bool) -> int:
+        """Begin a sweep, its number. Overloaded while another one goes on."""
+        if self.reconciler.is_sweeping:
+            progress = self.reconciler.progress()
+            raise Overloaded("a sweep goes on already" + (f": number {progress.number}" if progress else ""), 5)
+        begun = asyncio.wrap_future(self.reconciler.request(DRY_RUN if dry else ASKED_FOR))
+        try:
+            return await asyncio.wait_for(begun, BEGIN_S)
+        except TimeoutError:
+            raise StoreError("the sweep could not begin in time") from None
+
+    def numbers(self) -> AskingNumbers:
+        """What the metrics tell."""
+        stats, progress = self.asker.stats, self.reconciler.progress()
+        counts = self._fleet.counts
+        return AskingNumbers(
+            calls=stats.calls,
+            throttled=stats.throttled,
+            failures=stats.failures,
+            outcomes={name: stats.answers[name] for name in OUTCOMES},
+            verdicts=dict(stats.verdicts),
+            waiting=len(self.asker),
+            trouble=self.asker.trouble,
+            corrections=self.judging.corrections,
+            sweeps=self.reconciler.swept,
+            sweep_total=progress.total if progress else 0,
+            sweep_asked=progress.tally.asked if progress else 0,
+            stale=int(getattr(counts, "stale_answers", 0)),
+            avoided=int(getattr(counts, "false_alarms_avoided", 0)),
+        )
+
+
+def assemble(
+    config: Config,
+    store: Sweeps,
+    fleet: Fleet,
+    inventory: Inventory,
+    clock: Clock,
+    submit: Callable[[Callable[[Any], Any]], Future[Any]],
+    is_settled: Callable[[], bool] = lambda: True,
+) -> Asking | None:
+    """Those who ask under this configuration; None without `status`."""
+    status = config.status
+    if status is None:
+        return None
+    judging = Judging(fleet, store)
+    whom = _Whom(fleet, inventory)
+    seams = Seams(
+        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.names
+    )
+    asker = Asker(
+        provider_of(status, clock), budget_of(config, status), clock, seams, rate=status.rate, retries=status.unknown_retries
+    )
+    wiring = Wiring(
+        submit=submit,
+        order=whom.everybody,
+        concerned=whom.concerned,
+        asked_since=whom.asked_since,
+        published=fleet.published,
+        is_settled=is_settled,
+        max_hold_ms=config.feed.max_hold_ms,
+        confirm_after_ms=status.confirm_after_ms,
+    )
+    plan = Plan()
+    if config.reconcile is not None:
+        plan = Plan(ticks=config.reconcile.ticks, catches_up=config.reconcile.catches_up)
+    return Asking(asker, judging, Reconciler(asker, judging, store, clock, plan, wiring), fleet)
+
+
+class _Whom:
+    """Whom a sweep asks, out of what is published. In the reconciler's thread, beside the writer."""
+
+    def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
+        self._fleet, self._inventory = fleet, inventory
+
+    def agrees(self, client: str, connections: int) -> bool:
+        """Is this what is believed?"""
+        state = self._fleet.published(client)
+        return state is not None and agrees(state.observed, connections)
+
+    def asked_since(self, client: str, instant_ms: int) -> bool:
+        """Was there an answer that agreed since then?"""
+        state = self._fleet.published(client)
+        return state is not None and state.verified_ms >= instant_ms
