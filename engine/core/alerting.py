@@ -4,7 +4,7 @@
 |------------|-------------|-----------------------------------------------------------|-------------------------------------|
 | pending    | (new)       | the trigger happened, `for` is not over                   | when `for` is over, or it reverts   |
 | firing     | any of these| due, the condition holds and no gate is closed            | when what it is about ends          |
-| suppressed | pending     | due, but a gate is closed: `flapping`, then `throttle`    | when the gate opens, or it reverts  |
+| suppressed | pending     | due, but a gate is closed: `flapping`, `throttle`, `verify` | when the gate opens, or it reverts |
 | resolved   | firing      | the opposite transition, the end of what it is about      | -                                   |
 
 A pending or suppressed alert whose status reverts is dropped: nobody heard of it, so nobody hears of its end. Gates are
@@ -25,12 +25,15 @@ from typing import Any, Final
 
 from engine.core import planning
 from engine.core.alerts import Alert, AlertLine, Output, Throttled
+from engine.core.asking import UNKNOWN as NO_ANSWER
+from engine.core.asking import VERIFY, Ask, StatusAnswer
 from engine.core.debounce import Policy
 from engine.core.matching import Attributes, Matcher
 from engine.core.planning import FIRING, RECOVERY
 from engine.core.presence import (
     FLAPPING,
     GRACEFUL,
+    NEVER,
     NEW_CLIENT,
     OFFLINE,
     ONLINE,
@@ -39,7 +42,7 @@ from engine.core.presence import (
     ClientState,
     Transition,
 )
-from engine.core.rules import AT_ONCE, UNFLAPPABLE, Rule
+from engine.core.rules import AT_ONCE, UNFLAPPABLE, VERIFIABLE, Rule
 from engine.core.times import FOREVER, rfc3339
 
 STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
@@ -72,6 +75,9 @@ class AlertBook:
         self._lasting: list[tuple[int, int, Alert]] = []  # other `for`s
         self._rooms: list[tuple[int, int, Throttled]] = []
         self._unlooked: list[tuple[str, str]] = []  # throttles that the purge going on has still to look at
+        self._verdicts: list[tuple[int, int, Alert]] = []  # until when an answer is waited for
+        self.asks: list[Ask] = []  # whom to ask; the fleet takes them
+        self.false_alarms_avoided = 0
         self._order = 0
         self._born_ms = -1  # the instant of the newest alert, and how often each id was asked for in it
         self._born: dict[str, int] = {}
@@ -97,7 +103,7 @@ class AlertBook:
             for alert in [alert for alert in alerts if alert.trigger in STATUS_TRIGGERS]:
                 self._end(alert, at_ms, state, transition)
         plan = self.matcher.plan(client, state.ip)
-        if status == OFFLINE:
+        if status == OFFLINE and state.heard_ms != NEVER:  # who was never heard of is `never_seen`
             for rule in plan.offline:
                 self._open(rule, "offline", client, state, transition, at_ms)
         elif status == ONLINE and not transition.first_seen:
@@ -143,6 +149,37 @@ class AlertBook:
         for alert in list(self.active.get(client, ())):
             if alert.trigger == "duplicate":
                 self._end(alert, at_ms, state, None)
+
+    def connected(self, client: str, state: ClientState, at_ms: int) -> None:
+        """The first event of a client that only an answer had named is a connect."""
+        for alert in list(self.active.get(client, ())):
+            if alert.trigger == "never_seen":
+                self._end(alert, at_ms, state, None)
+
+    def answered(self, before: ClientState, after: ClientState, answer: StatusAnswer, verdict: str, at_ms: int) -> None:
+        """A query said something about a client, or failed: what waited for it goes on, before the belief has effects."""
+        client, count = after.client, answer.connections or 0
+        if verdict == NO_ANSWER:
+            self._open_once("unverified", client, after, at_ms)
+            self.asked_in_vain(client, at_ms, at_ms + self.policy.confirm_after_ms)
+            return
+        for alert in list(self.active.get(client, ())):
+            if alert.trigger == "unverified" or (alert.trigger == "never_seen" and count):
+                self._end(alert, at_ms, after, None)
+            elif self._waits_for_answer(alert) and answer.asked_at_ms >= alert.verify_from_ms:
+                self._take_verdict(alert, after, count, at_ms)
+        if not count and before.heard_ms == NEVER and answer.is_listed:
+            self._open_once("never_seen", client, after, at_ms)
+
+    def _open_once(self, trigger: str, client: str, state: ClientState, at_ms: int) -> None:
+        """Open an alert for each rule of this trigger that has none going on."""
+        plan = self.matcher.plan(client, state.ip)
+        rules = plan.never_seen if trigger == "never_seen" else plan.unverified
+        if rules:
+            told = {alert.rule for alert in self.active.get(client, ()) if alert.trigger == trigger}
+            for rule in rules:
+                if rule.name not in told:
+                    self._open(rule, trigger, client, state, None, at_ms)
 
     def has_open(self, client: str, trigger: str) -> bool:
         """Is an alert of this trigger about the client going on?"""
@@ -256,11 +293,93 @@ class AlertBook:
             state = self._state_of(alert.client) if alert.client is not None else NEW_CLIENT
             if self._flapping_gate(rule, alert, state):
                 self._suppress(alert, "flapping", at_ms)
+            elif self._needs_verdict(rule, alert):
+                self._await_verdict(rule, alert, at_ms)
             else:
                 ready.append(alert)
         if ready:
             self._count(rule, throttled, at_ms)
             self._fire_together(rule, ready, at_ms)
+
+    # Verification
+
+    def next_verdict(self) -> int:
+        """When the waiting for an answer is over for somebody."""
+        heap = self._verdicts
+        while heap and heap[0][0] != heap[0][2].verify_until_ms:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else FOREVER
+
+    def pass_verdict(self, at_ms: int) -> None:
+        """No answer came in time: the alert is sent, marked, or goes on waiting, as its rule says."""
+        alert = heapq.heappop(self._verdicts)[2]
+        alert.verify_until_ms = None
+        rule = self.rules.get(alert.rule)
+        if not alert.open or rule is None:
+            return
+        if rule.verify_failure == "hold":
+            alert.verified = "held"
+            self._suppress(alert, "verify", at_ms)
+            self._ask(alert, at_ms + rule.verify_within_ms)
+        else:
+            alert.verified = "failed"
+            self._gate(alert, self._subject_state(alert), at_ms)
+
+    def _needs_verdict(self, rule: Rule, alert: Alert) -> bool:
+        """Is the alert to be verified before it fires, and not yet? Where nobody can be asked, it is not."""
+        return (
+            rule.verify
+            and self.policy.asks
+            and alert.trigger in VERIFIABLE
+            and alert.verified != "agreed"
+            and alert.verified != "failed"
+        )
+
+    def _await_verdict(self, rule: Rule, alert: Alert, at_ms: int) -> None:
+        if alert.verify_until_ms is not None:
+            return
+        alert.state, alert.reason = "pending", None
+        alert.verified, alert.verify_from_ms = "asked", at_ms
+        alert.verify_until_ms = at_ms + rule.verify_within_ms
+        self.out.alerts[alert.name] = alert
+        self._order += 1
+        heapq.heappush(self._verdicts, (alert.verify_until_ms, self._order, alert))
+        self.wake_ms = min(self.wake_ms, alert.verify_until_ms)
+        self._ask(alert, at_ms)
+
+    def _waits_for_answer(self, alert: Alert) -> bool:
+        return alert.verify_until_ms is not None or (alert.state == "suppressed" and alert.reason == "verify")
+
+    def _take_verdict(self, alert: Alert, state: ClientState, count: int, at_ms: int) -> None:
+        """An answer agrees with what the alert says, and it goes on; or contradicts it: a false alarm avoided."""
+        alert.verify_until_ms = None
+        if alert.trigger == "duplicate":
+            agrees = count > 1
+        elif alert.trigger == "first_seen" and alert.transition is not None:
+            agrees = (count > 0) == (alert.transition.status == ONLINE)
+        else:
+            agrees = (count > 0) == (alert.trigger == "online")
+        if agrees:
+            alert.verified = "agreed"
+            self._gate(alert, state, at_ms)
+        elif alert.verified != "contradicted":
+            alert.verified = "contradicted"
+            self.false_alarms_avoided += 1
+            self._suppress(alert, "verify", at_ms)
+
+    def asked_in_vain(self, client: str, at_ms: int, again_ms: int) -> None:
+        """An answer was of no use: whoever waits for one asks again while there is time."""
+        for alert in self.active.get(client, ()):
+            if alert.verify_until_ms is not None:
+                if alert.verify_until_ms > again_ms:
+                    self._ask(alert, again_ms)
+            elif alert.verified == "held" and alert.state == "suppressed":
+                rule = self.rules.get(alert.rule)
+                self._ask(alert, at_ms + (rule.verify_within_ms if rule is not None else 0))
+
+    def _ask(self, alert: Alert, at_ms: int) -> None:
+        if alert.client is not None and self.policy.asks:
+            self.asks.append(Ask(alert.client, VERIFY, at_ms))
 
     # The life of one alert
 
@@ -314,7 +433,7 @@ class AlertBook:
         if rule is None:
             self._drop(alert, at_ms)
             return
-        if alert.reason is None and not self._condition_holds(rule, alert, state, at_ms):
+        if alert.reason is None and not alert.verified and not self._condition_holds(rule, alert, state, at_ms):
             self._drop(alert, at_ms)
             return
         if self._flapping_gate(rule, alert, state):
@@ -327,7 +446,11 @@ class AlertBook:
                 throttled.waiting[alert.name] = alert
                 self._await_room(rule, throttled)
                 return
-            self._count(rule, throttled, at_ms)
+        if self._needs_verdict(rule, alert):
+            self._await_verdict(rule, alert, at_ms)
+            return
+        if rule.throttle is not None:
+            self._count(rule, self._throttled(rule, alert), at_ms)
         self._fire_together(rule, [alert], at_ms)
 
     def _condition_holds(self, rule: Rule, alert: Alert, state: ClientState, at_ms: int) -> bool:
@@ -472,6 +595,7 @@ class AlertBook:
             "reason": alert.reason or "",
             "started_at": rfc3339(alert.started_at_ms),
             "source": alert.source or "",
+            "unverified": alert.verified == "failed",
             "detail": alert.detail,
             "count": 1,
             "clients": [alert.client] if alert.client is not None else [],
@@ -564,6 +688,8 @@ class AlertBook:
         self._released.clear()
         self._lasting.clear()
         self._rooms.clear()
+        self._verdicts.clear()
+        self.asks = []
         self.wake_ms = 0
         self.out = Output()
         for alert in alerts:
@@ -572,6 +698,8 @@ class AlertBook:
                 self._await_for(alert)
             elif alert.state == "suppressed" and alert.reason == "throttle":
                 self._wait_again(alert)
+            elif alert.state == "suppressed" and alert.reason == "verify":
+                self._ask(alert, 0)
 
     def _wait_again(self, alert: Alert) -> None:
         rule = self.rules.get(alert.rule)

@@ -59,6 +59,9 @@ class Alert:
         "told_as",
         "transition",
         "trigger",
+        "verified",
+        "verify_from_ms",
+        "verify_until_ms",
     )
 
     def __init__(
@@ -81,6 +84,7 @@ class Alert:
         told_as: str = "",
         detail: str = "",
         throttle_key: str = "",
+        verified: str = "",
     ) -> None:
         self.name = name
         self._id = id  # None until somebody asks: most alerts of a replay end before
@@ -99,6 +103,9 @@ class Alert:
         self.told_as = told_as  # under which name, when it was told together with others
         self.detail = detail  # for feeds: what is wrong with the source
         self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
+        self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
+        self.verify_from_ms = 0  # answers to older questions do not count
+        self.verify_until_ms: int | None = None  # until when it waits for an answer, None: it does not wait
 
     @property
     def id(self) -> str:

@@ -45,9 +45,11 @@ class Plan:
     offline: tuple[Rule, ...]
     online: tuple[Rule, ...]
     first_seen: tuple[Rule, ...]
+    never_seen: tuple[Rule, ...]
     flapping: tuple[Rule, ...]
     stable: tuple[Rule, ...]
     duplicate: tuple[Rule, ...]
+    unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:

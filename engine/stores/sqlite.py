@@ -409,7 +409,7 @@ def _facts(packed: bytes) -> list[Fact]:
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
     transition = alert.transition and alert.transition.as_row()
-    detail = json.dumps([alert.detail, transition, alert.told_as], ensure_ascii=False)
+    detail = json.dumps([alert.detail, transition, alert.told_as, alert.verified], ensure_ascii=False)
     return (
         alert.id,
         alert.rule,
@@ -429,7 +429,7 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
 
 
 def _alert(row: Sequence[Any]) -> Alert:
-    detail, transition, told_as = json.loads(row[13])
+    detail, transition, told_as, *later = json.loads(row[13])
     return Alert(
         name=row[0],
         id=row[0],
@@ -445,6 +445,7 @@ def _alert(row: Sequence[Any]) -> Alert:
         resolved_at_ms=row[10],
         told=bool(row[11]),
         told_as=told_as,
+        verified=later[0] if later else "",
         throttle_key=row[12],
         detail=detail,
         transition=Transition(*transition) if transition else None,
