@@ -52,6 +52,8 @@ PARTS = {
     "engine.status": "status seam",
     "engine.status.base": "status seam",
     "engine.status.budget": "status seam",
+    "engine.status.http": "status seam",
+    "engine.status.ledger": "status seam",
     # Adapters: one a name, whatever number of modules it has.
     "engine.sources.file": "source file",
     "engine.sources.tailing": "source file",
@@ -146,6 +148,10 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.app"],
     "aiormq": ["engine.sources.amqp", "engine.sources.amqplink", "engine.sources.amqplogin"],
+    # The vendor's SDK, in three packages.
+    "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
+    "alibabacloud_tea_openapi": ["engine.status.openapi"],
+    "alibabacloud_tea_util": ["engine.status.openapi"],
     "apscheduler": ["engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],

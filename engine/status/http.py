@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import ssl
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -15,6 +17,8 @@ LONGEST_PAUSE_S = 3600.0
 
 SHOWN = 200
 """Characters of a foreign message that people get to see."""
+
+TIMED_OUT = "timed out"
 
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?"
@@ -115,3 +119,23 @@ def foreign(text: object, hidden: Iterable[str]) -> str:
                 found = found.replace(form, "***")
     found = " ".join("".join(c if c.isprintable() else " " for c in found).split())
     return found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+
+
+def beneath(error: BaseException) -> str:
+    """What went wrong below the library, in the words of the operating system."""
+    seen: BaseException | None = error
+    found = "the connection ended"
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"certificate verify failed: {seen.verify_message}"
+        if isinstance(seen, ssl.SSLError):
+            return seen.reason or "the handshake failed"
+        if isinstance(seen, socket.gaierror):
+            return f"its name cannot be resolved ({seen.strerror})"
+        if isinstance(seen, TimeoutError):
+            return TIMED_OUT
+        if isinstance(seen, OSError) and seen.strerror:
+            found = seen.strerror.lower()
+        inner = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
+    return found

@@ -11,8 +11,6 @@ import hashlib
 import hmac
 import json
 import logging
-import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -23,7 +21,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from engine.status.base import AskingFailed
-from engine.status.http import endpoint_of, foreign, instant_s, retry_after_s
+from engine.status.http import TIMED_OUT, beneath, endpoint_of, foreign, instant_s, retry_after_s
 
 PATH: Final = "/route/clientId/get"
 LARGEST_BODY: Final = 64 * 1024
@@ -142,38 +140,18 @@ class RouteProvider:
                         )
                 return answer.status_code, answer.headers, body
         except requests.exceptions.SSLError as error:
-            raise AskingFailed(f"{where} has no TLS that can be trusted: {_below(error)}", lasting=True) from None
+            raise AskingFailed(f"{where} has no TLS that can be trusted: {beneath(error)}", lasting=True) from None
         except requests.Timeout:
             raise AskingFailed(f"{where} does not answer within {self._timeout_s:g} s") from None
         except requests.exceptions.ChunkedEncodingError:
             raise AskingFailed(f"{where} broke off in the middle of its answer") from None
         except requests.ConnectionError as error:
-            told = _below(error)
-            if "timed out" in told:
+            told = beneath(error)
+            if told == TIMED_OUT:
                 raise AskingFailed(f"{where} does not answer within {self._timeout_s:g} s") from None
             raise AskingFailed(f"{where} cannot be reached: {told}") from None
         except (requests.RequestException, OSError, ValueError) as error:
             raise AskingFailed(f"{where} cannot be asked: {type(error).__name__}") from None
-
-
-def _below(error: BaseException) -> str:
-    """What went wrong below the library, in the words of the operating system."""
-    seen: BaseException | None = error
-    found = "the connection ended"
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return f"certificate verify failed: {seen.verify_message}"
-        if isinstance(seen, ssl.SSLError):
-            return seen.reason or "the handshake failed"
-        if isinstance(seen, socket.gaierror):
-            return f"its name cannot be resolved ({seen.strerror})"
-        if isinstance(seen, TimeoutError):
-            return "timed out"
-        if isinstance(seen, OSError) and seen.strerror:
-            found = seen.strerror.lower()
-        inner = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
-    return found
 
 
 class _Reading:

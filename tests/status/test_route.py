@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +19,8 @@ from hypothesis import strategies as st
 from engine.status.base import AskingFailed
 from engine.status.http import Endpoint, endpoint_of, foreign, retry_after_s
 from engine.status.route import RouteProvider, signature, string_to_sign
-from tests.acceptance.service import free_port, now_ms, requires
+from tests.acceptance.service import free_port, now_ms
+from tests.status.certificates import made_certificate
 from tests.status.standin import ACCESS_KEY, INSTANCE, SECRET, StandIn
 from tests.status.standin_server import Reply
 
@@ -244,15 +243,7 @@ def test_many_threads_share_one_provider(standin: StandIn) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    requires("openssl", shutil.which("openssl"))
-    folder = tmp_path_factory.mktemp("tls")
-    made = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", made[0], "-keyout", made[1]],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return made
+    return made_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_certificate_that_is_trusted_is_verified(certificate: tuple[Path, Path]) -> None:
