@@ -7,17 +7,16 @@ within the one budget whose ledger lies in the data folder.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from engine.clock import Clock
 from engine.config import Config, Secret
-from engine.core import resolver
 from engine.core.asking import Ask, StatusAnswer
-from engine.core.presence import UNKNOWN
+from engine.core.presence import NEVER
+from engine.core.reconcile import is_concerned, sweep_order
 from engine.core.step import Fleet
 from engine.errors import Overloaded, StoreError
 from engine.inventory import Inventory
@@ -27,15 +26,16 @@ from engine.services.judging import Judging
 from engine.services.reconciler import ASKED_FOR, Plan, Reconciler, Scope, Wiring
 from engine.services.sweep import agrees
 from engine.sources.base import Gap
-from engine.stores.base import Sweeps
 from engine.status.base import Provider
 from engine.status.budget import Budget
+from engine.status.ledger import Ledger
 from engine.status.route import RouteProvider
 from engine.statusconfig import StatusConfig
+from engine.stores.base import Sweeps
 from engine.web.service import AskingNumbers
 
 LEDGER = "status.ledger"
-"""The file in the data folder that says which calls left lately, for the budget after a restart."""
+"""The file in the data folder that says when the last call left, for the budget after a restart."""
 
 OPERATOR_S = 5.0
 """How long somebody who wants to know is kept waiting; then the belief is the answer."""
@@ -57,23 +57,31 @@ def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
     return RouteProvider(config.endpoint, config.instance, *keys, clock.now_ms, timeout_s)
 
 
-def budget_of(config: Config, status: StatusConfig[Secret]) -> Budget:
-    """The budget of this data folder."""
-    config.data.mkdir(parents=True, exist_ok=True)
-    return Budget(status.rate, config.data / LEDGER)
-
-
 @contextmanager
 def asker_alone(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[Asker]:
-    """Somebody to ask without a store: answers are told and not applied."""
-    asker = Asker(
-        provider_of(status, clock), budget_of(config, status), clock, Seams(), rate=status.rate, retries=status.unknown_retries
-    )
+    """Somebody to ask without a store: answers are told and not applied. StatusBusy while another process asks."""
+    asker = _asker(config, status, clock, Seams())
     asker.start()
     try:
         yield asker
     finally:
         asker.stop()
+
+
+def _asker(config: Config, status: StatusConfig[Secret], clock: Clock, seams: Seams) -> Asker:
+    """One who asks within the budget of this data folder. StatusBusy while another process does."""
+    config.data.mkdir(parents=True, exist_ok=True)
+    provider = provider_of(status, clock)
+    ledger = Ledger(config.data / LEDGER)
+    return Asker(
+        provider,
+        Budget(status.rate, ledger=ledger),
+        clock,
+        seams,
+        rate=status.rate,
+        retries=status.unknown_retries,
+        close=ledger.close,
+    )
 
 
 class Asking:
@@ -126,7 +134,6 @@ class Asking:
     def numbers(self) -> AskingNumbers:
         """What the metrics tell."""
         stats, progress = self.asker.stats, self.reconciler.progress()
-        counts = self._fleet.counts
         return AskingNumbers(
             calls=stats.calls,
             throttled=stats.throttled,
@@ -139,8 +146,8 @@ class Asking:
             sweeps=self.reconciler.swept,
             sweep_total=progress.total if progress else 0,
             sweep_asked=progress.tally.asked if progress else 0,
-            stale=int(getattr(counts, "stale_answers", 0)),
-            avoided=int(getattr(counts, "false_alarms_avoided", 0)),
+            stale=self._fleet.counts.stale_answers,
+            avoided=self._fleet.book.false_alarms_avoided,
         )
 
 
@@ -162,14 +169,11 @@ def assemble(
     seams = Seams(
         submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.names
     )
-    asker = Asker(
-        provider_of(status, clock), budget_of(config, status), clock, seams, rate=status.rate, retries=status.unknown_retries
-    )
+    asker = _asker(config, status, clock, seams)
+    fleet.can_ask = asker.can_answer
     wiring = Wiring(
         submit=submit,
-        order=whom.everybody,
-        concerned=whom.concerned,
-        asked_since=whom.asked_since,
+        clients=whom.sweep,
         published=fleet.published,
         is_settled=is_settled,
         max_hold_ms=config.feed.max_hold_ms,
@@ -182,7 +186,7 @@ def assemble(
 
 
 class _Whom:
-    """Whom a sweep asks, out of what is published. In the reconciler's thread, beside the writer."""
+    """Whom a sweep asks, out of what the fleet knows. In the reconciler's thread, beside the writer."""
 
     def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
         self._fleet, self._inventory = fleet, inventory
@@ -192,7 +196,29 @@ class _Whom:
         state = self._fleet.published(client)
         return state is not None and agrees(state.observed, connections)
 
-    def asked_since(self, client: str, instant_ms: int) -> bool:
-        """Was there an answer that agreed since then?"""
-        state = self._fleet.published(client)
-        return state is not None and state.verified_ms >= instant_ms
+    def sweep(self, scope: Scope | None, began_ms: int | None) -> list[str]:
+        """Everybody, or whom a scope concerns, most needy first; who was asked since `began_ms` is left out.
+
+        Whom the inventory names and nobody has ever seen is always among them.
+        """
+        states = dict(self._fleet.states)
+        if scope is not None:
+            gaps = [(_bound(gap), int(gap["noted_at"])) for gap in scope["gaps"]]
+            states = {
+                client: state
+                for client, state in states.items()
+                if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
+            }
+        roll = [client for client in self._inventory.clients() if client not in self._fleet.states]
+        skew_ms = self._fleet.policy.clock_skew_ms
+        return sweep_order(states, roll, self._alerting(), skew_ms, NEVER if began_ms is None else began_ms)
+
+    def _alerting(self) -> set[str]:
+        """Clients with an alert that is about to fire, or firing."""
+        alerts = (alert for some in list(self._fleet.book.active.values()) for alert in list(some))
+        return {alert.client for alert in alerts if alert.client is not None and alert.state in {"pending", "firing"}}
+
+
+def _bound(gap: Any) -> int:
+    """When the newest of a gap's messages occurred at the latest."""
+    return int(gap["to"] if gap["to"] is not None else gap["noted_at"])

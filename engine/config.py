@@ -404,10 +404,10 @@ class _Reader:
         for index, raw in enumerate(self._raw.get("sources") or ()):
             package = EXTRAS.get(raw["type"])
             if package is not None and importlib.util.find_spec(package) is None:
-                message: str | None = f"needs the package {package}: pip install 'rollcall[{raw['type']}]'"
+                message = f"needs the package {package}: pip install 'rollcall[{raw['type']}]'"
                 found.append(self._document.problem(("sources", index, "type"), message))
-        if (message := lacking(self._raw.get("status"))) is not None:
-            found.append(self._document.problem(("status", "provider"), message))
+        if (lack := lacking(self._raw.get("status"))) is not None:
+            found.append(self._document.problem(("status", "provider"), lack))
         return tuple(found)
 
     def _rocketmq(self, at: tuple[str | int, ...], raw: Mapping[str, Any]) -> dict[str, Any]:

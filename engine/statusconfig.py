@@ -16,6 +16,7 @@ from engine.status.http import endpoint_of
 
 At = tuple[str | int, ...]
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 EXTRAS = {"openapi": "alibabacloud_onsmqtt20200420"}
 """Providers that need a package which is not always installed, and that package; the extra has the provider's name."""
@@ -46,7 +47,7 @@ class ReconcileConfig:
     catches_up: bool = True
 
 
-class Reading(Protocol[S]):
+class Reading(Protocol[S_co]):
     """What the reader of the whole configuration lends."""
 
     def say(self, path: At, message: str, *, warning: bool = False) -> None:
@@ -57,7 +58,7 @@ class Reading(Protocol[S]):
         """A duration; one that cannot be is told."""
         ...
 
-    def secret(self, path: At, raw: Mapping[str, str]) -> S:
+    def secret(self, path: At, raw: Mapping[str, str]) -> S_co:
         """A secret; one that is not there now is told as a warning."""
         ...
 
@@ -83,9 +84,7 @@ def read_status(raw: Mapping[str, Any] | None, reading: Reading[S]) -> StatusCon
     )
 
 
-def read_reconcile(
-    raw: Mapping[str, Any] | None, status: object | None, reading: Reading[S]
-) -> ReconcileConfig | None:
+def read_reconcile(raw: Mapping[str, Any] | None, status: object | None, reading: Reading[S]) -> ReconcileConfig | None:
     """The key `reconcile`, None: never on its own."""
     if raw is None:
         return None
@@ -97,7 +96,9 @@ def read_reconcile(
     if "every" in raw:
         if "timezone" in raw:
             reading.say(("reconcile", "timezone"), "belongs to `cron`; `every` knows no time of day")
-        return _plan(("reconcile", "every"), lambda: every(reading.ms(("reconcile", "every"), raw["every"])), raw, reading)
+        return _plan(
+            ("reconcile", "every"), lambda: every(reading.ms(("reconcile", "every"), raw["every"])), raw, reading
+        )
     timezone = raw.get("timezone", "UTC")
     try:
         zone(timezone)
@@ -107,7 +108,9 @@ def read_reconcile(
     return _plan(("reconcile", "cron"), lambda: cron(raw["cron"], timezone), raw, reading)
 
 
-def _plan(path: At, ticks: Callable[[], Ticks], raw: Mapping[str, Any], reading: Reading[Any]) -> ReconcileConfig | None:
+def _plan(
+    path: At, ticks: Callable[[], Ticks], raw: Mapping[str, Any], reading: Reading[Any]
+) -> ReconcileConfig | None:
     try:
         return ReconcileConfig(ticks=ticks(), catches_up=raw.get("catch_up", "once") == "once")
     except ValueError as error:

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from engine.clock import Clock
-from engine.core.asking import Ask, StatusAnswer
-from engine.services.askqueue import DRY_RUN, EXACT, OPERATOR, AskQueue, Entry
+from engine.core.asking import UNKNOWN, Ask, StatusAnswer
 from engine.errors import StoreError
+from engine.services.askqueue import DRY_RUN, EXACT, OPERATOR, AskQueue, Entry
 from engine.services.breaker import Breaker
 from engine.status.base import AskingFailed, Provider
 from engine.telemetry import Event, logger
@@ -60,8 +60,8 @@ class Budget(Protocol):
         """Seconds to wait before trying again; 0: one call may leave now, and is counted."""
         ...
 
-    def done(self) -> None:
-        """A call that was counted has come back."""
+    def done(self, *, answered: bool = True) -> None:
+        """A call that was counted has ended; `answered`: it is sure that the service has seen it."""
         ...
 
     def pause(self, seconds: float) -> None:
@@ -93,15 +93,18 @@ fleet's must not change here, because the transaction may fail."""
 class Seams:
     """What the asker needs of the rest.
 
-    `submit` is the writer's; `judge` applies answers; `judged` is told what has committed; `agrees` says whether a number of
+    `submit` is the writer's (None: answers are told and not applied); `judge` applies answers; `judged` is told what has committed; `agrees` says whether a number of
     connections is what is believed; `is_listed` whether the inventory names a client.
     """
 
-    submit: Callable[[Callable[[Any], Any]], Future[Any]]
-    judge: Judge
+    submit: Callable[[Callable[[Any], Any]], Future[Any]] | None = None
+    judge: Judge = lambda connection, answers: [UNKNOWN for _ in answers]
     judged: Callable[[Sequence[Verdict]], None] = lambda verdicts: None
     agrees: Callable[[str, int], bool] = lambda client, connections: False
     is_listed: Callable[[str], bool] = lambda client: False
+
+
+OUTCOMES: Final = ("online", "offline", "duplicate", "unknown", "failed")
 
 
 @dataclass(slots=True)
@@ -113,9 +116,6 @@ class AskingStats:
     failures: int = 0
     answers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     verdicts: dict[str, int] = field(default_factory=dict)
-
-
-OUTCOMES: Final = ("online", "offline", "duplicate", "unknown", "failed")
 
 
 def outcome_of(asked: Asked) -> str:
@@ -139,11 +139,15 @@ class Asker:
         rate: int,
         retries: int,
         retry_first_ms: int = RETRY_FIRST_MS,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
-        """`rate`: calls a second that the budget grants; `retries`: further calls for a client without a usable answer."""
+        """`rate`: calls a second that the budget grants; `retries`: further calls for a client without a usable answer.
+
+        `close` is called at the very end, when no call of ours is left to be counted.
+        """
         self.stats = AskingStats()
         self._provider, self._budget, self._clock, self._seams = provider, budget, clock, seams
-        self._retries, self._retry_first_ms = retries, retry_first_ms
+        self._retries, self._retry_first_ms, self._close = retries, retry_first_ms, close
         self._workers = min(MAX_WORKERS, max(4, round(rate * CALL_S)))
         self._woken = threading.Condition()
         self._queue = AskQueue()
@@ -198,6 +202,10 @@ class Asker:
         """Why asking fails at present, in the provider's words; None while it does not."""
         return self._breaker.problem
 
+    def can_answer(self, client: str) -> bool:
+        """Is it worth waiting for an answer about this client?"""
+        return not self._breaker.is_open and not self._stopping
+
     def is_hopeless_since(self, instant_ms: int) -> bool:
         """Does asking fail until somebody mends something, as was found out after an instant?"""
         return self._breaker.lasting and self._breaker.failed_at_ms >= instant_ms
@@ -236,6 +244,7 @@ class Asker:
         timer.cancel()
         with contextlib.suppress(Exception):  # what a library says at its end changes nothing
             self._provider.close()
+        self._close()
 
     # The pacer
 
@@ -306,7 +315,7 @@ class Asker:
             log.error(Event.INTERNAL, error=repr(fault))
             failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")
         finally:
-            self._budget.done()
+            self._budget.done(answered=failure is None or failure.throttled or failure.lasting)
         now_ms = self._clock.now_ms()
         self._note(failure, now_ms, probe)
         answers = []
@@ -392,7 +401,7 @@ class Handing:
         real = []
         for entry, asked in answers:
             self._stats.answers[outcome_of(asked)] += 1
-            if entry.why == DRY_RUN:
+            if entry.why == DRY_RUN or self._seams.submit is None:
                 _tell(entry, Verdict(asked, None))
             else:
                 real.append((entry, asked))
@@ -412,6 +421,7 @@ class Handing:
                 self._waiting.clear()
             return self._seams.judge(connection, [asked for _, asked in taken])
 
+        assert self._seams.submit is not None
         self._seams.submit(work).add_done_callback(lambda done: self._settled(taken, done))
 
     def _settled(self, taken: list[tuple[Entry, Asked]], done: Future[Sequence[str]]) -> None:

@@ -63,7 +63,7 @@ GAPS_SWEPT: Final = "gaps_swept"
 log = logger(__name__)
 
 Scope = Mapping[str, Any]
-"""Whom a sweep is about when not about everybody: see `Wiring.concerned`."""
+"""Whom a sweep is about when not about everybody: `{"gaps": [{"source", "from", "to", "noted_at"}]}`, instants in epoch ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +78,13 @@ class Plan:
 class Wiring:
     """What the reconciler needs of the rest.
 
-    `submit` is the writer's. `order` says whom to ask, most needy first; `concerned` the same for a scope; `asked_since` whether a
-    client was asked since an instant (epoch ms); `published` what is believed about one. `is_settled`: have all sources been
-    read, so that asking does not run ahead of what waits to be read?
+    `submit` is the writer's. `clients`: whom to ask, of a scope or (None) at all, most needy first, without those who were asked
+    since an instant (epoch ms; None: with everybody). `published`: what is believed about a client. `is_settled`: have all
+    sources been read, so that asking does not run ahead of what waits to be read?
     """
 
     submit: Callable[[Callable[[Any], Any]], Future[Any]]
-    order: Callable[[], Sequence[str]]
-    concerned: Callable[[Scope], Sequence[str]]
-    asked_since: Callable[[str, int], bool]
+    clients: Callable[[Scope | None, int | None], Sequence[str]]
     published: Callable[[str], ClientState | None]
     is_settled: Callable[[], bool] = lambda: True
     max_hold_ms: int = 300_000
@@ -114,9 +112,7 @@ class Progress(NamedTuple):
 class Reconciler:
     """Sweeps when it is time to, or when asked. `recover`, `start`, `request`, `note_gap`, `stop`."""
 
-    def __init__(
-        self, asker: Asker, judging: Judging, store: Sweeps, clock: Clock, plan: Plan, wiring: Wiring
-    ) -> None:
+    def __init__(self, asker: Asker, judging: Judging, store: Sweeps, clock: Clock, plan: Plan, wiring: Wiring) -> None:
         self.swept = 0  # since the start
         self._asker, self._judging, self._store = asker, judging, store
         self._clock, self._plan, self._wiring = clock, plan, wiring
@@ -144,7 +140,8 @@ class Reconciler:
                 self.note_gap(gap)
         alive_ms = int(self._store.meta(ALIVE) or 0)
         if alive_ms and now_ms - alive_ms > max_lag_ms:
-            self._add(_Request(RESTART, {"from": alive_ms, "to": now_ms}))
+            stop = {"source": None, "from": alive_ms, "to": now_ms, "noted_at": now_ms}
+            self._add(_Request(RESTART, {"gaps": [stop]}))
         self._recover_plan(now_ms)
 
     def _recover_plan(self, now_ms: int) -> None:
@@ -297,10 +294,9 @@ class Reconciler:
         if row is not None and row.why == DRY_RUN:  # whoever wanted to know has gone
             self._do(lambda connection: self._store.finish_reconciliation(row.id, now_ms))
             return None
-        clients = wiring.order() if request.scope is None else wiring.concerned(request.scope)
+        clients = wiring.clients(request.scope, None if row is None else row.started_at_ms)
         if row is not None:
-            left = [client for client in clients if not wiring.asked_since(client, row.started_at_ms)]
-            sweep = Sweep(row.id, row.why, row.started_at_ms, left, row.tally)
+            sweep = Sweep(row.id, row.why, row.started_at_ms, clients, row.tally)
             self._do(lambda connection: self._store.write_reconciliation_total(row.id, sweep.total))
         else:
             number = self._do(lambda connection: self._write_down(request, now_ms, len(clients)))

@@ -21,6 +21,9 @@ PASSES: Final = 3
 """How often a sweep goes through those who could not be said before they count as unknown or failed."""
 
 
+NOBODY: Final = Tally()
+
+
 class Said(NamedTuple):
     """An answer that was judged."""
 
@@ -32,7 +35,7 @@ class Said(NamedTuple):
 class Sweep:
     """A sweep under way. Used by whoever judges answers and by the reconciler, which share a lock."""
 
-    def __init__(self, number: int, why: str, started_at_ms: int, clients: Iterable[str], done: Tally = Tally()) -> None:  # noqa: B008  # it is a tuple
+    def __init__(self, number: int, why: str, started_at_ms: int, clients: Iterable[str], done: Tally = NOBODY) -> None:
         """`done`: what had been counted before a restart."""
         self.number, self.why, self.started_at_ms = number, why, started_at_ms
         self.begun_ms = started_at_ms  # or gone on with, after a restart
