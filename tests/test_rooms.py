@@ -56,6 +56,8 @@ PARTS = {
     "engine.status.budget": "status seam",
     "engine.status.http": "status seam",
     "engine.status.ledger": "status seam",
+    "engine.status.breaker": "status seam",
+    "engine.status.session": "status seam",
     # Adapters: one a name, whatever number of modules it has.
     "engine.sources.file": "source file",
     "engine.sources.tailing": "source file",

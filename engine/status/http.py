@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import socket
 import ssl
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 LONGEST_PAUSE_S = 3600.0
@@ -119,6 +120,15 @@ def foreign(text: object, hidden: Iterable[str]) -> str:
                 found = found.replace(form, "***")
     found = " ".join("".join(c if c.isprintable() else " " for c in found).split())
     return found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The object that an answer is; None when it is something else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def beneath(error: BaseException) -> str:

@@ -136,10 +136,10 @@ class OpenApiProvider:
             return self._no_json()
         told = beneath(beneath_it)
         if told == TIMED_OUT:
-            return AskingFailed(f"{self._where} does not answer within {self._timeout_s:g} s")
+            return AskingFailed(f"{self._where} does not answer within {self._timeout_s:g} s", answered=False)
         if type(beneath_it).__name__ == "SSLError":
             return AskingFailed(f"{self._where} has no TLS that can be trusted: {told}", lasting=True)
-        return AskingFailed(f"{self._where} cannot be reached, or broke off: {told}")
+        return AskingFailed(f"{self._where} cannot be reached, or broke off: {told}", answered=False)
 
     def _refused(self, status: int, code: str, message: str, error: Exception) -> AskingFailed:
         said = f"{foreign(code, [])}: {message}"

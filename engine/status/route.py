@@ -1,7 +1,7 @@
 """The signed `GET /route/clientId/get`: one client a call, exact, with the number of its connections.
 
 Whatever comes back that is not an answer becomes AskingFailed with a sentence that says what to mend. Read `_reading`,
-which holds the whole table of answers. A read that drips byte by byte is bounded by the size of the body, not by `timeout_s`.
+which holds the whole table of answers.
 """
 
 from __future__ import annotations
@@ -9,25 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode
 
-import requests
-from requests.adapters import HTTPAdapter
-
 from engine.status.base import AskingFailed
-from engine.status.http import TIMED_OUT, beneath, endpoint_of, foreign, instant_s, retry_after_s
+from engine.status.http import endpoint_of, foreign, instant_s, json_object, retry_after_s
+from engine.status.session import fetch, plain_session
 
 PATH: Final = "/route/clientId/get"
-LARGEST_BODY: Final = 64 * 1024
-CONNECTIONS: Final = 64
-"""Connections that are kept open for the next call, one for each thread that asks at once."""
-
 WINDOW_S: Final = 300
 """How far our clock may be off before the service refuses us."""
 
@@ -35,14 +26,6 @@ MOST: Final = 1_000_000
 """More connections of one client than this are no answer."""
 
 UNKNOWN: Final = -1
-
-
-def _is_unsigned(record: logging.LogRecord) -> bool:
-    """Lines of the HTTP library that name a signed URL are for nobody's log, at whatever level."""
-    return PATH not in record.getMessage()
-
-
-logging.getLogger("urllib3.connectionpool").addFilter(_is_unsigned)
 
 
 def string_to_sign(parameters: Mapping[str, str]) -> str:
@@ -54,22 +37,6 @@ def signature(secret: str, parameters: Mapping[str, str]) -> str:
     """Base64 of HMAC-SHA1 over `accessKey`, `instanceId`, `resource` and `timestamp`; to be URL-encoded only afterwards."""
     digest = hmac.new(secret.encode(), string_to_sign(parameters).encode(), hashlib.sha1).digest()
     return base64.b64encode(digest).decode()
-
-
-class _Session(requests.Session):
-    """Safe in several threads: nothing of it changes with an answer, neither cookies nor the way."""
-
-    def __init__(self, verify: bool | str) -> None:
-        super().__init__()
-        self.trust_env = False  # no proxy and no password of the environment: the request is signed
-        self.verify = verify
-        self.headers.update({"User-Agent": "rollcall", "Accept": "application/json", "Accept-Encoding": "identity"})
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: a signed request is not handed on."""
 
 
 class RouteProvider:
@@ -99,7 +66,7 @@ class RouteProvider:
         self._secret = secret
         self._now_ms = now_ms
         self._timeout_s = timeout_s
-        self._session = _Session(str(ca) if ca is not None else True)
+        self._session = plain_session(ca)
 
     def query(self, client: str) -> int | None:
         """How many connections the client has; None: the service does not know. Raises AskingFailed."""
@@ -113,7 +80,7 @@ class RouteProvider:
         }
         signed = signature(secret, given)
         url = f"{self._endpoint}{PATH}?{urlencode(given | {'signature': signed}, quote_via=quote, safe='')}"
-        status, headers, body = self._get(url)
+        status, headers, body = fetch(self._session, url, f"the status query at {self._endpoint}", self._timeout_s)
         now_s = (asked_ms + self._now_ms()) / 2000
         return _Reading(str(self._endpoint), self._instance, [secret, signed], now_s).of(status, headers, body)
 
@@ -124,34 +91,6 @@ class RouteProvider:
     def close(self) -> None:
         """Give up connections."""
         self._session.close()
-
-    def _get(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
-        where = f"the status query at {self._endpoint}"
-        wait = (self._timeout_s, self._timeout_s)
-        # Errors of the library name the URL, and with it the signature: only what lies below them is shown.
-        try:
-            with self._session.get(url, timeout=wait, stream=True, allow_redirects=False) as answer:
-                body = b""
-                for piece in answer.iter_content(4096):
-                    body += piece
-                    if len(body) > LARGEST_BODY:
-                        raise AskingFailed(
-                            f"{where} answers with more than {LARGEST_BODY // 1024} KiB: is the address right?"
-                        )
-                return answer.status_code, answer.headers, body
-        except requests.exceptions.SSLError as error:
-            raise AskingFailed(f"{where} has no TLS that can be trusted: {beneath(error)}", lasting=True) from None
-        except requests.Timeout:
-            raise AskingFailed(f"{where} does not answer within {self._timeout_s:g} s") from None
-        except requests.exceptions.ChunkedEncodingError:
-            raise AskingFailed(f"{where} broke off in the middle of its answer") from None
-        except requests.ConnectionError as error:
-            told = beneath(error)
-            if told == TIMED_OUT:
-                raise AskingFailed(f"{where} does not answer within {self._timeout_s:g} s") from None
-            raise AskingFailed(f"{where} cannot be reached: {told}") from None
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise AskingFailed(f"{where} cannot be asked: {type(error).__name__}") from None
 
 
 class _Reading:
@@ -165,7 +104,7 @@ class _Reading:
 
     def of(self, status: int, headers: Mapping[str, str], body: bytes) -> int | None:
         """The number of connections, None for -1; AskingFailed for all else."""
-        told = _object(body)
+        told = json_object(body)
         code = told.get("code") if told is not None else None
         said = "" if told is None or not told.get("message") else f" ({foreign(told['message'], self._hidden)})"
         is_known = type(code) is int and 1 <= code <= 4
@@ -235,11 +174,3 @@ class _Reading:
         return self._fail(
             f"says that our timestamp is expired{said}: your clock is off by {abs(off_s)} s ({which})", True
         )
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
