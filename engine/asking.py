@@ -120,12 +120,16 @@ class Asking:
             return None
         return None if answer.connections is None else answer
 
+    def begin(self, *, dry: bool) -> Future[int]:
+        """Begin a sweep; its number, once it has begun."""
+        return self.reconciler.request(DRY_RUN if dry else ASKED_FOR)
+
     async def reconcile(self, *, dry: bool) -> int:
         """Begin a sweep, its number. Overloaded while another one goes on."""
         if self.reconciler.is_sweeping:
             progress = self.reconciler.progress()
             raise Overloaded("a sweep goes on already" + (f": number {progress.number}" if progress else ""), 5)
-        begun = asyncio.wrap_future(self.reconciler.request(DRY_RUN if dry else ASKED_FOR))
+        begun = asyncio.wrap_future(self.begin(dry=dry))
         try:
             return await asyncio.wait_for(begun, BEGIN_S)
         except TimeoutError:

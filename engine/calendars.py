@@ -305,8 +305,8 @@ class _Cron:
             return FOREVER
         now = _instant(at_ms)
         after = now.astimezone(self._zone).replace(tzinfo=None)
-        if not self._is_hourly:
-            after = max(after, self._shown_before(now))
+        if not self._is_hourly and (shown := self._shown_before(now)) is not None:
+            after = max(after, shown)
         while True:
             offset = now.astimezone(self._zone).utcoffset() or timedelta()
             wall = self._next_wall(after)
@@ -329,11 +329,11 @@ class _Cron:
         found: datetime | None = self._trigger.get_next_fire_time(None, begin)
         return None if found is None else found.replace(tzinfo=None)
 
-    def _shown_before(self, now: datetime) -> datetime:
-        """The end of the wall times that come a second time around `now`; the beginning of time when none do."""
+    def _shown_before(self, now: datetime) -> datetime | None:
+        """The end of the wall times that come a second time around `now`; None when none do."""
         change = _clock_change(now - DAY, now, self._zone)
         if change is None:
-            return datetime.min
+            return None
         before = (change - timedelta(milliseconds=1)).astimezone(self._zone).utcoffset() or timedelta()
         return (change + before).replace(tzinfo=None) - timedelta(microseconds=1)
 

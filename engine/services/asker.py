@@ -315,7 +315,7 @@ class Asker:
             log.error(Event.INTERNAL, error=repr(fault))
             failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")
         finally:
-            self._budget.done(answered=failure is None or failure.throttled or failure.lasting)
+            self._budget.done(answered=failure is None or failure.answered)
         now_ms = self._clock.now_ms()
         self._note(failure, now_ms, probe)
         answers = []
