@@ -330,11 +330,10 @@ class Asker:
         self, entry: Entry, asked_at_ms: int, now_ms: int, connections: int | None, failure: AskingFailed | None
     ) -> Asked | None:
         """The client's answer, None: it is to be asked again."""
-        if failure is None and connections is not None:
-            cached = not entry.alone and self._provider.batch_size > 1
-            if not cached or self._seams.agrees(entry.client, connections):
-                return Asked(self._answer(entry.client, asked_at_ms, now_ms, connections), entry.why)
-        if failure is None and not entry.alone:  # a cache that disagrees, or does not know
+        cached = not entry.alone and self._provider.batch_size > 1
+        if failure is None and connections is not None and not (cached and self._disagrees(entry.client, connections)):
+            return Asked(self._answer(entry.client, asked_at_ms, now_ms, connections), entry.why)
+        if failure is None and cached:  # it disagrees, or does not know: an exact answer is needed
             entry.alone, entry.urgency = True, min(entry.urgency, EXACT)
             self._again(entry, now_ms)
             return None
@@ -345,6 +344,9 @@ class Asker:
             return Asked(self._answer(entry.client, asked_at_ms, now_ms, None), entry.why, problem)
         self._again(entry, now_ms + self._retry_first_ms * 2 ** min(entry.failures - 1, 6))
         return None
+
+    def _disagrees(self, client: str, connections: int) -> bool:
+        return not self._seams.agrees(client, connections)
 
     def _again(self, entry: Entry, at_ms: int) -> None:
         with self._woken:
