@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
+import pytest
+
+from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule, service, sink
 from tests.reconciling.serving import asking, connect, ended, status_section, sweep, tally
 from tests.status.standin import StandIn
 
@@ -175,26 +179,46 @@ def test_a_schedule_sweeps_again_and_again(tmp_path: Path) -> None:
         assert all(one["agreed"] == 1 for one in done)
 
 
+def remember(running: Service, key: str, at_ms: int) -> None:
+    """Change an instant that the stopped service remembers."""
+    with closing(sqlite3.connect(running.folder / "data" / "rollcall.sqlite3")) as store, store:
+        done = store.execute("UPDATE meta SET value = ? WHERE key = ?", (str(at_ms), key))
+        assert done.rowcount == 1
+
+
+@pytest.mark.parametrize(("catch_up", "sweeps"), [("once", 1), ("skip", 0)])
+def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
+    tmp_path: Path, catch_up: str, sweeps: int
+) -> None:
+    plan = {"every": "1h", "catch_up": catch_up}
+    with StandIn() as broker, asking(tmp_path, broker, reconcile=plan, feed={"max_lag": "7d"}) as running:
+        running.start()
+        connect(running, broker, "G@@@a")
+        assert running.terminate() == 0
+        remember(running, "reconcile_planned", now_ms() - 24 * 3_600_000)
+        running.start()
+        if sweeps:
+            (found,) = eventually(lambda: running.items("/v1/reconciliations"))
+            assert (ended(running, found["id"])["why"], found["id"]) == ("schedule", 1)
+            assert running.terminate() == 0
+            running.start()
+        assert sweep(running)["id"] == sweeps + 1  # asked for, and begun before it would have been
+
+
 def test_a_start_after_a_long_stop_asks_for_everybody_on_its_own(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, feed={"max_lag": "1s"}) as running:
+    with StandIn() as broker, asking(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
-        running.terminate()
+        assert running.terminate() == 0
         broker.truth["G@@@b"] = 0
-        stopped = len(running.log_text())
-        eventually(lambda: stopped_for(running), lambda seconds: seconds > 1.5)
+        running.start()  # at once: nothing can have been missed
+        assert running.items("/v1/reconciliations") == []
+        assert running.terminate() == 0
+        remember(running, "alive_at", now_ms() - 120_000)
         running.start()
         (found,) = eventually(lambda: running.items("/v1/reconciliations"))
         found = ended(running, found["id"])
         assert (found["why"], found["corrected"], found["agreed"]) == ("restart", 1, 1)
-        assert stopped
-
-
-def stopped_for(running: Service) -> float:
-    """Seconds since the log's last line."""
-    import time
-
-    return time.time() - (running.folder / "log.jsonl").stat().st_mtime
 
 
 def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
