@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from engine.clock import Clock
 from engine.core.asking import UNKNOWN, Ask, StatusAnswer
-from engine.errors import StoreError
+from engine.errors import RollcallError, StoreError
 from engine.services.askqueue import DRY_RUN, EXACT, OPERATOR, AskQueue, Entry
 from engine.services.breaker import Breaker
 from engine.status.base import AskingFailed, Provider
@@ -315,7 +315,8 @@ class Asker:
             log.error(Event.INTERNAL, error=repr(fault))
             failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")
         finally:
-            self._budget.done(answered=failure is None or failure.answered)
+            with contextlib.suppress(RollcallError) if self._stopping else contextlib.nullcontext():
+                self._budget.done(answered=failure is None or failure.answered)
         now_ms = self._clock.now_ms()
         self._note(failure, now_ms, probe)
         answers = []

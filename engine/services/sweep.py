@@ -52,7 +52,12 @@ class Sweep:
 
     def count(self, said: Iterable[Said]) -> Tally:
         """What these answers add to the counters; changes nothing."""
-        return _sum(self._final(one) for one in said if one.client in self.left)
+        counted: dict[str, Tally] = {}  # of several answers about one client, the first that is final
+        for one in said:
+            more = self._final(one)
+            if more is not None and one.client in self.left:
+                counted.setdefault(one.client, more)
+        return _sum(counted.values())
 
     def take(self, said: Iterable[Said]) -> None:
         """These answers have been stored."""

@@ -105,7 +105,6 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
         (found,) = running.printed("reconcile")
         assert tally(found)["corrected"] == 1 and found["finished_at"] is not None
         assert running.statuses()["G@@@b"] == "offline"
-        broker.rates = {"unknown": 1.0}
 
 
 def test_reconcile_without_a_service_works_on_the_store_itself(tmp_path: Path) -> None:
