@@ -190,10 +190,6 @@ LIBRARIES = {
 """Where a library may be imported: at the one edge that it serves."""
 
 LIBRARY_EXCEPTIONS = {
-    (
-        "engine.statusconfig",
-        "engine.status.http",
-    ): "an address is read the same way where it is written and where it is used",
     ("engine.app", "sqlite3"): "names concrete classes: it holds the store's connections",
     ("engine.stores.sqlite_reconciling", "sqlite3"): "functions over the store's connection",
     ("engine.stores.journal", "sqlite3"): "a piece of work inside the writer's transaction is given its connection",
