@@ -137,6 +137,7 @@ EXCEPTIONS = {
         "engine.statusconfig",
         "engine.status.http",
     ): "an address is read the same way where it is written and where it is used",
+    ("engine", "engine.status.client"): "the name `from engine import StatusClient`, loaded when it is asked for",
     ("engine.services.feedwatch", "engine.durations"): "says how far behind a source is in words people read",
     ("engine.web.status_page", "engine.durations"): "shows ages in words people read",
     (

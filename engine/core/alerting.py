@@ -31,6 +31,7 @@ from engine.core.debounce import Policy
 from engine.core.matching import Attributes, Matcher
 from engine.core.planning import FIRING, RECOVERY
 from engine.core.presence import (
+    FIRST_HEARD,
     FLAPPING,
     GRACEFUL,
     NEVER,
@@ -109,9 +110,10 @@ class AlertBook:
         elif status == ONLINE and not transition.first_seen:
             for rule in plan.online:
                 self._open(rule, "online", client, state, transition, at_ms)
-        if transition.first_seen:
+        if state.flags & FIRST_HEARD:
+            lasting = "offline" if status == OFFLINE else "" if transition.first_seen else "online"
             for rule in plan.first_seen:
-                if status != OFFLINE or "offline" not in rule.triggers:
+                if lasting not in rule.triggers:
                     self._open(rule, "first_seen", client, state, transition, at_ms)
 
     def flapping_started(self, client: str, state: ClientState, at_ms: int) -> None:

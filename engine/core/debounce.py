@@ -19,7 +19,18 @@ from typing import Final
 
 from engine.core import resolver
 from engine.core.events import CONNECT
-from engine.core.presence import CONFIRMED, FLAPPING, GRACEFUL, NEVER, OFFLINE, UNKNOWN, ClientState, Transition
+from engine.core.presence import (
+    CONFIRMED,
+    FIRST_HEARD,
+    FLAPPING,
+    GRACEFUL,
+    NEVER,
+    OFFLINE,
+    UNHEARD,
+    UNKNOWN,
+    ClientState,
+    Transition,
+)
 from engine.core.resolver import newest_connect, observe, observe_beside
 
 MAX_TIMES: Final = 64
@@ -135,7 +146,11 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
     if since == NEVER:
         raise ValueError(f"nothing to settle for {client}")
     graceful = observed == OFFLINE and resolver.graceful(state.channels)
-    flags = (state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL) & ~CONFIRMED
+    flags = (state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL) & ~(CONFIRMED | FIRST_HEARD)
+    if state.heard_ms == NEVER:
+        flags |= UNHEARD
+    elif state.settled == UNKNOWN or flags & UNHEARD:
+        flags = (flags | FIRST_HEARD) & ~UNHEARD
     after = ClientState(
         state.channels, observed, observed, since, occurred, settled_at_ms, NEVER, NEVER, 0, state.changes, flags,
         state.takeovers, state.ip, last, state.client, state.heard_ms, state.answered,

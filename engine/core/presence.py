@@ -26,6 +26,11 @@ UNVERIFIED: Final = 4
 CONFIRMED: Final = 8
 """Flag: two answers of zero say that it is offline, whatever the feed may still hold."""
 
+UNHEARD: Final = 16
+"""Flag: the settled status rests on an answer alone, no event ever named the client."""
+FIRST_HEARD: Final = 32
+"""Flag: the settled status is the first that an event brought about."""
+
 NEVER: Final = -(1 << 60)
 """The instant of what has not happened: before every other, by more than any duration."""
 
@@ -257,7 +262,8 @@ NEW_CLIENT: Final = ClientState()
 def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
     """The state of `client` whose `as_row` this is."""
     flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row[:13]
-    heard, answered = row[13:] or (None, None)
+    # A row of an earlier version does not say when it was heard of: its channels do.
+    heard, answered = row[13:] or (max([value for value in flat if isinstance(value, int)], default=0), None)
     hold_since, hold_occurred = (NEVER, NEVER) if hold is None else hold
     channels = tuple(
         [

@@ -419,7 +419,7 @@ class Fleet:
     def _ask_about_held(self, to_ms: int) -> None:
         """Holds kept for longer than `max_hold` beyond their time, because a source is behind, are asked about once."""
         upto_ms = to_ms - self.policy.max_hold_ms
-        if upto_ms <= self._held_ms:
+        if upto_ms < self._held_ms + 1_000:  # once a second is often enough
             return
         for (target, _), queue in self._holds.items():
             for due_ms, clients in queue:

@@ -49,3 +49,11 @@ class Provider(Protocol):
     def close(self) -> None:
         """Give up connections."""
         ...
+
+
+def must_be_text(*clients: str) -> None:
+    """AskingFailed for an id that no request can hold: half of a surrogate pair, as a broken command line gives."""
+    try:
+        "".join(clients).encode()
+    except UnicodeEncodeError:
+        raise AskingFailed("the client id is no valid text", lasting=True) from None

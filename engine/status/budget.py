@@ -6,7 +6,7 @@ the call in it that started last: every other call of that second had started be
 after it was seen, so it still counted when that last one started. There were at most `rate`.
 
 Calls are also paced, `1 / rate` apart with a small burst, so that they do not come in lumps. At 300/s and 20 ms a call this
-leaves 97 % of the rate; a service that takes a second an answer gets half of it.
+leaves nearly 98 % of the rate; a service that takes a second an answer gets half of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-HOLD_S: Final = 1.005
+HOLD_S: Final = 1.002
 """How long a call counts after its end: a second, and a little more than any clock's step."""
 
 LOST_S: Final = 5.0

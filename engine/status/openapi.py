@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import RollcallError
-from engine.status.base import AskingFailed
+from engine.status.base import AskingFailed, must_be_text
 from engine.status.http import LONGEST_PAUSE_S, TIMED_OUT, beneath, endpoint_of, foreign
 
 NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall[openapi]'"
@@ -63,6 +63,7 @@ class OpenApiProvider:
 
     def query(self, client: str) -> int | None:
         """One when the client is online, else 0. Raises AskingFailed."""
+        must_be_text(client)
         request = self._models.QuerySessionByClientIdRequest(client_id=client, instance_id=self._instance)
         answer = self._asked(lambda sdk, wait: sdk.query_session_by_client_id_with_options(request, wait))
         online = answer.online_status
@@ -74,6 +75,7 @@ class OpenApiProvider:
         """The same for up to ten, from the service's cache; clients it does not name are missing. Raises AskingFailed."""
         if not 1 <= len(clients) <= BATCH:
             raise ValueError(f"a batch has 1 to {BATCH} clients, not {len(clients)}")
+        must_be_text(*clients)
         request = self._models.BatchQuerySessionByClientIdsRequest(
             client_id_list=list(clients), instance_id=self._instance
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from engine.status.base import AskingFailed
+from engine.status.base import AskingFailed, must_be_text
 from engine.status.http import endpoint_of, foreign, instant_s, json_object, retry_after_s
 from engine.status.session import fetch, plain_session
 
@@ -70,6 +70,7 @@ class RouteProvider:
 
     def query(self, client: str) -> int | None:
         """How many connections the client has; None: the service does not know. Raises AskingFailed."""
+        must_be_text(client)
         secret = self._secret()
         asked_ms = self._now_ms()
         given = {
@@ -85,8 +86,10 @@ class RouteProvider:
         return _Reading(str(self._endpoint), self._instance, [secret, signed], now_s).of(status, headers, body)
 
     def query_many(self, clients: Sequence[str]) -> Mapping[str, int | None]:
-        """One after the other, a call each: this service has no batches. Raises AskingFailed."""
-        return {client: self.query(client) for client in clients}
+        """The same for one: this service has no batches. Raises AskingFailed, ValueError for any other number."""
+        if len(clients) != self.batch_size:
+            raise ValueError(f"the signed route answers for one client a call, not {len(clients)}")
+        return {clients[0]: self.query(clients[0])}
 
     def close(self) -> None:
         """Give up connections."""

@@ -404,7 +404,13 @@ def _lines(events: bytes) -> list[bytes]:
 
 
 def _facts(packed: bytes) -> list[Fact]:
-    return [Fact(*fields) for fields in _decode(packed)]
+    return [_fact(*fields) for fields in _decode(packed)]
+
+
+def _fact(
+    after: int, kind: str, client: str, at_ms: int, previous: int, answer: tuple[int, int, bool] | None = None
+) -> Fact:
+    return Fact(after, kind, client, at_ms, previous, None if answer is None else (answer[0], answer[1], answer[2]))
 
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:

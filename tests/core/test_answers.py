@@ -222,6 +222,21 @@ def test_a_zero_for_a_client_of_the_inventory_that_nobody_heard_of_is_never_seen
     assert told.alerts == ["10s missing p1 firing", "1m missing p1 resolved"]
 
 
+def test_who_was_never_seen_is_first_seen_when_an_event_names_it() -> None:
+    told = world(rule("new", "first_seen"), rule("missing", "never_seen"), rule("back", "online"))
+    told.answer("10s", "p1", 0, listed=True)
+    told.run_on().tell("60s p1 connect A", "70s p1 tcpclean A", "200s p1 connect B").run_on()
+    assert told.alerts == [
+        "10s missing p1 firing",
+        "1m missing p1 resolved",
+        "1m back p1 firing",
+        "1m new p1 firing",
+        "1m new p1 resolved",
+        "1m40s back p1 resolved",
+        "3m20s back p1 firing",
+    ]
+
+
 def test_a_zero_for_a_client_that_nobody_knows_at_all_is_ignored() -> None:
     told = world()
     assert told.answer("10s", "p1", 0) == IGNORED

@@ -83,6 +83,12 @@ def test_clients_the_answer_does_not_name_or_nobody_asked_about_are_missing(stan
     assert provider(standin).query_many(["G@@@a", "G@@@b", "G@@@c"]) == {"G@@@a": 1}
 
 
+def test_an_id_that_is_no_text_is_not_asked_about(standin: StandIn) -> None:
+    for ask in (lambda: provider(standin).query("G@@@\ud800"), lambda: provider(standin).query_many(["G@@@\ud800"])):
+        assert "no valid text" in str(failure(ask))
+    assert standin.calls == []
+
+
 THROTTLED = b'{"Code":"Throttling.User","Message":"flow control","RequestId":"1"}'
 
 

@@ -72,8 +72,20 @@ def test_a_good_answer_is_a_number_of_connections_or_unknown(standin: StandIn, t
     standin.truth[CLIENT] = truth
     asking = provider(standin)
     assert asking.query(CLIENT) == answer
-    assert asking.query_many([CLIENT, "G@@@other"]) == {CLIENT: answer, "G@@@other": 0}
+    assert asking.query_many([CLIENT]) == {CLIENT: answer}
     asking.close()
+
+
+@pytest.mark.parametrize("clients", [[], ["G@@@a", "G@@@b"]])
+def test_there_are_no_batches(standin: StandIn, clients: list[str]) -> None:
+    with pytest.raises(ValueError, match="one client a call"):
+        provider(standin).query_many(clients)
+    assert standin.calls == []
+
+
+def test_an_id_that_is_no_text_is_not_asked_about(standin: StandIn) -> None:
+    failed = failure(lambda: provider(standin).query("G@@@\ud800"))
+    assert failed.lasting and standin.calls == []
 
 
 @pytest.mark.parametrize("client", ["G@@@a b+c&d=e/é?#%41", "no group", "G@@@" + "x" * 252, "ü@@@€", "G@@@%2F"])

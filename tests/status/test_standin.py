@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -77,3 +80,30 @@ def test_the_truth_is_read_from_events(tmp_path: Path) -> None:
     assert truth_of(told) == {"G@@@a": 1, "G@@@b": 0}
     told.write_text('{"G@@@a": 3}')
     assert truth_of(told) == {"G@@@a": 3}
+
+
+def test_it_runs_from_a_shell(tmp_path: Path) -> None:
+    told = tmp_path / "truth.json"
+    told.write_text('{"G@@@a": 3}')
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.status.standin", "--port", "0", "--truth", str(told)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().partition("http://127.0.0.1:")[2].partition(",")[0])
+        assert process.stdout.readline() == "truth: 1 clients\n"
+        assert ask(StandIn(port=port), "G@@@a")["online"] == 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def test_an_address_that_asks_too_fast_is_blocked() -> None:
+    with StandIn(block_above=5) as standin:
+        found = []
+        for _ in range(8):
+            given = requests.get(f"{standin.url}/route/clientId/get", timeout=30)
+            found.append(given.status_code)
+        assert found[:5] == [200] * 5
+        assert standin.blocked == (403 in found) == (standin.most_in_a_second() > 5)
