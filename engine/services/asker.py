@@ -7,7 +7,7 @@ urgent client; workers call the provider, which is synchronous. What a call brou
   (`Handing`); whoever waits for the verdict gets it when that has committed;
 * unknown, a timeout, a failure: asked again with backoff, up to `retries` times; then that is the answer (`connections` None);
 * "slow down": everybody pauses, for as long as was said or with backoff, and the client is asked again;
-* failures in a row, or one that lasts: the breaker opens, and only a probe leaves from time to time.
+* failures in a row: the breaker opens, and only a probe leaves from time to time.
 
 Operators are not kept waiting for an open breaker: they are told what is wrong. Read `Asker` first.
 """
@@ -208,7 +208,7 @@ class Asker:
 
     def is_hopeless_since(self, instant_ms: int) -> bool:
         """Does asking fail until somebody mends something, as was found out after an instant?"""
-        return self._breaker.lasting and self._breaker.failed_at_ms >= instant_ms
+        return self._breaker.is_hopeless and self._breaker.failed_at_ms >= instant_ms
 
     def failing_for_ms(self, instant_ms: int) -> int:
         """For how long asking has failed without end, from an instant on."""

@@ -140,23 +140,28 @@ def test_unknown_and_failures_are_asked_again_and_then_that_is_the_answer() -> N
         assert asking.stats.answers == {"online": 0, "offline": 1, "duplicate": 0, "unknown": 1, "failed": 1}
 
 
-def test_a_lasting_failure_is_not_asked_again_and_operators_are_told_at_once() -> None:
-    provider = Told(a=AskingFailed("the secret is wrong", lasting=True))
+WRONG = AskingFailed("the secret is wrong", lasting=True)
+
+
+def test_a_lasting_failure_is_not_asked_again_and_one_alone_concerns_its_client_only() -> None:
+    provider = Told(a=WRONG)
     with asker(provider) as asking:
         assert said(asking.ask("a")) == (AGREED, None, "the secret is wrong")
-        assert asking.trouble == "the secret is wrong"
-        assert not asking.can_answer("b")
-        assert said(asking.ask("b")) == (None, None, "the secret is wrong")
-        assert provider.calls == [("a",)]
+        assert (asking.trouble, asking.can_answer("b")) == (None, True)
+        assert said(asking.ask("b")) == (AGREED, 1, None)
+        assert provider.calls == [("a",), ("b",)]
 
 
-def test_a_probe_finds_out_that_it_is_well_again() -> None:
-    provider = Told()
-    provider.answers["a"] = [AskingFailed("the secret is wrong", lasting=True), 1]
+def test_several_of_them_open_the_breaker_and_operators_are_told_at_once() -> None:
+    provider = Told(a=WRONG, b=WRONG, c=WRONG)
     with asker(provider) as asking:
-        said(asking.ask("a"))
-        assert said(asking.ask("a", VERIFY)) == (AGREED, 1, None)
-        assert (asking.trouble, asking.can_answer("a")) == (None, True)
+        for name in "abc":
+            assert said(asking.ask(name)) == (AGREED, None, "the secret is wrong")
+        assert (asking.trouble, asking.can_answer("d")) == ("the secret is wrong", False)
+        assert said(asking.ask("d")) == (None, None, "the secret is wrong")
+        assert len(provider.calls) == 3
+        assert said(asking.ask("d", VERIFY)) == (AGREED, 1, None)  # the probe finds out that it is well again
+        assert (asking.trouble, asking.can_answer("d")) == (None, True)
 
 
 def test_throttled_calls_pause_everybody_and_are_no_failures() -> None:

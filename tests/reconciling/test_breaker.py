@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.services.breaker import FAILURES, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, Breaker
+from engine.services.breaker import FAILURES, FIRST_PAUSE_MS, HOPELESS_PROBES, LASTING, LONGEST_PAUSE_MS, Breaker
 
 
 def opened(breaker: Breaker, now_ms: int = 0) -> None:
@@ -24,10 +24,30 @@ def test_failures_in_a_row_open_it_and_fewer_do_not() -> None:
     assert breaker.is_open and breaker.problem == "down"
 
 
-def test_a_lasting_failure_opens_it_at_once() -> None:
+def test_failures_that_last_open_it_sooner_and_one_alone_does_not() -> None:
     breaker = Breaker()
-    assert breaker.failed("wrong key", True, 0, probe=False)
-    assert (breaker.is_open, breaker.lasting) == (True, True)
+    assert not breaker.failed("no permission", True, 0, probe=False)
+    breaker.succeeded()
+    opened = [breaker.failed("wrong key", True, 0, probe=False) for _ in range(LASTING)]
+    assert opened == [False] * (LASTING - 1) + [True]
+    assert (breaker.problem, breaker.lasting) == ("wrong key", True)
+
+
+def test_it_is_hopeless_when_probes_fail_alike_and_not_before() -> None:
+    breaker = Breaker()
+    for _ in range(LASTING):
+        breaker.failed("wrong key", True, 0, probe=False)
+    for _ in range(HOPELESS_PROBES):
+        assert not breaker.is_hopeless
+        breaker.left()
+        breaker.failed("wrong key", True, 0, probe=True)
+    assert breaker.is_hopeless
+    breaker.left()
+    breaker.failed("down", False, 0, probe=True)
+    assert not breaker.is_hopeless
+    breaker.left()
+    breaker.succeeded()
+    assert not breaker.is_hopeless
 
 
 def test_one_probe_leaves_when_the_pause_is_over() -> None:

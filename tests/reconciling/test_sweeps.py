@@ -96,7 +96,7 @@ def test_answers_that_are_unknown_late_or_broken_sometimes_end_in_the_truth_all_
         assert [name for name in names if statuses[name] == "offline"] == names[::10]
 
 
-def test_wrong_keys_end_a_sweep_at_once_and_are_told_while_the_service_stays_ready(tmp_path: Path) -> None:
+def test_wrong_keys_end_a_sweep_soon_and_are_told_while_the_service_stays_ready(tmp_path: Path) -> None:
     with StandIn() as broker, asking(tmp_path, broker) as running:
         (tmp_path / "secret").write_text("another")
         running.start()
@@ -112,6 +112,14 @@ def test_wrong_keys_end_a_sweep_at_once_and_are_told_while_the_service_stays_rea
         eventually(lambda: sweep(running), lambda found: found["agreed"] == 200)
         assert len(running.log_lines("asking.well")) == 1
         assert running.metric("rollcall_status_failing") == 0
+
+
+def test_clients_that_may_not_be_asked_about_fail_and_all_others_are_asked(tmp_path: Path) -> None:
+    with StandIn() as broker, asking(tmp_path, broker) as running:
+        running.start()
+        connect(running, broker, *(f"G@@@d{n:02}" for n in range(50)))
+        broker.denied = {"G@@@d07", "G@@@d31"}
+        assert tally(sweep(running)) == {"asked": 50, "agreed": 48, "corrected": 0, "unknown": 0, "failed": 2}
 
 
 def test_throttled_everybody_waits_as_long_as_was_said(tmp_path: Path) -> None:
@@ -248,6 +256,7 @@ def test_keys_are_never_logged_or_shown(tmp_path: Path) -> None:
     with StandIn() as broker, asking(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a")
+        connect(running, broker, *(f"G@@@d{n}" for n in range(10)))
         broker.script.extend(["forbidden", "error", "html", "cut"])
         sweep(running)
         assert broker.secret not in running.log_text() and broker.access_key not in running.log_text()
