@@ -194,8 +194,8 @@ class Reconciler:
 
     @property
     def is_sweeping(self) -> bool:
-        """Does a sweep go on, or is one about to begin?"""
-        return self._busy or bool(self._requests)
+        """Does a sweep go on?"""
+        return self._busy
 
     def progress(self) -> Progress | None:
         """How far the sweep under way is."""
@@ -249,9 +249,10 @@ class Reconciler:
                 assert self._plan.ticks is not None
                 self._planned_ms = self._plan.ticks.next_after(now_ms)
                 self._add(_Request(SCHEDULE))
-            if self._requests and self._may_begin(self._requests[0], now_ms):
-                self._busy = True
-                return self._requests.pop(0)
+            for place, request in enumerate(self._requests):
+                if self._may_begin(request, now_ms):
+                    self._busy = True
+                    return self._requests.pop(place)
             if not self._stopping:
                 ahead_s = LOOK_S if self._requests else min(3600.0, (self._planned_ms - now_ms) / 1000)
                 self._woken.wait(ahead_s)
