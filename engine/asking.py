@@ -15,7 +15,6 @@ from typing import Any
 from engine.clock import Clock
 from engine.config import Config, Secret
 from engine.core.asking import Ask, StatusAnswer
-from engine.core.presence import NEVER
 from engine.core.reconcile import is_concerned, sweep_order
 from engine.core.step import Fleet
 from engine.errors import Overloaded, StoreError
@@ -201,7 +200,7 @@ class _Whom:
         return state is not None and agrees(state.observed, connections)
 
     def sweep(self, scope: Scope | None, began_ms: int | None) -> list[str]:
-        """Everybody, or whom a scope concerns, most needy first; who was asked since `began_ms` is left out.
+        """Everybody, or whom a scope concerns, most needy first; whose answer since `began_ms` is final is left out.
 
         Whom the inventory names and nobody has ever seen is always among them.
         """
@@ -214,8 +213,11 @@ class _Whom:
                 if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
             }
         roll = [client for client in self._inventory.clients() if client not in self._fleet.states]
-        skew_ms = self._fleet.policy.clock_skew_ms
-        return sweep_order(states, roll, self._alerting(), skew_ms, NEVER if began_ms is None else began_ms)
+        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms)
+        if began_ms is None:
+            return ordered
+        # Whose answer was unknown, or waited to be confirmed, has not been counted: asked again.
+        return [client for client in ordered if client not in states or states[client].verified_ms < began_ms]
 
     def _alerting(self) -> set[str]:
         """Clients with an alert that is about to fire, or firing."""

@@ -270,6 +270,7 @@ class Asker:
                 probe = self._breaker.is_open
                 if taken:
                     self._busy += 1
+                    self.stats.calls += 1
                     self._breaker.left()
             if taken:
                 self._calls.put((taken, probe))
@@ -301,7 +302,6 @@ class Asker:
     def _call(self, entries: list[Entry], probe: bool) -> None:
         """One call of the provider for one client or several, and what follows from it."""
         asked_at_ms = self._clock.now_ms()
-        self.stats.calls += 1
         failure: AskingFailed | None = None
         found: dict[str, int | None] = {}
         try:
@@ -402,8 +402,10 @@ class Handing:
     def take(self, answers: Sequence[tuple[Entry, Asked]]) -> None:
         """These have come in."""
         real = []
+        with self._lock:
+            for _, asked in answers:
+                self._stats.answers[outcome_of(asked)] += 1
         for entry, asked in answers:
-            self._stats.answers[outcome_of(asked)] += 1
             if entry.why == DRY_RUN or self._seams.submit is None:
                 _tell(entry, Verdict(asked, None))
             else:

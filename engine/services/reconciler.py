@@ -78,8 +78,8 @@ class Plan:
 class Wiring:
     """What the reconciler needs of the rest.
 
-    `submit` is the writer's. `clients`: whom to ask, of a scope or (None) at all, most needy first, without those who were asked
-    since an instant (epoch ms; None: with everybody). `published`: what is believed about a client. `is_settled`: have all
+    `submit` is the writer's. `clients`: whom to ask, of a scope or (None) at all, most needy first, without those who were
+    verified since an instant (epoch ms; None: with everybody). `published`: what is believed about a client. `is_settled`: have all
     sources been read, so that asking does not run ahead of what waits to be read?
     """
 
@@ -99,6 +99,7 @@ class _Request:
     scope: dict[str, Any] | None = None
     told: list[Future[int]] = field(default_factory=list)
     row: ReconciliationRow | None = None  # one that goes on
+    sweep: Sweep | None = None  # its books, opened before anybody is asked: what is answered first counts too
 
 
 class Progress(NamedTuple):
@@ -130,10 +131,10 @@ class Reconciler:
     # Beginning and ending
 
     def recover(self, gaps: Sequence[Any] = (), max_lag_ms: int = FOREVER) -> None:
-        """Before the writer starts: what a sweep had left, what the schedule missed, gaps and a long stop that need asking."""
+        """When the states are loaded, and before anything starts: what a sweep had left, what the schedule missed, gaps and a long stop that need asking."""
         now_ms = self._clock.now_ms()
         for row in self._store.open_reconciliations():
-            self._requests.append(_Request(row.why, dict(row.scope) if row.scope else None, row=row))
+            self._requests.append(self._resumed(row))
         swept_ms = int(self._store.meta(GAPS_SWEPT) or 0)
         for gap in reversed(gaps):
             if gap.noted_at_ms > swept_ms:
@@ -143,6 +144,13 @@ class Reconciler:
             stop = {"source": None, "from": alive_ms, "to": now_ms, "noted_at": now_ms}
             self._add(_Request(RESTART, {"gaps": [stop]}))
         self._recover_plan(now_ms)
+
+    def _resumed(self, row: ReconciliationRow) -> _Request:
+        request = _Request(row.why, dict(row.scope) if row.scope else None, row=row)
+        if row.why != DRY_RUN and self._judging.sweep is None:
+            clients = self._wiring.clients(request.scope, row.started_at_ms)
+            request.sweep = self._judging.sweep = Sweep(row.id, row.why, row.started_at_ms, clients, row.tally)
+        return request
 
     def _recover_plan(self, now_ms: int) -> None:
         ticks = self._plan.ticks
@@ -260,7 +268,7 @@ class Reconciler:
 
     def _may_begin(self, request: _Request, now_ms: int) -> bool:
         """What is asked on our own account after a gap or a start waits until what there is has been read."""
-        if request.why not in {GAP, RESTART} and request.row is None:
+        if request.why not in {GAP, RESTART} or request.row is not None:
             return True
         return self._wiring.is_settled() or now_ms - self._started_at_ms > self._wiring.max_hold_ms
 
@@ -292,14 +300,14 @@ class Reconciler:
     def _begin(self, request: _Request) -> Sweep | None:
         wiring, row = self._wiring, request.row
         now_ms = self._clock.now_ms()
-        if row is not None and row.why == DRY_RUN:  # whoever wanted to know has gone
+        if row is not None and request.sweep is None:  # a dry run: whoever wanted to know has gone
             self._do(lambda connection: self._store.finish_reconciliation(row.id, now_ms))
             return None
-        clients = wiring.clients(request.scope, None if row is None else row.started_at_ms)
-        if row is not None:
-            sweep = Sweep(row.id, row.why, row.started_at_ms, clients, row.tally)
-            self._do(lambda connection: self._store.write_reconciliation_total(row.id, sweep.total))
+        if request.sweep is not None:
+            sweep = request.sweep
+            self._do(lambda connection: self._store.write_reconciliation_total(sweep.number, sweep.total))
         else:
+            clients = wiring.clients(request.scope, None)
             number = self._do(lambda connection: self._write_down(request, now_ms, len(clients)))
             sweep = Sweep(number, request.why, now_ms, clients)
         sweep.begun_ms = now_ms

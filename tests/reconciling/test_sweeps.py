@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule, service, sink
+from tests.acceptance.service import PATIENCE_S, Service, event, eventually, now_ms, offline_rule, service, sink
 from tests.reconciling.serving import asking, connect, ended, status_section, sweep, tally
 from tests.status.standin import StandIn
 
@@ -154,6 +154,31 @@ def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: 
         assert len(running.log_lines("sweep.resumed")) == 1
 
 
+@pytest.mark.parametrize("place", ["before_commit:12", "after_commit:12", "before_commit:25", "after_commit:40"])
+def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_path: Path, place: str) -> None:
+    names = [f"G@@@d{n:02}" for n in range(60)]
+    with (
+        StandIn(rates={"unknown": 0.2}) as broker,
+        asking(tmp_path, broker, {"unknown_retries": 0, "rate": 60}) as running,
+    ):
+        running.start()
+        connect(running, broker, *names)
+        broker.truth.update(dict.fromkeys(names[::7], 0))
+        running.kill()
+        process = running.start(ROLLCALL_FAILPOINT=place)
+        number = running.send("POST", "/v1/reconciliations").json()["id"]
+        process.wait(PATIENCE_S)
+        running.start()
+        found = ended(running, number)
+        assert (found["asked"], found["agreed"] + found["corrected"] + found["unknown"]) == (60, 60)
+        assert found["failed"] == 0
+        wrong = {
+            name for name, status in running.statuses().items() if (status == "online") != bool(broker.truth[name])
+        }
+        assert len(wrong) <= found["unknown"]
+        assert sorted(one["client"] for one in found["corrections"]) == sorted(set(names[::7]) - wrong)
+
+
 def test_the_budget_is_kept_and_used(tmp_path: Path) -> None:
     with StandIn() as broker, asking(tmp_path, broker, {"rate": 300}) as running:
         running.start()
@@ -261,3 +286,18 @@ def test_keys_are_never_logged_or_shown(tmp_path: Path) -> None:
         sweep(running)
         assert broker.secret not in running.log_text() and broker.access_key not in running.log_text()
         assert status_section(tmp_path, broker)["secret"] == {"file": "secret"}
+
+
+def test_with_batches_a_sweep_asks_ten_at_once_and_exactly_only_who_disagrees(tmp_path: Path) -> None:
+    pytest.importorskip("alibabacloud_onsmqtt20200420")
+    with StandIn() as broker, asking(tmp_path, broker, {"provider": "openapi", "rate": 20}) as running:
+        running.start()
+        names = [f"G@@@d{n:03}" for n in range(100)]
+        connect(running, broker, *names)
+        broker.truth |= {"G@@@d005": 0}
+        broker.cache = broker.truth | {"G@@@d050": 0}  # behind
+        assert tally(sweep(running)) == {"asked": 100, "agreed": 99, "corrected": 1, "unknown": 0, "failed": 0}
+        exact = [call.clients for call in broker.calls if call.operation == "QuerySessionByClientId"]
+        assert {("G@@@d005",), ("G@@@d050",)} == set(exact)
+        assert len(broker.calls) < 40
+        assert running.get("/v1/clients/G@@@d050/status", verify="true")["online"] is True
