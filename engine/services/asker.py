@@ -154,6 +154,7 @@ class Asker:
         self._breaker = Breaker()
         self._busy = 0
         self._pause_s = 0.0  # the last pause that nobody had told the length of
+        self._paused_until_ms = 0  # until when everybody pauses, or paused last
         self._stopping = False
         self._calls: queue.SimpleQueue[tuple[list[Entry], bool] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -318,7 +319,7 @@ class Asker:
             with contextlib.suppress(RollcallError) if self._stopping else contextlib.nullcontext():
                 self._budget.done(answered=failure is None or failure.answered)
         now_ms = self._clock.now_ms()
-        self._note(failure, now_ms, probe)
+        self._note(failure, asked_at_ms, now_ms, probe)
         answers = []
         for entry in entries:
             asked = self._judge(entry, asked_at_ms, now_ms, found.get(entry.client), failure)
@@ -364,19 +365,22 @@ class Asker:
     def _unasked(self, client: str, now_ms: int) -> Verdict:
         return Verdict(Asked(self._answer(client, now_ms, now_ms, None), OPERATOR, self._breaker.problem), None)
 
-    def _note(self, failure: AskingFailed | None, now_ms: int, probe: bool) -> None:
+    def _note(self, failure: AskingFailed | None, asked_at_ms: int, now_ms: int, probe: bool) -> None:
         """What a call says about the service that is asked: for the breaker, the budget and the log."""
         opened = closed = False
         pause_s = 0.0
         with self._woken:
+            is_newer = asked_at_ms >= self._paused_until_ms  # what left before the last pause says nothing about it
             if failure is None:
-                self._pause_s = 0.0
+                self._pause_s = 0.0 if is_newer else self._pause_s
                 closed = self._breaker.succeeded()
             elif failure.throttled:
                 self.stats.throttled += 1
                 self._breaker.came_back()
-                self._pause_s = min(PAUSE_LONGEST_S, 2 * self._pause_s or PAUSE_FIRST_S)
-                pause_s = failure.retry_after_s if failure.retry_after_s is not None else self._pause_s
+                if is_newer:
+                    self._pause_s = min(PAUSE_LONGEST_S, 2 * self._pause_s or PAUSE_FIRST_S)
+                    pause_s = failure.retry_after_s if failure.retry_after_s is not None else self._pause_s
+                    self._paused_until_ms = now_ms + round(pause_s * 1000)
             else:
                 self.stats.failures += 1
                 opened = self._breaker.failed(str(failure), failure.lasting, now_ms, probe=probe)

@@ -13,7 +13,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.core.asking import AGREED, CONFIRM, VERIFY, Ask
 from engine.errors import StoreError
-from engine.services.asker import Asked, Asker, Seams, Verdict
+from engine.services.asker import PAUSE_FIRST_S, Asked, Asker, Seams, Verdict
 from engine.services.askqueue import DRY_RUN, OPERATOR, SWEEP
 from engine.status.base import AskingFailed
 from engine.status.budget import Budget
@@ -170,6 +170,37 @@ def test_throttled_calls_pause_everybody_and_are_no_failures() -> None:
     with asker(provider, retries=0) as asking:
         assert said(asking.ask("a")) == (AGREED, 1, None)
         assert (asking.stats.throttled, asking.stats.failures, asking.trouble) == (1, 0, None)
+
+
+def test_many_calls_throttled_at_once_are_one_pause() -> None:
+    together = threading.Barrier(8)
+
+    class Throttles(Told):
+        def query(self, client: str) -> int | None:
+            self.calls.append((client,))
+            if self.calls.count((client,)) == 1:
+                together.wait(PATIENCE_S)
+                raise AskingFailed("slow down", throttled=True)
+            return 1
+
+    paused: list[float] = []
+
+    class Noted(Budget):
+        def pause(self, seconds: float) -> None:
+            paused.append(seconds)
+            super().pause(seconds)
+
+    store = Store()
+    asking = Asker(
+        Throttles(), Noted(300), SystemClock(), Seams(submit=store.submit, judge=store.judge),
+        rate=300, retries=0, retry_first_ms=5,
+    )  # fmt: skip
+    asking.start()
+    try:
+        assert {said(done) for done in [asking.ask(f"d{number}") for number in range(8)]} == {(AGREED, 1, None)}
+        assert (paused, asking.stats.throttled) == ([PAUSE_FIRST_S], 8)
+    finally:
+        asking.stop()
 
 
 def test_a_fault_of_a_provider_is_a_failure_like_others() -> None:

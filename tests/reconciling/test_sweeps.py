@@ -179,6 +179,19 @@ def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_p
         assert sorted(one["client"] for one in found["corrections"]) == sorted(set(names[::7]) - wrong)
 
 
+def test_a_stop_in_the_middle_of_a_sweep_is_soon_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    with StandIn(latency_s=0.3) as broker, asking(tmp_path, broker, {"rate": 50}) as running:
+        running.start()
+        connect(running, broker, *(f"G@@@d{n:03}" for n in range(150)))
+        number = running.send("POST", "/v1/reconciliations").json()["id"]
+        eventually(lambda: running.get(f"/v1/reconciliations/{number}")["asked"], lambda asked: asked > 20)
+        assert running.terminate() == 0
+        assert (found := running.printed("clients")) and len(found) == 150
+        running.start()
+        assert tally(ended(running, number))["agreed"] == 150
+        assert broker.most_in_a_second() <= 50
+
+
 def test_the_budget_is_kept_and_used(tmp_path: Path) -> None:
     with StandIn() as broker, asking(tmp_path, broker, {"rate": 300}) as running:
         running.start()
