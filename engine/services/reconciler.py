@@ -245,8 +245,9 @@ class Reconciler:
                 log.error(Event.INTERNAL, error=repr(fault))
                 self._rest(LOOK_S)
             finally:
-                with self._judging.lock:
-                    self._judging.sweep = None
+                if not self._stopping:  # else what is still under way is counted, because the next start goes on
+                    with self._judging.lock:
+                        self._judging.sweep = request.sweep if request in self._requests else None
                 self._busy = False
 
     def _upcoming(self) -> _Request | None:
