@@ -25,6 +25,7 @@ from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
 from engine.asking import ALIVE_EVERY_S, assemble
 from engine.clock import Clock, SystemClock
+from engine.commanding import command_sender
 from engine.config import Config, Secret, SourceConfig
 from engine.core.asking import Ask
 from engine.core.delivery import Policy as DeliveryPolicy
@@ -34,7 +35,7 @@ from engine.core.planning import PlannedDelivery
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
-from engine.fleets import fleet_of, inventory_of
+from engine.fleets import command_routes, fleet_of, inventory_of
 from engine.inventory import Inventory
 from engine.matchwords import Matches, matches_of_words
 from engine.patterns import compile_patterns
@@ -212,7 +213,7 @@ class App:
         self.ready_at_ms: int | None = None
         self.store = SqliteStore.open(config.data)
         self.fleet = fleet_of(config, rules, inventory)
-        self._renderer = Renderer()
+        self._renderer = Renderer(command_routes(config))
         render = _with_fault(self.fleet, partial(render_row, self._renderer))
         self.writer = Writer(
             self.store,
@@ -236,10 +237,11 @@ class App:
         self.sender = SenderProcess(
             secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target
         )
+        self.commands = command_sender(config, clock.now_ms)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             _Outbox(self, policy),
-            {"webhook": self.sender, "log": LogSender(_log_actions)},
+            {"webhook": self.sender, "command": self.commands, "log": LogSender(_log_actions)},
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
         )
@@ -550,11 +552,13 @@ class App:
             with contextlib.suppress(StoreError):
                 await self.write(lambda connection, asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
             await asyncio.to_thread(self.asking.stop)
+        self.commands.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
         dispatcher.cancel()
         await asyncio.gather(dispatcher, return_exceptions=True)
         await self.sender.close()
+        await self.commands.close()
         await asyncio.to_thread(self.writer.stop)
         self.store.close()
 

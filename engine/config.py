@@ -17,6 +17,7 @@ from engine.core.times import EPOCH
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem, RollcallError
 from engine.matchfile import check_match, match_of, words
+from engine.mqttconfig import MqttConfig, mqtt_of
 from engine.schema import schema_problems
 from engine.statusconfig import ReconcileConfig, StatusConfig, lacking, read_reconcile, read_status
 from engine.yamlfile import Document, read_document
@@ -202,6 +203,7 @@ class Config:
     deliveries: DeliveriesConfig = DeliveriesConfig()
     network: NetworkConfig = NetworkConfig()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    mqtt: MqttConfig | None = None
     heartbeat: HeartbeatConfig | None = None
     status: StatusConfig[Secret] | None = None
     reconcile: ReconcileConfig | None = None
@@ -255,6 +257,9 @@ class _Reader:
             deliveries=DeliveriesConfig(**self._durations("deliveries", plain=("burst", "per_target"))),
             network=self._network(),
             secrets=self._secrets(),
+            mqtt=mqtt_of(
+                raw.get("mqtt"), raw.get("sources") or (), self._folder, self._say, self._endpoint, self._secret
+            ),
             heartbeat=self._heartbeat(),
             status=read_status(raw.get("status"), self),
             reconcile=read_reconcile(raw.get("reconcile"), raw.get("status"), self),

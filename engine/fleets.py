@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from engine.commandrendering import CommandRoutes
 from engine.config import Config
 from engine.core.debounce import Policy
 from engine.core.matching import Matcher, MatchSet
@@ -64,3 +65,12 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
     return Fleet(policy_of(config), matcher, inventory.attributes, names_used)
+
+
+def command_routes(config: Config) -> CommandRoutes:
+    """Where commands to devices go."""
+    mqtt = config.mqtt
+    if mqtt is None:
+        return CommandRoutes()
+    rocketmq = mqtt.rocketmq.address if mqtt.rocketmq is not None else ""
+    return CommandRoutes(parent_topic=mqtt.parent_topic, mqtt=mqtt.address, rocketmq=rocketmq)

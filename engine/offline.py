@@ -27,7 +27,7 @@ from engine.core.presence import NEW_CLIENT, ClientState
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.errors import InvalidFiles, RollcallError, StoreError
-from engine.fleets import fleet_of, inventory_of
+from engine.fleets import command_routes, fleet_of, inventory_of
 from engine.matchwords import Matches, matches_of_words
 from engine.rendering import Renderer, conceal
 from engine.rulefile import load_rules
@@ -85,7 +85,7 @@ class Offline:
             self._store,
             fleet_of(self._config, self.rules, self.inventory),
             self._clock,
-            lambda planned: render_row(Renderer(), planned),
+            lambda planned: render_row(Renderer(command_routes(self._config)), planned),
             lambda now_ms: 0,
             lambda calls, items: _call(calls),
             self._config.history.keep_ms,

@@ -22,6 +22,7 @@ import jinja2
 import msgspec
 from jinja2 import meta, nodes
 
+from engine.commandrendering import CommandRoutes, render_command
 from engine.core.rules import Action, Condition, Rule
 from engine.errors import RollcallError
 from engine.plaintemplates import quickened
@@ -81,9 +82,10 @@ def _finalize_url(value: Any) -> str:
 
 
 class Renderer:
-    """Compiled templates of all rules."""
+    """Compiled templates of all rules. `commands`: where those to devices go."""
 
-    def __init__(self) -> None:
+    def __init__(self, commands: CommandRoutes | None = None) -> None:
+        self._commands = commands or CommandRoutes()
         self._plain = Environment(_finalize_plain)
         self._url = Environment(_finalize_url)
         self._texts: dict[str, Callable[[Mapping[str, Any]], str]] = {}
@@ -132,6 +134,9 @@ class Renderer:
         """The request of one action. Never raises for what a template or a value does."""
         if action.kind == "log":
             return self._log(action.spec, variables)
+        if action.kind == "command":
+            request, target, dead = render_command(action.spec, variables, self._commands, self._tree, _said)
+            return Rendered(request=request, target=target, dead=dead)
         return self._webhook(action.spec, variables)
 
     def _log(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:

@@ -8,12 +8,13 @@ Read `Replay.run` first; `engine.sharedreplay` does the same on several processo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import IO, Any
 
 import msgspec
 
+from engine.commandrendering import CommandRoutes
 from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import EventFields, Rejection
@@ -52,6 +53,7 @@ class Terms:
     rules: tuple[Rule, ...]
     inventory: Inventory
     max_future_ms: int
+    commands: CommandRoutes = field(default_factory=CommandRoutes)
 
 
 class Replay:
@@ -62,7 +64,7 @@ class Replay:
         self.fleet = Fleet(
             terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
         )
-        self._renderer = Renderer()
+        self._renderer = Renderer(terms.commands)
         self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.commandrules import command_spec
 from engine.config import Config
 from engine.core.rules import Action, Condition, Rule, Throttle
 from engine.durations import parse_duration
@@ -212,6 +213,7 @@ class _RuleReader:
         self._document = document
         self._at: Path_ = () if index is None else ("rules", index)
         self._inventory = inventory
+        self._config = config
         self._secrets = None if config is None else config.secrets
         self._problems = problems
         self._checks_names = index is not None
@@ -331,9 +333,19 @@ class _RuleReader:
             if kind == "log":
                 self._check_template(spec["message"], names, (*at, "message"))
                 found.append(Action(kind="log", spec=dict(spec)))
+            elif kind == "command":
+                found.append(Action(kind="command", spec=self._command(spec, at, names)))
             else:
                 found.append(Action(kind="webhook", spec=self._webhook(spec, at, names)))
         return tuple(found)
+
+    def _command(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+        self._check_template(written["to"], names, (*at, "to"))
+        self._check_tree(written["payload"], (*at, "payload"), names)
+        mqtt = None if self._config is None else self._config.mqtt
+        return command_spec(
+            written, lambda path, why: self._say((*at, *path), why), mqtt, is_known=self._config is not None
+        )
 
     def _webhook(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
         spec: dict[str, Any] = {"method": "POST", **written}
@@ -371,7 +383,10 @@ class _RuleReader:
             for key, inner in value.items():
                 if "{{" in key:
                     self._say(
-                        (*at, key), "a key of `json` is no template: it is sent as it stands", at_key=True, warning=True
+                        (*at, key),
+                        f"a key of `{at[3]}` is no template: it is sent as it stands",
+                        at_key=True,
+                        warning=True,
                     )
                 self._check_tree(inner, (*at, key), names)
         elif isinstance(value, list):

@@ -30,6 +30,7 @@ def test_the_rules_reference_names_every_key_of_a_rule() -> None:
     text = (ROOT / "docs" / "rules.md").read_text()
     webhook = schema["action"]["properties"]["webhook"]["properties"]
     wanted = [*schema["rule"]["properties"], *schema["match"]["properties"], *schema["trigger"]["enum"], *webhook]
+    wanted += schema["action"]["properties"]["command"]["properties"]
     assert [
         name for name in wanted if f"`{name}`" not in text and f" {name}:" not in text and f"`{name}:" not in text
     ] == []

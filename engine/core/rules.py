@@ -97,7 +97,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, as written: `kind` is `webhook` or `log`, `spec` the mapping under it with its defaults filled in."""
+    """One thing to do, as written: `kind` is `webhook`, `command` or `log`, `spec` the mapping under it with its defaults filled in."""
 
     kind: str
     spec: Mapping[str, Any]

@@ -106,7 +106,8 @@ UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = jso
 FROM json_each(?) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
 
 -- name: standing
-SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target FROM deliveries WHERE id = ?
+SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target,
+       json_extract(request, '$.expires_ms') FROM deliveries WHERE id = ?
 
 -- name: write_standing
 UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, decided_at = ?, may_have_arrived = ?, last_error = ?
