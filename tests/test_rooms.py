@@ -25,6 +25,7 @@ PARTS = {
     "engine.core": "core",
     # What people write, read into values; each knows its own parser.
     "engine.config": "files",
+    "engine.calendars": "files",
     "engine.rulefile": "files",
     "engine.inventory": "files",
     "engine.rendering": "files",
@@ -146,7 +147,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.app"],
     "aiormq": ["engine.sources.amqp", "engine.sources.amqplink", "engine.sources.amqplogin"],
-    "apscheduler": ["engine.services"],
+    "apscheduler": ["engine.calendars", "engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.rendering", "engine.plaintemplates", "engine.sandbox", "engine.template_names", "engine.web",
