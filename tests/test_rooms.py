@@ -27,6 +27,7 @@ PARTS = {
     "engine.config": "files",
     "engine.calendars": "files",
     "engine.rulefile": "files",
+    "engine.rulekeys": "files",
     "engine.inventory": "files",
     "engine.rendering": "files",
     "engine.plaintemplates": "files",
