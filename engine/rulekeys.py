@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.calendars import cron, windows
 from engine.config import Config
-from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, Outage, Schedule
+from engine.core.rules import AT_ONCE, Calendar, Grouping, Outage, Schedule
 from engine.durations import parse_duration
 from engine.errors import Problem
 from engine.inventory import Inventory
@@ -22,6 +22,9 @@ from engine.yamlfile import Document, Path_
 
 ABOUT_MANY = frozenset({"outage", "schedule"})
 """Triggers whose alerts are about many clients at once: a rule of one of them has no other."""
+
+VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})
+"""Triggers of which a query can say whether they are true."""
 
 MIN_REPEAT_MS = 1_000
 """A shorter reminder is a typing error."""
@@ -130,7 +133,7 @@ class KeyReader:
             return 0
         if repeat_ms < MIN_REPEAT_MS:
             self._say(("repeat",), "must be at least 1s")
-        if set(triggers) <= AT_ONCE | {"schedule"}:
+        if set(triggers) <= AT_ONCE:
             self._say(("repeat",), f"would never remind: `{triggers[0]}` is over at once", at_key=True)
         return repeat_ms
 
@@ -232,7 +235,7 @@ def inhibition_problems(rules: Sequence[Written], names: Collection[str]) -> Ite
                 yield document.problem(
                     path, f"`{word}` never inhibits `{name}`: a feed is about a source, not about clients"
                 )
-            elif triggers <= AT_ONCE | {"schedule"}:
+            elif triggers <= AT_ONCE:
                 yield document.problem(path, f"`{word}` never inhibits: its alerts are over at once")
             elif known[word][2].get("shadow", False) and not entry.get("shadow", False):
                 yield document.problem(
