@@ -333,12 +333,13 @@ class Writer:
             fleet.begin_row(self._row + 1)
 
     def _write_outcome(self) -> list[OutboxItem]:
-        """Alerts, throttles and rendered deliveries of this transaction; returns the deliveries that are due."""
+        """Alerts, what is kept for them, and rendered deliveries of this transaction; returns the deliveries that are due."""
         out, store = self.fleet.book.out, self.store
         if out.alerts:
             store.write_alerts(out.alerts.values())
         if out.throttles:
             store.write_throttles(out.throttles.values())
+        store.write_kept(out)
         if not out.deliveries:
             return []
         rows = [self._render(planned) for planned in out.deliveries]
@@ -383,7 +384,7 @@ class Writer:
         """The transaction is not: states, deadlines and alerts as the store has them."""
         self._row = self.store.last_journal_id()
         self.fleet.rollback()
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+        self.fleet.restore(self.store.open_alerts(), self.store.throttles(), self.store.kept())
 
     # Faults of ours
 
@@ -496,7 +497,7 @@ class Writer:
             self._dirty.update(fact.client for fact in row.facts)
             applied += len(events)
         self._since_checkpoint = applied
-        fleet.restore(store.open_alerts(), store.throttles())
+        fleet.restore(store.open_alerts(), store.throttles(), store.kept())
         return applied
 
 

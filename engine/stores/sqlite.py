@@ -23,12 +23,12 @@ from typing import IO, Any
 import msgspec
 
 from engine.actions.base import OutboxItem
-from engine.core.alerts import Alert, Throttled
+from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.presence import ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
-from engine.stores import sqlite_outbox
+from engine.stores import sqlite_kept, sqlite_outbox
 from engine.stores.base import NewDelivery
 from engine.stores.journal import JournalRow
 
@@ -262,6 +262,14 @@ class SqliteStore:
         rows = self.connection.execute(Q["all_throttles"])
         return [Throttled(rule, key, json.loads(firings)) for rule, key, firings in rows]
 
+    def write_kept(self, out: Output) -> None:
+        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        sqlite_kept.write(self.connection, out)
+
+    def kept(self) -> Kept:
+        """All of these that are not over; silences also when they are."""
+        return sqlite_kept.read(self.connection)
+
     def add_deliveries(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
         """Write rendered deliveries; returns those that may leave at once."""
         ids = sqlite_outbox.insert(self.connection, rows)
@@ -336,6 +344,7 @@ class SqliteStore:
         gone += execute(Q["purge_alerts"], (before_ms, limit)).rowcount
         gone += execute(Q["trim_quarantine"], (quarantined, before_ms)).rowcount
         gone += sqlite_outbox.purge(self.connection, before_ms)
+        gone += sqlite_kept.purge(self.connection, before_ms, limit)
         return gone
 
 
@@ -365,9 +374,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     folder = resources.files("engine.stores") / "sql" / "sqlite"
     files = sorted(entry.name for entry in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
-    if version > len(files):
-        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {len(files)})")
-    for number, name in enumerate(files[version:], version + 1):
+    newest = int(files[-1][:4])
+    if version > newest:
+        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {newest})")
+    for number, name in [(int(name[:4]), name) for name in files if int(name[:4]) > version]:
         outbox = sqlite_outbox.queries()["create"] if number == 1 else ""
         connection.executescript(f"BEGIN; {_sql(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
 
@@ -398,11 +408,15 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.told,
         alert.throttle_key,
         detail,
+        alert.key,
+        json.dumps([alert.group, alert.acknowledged, alert.remind_at_ms], ensure_ascii=False),
+        alert.acknowledged_by or None,
     )
 
 
 def _alert(row: Sequence[Any]) -> Alert:
     detail, transition, told_as = json.loads(row[13])
+    group, acknowledged, remind_at_ms = json.loads(row[15]) or (None, False, None)
     return Alert(
         name=row[0],
         id=row[0],
@@ -420,5 +434,10 @@ def _alert(row: Sequence[Any]) -> Alert:
         told_as=told_as,
         throttle_key=row[12],
         detail=detail,
+        key=row[14],
+        group=group,
+        acknowledged=acknowledged,
+        acknowledged_by=row[16] or "",
+        remind_at_ms=remind_at_ms,
         transition=Transition(*transition) if transition else None,
     )

@@ -42,9 +42,9 @@ PURGE_ROWS = 500
 
 
 @cache
-def queries() -> Mapping[str, str]:
-    """The statements of `outbox.sql` by name, without their comments."""
-    text = (resources.files("engine.stores") / "sql/sqlite/outbox.sql").read_text("utf-8")
+def queries(file: str = "outbox.sql") -> Mapping[str, str]:
+    """The statements of an SQL file by name, without their comments."""
+    text = (resources.files("engine.stores") / "sql/sqlite" / file).read_text("utf-8")
     found = {}
     for part in text.split("-- name: ")[1:]:
         name, _, body = part.partition("\n")

@@ -13,9 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from engine.core.silences import Silence
 from engine.core.step import POSITION_BITS
 from engine.errors import StoreError
-from engine.stores import sqlite, sqlite_outbox
+from engine.stores import sqlite, sqlite_kept, sqlite_outbox
 from engine.stores.base import (
     TOTALS_STOP,
     AlertRow,
@@ -93,6 +94,24 @@ class SqliteReader:
         """One delivery."""
         return sqlite_outbox.get(self._connection, number)
 
+    def silences(
+        self,
+        *,
+        now_ms: int,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[Silence]:
+        """Silences, newest first; `cursor` is (from_ms, id)."""
+        return sqlite_kept.silences(
+            self._connection, now_ms=now_ms, state=state, author=author, limit=limit, cursor=cursor
+        )
+
+    def silence(self, id_: str) -> Silence | None:
+        """One silence."""
+        return sqlite_kept.silence(self._connection, id_)
+
     def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
         """What was not accepted, newest first; `cursor` is an id."""
         rows = self._connection.execute(_queries()["quarantine"], {"limit": limit, "cursor": cursor})
@@ -158,7 +177,7 @@ class SqliteReader:
 
 
 def _alert(row: tuple[Any, ...]) -> AlertRow:
-    id_, rule, client, source, state, reason, started_at, resolved_at = row
+    id_, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by = row
     return AlertRow(
         id=id_,
         rule=rule,
@@ -168,4 +187,6 @@ def _alert(row: tuple[Any, ...]) -> AlertRow:
         reason=reason,
         started_at_ms=started_at,
         resolved_at_ms=resolved_at,
+        key=key,
+        acknowledged_by=acknowledged_by,
     )
