@@ -20,11 +20,12 @@ from engine.app import (
 from engine.clock import SystemClock
 from engine.config import Config, SourceConfig
 from engine.core.events import LifecycleEvent
-from engine.core.rules import Rule
+from engine.core.rules import Match, Rule
+from engine.core.silences import Silence
 from engine.core.step import Fleet
 from engine.errors import InvalidFiles, StoreError
 from engine.fleets import fleet_of, inventory_of
-from engine.matchwords import Matches, matches_of_words
+from engine.matchwords import Matches, match_of_words, matches_of_words
 from engine.rendering import Renderer, conceal
 from engine.rulefile import load_rules
 from engine.services.writer import Writer
@@ -97,6 +98,10 @@ class Offline:
         """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
         return matches_of_words(pairs, self.inventory)
 
+    def match_value(self, pairs: Sequence[str]) -> Match:
+        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
+        return match_of_words(pairs, self.inventory)
+
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """Events of the history."""
         return decode_stored(raw, received_at_ms)
@@ -121,6 +126,30 @@ class Offline:
         with self._store.transaction() as connection:
             changed = sqlite_outbox.act(connection, what, [number], self.now_ms())
             return sqlite_outbox.get(connection, number), bool(changed)
+
+    def act_on_held(self, rule: str, what: str) -> int:
+        """`release` or `discard` all held deliveries of a rule; how many."""
+        changed, some = 0, 1
+        while some:
+            with self._store.transaction() as connection:
+                some = sqlite_outbox.act_on_held(connection, what, rule, self.now_ms())
+            changed += some
+        return changed
+
+    def silence(self, silence: Silence) -> None:
+        """Add a silence."""
+        self._needs_rules()
+        self._do(lambda connection: self.fleet.silence(silence, self.now_ms()))
+
+    def expire_silence(self, id_: str) -> bool:
+        """End a silence now; was there one that was not over?"""
+        self._needs_rules()
+        return self._do(lambda connection: self.fleet.expire_silence(id_, self.now_ms()))
+
+    def acknowledge(self, alert_id: str, by: str) -> int:
+        """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
+        self._needs_rules()
+        return self._do(lambda connection: self.fleet.acknowledge(self.now_ms(), alert_id=alert_id, by=by))
 
     def forget(self, client: str) -> bool:
         """Keep a client no longer, its alerts are closed; False: it was not known."""

@@ -130,6 +130,7 @@ MAY: dict[str, set[str]] = {
 EXCEPTIONS = {
     ("engine.services.feedwatch", "engine.durations"): "says how far behind a source is in words people read",
     ("engine.web.status_page", "engine.durations"): "shows ages in words people read",
+    ("engine.web.silencing", "engine.durations"): "reads how long a silence is to be, in words people write",
     (
         "engine.stores.journal",
         "engine.sources.base",

@@ -22,8 +22,9 @@ COMMANDS = {
     "explain": ("engine.cli.clients:explain", "The verdict about one client, and what it rests on."),
     "clients": ("engine.cli.clients:clients", "What the engine believes; forget a client."),
     "sources": ("engine.cli.records:sources", "Connection, lag, caught up to, gaps."),
-    "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, discard."),
-    "alerts": ("engine.cli.records:alerts", "Alerts: list."),
+    "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, release, discard."),
+    "alerts": ("engine.cli.records:alerts", "Alerts: list, ack."),
+    "silence": ("engine.cli.silences:silence", "What nobody wants to hear for a while: add, list, expire."),
     "quarantine": ("engine.cli.records:quarantine", "Events that could not be accepted: list, retry."),
     "simulate": ("engine.cli.simulate:simulate", "Synthetic fleets, storms, faults."),
 }

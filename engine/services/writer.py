@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from engine.actions.base import OutboxItem
 from engine.clock import Clock
+from engine.core.alerts import AlertLine
 from engine.core.events import LifecycleEvent
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import NEW_CLIENT
@@ -115,6 +116,7 @@ class Writer:
         self.store = store
         self.fleet = fleet
         self.stats = Stats()
+        self.suppressed: dict[str, int] = {}  # alerts since the start, by the reason
         self.failure: str | None = None  # why the last commit failed, None when it did not
         self._clock = clock
         self._render = render
@@ -354,6 +356,9 @@ class Writer:
         stats.rejected += sum(len(batch.rejected) for batch in batches)
         stats.deliveries += len(out.deliveries)
         stats.alerts += len(out.alerts)
+        for line in out.lines:
+            if isinstance(line, AlertLine) and line.state == "suppressed" and line.reason:
+                self.suppressed[line.reason] = self.suppressed.get(line.reason, 0) + 1
         stats.transitions = self.fleet.counts.transitions
         self._since_checkpoint += events
         if self.failure is not None:

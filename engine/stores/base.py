@@ -178,6 +178,10 @@ class Reader(Protocol):
         """Alerts; `cursor` is (started_at_ms, id)."""
         ...
 
+    def alert(self, id_: str) -> AlertRow | None:
+        """One alert, None when there is none (any more)."""
+        ...
+
     def deliveries(
         self,
         *,

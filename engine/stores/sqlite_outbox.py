@@ -300,6 +300,12 @@ def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) ->
     return changed
 
 
+def act_on_held(conn: sqlite3.Connection, what: str, rule: str, now_ms: int, limit: int = 1_000) -> int:
+    """`release` or `discard` the oldest held deliveries of a rule; how many they were: fewer than `limit` were all."""
+    ids = [id_ for (id_,) in conn.execute(queries()["held_of_rule"], (rule, limit))]
+    return len(act(conn, what, ids, now_ms))
+
+
 def retry(conn: sqlite3.Connection, ids: Sequence[int], now_ms: int) -> list[int]:
     """Send dead deliveries once more, beginning anew; returns the ids that were dead."""
     return act(conn, delivery.RETRY, ids, now_ms)

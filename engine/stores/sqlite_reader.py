@@ -75,6 +75,11 @@ class SqliteReader:
         query = _queries()["open_alerts" if state in OPEN_STATES else "alerts"]
         return [_alert(row) for row in self._connection.execute(query, wanted)]
 
+    def alert(self, id_: str) -> AlertRow | None:
+        """One alert."""
+        row = self._connection.execute(_queries()["alert"], (id_,)).fetchone()
+        return None if row is None else _alert(row)
+
     def deliveries(
         self,
         *,

@@ -220,6 +220,32 @@ class Answers:
         items = [views.alert_object(row) for row in rows[:limit]]
         return page(items, f"{last.started_at_ms}-{last.id}" if last is not None else None)
 
+    def silences(
+        self,
+        reader: Reader,
+        *,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Object:
+        """Silences, newest first."""
+        from_at, _, id_ = (cursor or "").partition("-")
+        at_ms = number_of(from_at)
+        after = (at_ms, id_) if at_ms is not None else None
+        now_ms = self._subject.now_ms()
+        rows = reader.silences(now_ms=now_ms, state=state, author=author, limit=limit + 1, cursor=after)
+        last = rows[limit - 1] if len(rows) > limit else None
+        items = [views.silence_object(row, now_ms) for row in rows[:limit]]
+        return page(items, f"{last.from_ms}-{last.id}" if last is not None else None)
+
+    def silence(self, reader: Reader, id_: str) -> Object:
+        """One silence."""
+        found = reader.silence(id_)
+        if found is None:
+            raise NotThere(f"there is no silence {id_[:60]!r}")
+        return views.silence_object(found, self._subject.now_ms())
+
     def deliveries(
         self,
         reader: Reader,
@@ -281,9 +307,20 @@ def refusal(number: int, state: str, what: str) -> str:
     """Why an act on a delivery changed nothing."""
     needed = {
         "retry": "only a dead one can be tried again",
+        "release": "only one that is held can be released",
         "discard": "only one that is due, held or dead can be discarded",
     }
     return f"delivery {number} is {state}; {needed[what]}"
+
+
+def unacknowledged(reader: Reader, id_: str) -> str:
+    """Why there was nothing to acknowledge."""
+    row = reader.alert(id_)
+    if row is None:
+        return f"there is no alert {id_[:60]!r} that fires"
+    if row.acknowledged_by is not None:
+        return f"the alert {id_} was acknowledged before, by {row.acknowledged_by}"
+    return f"the alert {id_} is {row.state}; only one that is firing can be acknowledged"
 
 
 def _is_named(client: str, group: str | None, device: str | None) -> bool:
