@@ -99,7 +99,7 @@ class AlertBook(RollCalls):
         self._depths = _depths(matcher.rules)
         self._use_watches(self._each_client, now_ms)
         self.gates.use(self.rules)
-        self._use_schedules()
+        self._use_schedules(now_ms)
         self._compile_silences(self.gates.silences.open.values())
         again = self.held.take_all()
         if again:  # by other windows and other inhibitors than before

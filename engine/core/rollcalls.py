@@ -30,12 +30,15 @@ class RollCalls(Incidents):
         self._each_client: EachClient = nobody
         self._due: dict[str, int] = {}  # rule -> its next roll call
 
-    def _use_schedules(self) -> None:
-        """Hold roll calls by the rules as they are now; new ones begin with the next instant that is told."""
+    def _use_schedules(self, now_ms: int = 0) -> None:
+        """Hold roll calls by the rules as they are now; new ones begin at `now_ms`, or with the first instant that is told."""
         self.calls.clear()
         self._due.clear()
         for name in [name for name in self.ticks if name not in self.rules]:
             del self.ticks[name]
+        for rule in self.rules.values():
+            if now_ms and rule.schedule is not None and rule.name not in self.ticks:
+                self.out.schedules[rule.name] = self.ticks[rule.name] = Tick(rule.name, now_ms)
         self.alarm.at_ms = 0
 
     def resume(self, to_ms: int) -> None:
