@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from engine import __version__
+from engine import __version__, summarizing
 from engine.actions.base import OutboxItem, Outcome
 from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
@@ -140,8 +140,9 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it."""
+    planned = summarizing.plain(planned)
     rendered = renderer.render(planned.action, planned.variables)
-    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "due"
+    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
     return NewDelivery(
         key=planned.key,
         rule=planned.rule.name,

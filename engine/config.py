@@ -486,7 +486,6 @@ class _Reader:
 
 
 _WITHOUT_EFFECT = {
-    ("deliveries", "burst"): "no delivery is held",
     ("feed", "max_hold"): "long holds are asked about, and that needs a status provider",
 }
 """Keys of the contract that are read and kept, and that only a later version acts on."""

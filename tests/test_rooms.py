@@ -37,6 +37,7 @@ PARTS = {
     "engine.matchwords": "files",
     "engine.patterns": "files",
     "engine.sandbox": "files",
+    "engine.summarizing": "files",
     "engine.schema": "files",
     "engine.yamlfile": "files",
     "engine.telemetry": "telemetry",
