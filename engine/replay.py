@@ -139,6 +139,8 @@ class Replay:
             found["group_key"] = planned.group_key
         if planned.clients is not None:
             found["clients"] = planned.clients
+        if planned.variables["alert"].get("unverified"):
+            found["unverified"] = True
         if planned.rule.shadow:
             found["state"] = "shadow"
         elif rendered.dead:

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.calendars import cron, windows
 from engine.config import Config
-from engine.core.rules import AT_ONCE, Calendar, Grouping, Outage, Schedule
+from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, Outage, Schedule
 from engine.durations import parse_duration
 from engine.errors import Problem
 from engine.inventory import Inventory
@@ -22,9 +22,6 @@ from engine.yamlfile import Document, Path_
 
 ABOUT_MANY = frozenset({"outage", "schedule"})
 """Triggers whose alerts are about many clients at once: a rule of one of them has no other."""
-
-VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})
-"""Triggers of which a query can say whether they are true."""
 
 MIN_REPEAT_MS = 1_000
 """A shorter reminder is a typing error."""

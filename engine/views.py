@@ -9,7 +9,7 @@ import msgspec
 
 from engine.core import resolver
 from engine.core.keys import key_values
-from engine.core.presence import FLAPPING, GRACEFUL, STATUS_NAMES, ClientState, address, split_id
+from engine.core.presence import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
 from engine.core.rules import Rule
 from engine.core.silences import Silence
 from engine.core.times import rfc3339
@@ -66,7 +66,7 @@ def client_object(client: str, state: ClientState, attributes: Mapping[str, str]
         "flaps": state.flaps,
         "flapping": bool(state.flags & FLAPPING),
         "doubtful": bool(resolver.doubts(state, skew_ms)),
-        "verified_at": None,
+        "verified_at": instant(state.verified_ms) if state.verified_ms != NEVER else None,
         "ip": address(state.ip),
         "attributes": dict(attributes),
     }

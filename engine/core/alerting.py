@@ -12,7 +12,7 @@ one gate fires together when it opens, as one firing.
 
 This is the half of the engine that concerns many clients. It is a reducer over transitions with small keyed states; it never
 reads a clock and never does I/O. `AlertBook` is told what happens and when a deadline passes; what that does is told by subject,
-each a layer on the one before: `ledger` (one alert's life), `retelling` (groups, reminders, acknowledgement), `incidents` (outages),
+each a layer on the one before: `ledger` (one alert's life), `verifying` (questions), `retelling` (groups, reminders, acknowledgement), `incidents` (outages),
 `rollcalls` (schedules). Read `AlertBook.transition` first, then `KINDS`.
 """
 
@@ -23,13 +23,17 @@ from dataclasses import replace
 from typing import Final
 
 from engine.core.alerts import Alert, Kept, Output, Throttled
+from engine.core.asking import UNKNOWN as NO_ANSWER
+from engine.core.asking import StatusAnswer
 from engine.core.debounce import Policy
 from engine.core.gates import is_restless
 from engine.core.incidents import EachClient
 from engine.core.ledger import FREED
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import (
+    FIRST_HEARD,
     GRACEFUL,
+    NEVER,
     NEW_CLIENT,
     OFFLINE,
     ONLINE,
@@ -58,6 +62,7 @@ KINDS: Final = (
     "throttles have room",
     "`for`s are over",
     "`for`s that rest on silence are over",
+    "answers did not come in time",
     "groups",
     "reminders",
     "reminders that rest on silence",
@@ -66,7 +71,7 @@ KINDS: Final = (
 )
 """The book's deadlines, in the order in which those of one instant act."""
 
-PASSING_KINDS: Final = (1, 6, 7, 8)
+PASSING_KINDS: Final = (1, 7, 8, 9)
 """Those that never keep a replay running after its last event: they could go on for ever."""
 
 
@@ -116,6 +121,15 @@ class AlertBook(RollCalls):
         self.teller.attributes = attributes
 
     @property
+    def policy(self) -> Policy:
+        """The knobs."""
+        return self.teller.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self.teller.policy = policy
+
+    @property
     def throttles(self) -> dict[tuple[str, str], Throttled]:
         """Every throttle in which something counts or somebody waits, by rule and key."""
         return self.throttling.all
@@ -130,7 +144,7 @@ class AlertBook(RollCalls):
             for alert in [alert for alert in alerts if alert.trigger in STATUS_TRIGGERS]:
                 self._end(alert, at_ms, state, transition)
         plan = self.matcher.plan(client, state.ip)
-        if status == OFFLINE:
+        if status == OFFLINE and state.heard_ms != NEVER:  # who was never heard of is `never_seen`
             if self.watches:
                 self._went_offline(client, state, plan.outage, at_ms)
             for rule in plan.offline:
@@ -141,9 +155,10 @@ class AlertBook(RollCalls):
             if not transition.first_seen:
                 for rule in plan.online:
                     self._open(rule, "online", client, state, transition, at_ms)
-        if transition.first_seen:
+        if state.flags & FIRST_HEARD:
+            lasting = "offline" if status == OFFLINE else "" if transition.first_seen else "online"
             for rule in plan.first_seen:
-                if status != OFFLINE or "offline" not in rule.triggers:
+                if lasting not in rule.triggers:
                     self._open(rule, "first_seen", client, state, transition, at_ms)
         if self._freed:
             self._free(at_ms)
@@ -184,6 +199,39 @@ class AlertBook(RollCalls):
             if alert.trigger == "duplicate":
                 self._end(alert, at_ms, state, None)
         self._free(at_ms)
+
+    def connected(self, client: str, state: ClientState, at_ms: int) -> None:
+        """The first event of a client that only an answer had named is a connect."""
+        for alert in list(self.active.get(client, ())):
+            if alert.trigger == "never_seen":
+                self._end(alert, at_ms, state, None)
+        self._free(at_ms)
+
+    def answered(self, before: ClientState, after: ClientState, answer: StatusAnswer, verdict: str, at_ms: int) -> None:
+        """A query said something about a client, or failed: what waited for it goes on, before the belief has effects."""
+        client, count = after.client, answer.connections or 0
+        if verdict == NO_ANSWER:
+            self._open_once("unverified", client, after, at_ms)
+            self.asked_in_vain(client, at_ms, at_ms + self.policy.confirm_after_ms)
+            return
+        for alert in list(self.active.get(client, ())):
+            if alert.trigger == "unverified" or (alert.trigger == "never_seen" and count):
+                self._end(alert, at_ms, after, None)
+            elif self._waits_for_answer(alert) and answer.asked_at_ms >= alert.verify_from_ms:
+                self._take_verdict(alert, after, count, at_ms)
+        if not count and before.heard_ms == NEVER and answer.is_listed:
+            self._open_once("never_seen", client, after, at_ms)
+        self._free(at_ms)
+
+    def _open_once(self, trigger: str, client: str, state: ClientState, at_ms: int) -> None:
+        """Open an alert for each rule of this trigger that has none going on."""
+        plan = self.matcher.plan(client, state.ip)
+        rules = plan.never_seen if trigger == "never_seen" else plan.unverified
+        if rules:
+            told = {alert.rule for alert in self.active.get(client, ()) if alert.trigger == trigger}
+            for rule in rules:
+                if rule.name not in told:
+                    self._open(rule, trigger, client, state, None, at_ms)
 
     def has_open(self, client: str, trigger: str) -> bool:
         """Is an alert of this trigger about the client going on?"""
@@ -312,12 +360,14 @@ class AlertBook(RollCalls):
         if kind == 4:
             return self.silent_fors.next(silence_ms)
         if kind == 5:
-            return self.group_deliveries.next(silence_ms)
+            return self.verdicts.next(silence_ms)
         if kind == 6:
-            return self.reminders.next(silence_ms)
+            return self.group_deliveries.next(silence_ms)
         if kind == 7:
-            return self.silent_reminders.next(silence_ms)
+            return self.reminders.next(silence_ms)
         if kind == 8:
+            return self.silent_reminders.next(silence_ms)
+        if kind == 9:
             return self.calls.next(silence_ms)
         return self.teller.summaries.next(silence_ms)
 
@@ -332,10 +382,12 @@ class AlertBook(RollCalls):
         elif kind <= 4:
             self.pass_for(at_ms, silent=kind == 4)
         elif kind == 5:
+            self.pass_verdict(at_ms)
+        elif kind == 6:
             self.pass_group(at_ms)
-        elif kind <= 7:
-            self.pass_reminder(at_ms, silent=kind == 7)
-        elif kind == 8:
+        elif kind <= 8:
+            self.pass_reminder(at_ms, silent=kind == 8)
+        elif kind == 9:
             self.pass_tick(at_ms)
         else:
             burst = self.teller.summaries.pop(at_ms)
@@ -400,6 +452,7 @@ class AlertBook(RollCalls):
         self._born_ms = -1
         self._freed = []
         self._again = []
+        self._forget_questions()
         for agenda in (self.silent_fors, self.fors, self.endings):
             agenda.clear()
         self.held.clear()
@@ -426,6 +479,8 @@ class AlertBook(RollCalls):
         rule = self.rules.get(alert.rule)
         if alert.reason == "throttle":
             self.throttling.recall_waiting(rule, alert)
+        elif alert.reason == "verify":
+            self._ask(alert, 0)
         elif alert.reason != "flapping" and rule is not None:
             at_ms = max(base_ms, alert.due_at_ms)
             reason, holder = self.gates.quiet(rule, alert, self._subject_state(alert), at_ms)

@@ -78,6 +78,9 @@ class Alert:
         "told_as",
         "transition",
         "trigger",
+        "verified",
+        "verify_from_ms",
+        "verify_until_ms",
     )
 
     def __init__(
@@ -105,6 +108,7 @@ class Alert:
         acknowledged: bool = False,
         acknowledged_by: str = "",
         remind_at_ms: int | None = None,
+        verified: str = "",
     ) -> None:
         self.name = name
         self._id = id  # None until somebody asks: most alerts of a replay end before
@@ -131,6 +135,9 @@ class Alert:
         self.held_by = ""  # what keeps it suppressed, in the words of `holding`
         self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
         self.count = 1
+        self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
+        self.verify_from_ms = 0  # answers to older questions do not count
+        self.verify_until_ms: int | None = None  # until when it waits for an answer, None: it does not wait
 
     @property
     def id(self) -> str:

@@ -19,8 +19,19 @@ from typing import Final
 
 from engine.core import resolver
 from engine.core.events import CONNECT
-from engine.core.presence import FLAPPING, GRACEFUL, NEVER, OFFLINE, UNKNOWN, ClientState, Transition
-from engine.core.resolver import newest_connect, observe
+from engine.core.presence import (
+    CONFIRMED,
+    FIRST_HEARD,
+    FLAPPING,
+    GRACEFUL,
+    NEVER,
+    OFFLINE,
+    UNHEARD,
+    UNKNOWN,
+    ClientState,
+    Transition,
+)
+from engine.core.resolver import newest_connect, observe, observe_beside
 
 MAX_TIMES: Final = 64
 """Times kept for one client at most, whatever `flapping.start` says."""
@@ -37,6 +48,9 @@ class Policy:
     flapping_start: int = 6
     flapping_stop: int = 2
     flapping_window_ms: int = 600_000
+    asks: bool = False  # can clients be asked about?
+    confirm_after_ms: int = 5_000
+    max_hold_ms: int = 300_000  # a hold kept so long beyond its time, because a source is behind, is asked about
 
     def hold_ms(self, client: str, target: int) -> int:
         """How long a change of this client to `target` must last before it settles."""
@@ -51,8 +65,13 @@ def learn(
 
     Steps: resolve the channels, derive the observed status, then start, keep or revert the hold.
     """
-    channels, was = state.channels, state.observed
-    merged, observed, takeover = observe(channels, kind, occurred_at_ms, channel, was, policy.clock_skew_ms)
+    channels, was, answered = state.channels, state.observed, state.answered
+    if answered is not None and answered.meddles:
+        merged, observed, takeover, answered = observe_beside(
+            answered, channels, kind, occurred_at_ms, channel, was, policy.clock_skew_ms
+        )
+    else:
+        merged, observed, takeover = observe(channels, kind, occurred_at_ms, channel, was, policy.clock_skew_ms)
     hold_since, hold_occurred, flaps = state.hold_since_ms, state.hold_occurred_at_ms, state.flaps
     changes, flags, takeovers, known_ip = state.changes, state.flags, state.takeovers, state.ip
     if merged is not channels:
@@ -61,6 +80,7 @@ def learn(
         if ip and (not known_ip or (kind == CONNECT and occurred_at_ms == newest_connect(merged))):
             known_ip = ip
         if observed != was:
+            flags &= ~CONFIRMED
             changes = with_time(changes, occurred_at_ms, now_ms, policy)
             if len(changes) >= policy.flapping_start:
                 flags |= FLAPPING
@@ -72,6 +92,7 @@ def learn(
     return ClientState(
         merged, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, hold_since,
         hold_occurred, flaps, changes, flags, takeovers, known_ip, last, state.client,
+        max(state.heard_ms, occurred_at_ms, now_ms), answered,
     )  # fmt: skip
 
 
@@ -115,7 +136,7 @@ def _flagged(state: ClientState, flags: int, last: int) -> ClientState:
     return ClientState(
         state.channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
         state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, flags, state.takeovers, state.ip,
-        last, state.client,
+        last, state.client, state.heard_ms, state.answered,
     )  # fmt: skip
 
 
@@ -125,10 +146,14 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
     if since == NEVER:
         raise ValueError(f"nothing to settle for {client}")
     graceful = observed == OFFLINE and resolver.graceful(state.channels)
-    flags = state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL
+    flags = (state.flags | GRACEFUL if graceful else state.flags & ~GRACEFUL) & ~(CONFIRMED | FIRST_HEARD)
+    if state.heard_ms == NEVER:
+        flags |= UNHEARD
+    elif state.settled == UNKNOWN or flags & UNHEARD:
+        flags = (flags | FIRST_HEARD) & ~UNHEARD
     after = ClientState(
         state.channels, observed, observed, since, occurred, settled_at_ms, NEVER, NEVER, 0, state.changes, flags,
-        state.takeovers, state.ip, last, state.client,
+        state.takeovers, state.ip, last, state.client, state.heard_ms, state.answered,
     )  # fmt: skip
     transition = Transition(
         client, observed, state.settled, occurred, since, settled_at_ms, graceful, state.flaps, state.settled == UNKNOWN

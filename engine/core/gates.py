@@ -7,6 +7,7 @@
 | `silence`   | a silence covers the client                                               | its end, or an operator       |
 | `inhibited` | a rule in `inhibited_by` fires for the client; or it is in an outage      | the end of that alert         |
 | `throttle`  | (in `throttles`)                                                          | room                          |
+| `verify`    | (in `verifying`)                                                          | an answer, or waiting in vain |
 
 They are asked in this order and the first that is closed is the reason. Each closed one names its holder: what has to end before
 the alert is looked at again. An outage that is muted, silenced or inhibited itself still inhibits; a throttled one does not.

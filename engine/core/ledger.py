@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from engine.core.agenda import Agenda, Alarm
-from engine.core.alerts import Alert, AlertLine, Output
+from engine.core.alerts import Alert, AlertLine, Output, Throttled
 from engine.core.debounce import Policy
 from engine.core.gates import OPEN, Gates, Held
 from engine.core.matching import Attributes
@@ -101,7 +101,7 @@ class Ledger:
         if rule is None:
             self._drop(alert, at_ms)
             return
-        if alert.reason is None and not self._condition_holds(rule, alert, state, at_ms):
+        if alert.reason is None and not alert.verified and not self._condition_holds(rule, alert, state, at_ms):
             self._drop(alert, at_ms)
             return
         reason, holder = self.gates.closed(rule, alert, state, at_ms)
@@ -138,28 +138,45 @@ class Ledger:
                 self._pass_throttle(rule, ready, at_ms)
 
     def _pass_throttle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
-        """All gates before are open: the alerts fire together, those of a throttle without room wait for it."""
-        if rule.throttle is None:
+        """All gates before are open: those of a throttle with room that need no verdict (any more) fire together."""
+        throttle = rule.throttle
+        if throttle is None and not rule.verify:
             self._fire_together(rule, alerts, at_ms)
             return
         throttling, attributes = self.throttling, self.teller.attributes
         rooms: dict[str, bool] = {}
+        counted: dict[str, Throttled] = {}
         ready = []
         for alert in alerts:
-            throttled = throttling.of(rule, alert, self._subject_state(alert).ip, attributes)
-            has_room = rooms.get(throttled.key)
-            if has_room is None:
-                has_room = rooms[throttled.key] = throttling.has_room(rule, throttled, at_ms)
-                if has_room:
-                    throttling.count(self.out, throttled, at_ms)
-            if has_room:
-                ready.append(alert)
-            else:
-                self._hold(rule, alert, "throttle", "", at_ms)
-                if alert.open:
-                    throttling.wait(rule, throttled, alert)
+            throttled = None
+            if throttle is not None:
+                throttled = throttling.of(rule, alert, self._subject_state(alert).ip, attributes)
+                has_room = rooms.get(throttled.key)
+                if has_room is None:
+                    has_room = rooms[throttled.key] = throttling.has_room(rule, throttled, at_ms)
+                if not has_room:
+                    self._hold(rule, alert, "throttle", "", at_ms)
+                    if alert.open:
+                        throttling.wait(rule, throttled, alert)
+                    continue
+            if self._needs_verdict(rule, alert):
+                self._await_verdict(rule, alert, at_ms)
+                continue
+            if throttled is not None:
+                counted[throttled.key] = throttled
+            ready.append(alert)
+        for throttled in counted.values():
+            throttling.count(self.out, throttled, at_ms)
         if ready:
             self._fire_together(rule, ready, at_ms)
+
+    def _needs_verdict(self, rule: Rule, alert: Alert) -> bool:
+        """Is the alert to be verified before it fires, and not yet?"""
+        raise NotImplementedError
+
+    def _await_verdict(self, rule: Rule, alert: Alert, at_ms: int) -> None:
+        """Somebody is to be asked whether it is true."""
+        raise NotImplementedError
 
     def _hold(self, rule: Rule, alert: Alert, reason: str, holder: str, at_ms: int) -> None:
         """A gate is closed: the alert waits for what holds it. A roll call does not: its list would grow old."""

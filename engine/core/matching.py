@@ -45,11 +45,13 @@ class Plan:
     offline: tuple[Rule, ...]
     online: tuple[Rule, ...]
     first_seen: tuple[Rule, ...]
+    never_seen: tuple[Rule, ...]
     flapping: tuple[Rule, ...]
     stable: tuple[Rule, ...]
     duplicate: tuple[Rule, ...]
     outage: tuple[Rule, ...]
     schedule: tuple[Rule, ...]
+    unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:

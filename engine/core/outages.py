@@ -96,6 +96,20 @@ def down_since(state: ClientState) -> int:
     return state.hold_occurred_at_ms if state.hold_since_ms != NEVER else state.occurred_at_ms
 
 
+def is_down(state: ClientState) -> bool:
+    """Is the client observed offline? One that no event ever named is not: it never was anywhere else."""
+    return state.observed == OFFLINE and state.heard_ms != NEVER
+
+
+def differ(before: ClientState, after: ClientState) -> bool:
+    """Do two states of a client count differently, or elsewhere?"""
+    if before.observed != after.observed or before.ip != after.ip:
+        return True
+    if after.observed != OFFLINE:
+        return False
+    return is_down(before) != is_down(after) or down_since(before) != down_since(after)
+
+
 class OutageWatch:
     """One outage rule: every key's counts, and the outages going on."""
 
@@ -135,7 +149,7 @@ class OutageWatch:
             counts = self._keys[key] = _Key()
         if state.observed == ONLINE:
             counts.online += 1
-        elif state.observed == OFFLINE:
+        elif is_down(state):
             counts.downs.add(down_since(state), client)
 
     def take(self, client: str, state: ClientState) -> None:
@@ -146,7 +160,7 @@ class OutageWatch:
             return
         if state.observed == ONLINE:
             counts.online -= 1
-        elif state.observed == OFFLINE:
+        elif is_down(state):
             counts.downs.remove(down_since(state), client)
 
     # Outages

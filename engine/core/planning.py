@@ -18,6 +18,7 @@ from engine.core.debounce import Policy
 from engine.core.presence import (
     FLAPPING,
     GRACEFUL,
+    NEVER,
     OFFLINE,
     STATUS_NAMES,
     ClientState,
@@ -132,7 +133,7 @@ def client_variables(
         "graceful": transition.graceful if transition else bool(state.flags & GRACEFUL and state.settled == OFFLINE),
         "flaps": transition.flaps if transition else state.flaps,
         "flapping": bool(state.flags & FLAPPING),
-        "verified_at": None,
+        "verified_at": rfc3339(state.verified_ms) if state.verified_ms != NEVER else None,
     }
     if "doubtful" in names:
         found["doubtful"] = bool(resolver.doubts(state, policy.clock_skew_ms))

@@ -21,6 +21,15 @@ FLAPPING: Final = 1
 """Flag: the client is flapping."""
 GRACEFUL: Final = 2
 """Flag: the last settled transition was graceful."""
+UNVERIFIED: Final = 4
+"""Flag: the last question about the client failed or stayed unknown."""
+CONFIRMED: Final = 8
+"""Flag: two answers of zero say that it is offline, whatever the feed may still hold."""
+
+UNHEARD: Final = 16
+"""Flag: the settled status rests on an answer alone, no event ever named the client."""
+FIRST_HEARD: Final = 32
+"""Flag: the settled status is the first that an event brought about."""
 
 NEVER: Final = -(1 << 60)
 """The instant of what has not happened: before every other, by more than any duration."""
@@ -59,15 +68,92 @@ Channels = tuple[Channel, ...]
 
 
 @mypyc_attr(acyclic=True)
+class Answered:
+    """What the synchronous query has said about a client so far. Instants are epoch ms, NEVER for what has not happened.
+
+    `undo_*` is what a correction to online, not confirmed yet, took the place of: the observed status, its hold or its
+    settled instants, and the flaps.
+    """
+
+    __slots__ = (
+        "anonymous_ms",
+        "asked_ms",
+        "connections",
+        "undo_flaps",
+        "undo_observed",
+        "undo_occurred_ms",
+        "undo_since_ms",
+        "verified_ms",
+        "void_ms",
+        "zero_ms",
+    )
+
+    def __init__(
+        self,
+        asked_ms: int = NEVER,
+        verified_ms: int = NEVER,
+        connections: int = 0,
+        void_ms: int = NEVER,
+        zero_ms: int = NEVER,
+        anonymous_ms: int = NEVER,
+        undo_since_ms: int = NEVER,
+        undo_occurred_ms: int = NEVER,
+        undo_flaps: int = 0,
+        undo_observed: int = UNKNOWN,
+    ) -> None:
+        self.asked_ms: Final = asked_ms  # the newest question that was answered in any way
+        self.verified_ms: Final = verified_ms  # the newest whose answer is what is believed
+        self.connections: Final = connections  # how many there were then; 0 also when events have changed it since
+        self.void_ms: Final = void_ms  # channels connected at or before are closed: two answers of zero said so
+        self.zero_ms: Final = zero_ms  # a first zero that waits for a second
+        self.anonymous_ms: Final = anonymous_ms  # a channel is live that no event named, connected at this instant
+        self.undo_since_ms: Final = undo_since_ms
+        self.undo_occurred_ms: Final = undo_occurred_ms
+        self.undo_flaps: Final = undo_flaps
+        self.undo_observed: Final = undo_observed
+
+    @property
+    def meddles(self) -> bool:
+        """Does it bear on how events are read?"""
+        return self.void_ms != NEVER or self.zero_ms != NEVER or self.anonymous_ms != NEVER or self.connections > 1
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Is it to be asked again what it said last?"""
+        return self.zero_ms != NEVER or self.undo_since_ms != NEVER
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Its fields in order, as they are stored and compared."""
+        return (
+            self.asked_ms, self.verified_ms, self.connections, self.void_ms, self.zero_ms, self.anonymous_ms,
+            self.undo_since_ms, self.undo_occurred_ms, self.undo_flaps, self.undo_observed,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Answered) and self.as_row() == other.as_row()
+
+    def __hash__(self) -> int:
+        return hash(self.as_row())
+
+    def __repr__(self) -> str:
+        return f"Answered{self.as_row()}"
+
+
+NOT_ASKED: Final = Answered()
+
+
+@mypyc_attr(acyclic=True)
 class ClientState:
     """Everything kept about one client. `since`, `occurred_at` and `settled_at` belong to the settled status."""
 
     __slots__ = (
+        "answered",
         "changes",
         "channels",
         "client",
         "flags",
         "flaps",
+        "heard_ms",
         "hold_occurred_at_ms",
         "hold_since_ms",
         "ip",
@@ -97,6 +183,8 @@ class ClientState:
         ip: str = "",
         last: int = 0,
         client: str = "",
+        heard_ms: int = NEVER,
+        answered: Answered | None = None,
     ) -> None:
         self.channels: Final = channels
         self.observed: Final = observed  # what the events say right now
@@ -115,6 +203,13 @@ class ClientState:
         self.ip: Final = ip  # ip:port of the newest connect (of any event while no connect was seen)
         self.last: Final = last  # history position of the newest entry about this client, 0: none
         self.client: Final = client  # its id: one text for everything that is kept about it
+        self.heard_ms: Final = heard_ms  # the latest instant at which an event about it occurred or was learned of
+        self.answered: Final = answered  # what was asked and answered, None: nothing ever was
+
+    @property
+    def verified_ms(self) -> int:
+        """When the newest question was asked whose answer is what is believed; NEVER: there was none."""
+        return NEVER if self.answered is None else self.answered.verified_ms
 
     @property
     def on_hold(self) -> bool:
@@ -147,6 +242,8 @@ class ClientState:
             self.takeovers,
             self.ip,
             self.last,
+            _known(self.heard_ms),
+            None if self.answered is None else self.answered.as_row(),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -164,7 +261,9 @@ NEW_CLIENT: Final = ClientState()
 
 def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
     """The state of `client` whose `as_row` this is."""
-    flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row
+    flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row[:13]
+    # A row of an earlier version does not say when it was heard of: its channels do.
+    heard, answered = row[13:] or (max([value for value in flat if isinstance(value, int)], default=0), None)
     hold_since, hold_occurred = (NEVER, NEVER) if hold is None else hold
     channels = tuple(
         [
@@ -174,7 +273,7 @@ def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
     )
     return ClientState(
         channels, observed, settled, since, occurred, settled_at, hold_since, hold_occurred, flaps, tuple(changes), flags,
-        tuple(takeovers), ip, last, client,
+        tuple(takeovers), ip, last, client, _instant(heard), None if answered is None else Answered(*answered),
     )  # fmt: skip
 
 

@@ -12,13 +12,32 @@ What is kept is bounded by two facts. A channel that connected before `newest - 
 closed it is forgotten; while its close is missing it is remembered, never live, as a reason for doubt. A close or mark
 whose connect is unknown matters only if that connect is live when it comes, so below `newest - 2 * skew` it never can.
 
+Answers of the synchronous query stand beside the events. Two zeros close every channel connected until then, those whose
+connect comes later included. A count where none was believed is an anonymous channel, connected when it was asked about:
+live until the connect or the close that it stands for is seen. `observe_beside` keeps both; `answering` makes them.
+
 Read `observe` first: it is the only function that changes anything, and the hottest one of the product.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from engine.core.events import CONNECT, DISCONNECT, TCPCLEAN
-from engine.core.presence import MAX_CHANNELS, NEVER, OFFLINE, ONLINE, Channel, Channels, ClientState
+from engine.core.presence import (
+    MAX_CHANNELS,
+    NEVER,
+    NOT_ASKED,
+    OFFLINE,
+    ONLINE,
+    Answered,
+    Channel,
+    Channels,
+    ClientState,
+)
+
+ANSWER: Final = "answer"
+"""The type that an answer of a query has among events, where people see both."""
 
 
 def observe(
@@ -91,6 +110,82 @@ def observe_any(
     return kept, observed_status(kept, observed, skew_ms), takeover
 
 
+def observe_beside(
+    answered: Answered, channels: Channels, kind: str, occurred_at_ms: int, channel: str, observed: int, skew_ms: int
+) -> tuple[Channels, int, bool, Answered]:
+    """One more event of a client whose answers bear on it: what `observe_any` says, and what is left of the answers.
+
+    Steps: merge the event; a connect that two zeros have voided is closed; the anonymous channel gives way to the connect
+    or the close that it stood for; what was asked and is now older than an event counts no more.
+    """
+    anonymous_ms, void_ms = answered.anonymous_ms, answered.void_ms
+    seen_ms = _connect_of(channels, channel)
+    newest = newest_connect(channels)
+    merged, _, takeover = observe_any(channels, kind, occurred_at_ms, channel, observed, skew_ms)
+    if kind == CONNECT and occurred_at_ms <= void_ms:
+        merged, _, _ = observe_any(merged, TCPCLEAN, void_ms + skew_ms, channel, observed, skew_ms)
+        takeover = False
+    if merged == channels:
+        return channels, observed, False, answered
+    connections = answered.connections
+    if anonymous_ms != NEVER and kind == CONNECT and seen_ms == NEVER and occurred_at_ms >= newest - skew_ms:
+        if occurred_at_ms > anonymous_ms + skew_ms:
+            takeover, anonymous_ms = True, NEVER  # a newer one supersedes it
+        elif _close_of(merged, channel) == NEVER or _close_of(merged, channel) > anonymous_ms:
+            anonymous_ms = NEVER  # this is the one that the answer spoke of
+    elif kind == TCPCLEAN:
+        connections = 0
+        if anonymous_ms != NEVER and seen_ms == NEVER and occurred_at_ms > anonymous_ms:
+            # This was it; and as it was connected then, a goodbye of an older channel says nothing about it.
+            merged, _, _ = observe_any(merged, CONNECT, anonymous_ms, channel, observed, skew_ms)
+            anonymous_ms = NEVER
+    is_undoable = anonymous_ms != NEVER
+    left = Answered(
+        answered.asked_ms,
+        answered.verified_ms,
+        connections,
+        void_ms,
+        NEVER,
+        anonymous_ms,
+        answered.undo_since_ms if is_undoable else NEVER,
+        answered.undo_occurred_ms if is_undoable else NEVER,
+        answered.undo_flaps if is_undoable else 0,
+        answered.undo_observed if is_undoable else 0,
+    )
+    return merged, status_beside(left, merged, observed, skew_ms), takeover, left
+
+
+def status_beside(answered: Answered, channels: Channels, before: int, skew_ms: int) -> int:
+    """What events and answers say together: ONLINE, OFFLINE or UNKNOWN."""
+    return ONLINE if answered.anonymous_ms != NEVER else observed_status(channels, before, skew_ms)
+
+
+def closed_until(channels: Channels, void_ms: int, skew_ms: int) -> Channels:
+    """The channels after two zeros: every one connected at or before `void_ms` is closed."""
+    return tuple(
+        [
+            Channel(channel.id, channel.connect_ms, max(channel.close_ms, void_ms + skew_ms), channel.goodbye_ms)
+            if channel.connect_ms != NEVER and channel.connect_ms <= void_ms and not is_closed(channel, skew_ms)
+            else channel
+            for channel in channels
+        ]
+    )
+
+
+def _connect_of(channels: Channels, channel: str) -> int:
+    for known in channels:
+        if known.id == channel:
+            return known.connect_ms
+    return NEVER
+
+
+def _close_of(channels: Channels, channel: str) -> int:
+    for known in channels:
+        if known.id == channel:
+            return known.close_ms
+    return NEVER
+
+
 def _told(channel: Channel, kind: str, occurred_at_ms: int) -> Channel:
     """A channel after one more event about it: the largest time of each kind is kept; itself when that is no news."""
     if kind == CONNECT:
@@ -151,6 +246,12 @@ def live_count(channels: Channels, skew_ms: int) -> int:
         if _is_live(channel, newest, skew_ms):
             live += 1
     return live
+
+
+def connection_count(state: ClientState, skew_ms: int) -> int:
+    """How many connections it has, by the events or, where it says more, by the newest answer."""
+    live = live_count(state.channels, skew_ms)
+    return live if state.answered is None else max(live, state.answered.connections)
 
 
 def live_elsewhere(channels: Channels, channel: str, skew_ms: int) -> bool:
@@ -224,15 +325,42 @@ def doubts(state: ClientState, skew_ms: int) -> list[str]:
     return found
 
 
+def is_doubtful(state: ClientState, skew_ms: int) -> bool:
+    """Is there a reason for doubt? Cheap for the histories that make up almost all of a fleet."""
+    channels = state.channels
+    if len(channels) == 1 and channels[0].connect_ms != NEVER and is_closed(channels[0], skew_ms):
+        return False
+    return bool(doubts(state, skew_ms))
+
+
 def evidence(state: ClientState, skew_ms: int) -> list[dict[str, object]]:
     """What the verdict rests on: one entry an event kept, `{type, time_ms, channel, used, why}`, oldest first."""
     newest = newest_connect(state.channels)
     found: list[tuple[int, str, dict[str, object]]] = []
+    answered = state.answered or NOT_ASKED
+    voided_ms = answered.void_ms + skew_ms if answered.void_ms != NEVER else NEVER
+    for time, why in _answers(answered):
+        entry: dict[str, object] = {"type": ANSWER, "time_ms": time, "channel": "", "used": True, "why": why}
+        found.append((time, ANSWER, entry))
     for channel in state.channels:
         for kind, time, used, why in _readings(channel, newest, skew_ms):
-            entry: dict[str, object] = {"type": kind, "time_ms": time, "channel": channel.id, "used": used, "why": why}
+            if kind == TCPCLEAN and time == voided_ms:
+                kind, why = ANSWER, "asked twice, there was no connection: closes its channel"
+            entry = {"type": kind, "time_ms": time, "channel": channel.id, "used": used, "why": why}
             found.append((time, kind, entry))
     return [entry for _, _, entry in sorted(found, key=lambda reading: reading[:2])]
+
+
+def _answers(answered: Answered) -> list[tuple[int, str]]:
+    """The answers that the belief rests on, as (asked_ms, why)."""
+    found = []
+    if answered.anonymous_ms != NEVER:
+        found.append((answered.anonymous_ms, "asked, there was a connection that no event had named"))
+    if answered.zero_ms != NEVER:
+        found.append((answered.zero_ms, "asked, there was no connection; asked again before it counts"))
+    if answered.verified_ms not in (NEVER, answered.anonymous_ms, answered.zero_ms):
+        found.append((answered.verified_ms, "asked, and it was as believed"))
+    return found
 
 
 def _readings(channel: Channel, newest: int, skew_ms: int) -> list[tuple[str, int, bool, str]]:

@@ -13,9 +13,9 @@ from engine.core.agenda import Agenda
 from engine.core.alerts import Alert
 from engine.core.grouping import Group
 from engine.core.keys import key_text, values_of
-from engine.core.ledger import Ledger
 from engine.core.planning import FIRING, RECOVERY, REMINDER
 from engine.core.rules import AT_ONCE, Grouping, Rule
+from engine.core.verifying import Verifying
 
 
 class Reminder:
@@ -27,11 +27,11 @@ class Reminder:
         self.alerts = alerts
 
 
-class Retelling(Ledger):
+class Retelling(Verifying):
     """The ledger's groups and reminders."""
 
     def _prepare(self) -> None:
-        """Once, when the book is made."""
+        super()._prepare()
         self.groups: dict[tuple[str, str], Group] = {}  # by rule and key
         self.group_deliveries = Agenda(self.alarm, _is_group_due)
         self.reminders = Agenda(self.alarm, _is_reminder_due)

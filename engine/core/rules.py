@@ -10,14 +10,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-TRIGGERS = ("offline", "online", "first_seen", "flapping", "stable", "duplicate", "outage", "schedule", "feed")
+TRIGGERS = (
+    "offline",
+    "online",
+    "first_seen",
+    "never_seen",
+    "flapping",
+    "stable",
+    "duplicate",
+    "unverified",
+    "outage",
+    "schedule",
+    "feed",
+)
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
 
 AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
-UNFLAPPABLE = frozenset({"flapping", "stable", "outage", "schedule", "feed"})
-"""Triggers that `flapping: skip` never suppresses: they are about flapping, or about no client."""
+UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "outage", "schedule", "feed"})
+"""Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
+
+VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})
+"""Triggers of which a query can say whether they are true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ The two halves of every decision meet here. What concerns one client is `debounc
 functions of a state; what concerns many is the `AlertBook`. `Fleet` holds both and knows what is due when. It never reads a
 clock and never does I/O, so the service, `replay`, rule tests and `explain` run the same code on real or virtual time.
 
+A status answer is a stimulus like an event: `Fleet.answer`. Whom to ask, the fleet says by `take_asks`.
+
 Order at one instant: flapping stops, holds settle, the deadlines of alerts (`alerting.KINDS`) act, then operators' acts, then
 events. Deadlines that rest on silence (holds and `for`s about going offline, reminders, an outage's calm) act only up to the
 instant to which every source has been read.
@@ -20,16 +22,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from engine.core import debounce, resolver
+from engine.core import answering, debounce, outages, resolver
 from engine.core.alerting import BURST, PASSING_KINDS, AlertBook
 from engine.core.alerts import Alert, Kept, Output, Throttled
+from engine.core.asking import CONFIRM, DOUBT, HELD, IGNORED, STALE, UNCONFIRMED, UNKNOWN, Ask, StatusAnswer
 from engine.core.debounce import Policy, learn
-from engine.core.events import EventFields
+from engine.core.events import CONNECT, EventFields
 from engine.core.matching import Attributes, Matcher
-from engine.core.presence import FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
+from engine.core.presence import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.rules import Rule
 from engine.core.silences import Silence
 from engine.core.times import FOREVER
+from engine.core.whynot import Gate, why_not
 
 FACT_OFFSET: Final = 1 << 19
 """History positions of facts start here inside a journal row; those of events start at 0."""
@@ -43,25 +47,40 @@ ALL_TIME: Final = FOREVER - 1
 SETTLED: Final = "settled"
 CALMED: Final = "calmed"
 FORGOTTEN: Final = "forgotten"
+ANSWERED: Final = "answered"
 
 
 class Fact(NamedTuple):
-    """Something that happened to a client because time passed: what recovery applies again instead of deciding again."""
+    """Something that happened to a client because time passed, or that a query said: what recovery applies again."""
 
     after: int  # events of the same journal row that came before it
     kind: str
     client: str
     at_ms: int
     previous: int  # history position of the client's entry before this one
+    answer: tuple[int, int, bool] | None = None  # (asked_at_ms, connections or -1, is it listed) of an ANSWERED one
+
+
+def answer_of(fact: Fact) -> StatusAnswer:
+    """The answer that a fact of kind ANSWERED keeps. ValueError for any other."""
+    if fact.answer is None:
+        raise ValueError(f"{fact.kind} is no answer")
+    asked_ms, count, is_listed = fact.answer
+    return StatusAnswer(fact.client, asked_ms, fact.at_ms, None if count < 0 else count, is_listed)
+
+
+def _anyone(client: str) -> bool:
+    return True
 
 
 class Counts:
     """Totals since the fleet was made, for `replay`'s summary and for metrics."""
 
-    __slots__ = ("flaps_suppressed", "transitions")
+    __slots__ = ("flaps_suppressed", "stale_answers", "transitions")
 
     def __init__(self) -> None:
         self.flaps_suppressed = 0
+        self.stale_answers = 0
         self.transitions = 0
 
 
@@ -100,6 +119,16 @@ class Fleet:
         self._released: deque[tuple[int, int, list[str]]] = deque()  # held back too long: instant, since, clients
         self._calms: list[tuple[int, int, int, str]] = []  # due, flag (0: duplicates), order, client
         self._order = 0
+        # Who is to be asked about. `pauses`: time stops where somebody is, as virtual time does until the answer is there.
+        self.pauses = False
+        self.can_ask: Callable[[str], bool] = (
+            _anyone  # is an answer to be expected, so that waiting for it is worth it?
+        )
+        self._asks: list[Ask] = []
+        self._sure: list[tuple[int, int, int, str]] = []  # holds that rest on an answer: due, order, since, client
+        self._asked_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
+        self._held_ms = 0  # holds that were due by then and are held back have been asked about
+        self._silence_ms = 0  # as `advance` was told last
 
     def state_of(self, client: str) -> ClientState:
         """The client's state, uncommitted changes included."""
@@ -117,6 +146,16 @@ class Fleet:
                 continue  # a transaction began or ended between the two looks
             found = state if before is None else before
             return None if found is NEW_CLIENT else found
+
+    def take_asks(self) -> list[Ask]:
+        """Whom to ask, since it was taken last. What it says of a step that was rolled back does no harm."""
+        asks, self._asks = self._asks + self.book.asks, []
+        self.book.asks = []
+        return asks
+
+    @property
+    def _is_asking(self) -> bool:
+        return bool(self._asks or self.book.asks)
 
     # A batch: begin, advance, apply, commit
 
@@ -189,14 +228,18 @@ class Fleet:
             place += 1
             if after.channels is before.channels:
                 continue
-            if book.watches and (after.observed != before.observed or after.ip != before.ip):
+            if book.watches and outages.differ(before, after):
                 book.moved(client, before, after, now_ms)
             if after.flags != before.flags:
                 self._schedule_calm(debounce.calm_at(after.changes, policy), client, FLAPPING)
                 book.flapping_started(client, after, now_ms)
+            if kind == CONNECT and after.answered is not None and before.heard_ms == NEVER:
+                book.connected(client, after, now_ms)
             if book.watches_duplicates and (after.takeovers or len(after.channels) > 1 or client in self.duplicates):
                 self._watch_duplicates(client, after, now_ms)
             if after.observed != before.observed:
+                if occurred_at_ms < before.verified_ms:
+                    self._ask(client, CONFIRM, now_ms)  # older than an answer that had agreed with what was believed
                 if after.hold_since_ms == NEVER:
                     self.counts.flaps_suppressed += 1
                 else:
@@ -208,18 +251,121 @@ class Fleet:
         length_ms = self.policy.hold_ms(client, target)
         due_ms = now_ms + length_ms
         if length_ms == 0 and (target != OFFLINE or silence_ms >= due_ms):
-            self._settle(client, state, due_ms)
+            if target != OFFLINE or not self._ask_first(client, state, due_ms):
+                self._settle(client, state, due_ms)
             return
-        queue = self._holds.get((target, length_ms))
+        self._await(client, state, due_ms)
+
+    def _await(self, client: str, state: ClientState, due_ms: int) -> None:
+        """The client's hold is over at `due_ms`, which may be before others that began earlier: an answer undone brings back an old one."""
+        key = state.observed, due_ms - state.hold_since_ms
+        queue = self._holds.get(key)
         if queue is None:
-            queue = self._holds[target, length_ms] = deque()
-        if queue and queue[-1][0] == due_ms:
+            queue = self._holds[key] = deque()
+        if not queue or queue[-1][0] < due_ms:
+            queue.append((due_ms, [client]))
+        elif queue[-1][0] == due_ms:
             queue[-1][1].append(client)
         else:
-            queue.append((due_ms, [client]))
+            place = len(queue)
+            while place and queue[place - 1][0] > due_ms:
+                place -= 1
+            queue.insert(place, (due_ms, [client]))
         self._wake_ms = min(self._wake_ms, due_ms)
 
+    def answer(self, answer: StatusAnswer, now_ms: int) -> str:
+        """Take what a query said; everything due by `now_ms` must have been passed. Returns a verdict of `asking`.
+
+        Steps: the state after it; the alerts that waited for it; then the hold that it starts, ends or makes sure.
+        """
+        now_ms = self.clock_ms = max(now_ms, self.clock_ms)
+        client = answer.client
+        known = self.states.get(client)
+        before = ClientState(client=client) if known is None or known is NEW_CLIENT else known
+        client = before.client or client
+        position = self._row + FACT_OFFSET + len(self.facts)
+        after, verdict = answering.take(before, answer, now_ms, self.policy, position)
+        if verdict in (STALE, IGNORED):
+            if verdict == STALE:
+                self.counts.stale_answers += 1
+                self.book.asked_in_vain(client, now_ms, now_ms)
+                self._again_if_held(client, before, now_ms)
+            return verdict
+        if self._keeps_records:
+            count = -1 if answer.connections is None else answer.connections
+            detail = (answer.asked_at_ms, count, answer.is_listed)
+            self.facts.append(Fact(len(self.previous), ANSWERED, client, now_ms, before.last, detail))
+            if client not in self.committed:
+                self.committed[client] = NEW_CLIENT if known is None else known
+        self.states[client] = after
+        if self.book.watches and outages.differ(before, after):
+            self.book.moved(client, before, after, now_ms)
+        self.book.answered(before, after, answer, verdict, now_ms)
+        if self.book.watches_duplicates:
+            self._watch_duplicates(client, after, now_ms)
+        self._follow(client, before, after, verdict, now_ms)
+        return verdict
+
+    def _follow(self, client: str, before: ClientState, after: ClientState, verdict: str, now_ms: int) -> None:
+        """What an answer means for the client's hold, and whether it is asked again."""
+        waited = self._asked_first.pop(client, NEVER)
+        if verdict == UNKNOWN:
+            if waited != NEVER and after.on_hold and after.hold_since_ms == waited:
+                self._settle(client, after, now_ms)  # nothing more is to be learned
+            else:
+                self._again_if_held(client, after, now_ms)
+            return
+        if verdict == UNCONFIRMED:
+            self._ask(client, CONFIRM, now_ms + self.policy.confirm_after_ms)
+        if after.observed != before.observed and after.hold_since_ms == NEVER:
+            self.counts.flaps_suppressed += after.flaps > before.flaps
+        if not after.on_hold:
+            return
+        due_ms = after.hold_since_ms + self.policy.hold_ms(client, after.observed)
+        if after.flags & CONFIRMED or after.observed != OFFLINE:
+            is_sure = True
+        else:
+            is_sure = waited == after.hold_since_ms or due_ms <= self._silence_ms
+        if due_ms <= now_ms and is_sure:
+            self._settle(client, after, now_ms)
+        elif after.observed != before.observed:
+            self._await(client, after, due_ms)
+        elif not after.flags & CONFIRMED and due_ms <= now_ms:
+            self._ask(client, CONFIRM, now_ms + self.policy.confirm_after_ms)  # held back: two zeros let it go
+        if after.flags & CONFIRMED and after.observed == OFFLINE and due_ms > now_ms:
+            self._await_sure(client, after.hold_since_ms, due_ms)
+
+    def _again_if_held(self, client: str, state: ClientState, now_ms: int) -> None:
+        """A hold that is held back for too long is asked about until an answer says something."""
+        if state.on_hold and state.observed == OFFLINE:
+            due_ms = state.hold_since_ms + self.policy.hold_ms(client, OFFLINE)
+            if due_ms + self.policy.max_hold_ms <= now_ms:
+                self._ask(client, HELD, now_ms + max(self.policy.max_hold_ms, self.policy.confirm_after_ms))
+
+    def _ask(self, client: str, why: str, at_ms: int) -> None:
+        if self.policy.asks:
+            self._asks.append(Ask(client, why, at_ms))
+
+    def _await_sure(self, client: str, since_ms: int, due_ms: int) -> None:
+        self._order += 1
+        heapq.heappush(self._sure, (due_ms, self._order, since_ms, client))
+        self._wake_ms = min(self._wake_ms, due_ms)
+
+    def _ask_first(self, client: str, state: ClientState, now_ms: int) -> bool:
+        """A doubtful client is about to settle offline: it is asked first, and waits for the answer a little longer."""
+        policy = self.policy
+        if not policy.asks or state.flags & CONFIRMED or not resolver.is_doubtful(state, policy.clock_skew_ms):
+            return False
+        if state.verified_ms >= state.heard_ms or not self.can_ask(client):
+            return False
+        if self._asked_first.get(client) != state.hold_since_ms:
+            self._asked_first[client] = state.hold_since_ms
+            self._ask(client, DOUBT, now_ms)
+            self._await_sure(client, state.hold_since_ms, now_ms + policy.confirm_after_ms)
+        return True
+
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
+        self._asked_first.pop(client, None)
         facts = self.facts
         position = self._row + FACT_OFFSET + len(facts)
         after, transition = debounce.settle(state, client, at_ms, position)
@@ -258,14 +404,16 @@ class Fleet:
         To `ALL_TIME` it lets time pass only while anything is left that keeps a replay running, see `next_due`.
         """
         to_ms = max(to_ms, self.clock_ms)
+        silence_ms = self._silence_ms = min(to_ms, silence_ms)
         if self.wake_ms > to_ms:
             self.clock_ms = to_ms
             return False
         lines = self.book.out.lines
         done = len(lines) + limit
-        silence_ms = min(to_ms, silence_ms)
         self._release(min(self.clock_ms, silence_ms), to_ms)
         self.book.resume(to_ms)
+        if self.policy.asks and silence_ms < to_ms:
+            self._ask_about_held(to_ms)
         while True:
             best, kind = self._next(silence_ms)
             if best > to_ms:
@@ -275,6 +423,9 @@ class Fleet:
             if len(lines) >= done:
                 return True
             self._act(kind, best, silence_ms)
+            if self.pauses and self._is_asking:
+                self.clock_ms = max(self.clock_ms, best)
+                return True
         self.clock_ms = to_ms
         self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
         self.book.rest()
@@ -294,11 +445,29 @@ class Fleet:
         self._released.extend((to_ms, since_ms, clients) for _, since_ms, clients in late)
         self.book.release(due_by_ms, to_ms)
 
+    def _ask_about_held(self, to_ms: int) -> None:
+        """Holds kept for longer than `max_hold` beyond their time, because a source is behind, are asked about once."""
+        upto_ms = to_ms - self.policy.max_hold_ms
+        if upto_ms < self._held_ms + 1_000:  # once a second is often enough
+            return
+        for (target, _), queue in self._holds.items():
+            for due_ms, clients in queue:
+                if target != OFFLINE or due_ms > upto_ms:
+                    break
+                if due_ms > self._held_ms:
+                    for client in clients:
+                        state = self.state_of(client)
+                        if state.on_hold and state.observed == OFFLINE:
+                            self._ask(client, HELD, to_ms)
+        self._held_ms = upto_ms
+
     def _due_of(self, index: int, silence_ms: int) -> int:
         """The earliest deadline of one kind: 0 calm, 1 hold."""
         if index == 0:
             return self._calms[0][0] if self._calms else FOREVER
         best = self._released[0][0] if self._released else FOREVER
+        if self._sure and self._sure[0][0] < best:
+            best = self._sure[0][0]
         for (target, _), queue in self._holds.items():
             if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= silence_ms):
                 best = queue[0][0]
@@ -330,6 +499,13 @@ class Fleet:
         while self._released and self._released[0][0] == due_ms:
             _, since_ms, clients = self._released.popleft()
             self._settle_all(clients, OFFLINE, since_ms, due_ms)
+        while self._sure and self._sure[0][0] <= due_ms:
+            _, _, since_ms, client = heapq.heappop(self._sure)
+            if self._asked_first.get(client) == since_ms:
+                del self._asked_first[client]
+            state = self.state_of(client)
+            if state.hold_since_ms == since_ms and state.observed == OFFLINE:
+                self._settle(client, state, due_ms)
         for (target, length_ms), queue in self._holds.items():
             if queue and queue[0][0] == due_ms and (target != OFFLINE or due_ms <= silence_ms):
                 self._settle_all(queue.popleft()[1], target, due_ms - length_ms, due_ms)
@@ -338,7 +514,9 @@ class Fleet:
         """Settle those whose hold still is the one that began at `since_ms`; a reverted one left its client behind."""
         for client in clients:
             state = self.state_of(client)
-            if state.hold_since_ms == since_ms and state.observed == target:
+            if state.hold_since_ms != since_ms or state.observed != target:
+                continue
+            if target != OFFLINE or not self._ask_first(client, state, at_ms):
                 self._settle(client, state, at_ms)
 
     def _schedule_calm(self, due_ms: int | None, client: str, flag: int) -> None:
@@ -375,7 +553,7 @@ class Fleet:
         known = client in self.duplicates or self.book.has_open(client, "duplicate")
         if not known and not self.book.matcher.watches_duplicates_of(client):
             return
-        live = resolver.live_count(state.channels, policy.clock_skew_ms)
+        live = resolver.connection_count(state, policy.clock_skew_ms)
         recent = debounce.younger(state.takeovers, now_ms, policy) if state.takeovers else ()
         if not known and (live > 1 or len(recent) >= policy.flapping_start):
             self.duplicates.add(client)
@@ -411,8 +589,14 @@ class Fleet:
     def _recall_fact(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
         state = self.states.get(fact.client)
         if state is None:
-            return
+            if fact.answer is None:
+                return
+            state = ClientState(client=fact.client)  # only an answer ever named it
         if not missing.setdefault(fact.client, state.last < position >> POSITION_BITS << POSITION_BITS):
+            return
+        if fact.answer is not None:
+            answer = answer_of(fact)
+            self.states[fact.client] = answering.take(state, answer, fact.at_ms, self.policy, position)[0]
             return
         if fact.kind == FORGOTTEN:
             del self.states[fact.client]
@@ -439,11 +623,19 @@ class Fleet:
         self._holds.clear()
         self._released.clear()
         self._calms.clear()
+        self._sure.clear()
+        self._asked_first.clear()
+        self._held_ms = 0
         holds: dict[tuple[int, int], list[tuple[int, str]]] = {}
         for client, state in self.states.items():
             if state.on_hold:
                 length_ms = self.policy.hold_ms(client, state.observed)
-                holds.setdefault((state.observed, length_ms), []).append((state.hold_since_ms + length_ms, client))
+                due_ms = state.hold_since_ms + length_ms
+                holds.setdefault((state.observed, length_ms), []).append((due_ms, client))
+                if state.flags & CONFIRMED:
+                    self._await_sure(client, state.hold_since_ms, due_ms)
+            if state.answered is not None and state.answered.is_unconfirmed:
+                self._ask(client, CONFIRM, self.clock_ms)
             if state.flags & FLAPPING:
                 due = debounce.calm_at(state.changes, self.policy)
                 # Other knobs than before may say that it has been calm all along: then since its newest change.
@@ -471,9 +663,11 @@ class Fleet:
             return
         policy, matcher = self.policy, self.book.matcher
         for client, state in self.states.items():
-            if (state.takeovers or len(state.channels) > 1) and matcher.watches_duplicates_of(client):
+            answered = state.answered
+            several = len(state.channels) > 1 or (answered is not None and answered.connections > 1)
+            if (state.takeovers or several) and matcher.watches_duplicates_of(client):
                 many = len(state.takeovers) >= policy.flapping_start
-                if many or resolver.live_count(state.channels, policy.clock_skew_ms) > 1:
+                if many or resolver.connection_count(state, policy.clock_skew_ms) > 1:
                     self.duplicates.add(client)
                 self._schedule_calm(debounce.calm_at(state.takeovers, policy), client, 0)
 
@@ -500,6 +694,10 @@ class Fleet:
         """End a silence now; what it held back and still holds fires, together. False when no such silence is open."""
         self.clock_ms = max(now_ms, self.clock_ms)
         return self.book.expire_silence(silence_id, self.clock_ms)
+
+    def why_not(self, rule: str, client: str, now_ms: int) -> list[Gate]:
+        """Every gate between the client and a firing of the rule, see `whynot`; changes nothing. Empty: no such rule."""
+        return why_not(self.book, rule, client, self.state_of(client), now_ms)
 
     def acknowledge(
         self,

@@ -21,18 +21,22 @@ class Throttles:
 
     def of(self, rule: Rule, alert: Alert, ip: str, attributes: Attributes) -> Throttled:
         """The throttle that an alert counts in; `ip` is `ip:port` of its client."""
-        assert rule.throttle is not None
         if not alert.throttle_key:
-            client = alert.client or ""
-            values = values_of(rule.throttle.by, client, ip, attributes(client))
-            key = alert.shown_key
-            if key:
-                values |= {name: value for name, value in key.items() if name in values}
-            alert.throttle_key = key_text(values)
+            alert.throttle_key = self.key_of(rule, alert, ip, attributes)
         found = self.all.get((rule.name, alert.throttle_key))
         if found is None:
             found = self.all[rule.name, alert.throttle_key] = Throttled(rule.name, alert.throttle_key)
         return found
+
+    def key_of(self, rule: Rule, alert: Alert, ip: str, attributes: Attributes) -> str:
+        """The key of that throttle, as JSON of {by: value}."""
+        assert rule.throttle is not None
+        if alert.throttle_key:
+            return alert.throttle_key
+        client = alert.client or ""
+        values = values_of(rule.throttle.by, client, ip, attributes(client))
+        values |= {name: value for name, value in (alert.shown_key or {}).items() if name in values}
+        return key_text(values)
 
     def has_room(self, rule: Rule, throttled: Throttled, at_ms: int) -> bool:
         """May one more fire?"""

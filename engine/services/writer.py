@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from engine.actions.base import OutboxItem
 from engine.clock import Clock
 from engine.core.alerts import AlertLine
+from engine.core.asking import Ask
 from engine.core.events import LifecycleEvent
 from engine.core.planning import PlannedDelivery
 from engine.core.presence import NEW_CLIENT
@@ -112,6 +113,7 @@ class Writer:
         give_up: Callable[[Exception], None] = lambda fault: None,
         checkpoint_events: int = CHECKPOINT_EVENTS,
         checkpoint_slice: int = CHECKPOINT_SLICE,
+        asked: Callable[[list[Ask]], None] = lambda asks: None,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -124,6 +126,7 @@ class Writer:
         self._announce = announce
         self._keep_ms = keep_ms
         self._give_up = give_up  # told of a fault that ended the writer
+        self._asked = asked  # told, in the writer's thread, whom the fleet wants asked about, once that has committed
         self._gone: str | None = None  # why the writer has ended before it was stopped
         self._poisoned = 0
         self._alone = 0  # so many batches are taken one by one, because together they failed
@@ -297,6 +300,8 @@ class Writer:
                 self._purge(now_ms)
         self._dirty.update(fleet.committed)
         fleet.commit()
+        if asks := fleet.take_asks():
+            self._asked(asks)
         self._slice_committed(written)
         self._fruitless = self._row == first_row and not written
         self._count(batches, first_row)

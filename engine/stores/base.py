@@ -142,7 +142,8 @@ class HistoryEntry:
     at_ms: int  # when the engine learned of the event, or when the fact happened
     source: str  # who handed the event over
     raw: bytes | None = None
-    fact: str | None = None  # settled, calmed or forgotten
+    fact: str | None = None  # settled, calmed, forgotten or answered
+    answer: tuple[int, int, bool] | None = None  # of an answered one, see `core.step.Fact`
     client: str | None = None  # whom a fact is about; of an event, `raw` says it
 
 

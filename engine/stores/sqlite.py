@@ -387,12 +387,18 @@ def _lines(events: bytes) -> list[bytes]:
 
 
 def _facts(packed: bytes) -> list[Fact]:
-    return [Fact(*fields) for fields in _decode(packed)]
+    return [_fact(*fields) for fields in _decode(packed)]
+
+
+def _fact(
+    after: int, kind: str, client: str, at_ms: int, previous: int, answer: tuple[int, int, bool] | None = None
+) -> Fact:
+    return Fact(after, kind, client, at_ms, previous, None if answer is None else (answer[0], answer[1], answer[2]))
 
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
     transition = alert.transition and alert.transition.as_row()
-    detail = json.dumps([alert.detail, transition, alert.told_as], ensure_ascii=False)
+    detail = json.dumps([alert.detail, transition, alert.told_as, alert.verified], ensure_ascii=False)
     return (
         alert.id,
         alert.rule,
@@ -415,7 +421,7 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
 
 
 def _alert(row: Sequence[Any]) -> Alert:
-    detail, transition, told_as = json.loads(row[13])
+    detail, transition, told_as, *later = json.loads(row[13])
     group, acknowledged, remind_at_ms = json.loads(row[15]) or (None, False, None)
     return Alert(
         name=row[0],
@@ -432,6 +438,7 @@ def _alert(row: Sequence[Any]) -> Alert:
         resolved_at_ms=row[10],
         told=bool(row[11]),
         told_as=told_as,
+        verified=later[0] if later else "",
         throttle_key=row[12],
         detail=detail,
         key=row[14],

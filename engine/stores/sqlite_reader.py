@@ -161,6 +161,7 @@ class SqliteReader:
                         at_ms=item.at_ms,
                         source=row.source,
                         fact=item.kind,
+                        answer=item.answer,
                         client=item.client,
                     )
         except IndexError:  # no such place in that row: a position that somebody made up

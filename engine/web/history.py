@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from engine.core import debounce, resolver
+from engine.core import answering, debounce, resolver
+from engine.core.asking import AGREED, CORRECTED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.debounce import Policy
 from engine.core.events import CONNECT, TCPCLEAN, LifecycleEvent
 from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
-from engine.core.step import CALMED, FORGOTTEN, SETTLED
+from engine.core.step import ANSWERED, CALMED, FORGOTTEN, SETTLED
 from engine.core.times import rfc3339
 from engine.stores.base import HistoryEntry
 
@@ -23,6 +24,14 @@ Decode = Callable[[list[bytes], int], list[LifecycleEvent]]
 
 SUPERSEDED = "of a channel that a newer connect has superseded"
 KNOWN = "said before"
+VERDICTS = {
+    AGREED: "as was believed",
+    CORRECTED: "the belief was wrong, and was corrected",
+    UNCONFIRMED: "not what was believed: asked once more",
+    UNKNOWN: "the query could not say, or failed: the belief stands",
+    STALE: "something newer was known",
+}
+"""What an answer meant when it came."""
 
 
 class Step(NamedTuple):
@@ -33,6 +42,7 @@ class Step(NamedTuple):
     transition: Transition | None  # what a settling brought
     before: ClientState
     after: ClientState
+    verdict: str | None = None  # what an answer meant
 
 
 def retrace(
@@ -40,7 +50,7 @@ def retrace(
 ) -> Iterator[Step]:
     """Apply entries again, given oldest first, to the state before the first one."""
     for entry in entries:
-        before, event, transition = state, None, None
+        before, event, transition, verdict = state, None, None, None
         if entry.raw is not None:
             events = decode([entry.raw], entry.at_ms)
             if not events:
@@ -50,11 +60,15 @@ def retrace(
             state = debounce.learn(state, kind, occurred_ms, channel, ip, entry.at_ms, policy, entry.position)
         elif entry.fact == SETTLED and state.on_hold:
             state, transition = debounce.settle(state, client, entry.at_ms, entry.position)
+        elif entry.answer is not None:
+            asked_ms, count, is_listed = entry.answer
+            answer = StatusAnswer(client, asked_ms, entry.at_ms, None if count < 0 else count, is_listed)
+            state, verdict = answering.take(state, answer, entry.at_ms, policy, entry.position)
         elif entry.fact == CALMED:
             state = debounce.calm(state, entry.position)
         elif entry.fact == FORGOTTEN:
             state = NEW_CLIENT
-        yield Step(entry, event, transition, before, state)
+        yield Step(entry, event, transition, before, state, verdict)
 
 
 def step_object(step: Step, skew_ms: int, *, from_the_start: bool) -> dict[str, Any]:
@@ -75,6 +89,14 @@ def step_object(step: Step, skew_ms: int, *, from_the_start: bool) -> dict[str, 
             "why": why,
         }
     found: dict[str, Any] = {"position": entry.position, "at": rfc3339(entry.at_ms), "kind": entry.fact}
+    if entry.fact == ANSWERED and entry.answer is not None:
+        asked_ms, count, _ = entry.answer
+        found |= {
+            "asked_at": rfc3339(asked_ms),
+            "connections": None if count < 0 else count,
+            "used": step.verdict not in (UNKNOWN, STALE),
+            "why": VERDICTS.get(step.verdict or "", ""),
+        }
     if entry.fact == SETTLED:
         found |= _settled(step.transition, from_the_start)
     return found
@@ -131,12 +153,15 @@ def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int) ->
         else:
             used, why = False, KNOWN if key in told else _why_gone(event, state)
         found.append(_evidence_object(event.type, event.occurred_at_ms, event.channel, used, why, step.entry.at_ms))
-    missing = [
-        _evidence_object(str(kind), int(str(time_ms)), str(channel), bool(entry["used"]), str(entry["why"]), None)
-        for (kind, time_ms, channel), entry in kept.items()
-        if (kind, time_ms, channel) not in told
-    ]
-    return missing + found
+    missing: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for (kind, time_ms, channel), entry in kept.items():
+        if (kind, time_ms, channel) in told:
+            continue
+        is_answer = kind == resolver.ANSWER
+        grounds = (str(kind), int(str(time_ms)), str(channel), bool(entry["used"]), str(entry["why"]))
+        (answers if is_answer else missing).append(_evidence_object(*grounds, int(str(time_ms)) if is_answer else None))
+    return missing + found + answers
 
 
 def _why_gone(event: LifecycleEvent, state: ClientState) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.core.alerting import BURST
 from engine.core.alerts import AlertLine
+from engine.core.asking import StatusAnswer
 from engine.core.debounce import Policy
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher
@@ -155,6 +156,7 @@ class World:
         self.rules = rules
         self.fleet = self._new_fleet()
         self.lines: list[Transition | AlertLine | PlannedDelivery] = []
+        self.asks: list[str] = []  # whom the fleet wanted asked, as "AT CLIENT WHY"
 
     def attributes(self, client: str) -> Mapping[str, str]:
         """The inventory's columns for a client."""
@@ -225,8 +227,18 @@ class World:
         self.act(lambda fleet: found.append(fleet.acknowledge(at(instant), **what)))
         return found[0]
 
+    def answer(self, when: str, client: str, connections: int | None, *, asked: str = "", listed: bool = False) -> str:
+        """A query, asked and answered at an instant (or asked earlier); returns the verdict."""
+        name, at_ms = full(client), at(when)
+        self.fleet.begin()
+        self.fleet.advance(at_ms, at_ms)
+        verdict = self.fleet.answer(StatusAnswer(name, at(asked or when), at_ms, connections, listed), at_ms)
+        self.commit()
+        return verdict
+
     def commit(self) -> None:
         """The transaction is durable."""
+        self.asks += [f"{span(ask.at_ms)} {short(ask.client)} {ask.why}" for ask in self.fleet.take_asks()]
         self.lines += self.fleet.book.out.lines
         self.fleet.commit()
 
