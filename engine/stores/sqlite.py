@@ -415,16 +415,20 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.throttle_key,
         detail,
         alert.key,
-        json.dumps([alert.group, alert.acknowledged, alert.remind_at_ms], ensure_ascii=False),
+        # An outage and its members know their alert by its full name; everything else is content with the id.
+        json.dumps(
+            [alert.group, alert.acknowledged, alert.remind_at_ms, alert.name if alert.trigger == "outage" else None],
+            ensure_ascii=False,
+        ),
         alert.acknowledged_by or None,
     )
 
 
 def _alert(row: Sequence[Any]) -> Alert:
     detail, transition, told_as, *later = json.loads(row[13])
-    group, acknowledged, remind_at_ms = json.loads(row[15]) or (None, False, None)
+    group, acknowledged, remind_at_ms, name = json.loads(row[15]) or (None, False, None, None)
     return Alert(
-        name=row[0],
+        name=name or row[0],
         id=row[0],
         rule=row[1],
         client=row[2],

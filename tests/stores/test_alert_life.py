@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import Kept, Output
+from engine.core.alerts import Alert, Kept, Output
 from engine.core.bursts import Burst
 from engine.core.grouping import Group
 from engine.core.outages import Outage
@@ -157,6 +157,18 @@ def test_an_outage_and_its_members_are_kept_until_it_is_over(store: Store) -> No
     kept = write(store, out)
     assert [found.name for found in kept.outages] == ["o2"]
     assert kept.members == [("o2", "G@@@'", True)]
+
+
+def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(store: Store) -> None:
+    alerts = [
+        Alert("site\0\0key", "site", None, None, "outage", "firing", 1, 1, key="{}"),
+        Alert("gone\0c", "gone", "c", None, "offline", "firing", 2, 2),
+    ]
+    with store.transaction():
+        store.write_alerts(alerts)
+    kept, other = store.open_alerts()
+    assert (kept.name, kept.id) == (alerts[0].name, alerts[0].id)
+    assert other.id == alerts[1].id
 
 
 def test_schedules_and_bursts_are_kept(store: Store) -> None:
