@@ -32,6 +32,7 @@ from engine.core.planning import PlannedDelivery
 from engine.core.rules import Match, Rule
 from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
 from engine.fleets import fleet_of, inventory_of
 from engine.inventory import Inventory
@@ -439,6 +440,10 @@ class App:
     async def expire_silence(self, id_: str) -> bool:
         """End a silence now; was there one that was not over?"""
         return await self.write(lambda connection: self.fleet.expire_silence(id_, self.clock.now_ms()))
+
+    async def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule; asked between two turns, when nothing changes."""
+        return await self.write(lambda connection: self.fleet.why_not(rule, client, self.clock.now_ms()))
 
     async def acknowledge(self, alert_id: str, by: str) -> int:
         """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""

@@ -23,6 +23,7 @@ from engine.core.events import LifecycleEvent
 from engine.core.rules import Match, Rule
 from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.errors import InvalidFiles, StoreError
 from engine.fleets import fleet_of, inventory_of
 from engine.matchwords import Matches, match_of_words, matches_of_words
@@ -118,6 +119,11 @@ class Offline:
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
         return self._clock.now_ms()
+
+    def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule, as things were left; none: there is no such rule."""
+        self._needs_rules()
+        return self.fleet.why_not(rule, client, self.now_ms())
 
     # Acts: the store must have been opened for writing
 

@@ -136,6 +136,7 @@ EXCEPTIONS = {
     ("engine", "engine.status.client"): "the name `from engine import StatusClient`, loaded when it is asked for",
     ("engine.services.feedwatch", "engine.durations"): "says how far behind a source is in words people read",
     ("engine.web.status_page", "engine.durations"): "shows ages in words people read",
+    ("engine.web.whynot", "engine.durations"): "shows how long a rule waits in words people read",
     ("engine.web.silencing", "engine.durations"): "reads how long a silence is to be, in words people write",
     (
         "engine.stores.journal",

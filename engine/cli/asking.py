@@ -81,6 +81,10 @@ class Desk(Protocol):
         """End a silence now; the silence as it is then."""
         ...
 
+    def why_not(self, rule: str, client: str) -> Object:
+        """Every gate between a client and a firing of the rule."""
+        ...
+
     def acknowledge(self, id_: str, by: str) -> Object:
         """Somebody knows of an alert: how many were `acknowledged`."""
         ...
@@ -222,6 +226,9 @@ class _Service:
     def expire_silence(self, id_: str) -> Object:
         return self._ask("DELETE", f"/v1/silences/{quote(id_, safe='')}")
 
+    def why_not(self, rule: str, client: str) -> Object:
+        return self._ask("GET", f"/v1/rules/{quote(rule, safe='')}/why-not", {"client": client})
+
     def acknowledge(self, id_: str, by: str) -> Object:
         return self._ask("POST", f"/v1/alerts/{quote(id_, safe='')}/ack", body={"by": by})
 
@@ -298,6 +305,9 @@ class _Store:
         if not changed:
             raise RollcallError(f"the silence {id_} is over already, since {found['until']}")
         return found
+
+    def why_not(self, rule: str, client: str) -> Object:
+        return self._answers.why_not(rule, client, self._store.why_not(rule, client))
 
     def acknowledge(self, id_: str, by: str) -> Object:
         from engine.web.answers import unacknowledged

@@ -111,6 +111,24 @@ def acknowledge(config_path: Path, style: str, words: tuple[str, ...], by: str |
             click.echo(text)
 
 
+@click.command("why-not")
+@config_option
+@format_option
+@click.argument("rule")
+@click.argument("client")
+def why_not(config_path: Path, style: str, rule: str, client: str) -> None:
+    """The gate that stopped a rule for a client, and every other one on the way."""
+    with desk(config_path) as asked:
+        found = asked.why_not(rule, client)
+    if style == "jsonl":
+        click.echo(as_line(found))
+        return
+    say(f"{rule} for {client}: {found['why']}")
+    for gate in found["gates"]:
+        until = f" (until {gate['until']})" if gate["until"] is not None else ""
+        say(f"  {'passed' if gate['open'] else 'CLOSED'}  {gate['gate']:<10}  {gate['why']}{until}")
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

@@ -26,6 +26,7 @@ def add(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[Depen
     """Add the routes; `loaded`: what a route asks first that must not act on half of the states."""
     _silences(app, service, answers, loaded)
     _alerts(app, service, answers, loaded)
+    _rules(app, service, answers, loaded)
     _held(app, service, loaded)
 
 
@@ -100,6 +101,15 @@ def _alerts(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[D
             problem = await service.ask(lambda reader: unacknowledged(reader, id_))
             raise NotThere(problem) if problem.startswith("there is no") else HTTPException(409, problem)
         return _json({"acknowledged": count})
+
+
+def _rules(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[Depends]) -> None:
+    @app.get("/v1/rules/{rule}/why-not", dependencies=loaded)
+    async def why_not(rule: str, client: str = "") -> Response:
+        """Every gate between a client and a firing of the rule, in words, and which of them stops it."""
+        if not client:
+            raise BadQuestion("`client` is missing: about whom?")
+        return _json(answers.why_not(rule, client, await service.why_not(rule, client)))
 
 
 def _held(app: FastAPI, service: Service, loaded: Sequence[Depends]) -> None:

@@ -16,8 +16,10 @@ from engine import views
 from engine.core import resolver
 from engine.core.presence import STATUS_NAMES, ClientState, split_id
 from engine.core.times import rfc3339
+from engine.core.whynot import Gate
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
+from engine.web import whynot
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -245,6 +247,12 @@ class Answers:
         if found is None:
             raise NotThere(f"there is no silence {id_[:60]!r}")
         return views.silence_object(found, self._subject.now_ms())
+
+    def why_not(self, rule: str, client: str, gates: Sequence[Gate]) -> Object:
+        """Why a rule has not fired for a client; `gates` as the fleet tells them."""
+        if not gates:
+            raise NotThere(f"there is no rule {rule[:100]!r}")
+        return whynot.told(rule, client, gates, self._subject.now_ms())
 
     def deliveries(
         self,

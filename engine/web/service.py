@@ -9,6 +9,7 @@ from engine import views
 from engine.core.rules import Match, Rule
 from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.stores.base import DeliveryRow, Reader
 
 T = TypeVar("T")
@@ -95,6 +96,10 @@ class Service(Subject, Protocol):
 
     async def expire_silence(self, id_: str) -> bool:
         """End a silence now; was there one that was not over?"""
+        ...
+
+    async def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule; none: there is no such rule."""
         ...
 
     async def acknowledge(self, alert_id: str, by: str) -> int:

@@ -214,6 +214,45 @@ def test_a_rule_that_says_too_much_is_held_and_an_operator_decides(tmp_path: Pat
         assert running.command("deliveries", "release").returncode == 2
 
 
+def test_why_not_names_the_gate_and_who_closed_it_with_and_without_a_service(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path) as running:
+        windows = [{"hours": "00:00-24:00"}]
+        running.rules(
+            offline_rule(target.url, throttle={"max": 1, "per": "1h", "by": ["group"]}),
+            offline_rule(target.url, name="muted", mute=windows),
+            offline_rule(target.url, name="other", match={"group": "X"}),
+        )
+        running.start()
+        connect(running, "P@@@a", "P@@@b", "P@@@c", "P@@@on")
+        close(running, "P@@@a", "P@@@b")
+        (silence,) = running.printed("silence", "add", "--match", "device=c", "--for", "1h", *SAID)
+        close(running, "P@@@c")
+        expected = [
+            ("gone", "P@@@a", "alert", "it has fired already"),
+            ("gone", "P@@@b", "throttle", "there is no room: 1 of 1 firings in 1h for group P"),
+            ("gone", "P@@@c", "silence", f"silenced by Zoë: new pumps (silence {silence['id']})"),
+            ("gone", "P@@@on", "trigger", "the trigger offline has not happened"),
+            ("muted", "P@@@a", "mute", "its windows (`active`, `mute`) keep it quiet now"),
+            ("other", "P@@@a", "match", "its match does not hold for P@@@a"),
+        ]
+
+        def check() -> None:
+            for rule, client, gate, why in expected:
+                (found,) = running.printed("why-not", rule, client)
+                assert (found["stopped_by"], why in found["why"]) == (gate, True), found
+                assert f"{rule} for {client}: " in running.command("why-not", rule, client).stdout
+            done = running.command("why-not", "nonsense", "P@@@a")
+            assert (done.returncode, done.stderr.strip()) == (1, "there is no rule 'nonsense'")
+
+        check()
+        found = running.get("/v1/rules/gone/why-not", client="P@@@c")
+        (closed,) = [gate for gate in found["gates"] if gate["gate"] == "silence"]
+        assert (closed["open"], closed["until"]) == (False, silence["until"])
+        assert asked(running, "GET", "/v1/rules/gone/why-not").status_code == 400
+        running.terminate()
+        check()
+
+
 def test_one_outage_speaks_for_its_members_and_counts_them_back(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         body = {"rule": "{{ rule.name }}", "count": "{{ alert.count }}", "back": "{{ alert.back }}/{{ alert.total }}"}
