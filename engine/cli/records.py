@@ -100,11 +100,15 @@ def show_delivery(config_path: Path, style: str, number: int) -> None:
     if style == "jsonl":
         click.echo(as_line(found))
         return
+    gates = found.pop("passed")
     width = max(map(len, found))
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
         first, *rest = [plain(line) for line in text.split("\n")]
         click.echo("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest)]))
+    click.echo("its decision passed:" if gates else "what its rule said then is not kept any more")
+    for gate in gates:
+        say(f"  {gate['gate']:<10}  {gate['why']}")
 
 
 @deliveries.command("retry")

@@ -212,6 +212,10 @@ class Reader(Protocol):
         """Silences; `state`: active or expired at `now_ms`; `cursor` is (from_ms, id)."""
         ...
 
+    def rule_at(self, rule: str, at_ms: int) -> str | None:
+        """The definition of a rule that was in force at an instant; None: not known (any more)."""
+        ...
+
     def silence(self, id_: str) -> Silence | None:
         """One silence, None when there is none (any more)."""
         ...

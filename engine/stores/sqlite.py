@@ -321,6 +321,7 @@ class SqliteStore:
     def write_rule(self, name: str, definition: str, now_ms: int, missing_since_ms: int | None) -> None:
         """Remember a rule."""
         self.connection.execute(Q["write_rule"], (name, definition, now_ms, missing_since_ms))
+        sqlite_kept.write_version(self.connection, name, definition, now_ms)
 
     def delete_rule(self, name: str) -> None:
         """Forget a rule."""

@@ -112,9 +112,21 @@ def silence(connection: sqlite3.Connection, id_: str) -> Silence | None:
     return None if row is None else _silence(row)
 
 
+def write_version(connection: sqlite3.Connection, rule: str, definition: str, now_ms: int) -> None:
+    """From now on the rule says this; nothing is written when it said so before."""
+    connection.execute(_queries()["write_version"], {"name": rule, "definition": definition, "at": now_ms})
+
+
+def version_at(connection: sqlite3.Connection, rule: str, at_ms: int) -> str | None:
+    """What a rule said at an instant, None: not known (any more)."""
+    row = connection.execute(_queries()["version_at"], (rule, at_ms)).fetchone()
+    return None if row is None else str(row[0])
+
+
 def purge(connection: sqlite3.Connection, before_ms: int, limit: int) -> int:
-    """Drop silences that were over before an instant; returns how many."""
-    return connection.execute(_queries()["purge_silences"], (before_ms, limit)).rowcount
+    """Drop silences, and what rules said, that were over before an instant; returns how many."""
+    gone = connection.execute(_queries()["purge_silences"], (before_ms, limit)).rowcount
+    return gone + connection.execute(_queries()["purge_versions"], (before_ms,)).rowcount
 
 
 def _json(value: Any) -> str:

@@ -113,6 +113,10 @@ class SqliteReader:
             self._connection, now_ms=now_ms, state=state, author=author, limit=limit, cursor=cursor
         )
 
+    def rule_at(self, rule: str, at_ms: int) -> str | None:
+        """The definition of a rule that was in force at an instant."""
+        return sqlite_kept.version_at(self._connection, rule, at_ms)
+
     def silence(self, id_: str) -> Silence | None:
         """One silence."""
         return sqlite_kept.silence(self._connection, id_)

@@ -19,7 +19,7 @@ from engine.core.times import rfc3339
 from engine.core.whynot import Gate
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
-from engine.web import whynot
+from engine.web import passed, whynot
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -277,6 +277,7 @@ class Answers:
             "decided_at": views.instant(row.decided_at_ms),
             "clients": list(row.clients) if row.clients is not None else None,
             "request": self._subject.conceal(row.request),
+            "passed": passed.passed(reader.rule_at(row.rule, row.decided_at_ms), row),
         }
 
     def quarantine(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:

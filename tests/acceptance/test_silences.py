@@ -253,6 +253,30 @@ def test_why_not_names_the_gate_and_who_closed_it_with_and_without_a_service(tmp
         check()
 
 
+def test_a_delivery_tells_every_gate_that_its_decision_passed_by_the_rule_of_then(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path) as running:
+        rule = offline_rule(
+            target.url, condition="not graceful", throttle={"max": 9, "per": "1h"}, match={"group": "P"}
+        )
+        running.rules(rule)
+        running.start()
+        connect(running, "P@@@a")
+        close(running, "P@@@a")
+        eventually(target.first_seen)
+        running.rules(rule | {"condition": "graceful"})
+        eventually(lambda: running.log_lines("rules.loaded"))
+        for runs in (True, False):
+            (found,) = running.printed("deliveries", "show", "1")
+            assert [gate["gate"] for gate in found["passed"]] == [
+                *("match", "trigger", "condition", "silence", "inhibited", "throttle"),
+            ]
+            told = running.command("deliveries", "show", "1").stdout
+            assert "the condition held: not graceful" in told
+            assert 'its match held for P@@@a: {"group": "P"}' in told
+            if runs:
+                running.terminate()
+
+
 def test_one_outage_speaks_for_its_members_and_counts_them_back(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         body = {"rule": "{{ rule.name }}", "count": "{{ alert.count }}", "back": "{{ alert.back }}/{{ alert.total }}"}

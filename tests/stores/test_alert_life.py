@@ -211,6 +211,7 @@ def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(ba
         "DROP TABLE silences",
         "DROP TABLE kept",
         "DROP TABLE outage_members",
+        "DROP TABLE rule_versions",
         "ALTER TABLE alerts DROP COLUMN key",
         "ALTER TABLE alerts DROP COLUMN life",
         "ALTER TABLE alerts DROP COLUMN acknowledged_by",
@@ -222,3 +223,24 @@ def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(ba
     (alert,) = backend.open().open_alerts()
     names = ("id", "key", "group", "acknowledged", "acknowledged_by", "remind_at_ms")
     assert fields_of(alert, *names) == ["a", None, None, False, "", None]
+
+
+def test_what_a_rule_said_at_an_instant_is_known_as_long_as_history_is(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.write_rule("r", "one", 10, None)
+        store.write_rule("r", "one", 20, None)
+        store.write_rule("r", "two", 30, None)
+        store.write_rule("r", "one", 40, None)
+    with backend.reader() as reader:
+        assert [reader.rule_at("r", at_ms) for at_ms in (9, 10, 29, 30, 39, 40)] == [
+            None,
+            "one",
+            "one",
+            "two",
+            "two",
+            "one",
+        ]
+        assert reader.rule_at("q", 50) is None
+        with store.transaction():
+            store.purge(35, checkpoint=0)
+        assert [reader.rule_at("r", at_ms) for at_ms in (29, 30, 40)] == [None, "two", "one"]

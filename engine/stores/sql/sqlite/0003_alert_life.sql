@@ -21,3 +21,7 @@ CREATE TABLE outage_members (outage TEXT NOT NULL, client TEXT NOT NULL, down IN
 ALTER TABLE alerts ADD COLUMN key TEXT;
 ALTER TABLE alerts ADD COLUMN life TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE alerts ADD COLUMN acknowledged_by TEXT;
+
+-- What each rule said, and from when on: a delivery is explained by the rule that decided it, not by what became of it.
+CREATE TABLE rule_versions (name TEXT NOT NULL, from_at INTEGER NOT NULL, definition TEXT NOT NULL, PRIMARY KEY (name, from_at)) WITHOUT ROWID;
+INSERT INTO rule_versions (name, from_at, definition) SELECT name, loaded_at, definition FROM rules;

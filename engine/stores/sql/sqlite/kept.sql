@@ -30,6 +30,21 @@ DELETE FROM kept WHERE kind = ? AND id = ?
 -- name: all_kept
 SELECT kind, value FROM kept ORDER BY kind, id
 
+-- name: write_version
+-- Only when it differs from the newest one.
+INSERT INTO rule_versions (name, from_at, definition)
+SELECT :name, :at, :definition WHERE :definition IS NOT (
+    SELECT definition FROM rule_versions WHERE name = :name ORDER BY from_at DESC LIMIT 1)
+ON CONFLICT (name, from_at) DO UPDATE SET definition = excluded.definition
+
+-- name: version_at
+SELECT definition FROM rule_versions WHERE name = ? AND from_at <= ? ORDER BY from_at DESC LIMIT 1
+
+-- name: purge_versions
+-- A version goes when the next one was in force already at that instant.
+DELETE FROM rule_versions AS old WHERE EXISTS (
+    SELECT 1 FROM rule_versions AS new WHERE new.name = old.name AND new.from_at > old.from_at AND new.from_at < ?)
+
 -- name: write_member
 INSERT INTO outage_members (outage, client, down) VALUES (?, ?, ?) ON CONFLICT (outage, client) DO UPDATE SET down = excluded.down
 
