@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.config import load_config
 from engine.core.rules import Grouping, Outage, Rule
 from engine.durations import parse_rfc3339
 from engine.errors import InvalidFiles
@@ -276,3 +277,13 @@ def test_the_condition_of_a_roll_call_is_about_each_client_and_its_text_about_al
     )
     assert problems(tmp_path, rule % ("status == 'offline' and client.attributes.site", "{{ alert.count }}")) == []
     assert len(problems(tmp_path, rule % ("status == 'offline'", "{{ client.id }}"))) == 1
+
+
+def test_verification_without_anybody_to_ask_is_told_and_loads(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\n")
+    (tmp_path / "rules.yaml").write_text(
+        "version: 1\nrules: [{name: a, trigger: offline, verify: true, actions: [{log: {message: x}}]}]\n"
+    )
+    loaded_rules = load_rules([tmp_path / "rules.yaml"], config=load_config(tmp_path / "config.yaml"))
+    (told,) = loaded_rules.problems
+    assert told.warning and "the configuration has no `status`, so alerts are sent unverified" in str(told)
