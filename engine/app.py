@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from engine import __version__
+from engine import __version__, summarizing
 from engine.actions.base import ActionSender, BatchSender, OutboxItem, Outcome
 from engine.actions.email import MailSender
 from engine.actions.log import LogSender
@@ -33,12 +33,14 @@ from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher
 from engine.core.planning import PlannedDelivery
-from engine.core.rules import Rule
+from engine.core.rules import Match, Rule
+from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
 from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.inventory import Inventory
-from engine.matchwords import Matches, matches_of_words
+from engine.matchwords import Matches, match_of_words, matches_of_words
 from engine.patterns import compile_patterns
 from engine.rendering import Renderer, conceal, target_of, to_json
 from engine.rulefile import fingerprint, load_rules, rule_from_definition
@@ -143,8 +145,9 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it."""
+    planned = summarizing.plain(planned)
     rendered = renderer.planned(planned)
-    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "due"
+    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
     return NewDelivery(
         key=planned.key,
         rule=planned.rule.name,
@@ -407,6 +410,10 @@ class App:
         """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
         return matches_of_words(pairs, self.inventory)
 
+    def match_value(self, pairs: Sequence[str]) -> Match:
+        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
+        return match_of_words(pairs, self.inventory)
+
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """Events of the history."""
         return decode_stored(raw, received_at_ms)
@@ -449,6 +456,42 @@ class App:
         found = await self.write(work)
         self.dispatcher.wake()
         return found
+
+    async def act_on_held(self, rule: str, what: str) -> int:
+        """`release` or `discard` all held deliveries of a rule, some in each transaction; how many."""
+        changed = 0
+        while some := await self.write(
+            lambda connection: sqlite_outbox.act_on_held(connection, what, rule, self.clock.now_ms())
+        ):
+            changed += some
+            self.dispatcher.wake()
+        return changed
+
+    def suppressed(self) -> Mapping[str, int]:
+        """How many alerts were suppressed since the start, by the reason."""
+        return dict(self.writer.suppressed)
+
+    def silences_open(self) -> int:
+        """How many silences are not over."""
+        return len(self.fleet.book.gates.silences.open)
+
+    async def silence(self, silence: Silence) -> None:
+        """Add a silence."""
+        await self.write(lambda connection: self.fleet.silence(silence, self.clock.now_ms()))
+
+    async def expire_silence(self, id_: str) -> bool:
+        """End a silence now; was there one that was not over?"""
+        return await self.write(lambda connection: self.fleet.expire_silence(id_, self.clock.now_ms()))
+
+    async def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule; asked between two turns, when nothing changes."""
+        return await self.write(lambda connection: self.fleet.why_not(rule, client, self.clock.now_ms()))
+
+    async def acknowledge(self, alert_id: str, by: str) -> int:
+        """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
+        return await self.write(
+            lambda connection: self.fleet.acknowledge(self.clock.now_ms(), alert_id=alert_id, by=by)
+        )
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with a read-only connection, in a thread, so that it never waits for the writer."""

@@ -307,9 +307,6 @@ class _Reader:
 
     def _warnings(self) -> tuple[Problem, ...]:
         """What loads but deserves a look; a key that has no effect yet is never passed over in silence."""
-        for (section, key), why in _WITHOUT_EFFECT.items():
-            if key in (self._raw.get(section) or {}):
-                self._say((section, key), f"has no effect in this version: {why}", warning=True)
         if "max_hold" in (self._raw.get("feed") or {}) and self._raw.get("status") is None:
             message = "has no effect without `status`: long holds are asked about, and there is nobody to ask"
             self._say(("feed", "max_hold"), message, warning=True)
@@ -580,11 +577,6 @@ class _Reader:
             timeout_ms=self._ms(("smtp", "timeout"), raw.get("timeout", "30s")),
         )
 
-
-_WITHOUT_EFFECT = {
-    ("deliveries", "burst"): "no delivery is held",
-}
-"""Keys of the contract that are read and kept, and that only a later version acts on."""
 
 _MAY_BE_NOTHING = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
 """Durations that mean something when they are 0."""

@@ -65,7 +65,7 @@ def inventory_of(config: Config) -> Inventory:
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
-    return Fleet(policy_of(config), matcher, inventory.attributes, names_used)
+    return Fleet(policy_of(config), matcher, inventory.attributes, names_used, burst=config.deliveries.burst)
 
 
 def command_routes(config: Config) -> CommandRoutes:

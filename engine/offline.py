@@ -24,11 +24,13 @@ from engine.config import Config, SourceConfig
 from engine.core.asking import Ask
 from engine.core.events import LifecycleEvent
 from engine.core.presence import NEW_CLIENT, ClientState
-from engine.core.rules import Rule
+from engine.core.rules import Match, Rule
+from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
-from engine.matchwords import Matches, matches_of_words
+from engine.matchwords import Matches, match_of_words, matches_of_words
 from engine.rendering import conceal
 from engine.rulefile import load_rules
 from engine.services.writer import Writer
@@ -109,6 +111,10 @@ class Offline:
         """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
         return matches_of_words(pairs, self.inventory)
 
+    def match_value(self, pairs: Sequence[str]) -> Match:
+        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
+        return match_of_words(pairs, self.inventory)
+
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """Events of the history."""
         return decode_stored(raw, received_at_ms)
@@ -149,6 +155,11 @@ class Offline:
         with reading(self._config.data) as reader:
             return self.answers.reconciliation(reader, number)
 
+    def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule, as things were left; none: there is no such rule."""
+        self._needs_rules()
+        return self.fleet.why_not(rule, client, self.now_ms())
+
     # Acts: the store must have been opened for writing
 
     def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
@@ -156,6 +167,30 @@ class Offline:
         with self._store.transaction() as connection:
             changed = sqlite_outbox.act(connection, what, [number], self.now_ms())
             return sqlite_outbox.get(connection, number), bool(changed)
+
+    def act_on_held(self, rule: str, what: str) -> int:
+        """`release` or `discard` all held deliveries of a rule; how many."""
+        changed, some = 0, 1
+        while some:
+            with self._store.transaction() as connection:
+                some = sqlite_outbox.act_on_held(connection, what, rule, self.now_ms())
+            changed += some
+        return changed
+
+    def silence(self, silence: Silence) -> None:
+        """Add a silence."""
+        self._needs_rules()
+        self._do(lambda connection: self.fleet.silence(silence, self.now_ms()))
+
+    def expire_silence(self, id_: str) -> bool:
+        """End a silence now; was there one that was not over?"""
+        self._needs_rules()
+        return self._do(lambda connection: self.fleet.expire_silence(id_, self.now_ms()))
+
+    def acknowledge(self, alert_id: str, by: str) -> int:
+        """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
+        self._needs_rules()
+        return self._do(lambda connection: self.fleet.acknowledge(self.now_ms(), alert_id=alert_id, by=by))
 
     def forget(self, client: str) -> bool:
         """Keep a client no longer, its alerts are closed; False: it was not known."""

@@ -26,6 +26,7 @@ from engine.inventory import Inventory
 from engine.mailfile import MailReader
 from engine.matchfile import check_match, match_of, words
 from engine.rendering import Renderer, TemplateProblem, names_in
+from engine.rulekeys import ABOUT_MANY, KeyReader, Written, inhibition_problems, name_problem
 from engine.schema import did_you_mean, schema_problems
 from engine.template_names import Names, names_of, template_problems
 from engine.yamlfile import Document, Node, Path_, read_document
@@ -42,7 +43,9 @@ DEFAULT_TIMEOUT_MS = 10_000
 MAX_TIMEOUT_MS = 300_000
 """How long it may say: an attempt that hangs holds one of its target's places."""
 
-WITHOUT_FOR = frozenset({"first_seen", "flapping", "stable", "duplicate", "feed"})
+WITHOUT_FOR = frozenset(
+    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}
+)
 """Triggers that are no status that could hold for a while."""
 
 RESERVED_HEADERS = frozenset(
@@ -121,6 +124,7 @@ def load_rules(
     documents = _documents([Path(path) for path in paths], problems)
     rules: list[Rule] = []
     seen: dict[str, str] = {}
+    written: list[Written] = []
     for document in documents:
         structural = schema_problems(document, "rules")
         problems += structural
@@ -129,8 +133,10 @@ def load_rules(
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             _check_name(entry, index, document, seen, problems)
             if index not in broken and isinstance(entry, dict):
+                written.append((document, index, entry))
                 reader = _RuleReader(document, index, inventory, config, problems, performs)
                 rules += [rule] if (rule := reader.rule(entry)) is not None else []
+    problems += inhibition_problems(written, seen)
     if len(rules) > MAX_RULES:
         problems.append(documents[0].problem((), f"{len(rules)} rules in all, more than {MAX_RULES}"))
     if any(not problem.warning for problem in problems):
@@ -223,6 +229,7 @@ class _RuleReader:
         self._at: Path_ = () if index is None else ("rules", index)
         self._inventory = inventory
         self._config = config
+        self._keys = KeyReader(document, self._at, inventory, config, problems)
         self._secrets = None if config is None else config.secrets
         self._problems = problems
         self._checks_names = index is not None
@@ -239,6 +246,7 @@ class _RuleReader:
         if "match" in entry:
             check_match(entry["match"], (*self._at, "match"), self._document, self._inventory, self._problems)
         throttle = self._throttle(entry)
+        further = self._keys.read(entry, triggers)
         for_ms = self._duration(entry, "for", self._at)
         self._check_condition(entry, names)
         actions = self._actions(entry, "actions", names)
@@ -261,6 +269,7 @@ class _RuleReader:
             condition_text=condition,
             condition_names=condition_names,
             throttle=throttle,
+            **further,
             flapping_skip=entry.get("flapping", "skip") == "skip",
             existing=entry.get("existing", False),
             shadow=entry.get("shadow", False),
@@ -278,6 +287,7 @@ class _RuleReader:
             labels=tuple(entry.get("labels", {})),
             secrets=None if self._secrets is None else tuple(self._secrets),
             feed_only=set(triggers) == {"feed"},
+            about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         )
 
     def _duration(self, entry: Mapping[str, Any], key: str, at: Path_, default_ms: int = 0) -> int:
@@ -304,7 +314,7 @@ class _RuleReader:
                     self._say((key,), f"has no meaning here: the trigger `feed` {why}", at_key=True)
         if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
             self._say(("existing",), "has no meaning without the trigger `offline` or `online`", at_key=True)
-        if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable"}:
+        if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
             self._say(("on_recovery",), f"would never run: `{triggers[0]}` is over at once", at_key=True)
         if not entry.get("actions"):
             self._say(("actions",), "has no actions: it is recorded, nothing is sent", warning=True)
@@ -320,15 +330,15 @@ class _RuleReader:
         by = words(written.get("by", ()))
         columns = None if self._inventory is None else self._inventory.columns
         for word in by:
-            if word not in {"client", "group"} and columns is not None and word not in columns:
-                hint = did_you_mean(word, ["client", "group", *columns], all_of_them=True)
-                self._say(
-                    ("throttle", "by"), f"`{word[:60]}` is neither client, group nor a column of the inventory{hint}"
-                )
+            problem = name_problem(word, ("client", "group"), columns)
+            if problem:
+                self._say(("throttle", "by"), problem)
         return Throttle(max=written["max"], per_ms=per_ms, by=by)
 
     def _check_condition(self, entry: Mapping[str, Any], names: Names) -> None:
         if "condition" in entry:
+            if "schedule" in words(entry["trigger"]):  # asks about each client, though the alert is about all of them
+                names = self._names(entry, ("offline",))
             self._tell(template_problems(entry["condition"], names, expression=True), ("condition",))
 
     def _tell(self, messages: Iterable[str], path: Path_) -> None:

@@ -47,6 +47,15 @@ _ALERT: Shape = {
     "clients": [TEXT],
     "key": ANYTHING,
 }
+_MEMBER: Mapping[str, Shape] = {
+    "id": TEXT,
+    "group": TEXT,
+    "device": TEXT,
+    "ip": TEXT,
+    "status": TEXT,
+    "since": TEXT,
+    "occurred_at": TEXT,
+}
 _EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
 
 _ABOUT_CLIENT: Mapping[str, Shape] = {
@@ -63,6 +72,10 @@ _ABOUT_CLIENT: Mapping[str, Shape] = {
     "verified_at": ANYTHING,
     "evidence": _EVIDENCE,
 }
+
+_INSTANTS = ("occurred_at", "since", "settled_at", "duration")
+_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
+"""What is known beside `alert` and `rule` where no single client is spoken of."""
 
 _MISTAKEN = {
     "id": "client.id",
@@ -91,6 +104,7 @@ class Names:
 
     variables: Mapping[str, Shape]
     secrets: Mapping[str, Shape] | _Anything = ANYTHING
+    about: str = ""  # the trigger that is about many clients
 
 
 @lru_cache(maxsize=1_000)
@@ -100,18 +114,28 @@ def names_of(
     labels: tuple[str, ...] = (),
     secrets: tuple[str, ...] | None = None,
     feed_only: bool = False,
+    about_many: str = "",
 ) -> Names:
     """The names known to one rule's templates. `columns` (the inventory's) and `secrets`: None when not known here.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
+    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
     rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
     if feed_only:
         return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
     attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
+    alert = _ALERT
+    if about_many:
+        alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
+    if about_many == "outage":
+        alert |= {"total": ANYTHING, "back": ANYTHING}
+    if about_many in _OF_MANY:
+        known_here = {name: _ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
+        return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)
     client = {"id": TEXT, "group": TEXT, "device": TEXT, "ip": TEXT, "attributes": attributes}
-    return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": _ALERT, "rule": rule}, secrets=known)
+    return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": alert, "rule": rule}, secrets=known)
 
 
 @lru_cache(maxsize=10_000)
@@ -174,7 +198,11 @@ class _Checker:
         if name in _CLOCKS:
             return f"`{name}` does not exist: templates have no clock; use occurred_at, settled_at or duration"
         if name in _ABOUT_CLIENT or name == "client":
-            return f"`{name}` is about a client, and the trigger `feed` has none; use alert.source and alert.detail"
+            about = self._names.about or "feed"
+            instead = (
+                "alert.source and alert.detail" if about == "feed" else "alert.clients, alert.members and alert.key"
+            )
+            return f"`{name}` is about a client, and the trigger `{about}` has none; use {instead}"
         meant = self._columns_meaning(name) or _MISTAKEN.get(name, "")
         if meant.partition(".")[0] in self._names.variables:
             return f"`{name[:60]}` does not exist; did you mean `{meant}`?"

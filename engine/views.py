@@ -9,8 +9,10 @@ import msgspec
 
 from engine.core import resolver
 from engine.core.asking import StatusAnswer
+from engine.core.keys import key_values
 from engine.core.presence import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
 from engine.core.rules import Rule
+from engine.core.silences import Silence
 from engine.core.times import rfc3339
 from engine.stores.base import (
     AlertRow,
@@ -191,11 +193,33 @@ def alert_object(row: AlertRow) -> dict[str, Any]:
         "id": row.id,
         "rule": row.rule,
         "client": row.client,
-        "key": {"source": row.source} if row.source is not None else None,
+        "key": _key_of(row),
         "state": row.state,
         "reason": row.reason,
         "started_at": instant(row.started_at_ms),
         "resolved_at": instant(row.resolved_at_ms),
+        "acknowledged_by": row.acknowledged_by,
+    }
+
+
+def _key_of(row: AlertRow) -> dict[str, str] | None:
+    if row.client is not None:
+        return None
+    return key_values(row.key) if row.key is not None else {"source": row.source or ""}
+
+
+def silence_object(silence: Silence, now_ms: int) -> dict[str, Any]:
+    """One silence as the interface shows it."""
+    match = silence.match
+    fields = {"group": match.group, "device": match.device, "client": match.client, "ip": match.ip}
+    return {
+        "id": silence.id,
+        "state": "active" if silence.is_on(now_ms) else "expired",
+        "match": {name: list(patterns) for name, patterns in [*fields.items(), *match.attributes] if patterns},
+        "author": silence.author,
+        "comment": silence.comment,
+        "from": rfc3339(silence.from_ms),
+        "until": rfc3339(silence.until_ms),
     }
 
 

@@ -25,8 +25,10 @@ COMMANDS = {
     "query": ("engine.cli.reconciling:query", "Ask whether clients are connected at this moment."),
     "reconcile": ("engine.cli.reconciling:reconcile", "Ask about every client now, and report the drift."),
     "sources": ("engine.cli.records:sources", "Connection, lag, caught up to, gaps."),
-    "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, discard."),
-    "alerts": ("engine.cli.records:alerts", "Alerts: list."),
+    "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, release, discard."),
+    "alerts": ("engine.cli.records:alerts", "Alerts: list, ack."),
+    "why-not": ("engine.cli.silences:why_not", "The gate that stopped a rule for a client."),
+    "silence": ("engine.cli.silences:silence", "What nobody wants to hear for a while: add, list, expire."),
     "quarantine": ("engine.cli.records:quarantine", "Events that could not be accepted: list, retry."),
     "simulate": ("engine.cli.simulate:simulate", "Synthetic fleets, storms, faults."),
 }

@@ -71,6 +71,30 @@ class Desk(Protocol):
         """Carry out `retry` or `discard`; the delivery as it is then."""
         ...
 
+    def act_on_held(self, rule: str, what: str) -> Object:
+        """`release` or `discard` all held deliveries of a rule: how many `changed`."""
+        ...
+
+    def silence(self, wanted: Object) -> Object:
+        """Add a silence: `match`, `for`, `author`, `comment`."""
+        ...
+
+    def silences(self, wanted: Filters) -> Iterator[Object]:
+        """Silences, newest first; filters `state`, `author`."""
+        ...
+
+    def expire_silence(self, id_: str) -> Object:
+        """End a silence now; the silence as it is then."""
+        ...
+
+    def why_not(self, rule: str, client: str) -> Object:
+        """Every gate between a client and a firing of the rule."""
+        ...
+
+    def acknowledge(self, id_: str, by: str) -> Object:
+        """Somebody knows of an alert: how many were `acknowledged`."""
+        ...
+
     def quarantine(self) -> Iterator[Object]:
         """What was not accepted, newest first."""
         ...
@@ -215,6 +239,24 @@ class _Service:
     def act_on_delivery(self, number: int, what: str) -> Object:
         return self._ask("POST", f"/v1/deliveries/{number}/{what}")
 
+    def act_on_held(self, rule: str, what: str) -> Object:
+        return self._ask("POST", f"/v1/deliveries/{what}", {"rule": rule})
+
+    def silence(self, wanted: Object) -> Object:
+        return self._ask("POST", "/v1/silences", told=wanted)
+
+    def silences(self, wanted: Filters) -> Iterator[Object]:
+        return self._list("/v1/silences", wanted)
+
+    def expire_silence(self, id_: str) -> Object:
+        return self._ask("DELETE", f"/v1/silences/{quote(id_, safe='')}")
+
+    def why_not(self, rule: str, client: str) -> Object:
+        return self._ask("GET", f"/v1/rules/{quote(rule, safe='')}/why-not", {"client": client})
+
+    def acknowledge(self, id_: str, by: str) -> Object:
+        return self._ask("POST", f"/v1/alerts/{quote(id_, safe='')}/ack", told={"by": by})
+
     def quarantine(self) -> Iterator[Object]:
         return self._list("/v1/quarantine", {})
 
@@ -279,6 +321,40 @@ class _Store:
         if not changed:
             raise RollcallError(refusal(row.id, row.state, what))
         return views.delivery_object(row)
+
+    def act_on_held(self, rule: str, what: str) -> Object:
+        return {"rule": rule, "changed": self._store.act_on_held(rule, what)}
+
+    def silence(self, wanted: Object) -> Object:
+        from engine import views
+        from engine.web.silencing import read_silence
+
+        now_ms = self._store.now_ms()
+        silence = read_silence(wanted, self._store.match_value, now_ms)
+        self._store.silence(silence)
+        return views.silence_object(silence, now_ms)
+
+    def silences(self, wanted: Filters) -> Iterator[Object]:
+        return _pages(partial(self._answers.silences, self._reader, **wanted))
+
+    def expire_silence(self, id_: str) -> Object:
+        changed = self._store.expire_silence(id_)
+        found = self._answers.silence(self._reader, id_)
+        if not changed:
+            raise RollcallError(f"the silence {id_} is over already, since {found['until']}")
+        return found
+
+    def why_not(self, rule: str, client: str) -> Object:
+        return self._answers.why_not(rule, client, self._store.why_not(rule, client))
+
+    def acknowledge(self, id_: str, by: str) -> Object:
+        from engine.web.answers import unacknowledged
+        from engine.web.silencing import name_of
+
+        count = self._store.acknowledge(id_, name_of({"by": by}, "by"))
+        if not count:
+            raise RollcallError(unacknowledged(self._reader, id_))
+        return {"acknowledged": count}
 
     def quarantine(self) -> Iterator[Object]:
         return _pages(partial(self._answers.quarantine, self._reader))

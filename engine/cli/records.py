@@ -13,7 +13,8 @@ import click
 from engine.cli.asking import desk
 from engine.cli.options import config_option, format_option, limit_option
 from engine.cli.showing import as_line, limited, plain, say, show
-from engine.errors import RollcallError
+from engine.cli.silences import acknowledge
+from engine.errors import BadQuestion, RollcallError
 
 rule_option = click.option("--rule", help="Only those of this rule.")
 client_option = click.option("--client", help="Only those about this client.")
@@ -66,6 +67,9 @@ def list_alerts(
         show(limited(found, limit), style, columns)
 
 
+alerts.add_command(acknowledge)
+
+
 @click.group()
 def deliveries() -> None:
     """The outbox: what is sent, waits or is given up."""
@@ -96,11 +100,15 @@ def show_delivery(config_path: Path, style: str, number: int) -> None:
     if style == "jsonl":
         click.echo(as_line(found))
         return
+    gates = found.pop("passed")
     width = max(map(len, found))
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
         first, *rest = [plain(line) for line in text.split("\n")]
         click.echo("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest)]))
+    click.echo("its decision passed:" if gates else "what its rule said then is not kept any more")
+    for gate in gates:
+        say(f"  {gate['gate']:<10}  {gate['why']}")
 
 
 @deliveries.command("retry")
@@ -112,13 +120,35 @@ def retry_delivery(config_path: Path, style: str, numbers: tuple[int, ...]) -> N
     _act(config_path, style, numbers, "retry")
 
 
+@deliveries.command("release")
+@config_option
+@format_option
+@click.argument("numbers", type=click.IntRange(0), nargs=-1)
+@click.option("--rule", help="All that are held of this rule.")
+def release_delivery(config_path: Path, style: str, numbers: tuple[int, ...], rule: str | None) -> None:
+    """Send what the guard `deliveries.burst` held."""
+    _act_on_held(config_path, style, numbers, rule, "release")
+
+
 @deliveries.command("discard")
 @config_option
 @format_option
-@click.argument("numbers", type=click.IntRange(0), nargs=-1, required=True)
-def discard_delivery(config_path: Path, style: str, numbers: tuple[int, ...]) -> None:
+@click.argument("numbers", type=click.IntRange(0), nargs=-1)
+@click.option("--rule", help="All that are held of this rule.")
+def discard_delivery(config_path: Path, style: str, numbers: tuple[int, ...], rule: str | None) -> None:
     """Give deliveries up: they are never sent."""
-    _act(config_path, style, numbers, "discard")
+    _act_on_held(config_path, style, numbers, rule, "discard")
+
+
+def _act_on_held(config_path: Path, style: str, numbers: tuple[int, ...], rule: str | None, what: str) -> None:
+    """By their numbers, or all that are held of a rule."""
+    if bool(numbers) == (rule is not None):
+        raise BadQuestion("say which: the numbers of deliveries, or --rule NAME for all that are held of a rule")
+    if rule is None:
+        _act(config_path, style, numbers, what)
+    with desk(config_path, write=True) as asked:
+        found = asked.act_on_held(rule or "", what)
+    click.echo(as_line(found) if style == "jsonl" else f"{found['changed']} {what}{'d' if what[-1] == 'e' else 'ed'}")
 
 
 def _act(config_path: Path, style: str, numbers: tuple[int, ...], what: str) -> None:

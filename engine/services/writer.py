@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from engine.actions.base import OutboxItem
 from engine.clock import Clock
+from engine.core.alerts import AlertLine
 from engine.core.asking import Ask
 from engine.core.events import LifecycleEvent
 from engine.core.planning import PlannedDelivery
@@ -117,6 +118,7 @@ class Writer:
         self.store = store
         self.fleet = fleet
         self.stats = Stats()
+        self.suppressed: dict[str, int] = {}  # alerts since the start, by the reason
         self.failure: str | None = None  # why the last commit failed, None when it did not
         self._clock = clock
         self._render = render
@@ -338,12 +340,13 @@ class Writer:
             fleet.begin_row(self._row + 1)
 
     def _write_outcome(self) -> list[OutboxItem]:
-        """Alerts, throttles and rendered deliveries of this transaction; returns the deliveries that are due."""
+        """Alerts, what is kept for them, and rendered deliveries of this transaction; returns the deliveries that are due."""
         out, store = self.fleet.book.out, self.store
         if out.alerts:
             store.write_alerts(out.alerts.values())
         if out.throttles:
             store.write_throttles(out.throttles.values())
+        store.write_kept(out)
         if not out.deliveries:
             return []
         rows = [self._render(planned) for planned in out.deliveries]
@@ -358,6 +361,9 @@ class Writer:
         stats.rejected += sum(len(batch.rejected) for batch in batches)
         stats.deliveries += len(out.deliveries)
         stats.alerts += len(out.alerts)
+        for line in out.lines:
+            if isinstance(line, AlertLine) and line.state == "suppressed" and line.reason:
+                self.suppressed[line.reason] = self.suppressed.get(line.reason, 0) + 1
         stats.transitions = self.fleet.counts.transitions
         self._since_checkpoint += events
         if self.failure is not None:
@@ -388,7 +394,7 @@ class Writer:
         """The transaction is not: states, deadlines and alerts as the store has them."""
         self._row = self.store.last_journal_id()
         self.fleet.rollback()
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+        self.fleet.restore(self.store.open_alerts(), self.store.throttles(), self.store.kept())
 
     # Faults of ours
 
@@ -501,7 +507,7 @@ class Writer:
             self._dirty.update(fact.client for fact in row.facts)
             applied += len(events)
         self._since_checkpoint = applied
-        fleet.restore(store.open_alerts(), store.throttles())
+        fleet.restore(store.open_alerts(), store.throttles(), store.kept())
         return applied
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from engine.core.delivery import OutboxItem, Outcome
+from engine.core.silences import Silence
 
 
 class NewDelivery(NamedTuple):
@@ -97,6 +98,8 @@ class AlertRow:
     reason: str | None
     started_at_ms: int
     resolved_at_ms: int | None
+    key: str | None = None  # JSON of {name: value}, of outages and roll calls
+    acknowledged_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +257,10 @@ class Reader(Protocol):
         """Alerts; `cursor` is (started_at_ms, id)."""
         ...
 
+    def alert(self, id_: str) -> AlertRow | None:
+        """One alert, None when there is none (any more)."""
+        ...
+
     def deliveries(
         self,
         *,
@@ -269,6 +276,26 @@ class Reader(Protocol):
 
     def delivery(self, number: int) -> DeliveryRow | None:
         """One delivery, None when there is none (any more)."""
+        ...
+
+    def silences(
+        self,
+        *,
+        now_ms: int,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[Silence]:
+        """Silences; `state`: active or expired at `now_ms`; `cursor` is (from_ms, id)."""
+        ...
+
+    def rule_at(self, rule: str, at_ms: int) -> str | None:
+        """The definition of a rule that was in force at an instant; None: not known (any more)."""
+        ...
+
+    def silence(self, id_: str) -> Silence | None:
+        """One silence, None when there is none (any more)."""
         ...
 
     def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from engine.actions.base import OutboxItem
-from engine.core.alerts import Alert, Throttled
+from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.presence import ClientState
 from engine.core.step import Fact
 from engine.sources.base import Gap
@@ -69,6 +69,14 @@ class JournalStore(Protocol):
 
     def throttles(self) -> list[Throttled]:
         """Every throttle that still counts."""
+        ...
+
+    def write_kept(self, out: Output) -> None:
+        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        ...
+
+    def kept(self) -> Kept:
+        """All of these that are not over; silences also when they are."""
         ...
 
     def add_deliveries(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:

@@ -23,12 +23,12 @@ from typing import IO, Any
 import msgspec
 
 from engine.actions.base import OutboxItem
-from engine.core.alerts import Alert, Throttled
+from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.presence import ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
-from engine.stores import sqlite_outbox, sqlite_reconciling
+from engine.stores import sqlite_kept, sqlite_outbox, sqlite_reconciling
 from engine.stores.base import NewCorrection, NewDelivery, ReconciliationRow, Tally
 from engine.stores.journal import JournalRow
 
@@ -262,6 +262,14 @@ class SqliteStore:
         rows = self.connection.execute(Q["all_throttles"])
         return [Throttled(rule, key, json.loads(firings)) for rule, key, firings in rows]
 
+    def write_kept(self, out: Output) -> None:
+        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        sqlite_kept.write(self.connection, out)
+
+    def kept(self) -> Kept:
+        """All of these that are not over; silences also when they are."""
+        return sqlite_kept.read(self.connection)
+
     def add_deliveries(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
         """Write rendered deliveries; returns those that may leave at once."""
         ids = sqlite_outbox.insert(self.connection, rows)
@@ -313,6 +321,7 @@ class SqliteStore:
     def write_rule(self, name: str, definition: str, now_ms: int, missing_since_ms: int | None) -> None:
         """Remember a rule."""
         self.connection.execute(Q["write_rule"], (name, definition, now_ms, missing_since_ms))
+        sqlite_kept.write_version(self.connection, name, definition, now_ms)
 
     def delete_rule(self, name: str) -> None:
         """Forget a rule."""
@@ -363,6 +372,7 @@ class SqliteStore:
         gone += execute(Q["trim_quarantine"], (quarantined, before_ms)).rowcount
         gone += sqlite_outbox.purge(self.connection, before_ms)
         gone += sqlite_reconciling.purge(self.connection, before_ms, limit)
+        gone += sqlite_kept.purge(self.connection, before_ms, limit)
         return gone
 
 
@@ -392,9 +402,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     folder = resources.files("engine.stores") / "sql" / "sqlite"
     files = sorted(entry.name for entry in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
-    if version > len(files):
-        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {len(files)})")
-    for number, name in enumerate(files[version:], version + 1):
+    newest = int(files[-1][:4])
+    if version > newest:
+        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {newest})")
+    for number, name in [(int(name[:4]), name) for name in files if int(name[:4]) > version]:
         outbox = sqlite_outbox.queries()["create"] if number == 1 else ""
         connection.executescript(f"BEGIN; {_sql(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
 
@@ -431,13 +442,21 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.told,
         alert.throttle_key,
         detail,
+        alert.key,
+        # An outage and its members know their alert by its full name; everything else is content with the id.
+        json.dumps(
+            [alert.group, alert.acknowledged, alert.remind_at_ms, alert.name if alert.trigger == "outage" else None],
+            ensure_ascii=False,
+        ),
+        alert.acknowledged_by or None,
     )
 
 
 def _alert(row: Sequence[Any]) -> Alert:
     detail, transition, told_as, *later = json.loads(row[13])
+    group, acknowledged, remind_at_ms, name = json.loads(row[15]) or (None, False, None, None)
     return Alert(
-        name=row[0],
+        name=name or row[0],
         id=row[0],
         rule=row[1],
         client=row[2],
@@ -454,5 +473,10 @@ def _alert(row: Sequence[Any]) -> Alert:
         verified=later[0] if later else "",
         throttle_key=row[12],
         detail=detail,
+        key=row[14],
+        group=group,
+        acknowledged=acknowledged,
+        acknowledged_by=row[16] or "",
+        remind_at_ms=remind_at_ms,
         transition=Transition(*transition) if transition else None,
     )

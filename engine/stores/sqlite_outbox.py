@@ -42,9 +42,9 @@ PURGE_ROWS = 500
 
 
 @cache
-def queries() -> Mapping[str, str]:
-    """The statements of `outbox.sql` by name, without their comments."""
-    text = (resources.files("engine.stores") / "sql/sqlite/outbox.sql").read_text("utf-8")
+def queries(file: str = "outbox.sql") -> Mapping[str, str]:
+    """The statements of an SQL file by name, without their comments."""
+    text = (resources.files("engine.stores") / "sql/sqlite" / file).read_text("utf-8")
     found = {}
     for part in text.split("-- name: ")[1:]:
         name, _, body = part.partition("\n")
@@ -299,6 +299,12 @@ def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) ->
             _end_recoveries(conn, alert, target, DISCARDED, now_ms)
         changed.append(id_)
     return changed
+
+
+def act_on_held(conn: sqlite3.Connection, what: str, rule: str, now_ms: int, limit: int = 1_000) -> int:
+    """`release` or `discard` the oldest held deliveries of a rule; how many they were: fewer than `limit` were all."""
+    ids = [id_ for (id_,) in conn.execute(queries()["held_of_rule"], (rule, limit))]
+    return len(act(conn, what, ids, now_ms))
 
 
 def retry(conn: sqlite3.Connection, ids: Sequence[int], now_ms: int) -> list[int]:

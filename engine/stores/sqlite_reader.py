@@ -13,9 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from engine.core.silences import Silence
 from engine.core.step import POSITION_BITS
 from engine.errors import StoreError
-from engine.stores import sqlite, sqlite_outbox, sqlite_reconciling
+from engine.stores import sqlite, sqlite_kept, sqlite_outbox, sqlite_reconciling
 from engine.stores.base import (
     TOTALS_STOP,
     AlertRow,
@@ -76,6 +77,11 @@ class SqliteReader:
         query = _queries()["open_alerts" if state in OPEN_STATES else "alerts"]
         return [_alert(row) for row in self._connection.execute(query, wanted)]
 
+    def alert(self, id_: str) -> AlertRow | None:
+        """One alert."""
+        row = self._connection.execute(_queries()["alert"], (id_,)).fetchone()
+        return None if row is None else _alert(row)
+
     def deliveries(
         self,
         *,
@@ -94,6 +100,28 @@ class SqliteReader:
     def delivery(self, number: int) -> DeliveryRow | None:
         """One delivery."""
         return sqlite_outbox.get(self._connection, number)
+
+    def silences(
+        self,
+        *,
+        now_ms: int,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[Silence]:
+        """Silences, newest first; `cursor` is (from_ms, id)."""
+        return sqlite_kept.silences(
+            self._connection, now_ms=now_ms, state=state, author=author, limit=limit, cursor=cursor
+        )
+
+    def rule_at(self, rule: str, at_ms: int) -> str | None:
+        """The definition of a rule that was in force at an instant."""
+        return sqlite_kept.version_at(self._connection, rule, at_ms)
+
+    def silence(self, id_: str) -> Silence | None:
+        """One silence."""
+        return sqlite_kept.silence(self._connection, id_)
 
     def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
         """What was not accepted, newest first; `cursor` is an id."""
@@ -173,7 +201,7 @@ class SqliteReader:
 
 
 def _alert(row: tuple[Any, ...]) -> AlertRow:
-    id_, rule, client, source, state, reason, started_at, resolved_at = row
+    id_, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by = row
     return AlertRow(
         id=id_,
         rule=rule,
@@ -183,4 +211,6 @@ def _alert(row: tuple[Any, ...]) -> AlertRow:
         reason=reason,
         started_at_ms=started_at,
         resolved_at_ms=resolved_at,
+        key=key,
+        acknowledged_by=acknowledged_by,
     )

@@ -16,8 +16,10 @@ from engine import views
 from engine.core import resolver
 from engine.core.presence import STATUS_NAMES, ClientState, split_id
 from engine.core.times import rfc3339
+from engine.core.whynot import Gate
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
+from engine.web import passed, whynot
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -223,6 +225,38 @@ class Answers:
         items = [views.alert_object(row) for row in rows[:limit]]
         return page(items, f"{last.started_at_ms}-{last.id}" if last is not None else None)
 
+    def silences(
+        self,
+        reader: Reader,
+        *,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+    ) -> Object:
+        """Silences, newest first."""
+        from_at, _, id_ = (cursor or "").partition("-")
+        at_ms = number_of(from_at)
+        after = (at_ms, id_) if at_ms is not None else None
+        now_ms = self._subject.now_ms()
+        rows = reader.silences(now_ms=now_ms, state=state, author=author, limit=limit + 1, cursor=after)
+        last = rows[limit - 1] if len(rows) > limit else None
+        items = [views.silence_object(row, now_ms) for row in rows[:limit]]
+        return page(items, f"{last.from_ms}-{last.id}" if last is not None else None)
+
+    def silence(self, reader: Reader, id_: str) -> Object:
+        """One silence."""
+        found = reader.silence(id_)
+        if found is None:
+            raise NotThere(f"there is no silence {id_[:60]!r}")
+        return views.silence_object(found, self._subject.now_ms())
+
+    def why_not(self, rule: str, client: str, gates: Sequence[Gate]) -> Object:
+        """Why a rule has not fired for a client; `gates` as the fleet tells them."""
+        if not gates:
+            raise NotThere(f"there is no rule {rule[:100]!r}")
+        return whynot.told(rule, client, gates, self._subject.now_ms())
+
     def deliveries(
         self,
         reader: Reader,
@@ -246,6 +280,7 @@ class Answers:
             "decided_at": views.instant(row.decided_at_ms),
             "clients": list(row.clients) if row.clients is not None else None,
             "request": self._subject.conceal(row.request),
+            "passed": passed.passed(reader.rule_at(row.rule, row.decided_at_ms), row),
         }
 
     def quarantine(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
@@ -305,9 +340,20 @@ def refusal(number: int, state: str, what: str) -> str:
     """Why an act on a delivery changed nothing."""
     needed = {
         "retry": "only a dead one can be tried again",
+        "release": "only one that is held can be released",
         "discard": "only one that is due, held or dead can be discarded",
     }
     return f"delivery {number} is {state}; {needed[what]}"
+
+
+def unacknowledged(reader: Reader, id_: str) -> str:
+    """Why there was nothing to acknowledge."""
+    row = reader.alert(id_)
+    if row is None:
+        return f"there is no alert {id_[:60]!r} that fires"
+    if row.acknowledged_by is not None:
+        return f"the alert {id_} was acknowledged before, by {row.acknowledged_by}"
+    return f"the alert {id_} is {row.state}; only one that is firing can be acknowledged"
 
 
 def _is_named(client: str, group: str | None, device: str | None) -> bool:

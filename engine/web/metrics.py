@@ -29,6 +29,13 @@ class _Metrics:
         for name, value in service.counters().items():
             yield CounterMetricFamily(f"rollcall_{name}", f"{name.replace('_', ' ')} since the start", value=value)
         yield GaugeMetricFamily("rollcall_clients", "clients known", value=len(service.fleet.states))
+        yield GaugeMetricFamily("rollcall_silences", "silences that are not over", value=service.silences_open())
+        suppressed = CounterMetricFamily(
+            "rollcall_alerts_suppressed", "alerts suppressed since the start", labels=["reason"]
+        )
+        for reason, count in service.suppressed().items():
+            suppressed.add_metric([reason], count)
+        yield suppressed
         yield from self._sources()
         if service.asking is not None:
             yield from _asking(service.asking.numbers())

@@ -20,7 +20,7 @@ from engine import __version__, views
 from engine.errors import BadQuestion, NotThere, Overloaded
 from engine.stores.base import Reader
 from engine.telemetry import logger
-from engine.web import metrics, reconciling, status_page
+from engine.web import alertacts, metrics, reconciling, status_page
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object, refusal
 from engine.web.guard import Guard
 from engine.web.paging import Cursor, Limit
@@ -60,6 +60,7 @@ def create(service: Service) -> ASGIApp:
     _records(app, service, answers)
     _acts(app, service, answers)
     reconciling.routes(app, service, answers, _loaded(service))
+    alertacts.add(app, service, answers, [Depends(_loaded(service))])
     _condition(app, service, answers)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
@@ -258,6 +259,11 @@ def _acts(app: FastAPI, service: Service, answers: Answers) -> None:
     async def discard(number: str) -> Response:
         """Never send a delivery."""
         return await act(number, "discard")
+
+    @app.post("/v1/deliveries/{number}/release", dependencies=loaded)
+    async def release(number: str) -> Response:
+        """Send a held delivery."""
+        return await act(number, "release")
 
     @app.post("/v1/quarantine/retry", dependencies=loaded)
     async def retry_quarantine() -> Response:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from engine import views
 from engine.core.asking import StatusAnswer
-from engine.core.rules import Rule
+from engine.core.rules import Match, Rule
+from engine.core.silences import Silence
 from engine.core.step import Fleet
+from engine.core.whynot import Gate
 from engine.stores.base import DeliveryRow, Reader
 
 T = TypeVar("T")
@@ -40,6 +42,10 @@ class Subject(Protocol):
 
     def healths(self) -> Sequence[views.Health]:
         """How every configured source is doing."""
+        ...
+
+    def match_value(self, pairs: Sequence[str]) -> Match:
+        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
         ...
 
     def now_ms(self) -> int:
@@ -107,6 +113,34 @@ class Service(Subject, Protocol):
 
     async def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
         """Carry out `retry` or `discard`; the delivery as it is now, None: there is none, and whether it was changed."""
+        ...
+
+    async def act_on_held(self, rule: str, what: str) -> int:
+        """`release` or `discard` all held deliveries of a rule; how many."""
+        ...
+
+    def suppressed(self) -> Mapping[str, int]:
+        """How many alerts were suppressed since the start, by the reason."""
+        ...
+
+    def silences_open(self) -> int:
+        """How many silences are not over."""
+        ...
+
+    async def silence(self, silence: Silence) -> None:
+        """Add a silence."""
+        ...
+
+    async def expire_silence(self, id_: str) -> bool:
+        """End a silence now; was there one that was not over?"""
+        ...
+
+    async def why_not(self, rule: str, client: str) -> list[Gate]:
+        """Every gate between a client and a firing of the rule; none: there is no such rule."""
+        ...
+
+    async def acknowledge(self, alert_id: str, by: str) -> int:
+        """Somebody knows of an alert, or of all in a group; how many alerts that were firing and not acknowledged."""
         ...
 
     async def retry_quarantine(self) -> tuple[int, int]:

@@ -216,6 +216,11 @@ def alert(id_: str, **changes: Any) -> Alert:
         "told_as": "together'",
         "detail": "",
         "throttle_key": '{"group": "é"}',
+        "key": None,
+        "group": '{"site": "n"}',
+        "acknowledged": True,
+        "acknowledged_by": "Zoë",
+        "remind_at_ms": 77,
     }
     return Alert(**{**fields, **changes})
 
@@ -223,6 +228,7 @@ def alert(id_: str, **changes: Any) -> Alert:
 FIELDS = (
     *("id", "rule", "client", "source", "trigger", "state", "reason", "started_at_ms", "due_at_ms", "fired_at_ms"),
     *("resolved_at_ms", "told", "told_as", "transition", "detail", "throttle_key"),
+    *("key", "group", "acknowledged", "acknowledged_by", "remind_at_ms"),
 )
 
 

@@ -118,6 +118,10 @@ WHERE id = ? AND state = ?
 UPDATE deliveries INDEXED BY deliveries_recoveries SET state = ?, due_at = ?, last_error = ?
 WHERE alert = ? AND target = ? AND phase = 'recovery' AND state IN ('due', 'held')
 
+-- name: held_of_rule
+SELECT id FROM deliveries INDEXED BY deliveries_blocking
+WHERE state IN ('due', 'held') AND retrying = 1 AND state = 'held' AND rule = ? ORDER BY id LIMIT ?
+
 -- name: get
 SELECT id, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, last_error, lane, phase,
        decided_at, request FROM deliveries WHERE id = ?

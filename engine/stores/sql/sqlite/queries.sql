@@ -26,17 +26,19 @@ DELETE FROM clients WHERE id = ?
 SELECT id, last, state FROM clients
 
 -- name: write_alert
-INSERT INTO alerts (id, rule, client, source, trigger, state, reason, started_at, due_at, fired_at, resolved_at, told, throttle_key, detail)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO alerts (id, rule, client, source, trigger, state, reason, started_at, due_at, fired_at, resolved_at, told, throttle_key, detail,
+                    key, life, acknowledged_by)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, due_at = excluded.due_at,
 fired_at = excluded.fired_at, resolved_at = excluded.resolved_at, told = excluded.told,
-throttle_key = excluded.throttle_key, detail = excluded.detail
+throttle_key = excluded.throttle_key, detail = excluded.detail, life = excluded.life, acknowledged_by = excluded.acknowledged_by
 
 -- name: delete_alert
 DELETE FROM alerts WHERE id = ?
 
 -- name: open_alerts
-SELECT id, rule, client, source, trigger, state, reason, started_at, due_at, fired_at, resolved_at, told, throttle_key, detail
+SELECT id, rule, client, source, trigger, state, reason, started_at, due_at, fired_at, resolved_at, told, throttle_key, detail,
+       key, life, acknowledged_by
 FROM alerts WHERE resolved_at IS NULL ORDER BY started_at, id
 
 -- name: purge_alerts

@@ -1,0 +1,246 @@
+"""What every store keeps for alerts beside their own rows: silences, groups, outages and their members, schedules, bursts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.core.alerts import Alert, Kept, Output
+from engine.core.bursts import Burst
+from engine.core.grouping import Group
+from engine.core.outages import Outage
+from engine.core.rules import Match
+from engine.core.schedules import Tick
+from engine.core.silences import Silence
+from engine.stores.sqlite import SqliteStore
+from tests.stores.backends import Backend, Store
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
+PATTERNS = st.lists(TEXTS, max_size=2).map(tuple)
+TIMES = st.integers(0, 4_102_444_800_000)
+
+
+def silence(id_: str = "s1", **changes: object) -> Silence:
+    """A silence with something in every field."""
+    match = Match(group=("G'",), ip=("10.0.0.0/8",), attributes=(("site", ("n*", "é")),))
+    fields: dict[str, object] = {
+        "id": id_,
+        "match": match,
+        "from_ms": 10,
+        "until_ms": 20,
+        "author": "Zoë",
+        "comment": "why",
+    }
+    return Silence(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def group(**changes: object) -> Group:
+    """A group with something in every field."""
+    fields: dict[str, object] = {
+        "rule": "r",
+        "key": '{"group": "é"}',
+        "first_ms": 1,
+        "sent_at_ms": 2,
+        "sent": {"G@@@b", "G@@@a"},
+        "passing": ["G@@@c"],
+        "passed": 7,
+        "remind_at_ms": 9,
+    }
+    return Group(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def outage(name: str = "o1") -> Outage:
+    """An outage that goes on."""
+    return Outage(name, "r", '{"group": "G"}', 1, 2, 3, 4)
+
+
+def write(store: Store, out: Output) -> Kept:
+    """Write what a step changed; what is kept then."""
+    with store.transaction():
+        store.write_kept(out)
+    return store.kept()
+
+
+def fields_of(value: object, *names: str) -> list[object]:
+    """Fields of a value that has no equality."""
+    return [getattr(value, name) for name in names]
+
+
+def test_a_new_store_keeps_nothing(store: Store) -> None:
+    kept = store.kept()
+    assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts") == [[]] * 6
+
+
+def test_a_silence_is_kept_whole_and_may_be_changed(store: Store) -> None:
+    out = Output()
+    out.silences = {"s1": silence()}
+    assert write(store, out).silences == [silence()]
+    out.silences = {"s1": silence(until_ms=15), "s2": silence("s2", match=Match())}
+    assert write(store, out).silences == [silence(until_ms=15), silence("s2", match=Match())]
+
+
+@given(
+    st.builds(
+        Match,
+        group=PATTERNS,
+        device=PATTERNS,
+        client=PATTERNS,
+        ip=PATTERNS,
+        attributes=st.dictionaries(TEXTS, st.lists(TEXTS, min_size=1, max_size=2).map(tuple), max_size=2).map(
+            lambda found: tuple(sorted(found.items()))
+        ),
+    ),
+    TIMES,
+    TIMES,
+    TEXTS,
+    TEXTS,
+)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_silence_comes_back_as_it_was(
+    store: Store, match: Match, from_ms: int, until_ms: int, author: str, comment: str
+) -> None:
+    one = Silence(id="s", match=match, from_ms=from_ms, until_ms=until_ms, author=author, comment=comment)
+    out = Output()
+    out.silences = {"s": one}
+    assert write(store, out).silences == [one]
+
+
+def test_silences_are_listed_newest_first_by_state_author_and_page(backend: Backend, store: Store) -> None:
+    out = Output()
+    ends = {"s1": (10, 20, "a"), "s2": (11, 50, "b"), "s3": (11, 60, "a"), "s4": (12, 30, "a")}
+    out.silences = {
+        id_: silence(id_, from_ms=begin, until_ms=end, author=author) for id_, (begin, end, author) in ends.items()
+    }
+    write(store, out)
+    with backend.reader() as reader:
+
+        def ids(**wanted: object) -> list[str]:
+            return [one.id for one in reader.silences(now_ms=30, **wanted)]  # type: ignore[arg-type]
+
+        assert ids() == ["s4", "s3", "s2", "s1"]
+        assert ids(state="active") == ["s3", "s2"]
+        assert ids(state="expired") == ["s4", "s1"]  # the end is excluded
+        assert ids(author="a", state="active") == ["s3"]
+        assert ids(limit=2) == ["s4", "s3"]
+        assert ids(limit=2, cursor=(11, "s3")) == ["s2", "s1"]
+        assert reader.silence("s2") == out.silences["s2"]
+        assert reader.silence("s9") is None
+
+
+def test_a_group_is_kept_until_it_is_closed(store: Store) -> None:
+    one = group()
+    out = Output()
+    out.groups = {one.name: one}
+    (kept,) = write(store, out).groups
+    names = ("name", "rule", "key", "first_ms", "sent_at_ms", "sent", "passing", "passed", "remind_at_ms")
+    assert fields_of(kept, *names) == fields_of(one, *names)
+    one.is_closed = True
+    assert write(store, out).groups == []
+
+
+def test_an_outage_and_its_members_are_kept_until_it_is_over(store: Store) -> None:
+    one, other = outage(), outage("o2")
+    out = Output()
+    out.outages = {"o1": one, "o2": other}
+    out.members = {("o1", "G@@@a"): True, ("o1", "G@@@b"): True, ("o2", "G@@@'"): True}
+    write(store, out)
+    out = Output()
+    out.members = {("o1", "G@@@b"): False}
+    kept = write(store, out)
+    names = ("name", "rule", "key", "earliest_ms", "latest_ms", "quiet_since_ms", "peak")
+    assert [fields_of(found, *names) for found in kept.outages] == [fields_of(one, *names), fields_of(other, *names)]
+    assert sorted(kept.members) == [("o1", "G@@@a", True), ("o1", "G@@@b", False), ("o2", "G@@@'", True)]
+    out = Output()
+    one.is_over = True
+    out.outages, out.members = {"o1": one}, {("o1", "G@@@a"): False}
+    kept = write(store, out)
+    assert [found.name for found in kept.outages] == ["o2"]
+    assert kept.members == [("o2", "G@@@'", True)]
+
+
+def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(store: Store) -> None:
+    alerts = [
+        Alert("site\0\0key", "site", None, None, "outage", "firing", 1, 1, key="{}"),
+        Alert("gone\0c", "gone", "c", None, "offline", "firing", 2, 2),
+    ]
+    with store.transaction():
+        store.write_alerts(alerts)
+    kept, other = store.open_alerts()
+    assert (kept.name, kept.id) == (alerts[0].name, alerts[0].id)
+    assert other.id == alerts[1].id
+
+
+def test_schedules_and_bursts_are_kept(store: Store) -> None:
+    out = Output()
+    out.schedules = {"r": Tick("r", 5)}
+    out.bursts = {"r": Burst("r", [(1, 2), (3, 4)], 5), "q": Burst("q", [(1, 1)])}
+    write(store, out)
+    out = Output()
+    out.schedules = {"r": Tick("r", 6)}
+    out.bursts = {"q": Burst("q")}
+    kept = write(store, out)
+    assert [fields_of(tick, "rule", "at_ms") for tick in kept.schedules] == [["r", 6]]
+    assert [fields_of(burst, "rule", "times", "total", "held") for burst in kept.bursts] == [
+        ["r", [(1, 2), (3, 4)], 6, 5]
+    ]
+
+
+def test_what_is_undone_is_not_kept(store: Store) -> None:
+    out = Output()
+    out.silences, out.outages = {"s1": silence()}, {"o1": outage()}
+    with pytest.raises(KeyError), store.transaction():
+        store.write_kept(out)
+        raise KeyError
+    assert store.kept().silences == [] and store.kept().outages == []
+
+
+def test_silences_that_ended_long_ago_are_purged_and_others_stay(store: Store) -> None:
+    out = Output()
+    out.silences = {"old": silence("old", until_ms=99), "young": silence("young", until_ms=100)}
+    write(store, out)
+    with store.transaction():
+        assert store.purge(100, checkpoint=0) == 1
+    assert [one.id for one in store.kept().silences] == ["young"]
+
+
+def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(backend: Backend) -> None:
+    store = backend.open()
+    assert isinstance(store, SqliteStore)
+    for statement in (
+        "DROP TABLE silences",
+        "DROP TABLE kept",
+        "DROP TABLE outage_members",
+        "DROP TABLE rule_versions",
+        "ALTER TABLE alerts DROP COLUMN key",
+        "ALTER TABLE alerts DROP COLUMN life",
+        "ALTER TABLE alerts DROP COLUMN acknowledged_by",
+        "INSERT INTO alerts VALUES ('a', 'r', 'c', NULL, 'offline', 'firing', NULL, 1, 1, 1, NULL, 1, '', '[\"\", null, \"\"]')",
+        "PRAGMA user_version = 2",
+    ):
+        store.connection.execute(statement)
+    store.close()
+    (alert,) = backend.open().open_alerts()
+    names = ("id", "key", "group", "acknowledged", "acknowledged_by", "remind_at_ms")
+    assert fields_of(alert, *names) == ["a", None, None, False, "", None]
+
+
+def test_what_a_rule_said_at_an_instant_is_known_as_long_as_history_is(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        store.write_rule("r", "one", 10, None)
+        store.write_rule("r", "one", 20, None)
+        store.write_rule("r", "two", 30, None)
+        store.write_rule("r", "one", 40, None)
+    with backend.reader() as reader:
+        assert [reader.rule_at("r", at_ms) for at_ms in (9, 10, 29, 30, 39, 40)] == [
+            None,
+            "one",
+            "one",
+            "two",
+            "two",
+            "one",
+        ]
+        assert reader.rule_at("q", 50) is None
+        with store.transaction():
+            store.purge(35, checkpoint=0)
+        assert [reader.rule_at("r", at_ms) for at_ms in (29, 30, 40)] == [None, "two", "one"]

@@ -1,0 +1,289 @@
+"""The keys of a rule about when and how often it speaks: what they become, and what is told of mistakes in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import load_config
+from engine.core.rules import Grouping, Outage, Rule
+from engine.durations import parse_rfc3339
+from engine.errors import InvalidFiles
+from engine.inventory import Inventory
+from engine.rulefile import LoadedRules, load_rules, rule_from_definition
+
+COLUMNS = Inventory(("site", "shift"), [])
+
+
+def loaded(folder: Path, *rules: str, inventory: Inventory | None = COLUMNS) -> LoadedRules:
+    """Rules from the text of each, in one file."""
+    file = folder / "rules.yaml"
+    file.write_text("version: 1\nrules:\n" + "".join(f"  - {{{rule}}}\n" for rule in rules))
+    return load_rules([file], inventory=inventory)
+
+
+def rule_of(folder: Path, keys: str, trigger: str = "offline") -> Rule:
+    """One rule with these keys."""
+    (rule,) = loaded(folder, f"name: a, trigger: {trigger}, {keys}, actions: [{{log: {{message: x}}}}]").rules
+    return rule
+
+
+def problems(folder: Path, *rules: str) -> list[str]:
+    """What is told of rules, without the file's name."""
+    try:
+        told = loaded(folder, *rules).problems
+    except InvalidFiles as error:
+        told = tuple(error.problems)
+    return [str(problem).removeprefix(f"{folder}/rules.yaml:") for problem in told]
+
+
+def problem(folder: Path, keys: str, trigger: str = "offline") -> str:
+    """The one problem of a rule with these keys."""
+    (told,) = problems(folder, f"name: a, trigger: {trigger}, {keys}, actions: [{{log: {{message: x}}}}]")
+    return told.partition(": ")[2]
+
+
+def test_windows_become_calendars_of_their_zone(tmp_path: Path) -> None:
+    rule = rule_of(
+        tmp_path, 'active: [{days: [mon-fri], hours: "08:00-18:00", timezone: Europe/Berlin}], mute: [{days: sun}]'
+    )
+    assert rule.active is not None and rule.mute is not None
+    assert rule.active.covers(parse_rfc3339("2026-01-05T07:00:00Z"))
+    assert not rule.active.covers(parse_rfc3339("2026-01-05T06:59:00Z"))
+    assert rule.mute.covers(parse_rfc3339("2026-01-04T12:00:00Z"))
+
+
+def test_without_windows_a_rule_is_always_active_and_never_mute(tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, "severity: info")
+    assert (rule.active, rule.mute, rule.grouping, rule.outage, rule.schedule) == (None,) * 5
+    assert (rule.repeat_ms, rule.inhibited_by, rule.verify, rule.verify_within_ms) == (0, (), False, 30_000)
+
+
+def test_groups_and_outages_have_defaults(tmp_path: Path) -> None:
+    assert rule_of(tmp_path, "grouping: {}").grouping == Grouping(
+        by=("group",), wait_ms=30_000, interval_ms=300_000, limit=100
+    )
+    assert rule_of(tmp_path, "outage: {}", "outage").outage == Outage(
+        by=("group",), at_least=5, percent=0, within_ms=60_000, inhibit=True
+    )
+
+
+def test_groups_outages_and_the_rest_take_what_is_written(tmp_path: Path) -> None:
+    assert rule_of(tmp_path, "grouping: {by: [site, ip/24], wait: 0s, interval: 1h, limit: 7}").grouping == Grouping(
+        by=("site", "ip/24"), wait_ms=0, interval_ms=3_600_000, limit=7
+    )
+    written = "outage: {by: ip/64, at_least: 9, percent: 2.5, within: 90s, inhibit: false}"
+    assert rule_of(tmp_path, written, "outage").outage == Outage(
+        by=("ip/64",), at_least=9, percent=2.5, within_ms=90_000, inhibit=False
+    )
+    rule = rule_of(tmp_path, "verify: true, verify_failure: hold, verify_within: 5s, repeat: 4h")
+    assert (rule.verify, rule.verify_failure, rule.verify_within_ms, rule.repeat_ms) == (
+        True,
+        "hold",
+        5_000,
+        14_400_000,
+    )
+
+
+def test_a_schedule_becomes_ticks_of_its_zone(tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, 'schedule: {cron: "0 8 * * 1-5", timezone: Europe/Berlin, catch_up: skip}', "schedule")
+    assert rule.schedule is not None and rule.schedule.catch_up == "skip"
+    assert rule.schedule.ticks.next_after(parse_rfc3339("2026-01-02T12:00:00Z")) == parse_rfc3339(
+        "2026-01-05T07:00:00Z"
+    )
+
+
+def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
+    for trigger, keys in (
+        ("offline", "mute: [{days: [sun], timezone: Asia/Tokyo}], grouping: {by: site}, repeat: 1h, verify: true"),
+        ("outage", "outage: {by: [site], at_least: 3}"),
+        ("schedule", 'schedule: {cron: "0 8 * * *"}'),
+    ):
+        rule = rule_of(tmp_path, keys, trigger)
+        again = rule_from_definition(rule.definition)
+        assert (again.grouping, again.outage, again.repeat_ms, again.verify) == (
+            rule.grouping,
+            rule.outage,
+            rule.repeat_ms,
+            rule.verify,
+        )
+        now = parse_rfc3339("2026-01-03T18:00:00Z")
+        assert again.definition == rule.definition
+        assert (again.mute is None or again.mute.covers(now)) == (rule.mute is None or rule.mute.covers(now))
+        assert (again.schedule is None) == (rule.schedule is None)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "keys", "message"),
+    [
+        ("offline", "outage: {}", "rules[0].outage: has no meaning without `trigger: outage`"),
+        ("offline", 'schedule: {cron: "0 8 * * *"}', "rules[0].schedule: has no meaning without `trigger: schedule`"),
+        (
+            "outage",
+            "severity: info",
+            "rules[0].trigger: `outage` needs the key `outage` beside it, such as outage: {by: [group], at_least: 5}",
+        ),
+        (
+            "[offline, outage]",
+            "outage: {}",
+            "rules[0].trigger: `outage` is about many clients at once: give it a rule of its own",
+        ),
+        (
+            "offline",
+            'mute: [{hours: "9-17"}]',
+            'rules[0].mute[0].hours: `9-17` is no range of hours: write it as "22:00-06:00"',
+        ),
+        (
+            "offline",
+            "active: [{days: mon}, {days: mon, timezone: Europe/Brlin}]",
+            "rules[0].active[1].timezone: `Europe/Brlin` is no time zone, such as Europe/Berlin or UTC; did you mean",
+        ),
+        (
+            "offline",
+            "mute: [{timezone: UTC}]",
+            'rules[0].mute[0]: names neither `days` nor `hours`: write hours: "00:00-24:00" for all the time',
+        ),
+        ("offline", "mute: [{day: mon}]", "rules[0].mute[0].day: unknown key `day`; write `days`"),
+        ("schedule", 'schedule: {cron: "0 25 * * *"}', "rules[0].schedule.cron: `25` is no hour: 0 to 23"),
+        (
+            "schedule",
+            'schedule: {cron: "0 8 * * *", timezone: Mars}',
+            "rules[0].schedule.timezone: `Mars` is no time zone, such as Europe/Berlin or UTC",
+        ),
+        (
+            "schedule",
+            'schedule: {cron: "0 8 * * *", every: 1h}',
+            'rules[0].schedule.every: unknown key `every`; write `cron`, such as "*/30 * * * *"',
+        ),
+        (
+            "outage",
+            "outage: {by: client}",
+            "rules[0].outage.by: `client` makes an outage of each client: use group, ip/24 or a column of the inventory",
+        ),
+        (
+            "offline",
+            "grouping: {by: [sight]}",
+            "rules[0].grouping.by: `sight` is not among client, group, ip/24 or the columns of the inventory; did you mean",
+        ),
+        (
+            "offline",
+            "grouping: {by: ip/x}",
+            "rules[0].grouping.by: `ip/x` is no network: write ip/24, the length of the prefix behind ip/",
+        ),
+        (
+            "outage",
+            "outage: {}, grouping: {}",
+            "rules[0].grouping: has no meaning here: the trigger `outage` is one delivery for many clients already",
+        ),
+        ("feed", "grouping: {}", "rules[0].grouping: has no meaning here: the trigger `feed` is about no client"),
+        ("outage", "outage: {within: 0s}", "rules[0].outage.within: must be longer than 0"),
+        ("outage", "outage: {percent: 101}", "rules[0].outage.percent: must be at most 100, not `101`"),
+        (
+            "outage",
+            "outage: {by: site}, throttle: {max: 1, per: 1h, by: [group]}",
+            "rules[0].throttle.by: `group` is nothing to count by: an outage is known by site",
+        ),
+        (
+            "outage",
+            "outage: {}, for: 1m",
+            "rules[0].for: has no meaning for the trigger `outage`: which is no status that could last",
+        ),
+        ("offline", "repeat: 10ms", "rules[0].repeat: must be at least 1s"),
+        ("stable", "repeat: 1h", "rules[0].repeat: would never remind: `stable` is over at once"),
+        ("offline", "verify_within: 5s", "rules[0].verify_within: has no meaning without `verify: true`"),
+        (
+            "flapping",
+            "verify: true",
+            "rules[0].verify: has no meaning here: a query tells of duplicate, first_seen, offline, online, not of flapping",
+        ),
+        ("offline", "inhibited_by: [b]", "rules[0].inhibited_by: there is no rule `b`"),
+        ("offline", "inhibited_by: [a]", "rules[0].inhibited_by: goes round in a circle: a → a"),
+        (
+            "outage",
+            'outage: {}, condition: client.id == "x"',
+            "rules[0].condition: `client` is about a client, and the trigger `outage` has none; use alert.clients",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_what_to_write(
+    trigger: str, keys: str, message: str, tmp_path: Path
+) -> None:
+    assert problem(tmp_path, keys, trigger).startswith(message)
+
+
+def quiet(name: str, *inhibitors: str, trigger: str = "offline", more: str = "") -> str:
+    """A rule that says nothing but has a name."""
+    return f"name: {name}, trigger: {trigger}, inhibited_by: [{', '.join(inhibitors)}], actions: [{{log: {{message: x}}}}]{more}".replace(
+        "inhibited_by: [], ", ""
+    )
+
+
+def test_a_circle_is_shown_once_at_its_first_rule_and_in_the_order_of_its_names(tmp_path: Path) -> None:
+    told = problems(tmp_path, quiet("a", "b"), quiet("b", "c"), quiet("c", "a"), quiet("d", "a"))
+    assert [line.partition(": ")[2] for line in told] == [
+        "rules[0].inhibited_by: goes round in a circle: a → b → c → a"
+    ]
+
+
+def test_a_long_chain_is_no_circle(tmp_path: Path) -> None:
+    chain = [quiet(f"r{number}", f"r{number + 1}") for number in range(2_000)]
+    assert problems(tmp_path, *chain, quiet("r2000")) == []
+
+
+def test_inhibitors_are_looked_for_in_all_files(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(f"version: 1\nrules: [{{{quiet('a', 'b')}}}]\n")
+    (tmp_path / "two.yaml").write_text(f"version: 1\nrules: [{{{quiet('b')}}}]\n")
+    assert [rule.inhibited_by for rule in load_rules([tmp_path]).rules] == [("b",), ()]
+    with pytest.raises(InvalidFiles, match="there is no rule `b`"):
+        load_rules([tmp_path / "one.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("inhibitor", "message"),
+    [
+        (quiet("b", trigger="first_seen"), "`b` never inhibits: its alerts are over at once"),
+        (quiet("b", trigger="feed"), "`b` never inhibits `a`: a feed is about a source, not about clients"),
+        (quiet("b", more=", shadow: true"), "warning: `b` is a shadow rule, and those inhibit only shadow rules"),
+    ],
+)
+def test_a_rule_that_can_inhibit_nobody_is_told(inhibitor: str, message: str, tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, quiet("a", "b"), inhibitor)
+    assert told.endswith(message)
+
+
+def test_a_broken_rule_is_not_told_to_be_missing_as_well(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, quiet("a", "b"), "name: b, trigger: offlin")
+    assert "did you mean `offline`?" in told
+
+
+def test_templates_of_an_outage_know_its_counts_and_no_client(tmp_path: Path) -> None:
+    rule = "name: a, trigger: outage, outage: {}, actions: [{log: {message: %s}}]"
+    good = (
+        "{{ alert.back }}/{{ alert.total }} {% for member in alert.members %}{{ member.attributes.site }}{% endfor %}"
+    )
+    assert problems(tmp_path, rule % f'"{good}"') == []
+    assert (
+        "`client` is about a client, and the trigger `outage` has none"
+        in problems(tmp_path, rule % '"{{ client.id }}"')[0]
+    )
+    other = 'name: a, trigger: offline, actions: [{log: {message: "{{ alert.total }}"}}]'
+    assert len(problems(tmp_path, other)) == 1
+
+
+def test_the_condition_of_a_roll_call_is_about_each_client_and_its_text_about_all(tmp_path: Path) -> None:
+    rule = (
+        'name: a, trigger: schedule, schedule: {cron: "0 8 * * *"}, condition: "%s", actions: [{log: {message: "%s"}}]'
+    )
+    assert problems(tmp_path, rule % ("status == 'offline' and client.attributes.site", "{{ alert.count }}")) == []
+    assert len(problems(tmp_path, rule % ("status == 'offline'", "{{ client.id }}"))) == 1
+
+
+def test_verification_without_anybody_to_ask_is_told_and_loads(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\n")
+    (tmp_path / "rules.yaml").write_text(
+        "version: 1\nrules: [{name: a, trigger: offline, verify: true, actions: [{log: {message: x}}]}]\n"
+    )
+    loaded_rules = load_rules([tmp_path / "rules.yaml"], config=load_config(tmp_path / "config.yaml"))
+    (told,) = loaded_rules.problems
+    assert told.warning and "the configuration has no `status`, so alerts are sent unverified" in str(told)

@@ -1,0 +1,96 @@
+"""The words of `why-not` and of what a delivery passed: every gate has its own, and all of them can be said."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.core.whynot import PATH, Gate
+from engine.stores.base import DeliveryRow
+from engine.web.passed import passed
+from engine.web.whynot import WORDS, sentence, told
+
+
+def test_every_gate_of_the_core_has_words() -> None:
+    assert set(WORDS) == set(PATH)
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        (
+            Gate("rule", True, {"name": "r", "shadow": True, "is_removed": False}),
+            "the rule r is loaded; it is a shadow rule: everything is recorded, nothing is sent",
+        ),
+        (
+            Gate("rule", False, {"name": "r", "shadow": False, "is_removed": True}),
+            "the rule r is gone from the files: it only ends what it began",
+        ),
+        (Gate("for", False, {"for_ms": 300_000, "since_ms": 1}), "`for: 5m` is not over yet"),
+        (
+            Gate("inhibited", False, {"rule": "site", "key": '{"group": "G"}', "down": 3, "total": 4}),
+            "the outage of site at group G covers it: 3 of 4 are down",
+        ),
+        (Gate("inhibited", False, {"rule": "twice"}), "an alert of twice is firing for the client"),
+        (Gate("inhibited", True, {"inhibited_by": ["a", "b"]}), "nothing inhibits it (it would be a, b, or an outage)"),
+        (
+            Gate("verify", False, {"verified": "contradicted"}),
+            "held by verification: the broker says otherwise: a false alarm avoided",
+        ),
+        (
+            Gate("grouping", False, {"key": '{"group": "G"}', "told": False}),
+            "it waits to be told with its group group G",
+        ),
+    ],
+)
+def test_a_gate_is_told_in_a_sentence(gate: Gate, words: str) -> None:
+    assert sentence(gate) == words
+
+
+def test_the_first_closed_gate_is_the_one_that_stops_it() -> None:
+    gates = [
+        Gate("match", True, {"client": "c", "ip": ""}),
+        Gate("mute", False, {}, 1_000),
+        Gate("silence", False, {"id": "s", "author": "Zoë", "comment": "why"}),
+    ]
+    found = told("r", "c", gates, 0)
+    assert (found["stopped_by"], found["gates"][1]["until"]) == ("mute", "1970-01-01T00:00:01.000Z")
+    assert told("r", "c", gates[:1], 0)["stopped_by"] is None
+
+
+def row(**changes: object) -> DeliveryRow:
+    """A firing that was delivered."""
+    fields: dict[str, object] = {
+        "id": 1, "key": "k", "rule": "r", "client": "c", "group_key": None, "clients": None, "alert": "a", "action": "log",
+        "target": "log", "state": "delivered", "attempts": 1, "due_at_ms": 0, "last_error": None, "lane": "l",
+        "phase": "firing", "decided_at_ms": 0, "request": {},
+    }  # fmt: skip
+    return DeliveryRow(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+FULL = (
+    '{"name":"r","trigger":"offline","match":{"group":"G"},"for":"5m","condition":"not graceful","active":[{"days":"mon"}],'
+    '"mute":[{"days":"sun"}],"inhibited_by":"x","throttle":{"max":1,"per":"1m"},"verify":true,"grouping":{},"repeat":"1h"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("definition", "changes", "gates"),
+    [
+        ('{"trigger":"offline"}', {}, ["trigger", "flapping", "silence", "inhibited"]),
+        ('{"trigger":"feed"}', {"client": None}, ["trigger", "silence", "inhibited"]),
+        (
+            FULL,
+            {"phase": "reminder", "state": "held"},
+            ["match", "trigger", "for", "condition", "flapping", "mute", "mute", "silence", "inhibited", "throttle", "verify",
+             "grouping", "repeat", "burst"],
+        ),
+        (FULL, {"phase": "recovery"}, ["alert"]),
+        ('{"trigger":"offline","shadow":true}', {"phase": "recovery"}, ["alert", "shadow"]),
+        (FULL, {"phase": "summary"}, ["burst"]),
+        (None, {}, []),
+    ],
+)  # fmt: skip
+def test_a_delivery_names_the_gates_that_its_rule_had(
+    definition: str | None, changes: dict[str, object], gates: list[str]
+) -> None:
+    assert [found["gate"] for found in passed(definition, row(**changes))] == gates
