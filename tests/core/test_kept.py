@@ -114,12 +114,13 @@ class RowWorld(World):
         self.rows = Rows()
 
     def cut(self) -> None:
-        """Memory is gone; states come from the journal, everything else from the rows."""
+        """Memory is gone; states come from the journal, everything else from the rows, and time goes on at once: it is no pause."""
         states, clock = dict(self.fleet.states), self.fleet.clock_ms
         self.fleet = self._new_fleet()
         self.fleet.states.update(states)
         self.fleet.clock_ms = clock
         self.fleet.restore(*self.rows.read())
+        self.turn(clock, lambda fleet: None)
 
     def turn(self, to_ms: int, do: Any, *, fails: bool = False) -> None:
         """One transaction."""
@@ -184,9 +185,9 @@ def played(story: list[Turn], *, troubled: bool) -> list[str]:
     """Every line of a story, those of one instant sorted, and those who are told together."""
     world = RowWorld()
     for turn in story:
-        if troubled and turn.befalls == "cut":
-            world.cut()
         now_ms = START_MS + turn.at_ms
+        if troubled and turn.befalls == "cut" and world.fleet.clock_ms:
+            world.cut()
         world.turn(now_ms, act(turn, now_ms), fails=troubled and turn.befalls == "fails")
     if troubled:
         world.cut()
