@@ -20,10 +20,12 @@ from typing import Any, TypeVar
 import uvicorn
 
 from engine import __version__, summarizing
-from engine.actions.base import OutboxItem, Outcome
+from engine.actions.base import ActionSender, BatchSender, OutboxItem, Outcome
+from engine.actions.email import MailSender
 from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
 from engine.clock import Clock, SystemClock
+from engine.commanding import command_sender
 from engine.config import Config, Secret, SourceConfig
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.events import LifecycleEvent
@@ -34,7 +36,7 @@ from engine.core.silences import Silence
 from engine.core.step import Fleet
 from engine.core.whynot import Gate
 from engine.errors import CannotListen, InvalidFiles, RollcallError, StoreError
-from engine.fleets import fleet_of, inventory_of
+from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.inventory import Inventory
 from engine.matchwords import Matches, match_of_words, matches_of_words
 from engine.patterns import compile_patterns
@@ -142,7 +144,7 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it."""
     planned = summarizing.plain(planned)
-    rendered = renderer.render(planned.action, planned.variables)
+    rendered = renderer.planned(planned)
     state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
     return NewDelivery(
         key=planned.key,
@@ -159,6 +161,22 @@ def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
         decided_at_ms=planned.at_ms,
         request=to_json(rendered.request),
         error=rendered.dead or rendered.problem,
+    )
+
+
+def mail_sender(config: Config) -> MailSender | None:
+    """What sends e-mails by the configured server; None where there is none."""
+    smtp = config.smtp
+    if smtp is None:
+        return None
+    return MailSender(
+        host=smtp.host,
+        port=smtp.port,
+        security=smtp.security,
+        username=smtp.username,
+        password=smtp.password.reveal if smtp.password is not None else None,
+        ca=str(smtp.ca) if smtp.ca is not None else None,
+        timeout_s=smtp.timeout_ms / 1000,
     )
 
 
@@ -213,7 +231,7 @@ class App:
         self.ready_at_ms: int | None = None
         self.store = SqliteStore.open(config.data)
         self.fleet = fleet_of(config, rules, inventory)
-        self._renderer = Renderer()
+        self._renderer = renderer_of(mailing_of(config), command_routes(config))
         render = _with_fault(self.fleet, partial(render_row, self._renderer))
         self.writer = Writer(
             self.store,
@@ -236,10 +254,19 @@ class App:
         self.sender = SenderProcess(
             secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target
         )
+        self.commands = command_sender(config, clock.now_ms)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
+        self.mail = mail_sender(config)
+        senders: dict[str, ActionSender | BatchSender] = {
+            "webhook": self.sender,
+            "command": self.commands,
+            "log": LogSender(_log_actions),
+        }
+        if self.mail is not None:
+            senders["email"] = self.mail
         self.dispatcher = Dispatcher(
             _Outbox(self, policy),
-            {"webhook": self.sender, "log": LogSender(_log_actions)},
+            senders,
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
         )
@@ -568,11 +595,15 @@ class App:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        self.commands.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
         dispatcher.cancel()
         await asyncio.gather(dispatcher, return_exceptions=True)
         await self.sender.close()
+        await self.commands.close()
+        if self.mail is not None:
+            await self.mail.close()
         await asyncio.to_thread(self.writer.stop)
         self.store.close()
 

@@ -7,16 +7,18 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from engine.addresses import mailbox_problem
 from engine.core.rules import Match
 from engine.core.times import EPOCH
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem, RollcallError
 from engine.matchfile import check_match, match_of, words
+from engine.mqttconfig import MqttConfig, mqtt_of
 from engine.schema import schema_problems
 from engine.yamlfile import Document, read_document
 
@@ -171,6 +173,25 @@ class HeartbeatConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpConfig:
+    """The server that takes e-mails. `security`: `starttls`, `tls` (from the first byte on) or `plain`."""
+
+    host: str
+    port: int
+    sender: str  # as it stands in `From`
+    security: str = "starttls"
+    username: str | None = None
+    password: Secret | None = None
+    ca: Path | None = None  # trusted instead of the system's certificates
+    timeout_ms: int = 30_000  # of one attempt
+
+    @property
+    def target(self) -> str:
+        """The thing that concurrency and the breaker are counted by."""
+        return f"smtp://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """The service's own log."""
 
@@ -201,6 +222,8 @@ class Config:
     deliveries: DeliveriesConfig = DeliveriesConfig()
     network: NetworkConfig = NetworkConfig()
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    mqtt: MqttConfig | None = None
+    smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
     log: LogConfig = LogConfig()
     warnings: tuple[Problem, ...] = ()
@@ -219,6 +242,21 @@ def load_config(path: Path) -> Config:
     config = _Reader(document, Path(path), problems).read()
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
+    return config
+
+
+def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
+    """The configuration that stands under a key of another file, which has checked it against its own schema.
+
+    What is wrong with it is added to `problems`; without the key every default holds.
+    """
+    path = Path(document.file)
+    node = document.root.children.get(key)
+    if node is None:
+        return Config(path=path, data=path.parent / "data")
+    found: list[Problem] = []
+    config = _Reader(Document(file=document.file, root=node), path, found).read()
+    problems += [replace(problem, path=f"{key}.{problem.path}") for problem in found]
     return config
 
 
@@ -252,6 +290,10 @@ class _Reader:
             deliveries=DeliveriesConfig(**self._durations("deliveries", plain=("burst", "per_target"))),
             network=self._network(),
             secrets=self._secrets(),
+            mqtt=mqtt_of(
+                raw.get("mqtt"), raw.get("sources") or (), self._folder, self._say, self._endpoint, self._secret
+            ),
+            smtp=self._smtp(),
             heartbeat=self._heartbeat(),
             log=LogConfig(**(raw.get("log") or {})),
             warnings=self._warnings(),
@@ -483,6 +525,36 @@ class _Reader:
         if raw is None:
             return None
         return HeartbeatConfig(url=raw["url"], every_ms=self._ms(("heartbeat", "every"), raw.get("every", "1m")))
+
+    def _smtp(self) -> SmtpConfig | None:
+        raw = self._raw.get("smtp")
+        if raw is None:
+            return None
+        tls, starttls = raw.get("tls", False), raw.get("starttls", not raw.get("tls", False))
+        if tls and starttls:
+            self._say(
+                ("smtp", "starttls"), "cannot be combined with `tls: true`, which encrypts from the first byte on"
+            )
+        if not (tls or starttls or _is_loopback(raw["host"])):
+            where = ("smtp", "starttls" if "starttls" in raw else "tls")
+            self._say(where, "e-mails, and the password, would leave this machine unencrypted", warning=True)
+        if ("username" in raw) != ("password" in raw):
+            self._say(("smtp",), "`username` and `password` belong together: one of them is missing")
+        if problem := mailbox_problem(raw["from"]):
+            self._say(("smtp", "from"), problem)
+        ca = self._folder / raw["ca"] if "ca" in raw else None
+        if ca is not None and not ca.is_file():
+            self._say(("smtp", "ca"), f"{ca} does not exist")
+        return SmtpConfig(
+            host=raw["host"],
+            port=raw.get("port", 465 if tls else 587),
+            sender=raw["from"],
+            security="tls" if tls else "starttls" if starttls else "plain",
+            username=raw.get("username"),
+            password=self._secret(("smtp", "password"), raw["password"]) if "password" in raw else None,
+            ca=ca,
+            timeout_ms=self._ms(("smtp", "timeout"), raw.get("timeout", "30s")),
+        )
 
 
 _WITHOUT_EFFECT = {

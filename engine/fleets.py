@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from engine.commandrendering import CommandRoutes
 from engine.config import Config
 from engine.core.debounce import Policy
 from engine.core.matching import Matcher, MatchSet
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.mailrendering import Mailing, MailRenderer
 from engine.patterns import compile_patterns
-from engine.rendering import names_used
+from engine.rendering import Renderer, names_used
 
 MAX_REMEMBERED = 100_000
 """Clients whose own holds are remembered, where the configuration has overrides."""
 
 
-def policy_of(config: Config) -> Policy:
-    """The configuration's knobs of resolving and settling, overrides compiled."""
+def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
+    """The configuration's knobs of resolving and settling, overrides compiled; `inventory` stands in for the configured one."""
     debounce = config.debounce
     holds_of = None
     if debounce.overrides:
-        inventory = inventory_of(config)
+        inventory = inventory or inventory_of(config)
         matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
         pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
 
@@ -61,3 +63,22 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
     return Fleet(policy_of(config), matcher, inventory.attributes, names_used, burst=config.deliveries.burst)
+
+
+def command_routes(config: Config) -> CommandRoutes:
+    """Where commands to devices go."""
+    mqtt = config.mqtt
+    if mqtt is None:
+        return CommandRoutes()
+    rocketmq = mqtt.rocketmq.address if mqtt.rocketmq is not None else ""
+    return CommandRoutes(parent_topic=mqtt.parent_topic, mqtt=mqtt.address, rocketmq=rocketmq)
+
+
+def mailing_of(config: Config) -> Mailing | None:
+    """Who writes e-mails, and by which server; None: nobody."""
+    return Mailing(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
+
+
+def renderer_of(mailing: Mailing | None = None, commands: CommandRoutes | None = None) -> Renderer:
+    """What turns planned actions into requests."""
+    return Renderer({"email": MailRenderer(mailing)}, commands)

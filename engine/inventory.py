@@ -44,6 +44,11 @@ class Inventory:
         self._empty = MappingProxyType(dict.fromkeys(self.columns, ""))
         self._remembered: dict[str, Mapping[str, str]] = {}
 
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows, in the order of the file."""
+        return self._rows
+
     def attributes(self, client: str) -> Mapping[str, str]:
         """Every column for one client, empty where no matching row sets it. The mapping is shared: do not change it."""
         found = self._remembered.get(client)

@@ -25,9 +25,9 @@ from engine.core.silences import Silence
 from engine.core.step import Fleet
 from engine.core.whynot import Gate
 from engine.errors import InvalidFiles, StoreError
-from engine.fleets import fleet_of, inventory_of
+from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.matchwords import Matches, match_of_words, matches_of_words
-from engine.rendering import Renderer, conceal
+from engine.rendering import conceal
 from engine.rulefile import load_rules
 from engine.services.writer import Writer
 from engine.sources.base import Batch, SourceHealth
@@ -73,11 +73,12 @@ class Offline:
     @cached_property
     def _writer(self) -> Writer:
         """A writer whose states are loaded. Nothing rests on silence here: no source is read."""
+        renderer = renderer_of(mailing_of(self._config), command_routes(self._config))
         writer = Writer(
             self._store,
             fleet_of(self._config, self.rules, self.inventory),
             self._clock,
-            lambda planned: render_row(Renderer(), planned),
+            lambda planned: render_row(renderer, planned),
             lambda now_ms: 0,
             lambda calls, items: _call(calls),
             self._config.history.keep_ms,

@@ -22,6 +22,8 @@ import jinja2
 import msgspec
 from jinja2 import meta, nodes
 
+from engine.commandrendering import CommandRoutes, render_command
+from engine.core.planning import PlannedDelivery
 from engine.core.rules import Action, Condition, Rule
 from engine.errors import RollcallError
 from engine.plaintemplates import quickened
@@ -56,6 +58,10 @@ class Rendered:
     dead: str | None = None
 
 
+RenderKind = Callable[[PlannedDelivery], Rendered]
+"""Renders one kind of action that has a module of its own; never raises for what a template or a value does."""
+
+
 class _Secrets:
     """`secrets` in templates: each attribute is a marker, never the secret."""
 
@@ -81,11 +87,18 @@ def _finalize_url(value: Any) -> str:
 
 
 class Renderer:
-    """Compiled templates of all rules."""
+    """Compiled templates of all rules.
 
-    def __init__(self) -> None:
+    `kinds`: whoever renders the actions that are not rendered here; `commands`: where those to devices go.
+    """
+
+    def __init__(self, kinds: Mapping[str, RenderKind] | None = None, commands: CommandRoutes | None = None) -> None:
+        self._kinds = dict(kinds or {})
+        self._commands = commands or CommandRoutes()
         self._plain = Environment(_finalize_plain)
         self._url = Environment(_finalize_url)
+        self._html = Environment(_finalize_plain, autoescape=True)
+        self._htmls: dict[str, Callable[[Mapping[str, Any]], str]] = {}
         self._texts: dict[str, Callable[[Mapping[str, Any]], str]] = {}
         self._urls: dict[str, Callable[[Mapping[str, Any]], str]] = {}
 
@@ -98,6 +111,10 @@ class Renderer:
     def url(self, source: str) -> Callable[[Mapping[str, Any]], str]:
         """A template for a URL: every value is one percent-encoded segment."""
         return self._cached(self._urls, self._url, source)
+
+    def html(self, source: str) -> Callable[[Mapping[str, Any]], str]:
+        """A template for HTML: every value is text in it."""
+        return self._cached(self._htmls, self._html, source)
 
     def _cached(
         self, cache: dict[str, Callable[[Mapping[str, Any]], str]], environment: Environment, source: str
@@ -115,7 +132,7 @@ class Renderer:
         try:
             expression = self._plain.compile_expression(source, undefined_to_none=False)
         except jinja2.TemplateError as error:
-            raise TemplateProblem(_said(error)) from error
+            raise TemplateProblem(said(error)) from error
 
         def holds(variables: Mapping[str, Any]) -> bool:
             METER.refill()
@@ -128,17 +145,25 @@ class Renderer:
 
     # Rendering
 
+    def planned(self, planned: PlannedDelivery) -> Rendered:
+        """The request of a planned delivery. Never raises for what a template or a value does."""
+        kind = self._kinds.get(planned.action.kind)
+        return kind(planned) if kind is not None else self.render(planned.action, planned.variables)
+
     def render(self, action: Action, variables: Mapping[str, Any]) -> Rendered:
         """The request of one action. Never raises for what a template or a value does."""
         if action.kind == "log":
             return self._log(action.spec, variables)
+        if action.kind == "command":
+            request, target, dead = render_command(action.spec, variables, self._commands, self._tree, said)
+            return Rendered(request=request, target=target, dead=dead)
         return self._webhook(action.spec, variables)
 
     def _log(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
         try:
             message, problem = self.text(spec["message"])(variables), None
         except Exception as error:  # noqa: BLE001  # a default goes out instead, and says so
-            message, problem = default_text(variables), _said(error)
+            message, problem = default_text(variables), said(error)
         return Rendered(request={"message": _CONTROL.sub(_escaped, message)}, target="log", problem=problem)
 
     def _webhook(self, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
@@ -150,7 +175,7 @@ class Renderer:
             try:
                 request["url"], dead = _whole(self.url(url)({**variables, "secrets": _SECRETS}))
             except Exception as error:  # noqa: BLE001  # the delivery says so
-                dead = f"the url cannot be rendered: {_said(error)}"
+                dead = f"the url cannot be rendered: {said(error)}"
         request["headers"] = self._headers(spec.get("headers", {}), variables, problems)
         self._body(spec, variables, request, problems)
         for name in ("timeout_ms", "ok", "sign"):
@@ -167,7 +192,7 @@ class Renderer:
             try:
                 text = self.text(value)({**variables, "secrets": _SECRETS}) if "{" in value else value
             except Exception as error:  # noqa: BLE001  # the page goes out without it, and says so
-                problems.append(f"header {name}: {_said(error)}")
+                problems.append(f"header {name}: {said(error)}")
                 continue
             found[name] = _HEADER_CONTROL.sub(" ", text).encode("latin-1", "replace").decode("latin-1")
         return found
@@ -181,7 +206,7 @@ class Renderer:
             elif "json" in spec:
                 request["json"] = self._tree(spec["json"], variables)
         except Exception as error:  # noqa: BLE001  # a default goes out instead, and says so
-            problems.append(f"body: {_said(error)}")
+            problems.append(f"body: {said(error)}")
             request.pop("body", None)
             request["json"] = default_json(variables, problems[-1])
 
@@ -214,7 +239,7 @@ def _compile(environment: Environment, source: str) -> Callable[[Mapping[str, An
         tree = environment.parse(source)
         template = environment.from_string(source)
     except jinja2.TemplateError as error:
-        raise TemplateProblem(_said(error)) from error
+        raise TemplateProblem(said(error)) from error
     root, new_context = template.root_render_func, template.new_context
 
     def render(variables: Mapping[str, Any]) -> str:
@@ -227,7 +252,7 @@ def _compile(environment: Environment, source: str) -> Callable[[Mapping[str, An
             parts.append(part)
         return whole_text("".join(parts))
 
-    return quickened(tree, environment.finish, render)
+    return render if environment.autoescape else quickened(tree, environment.finish, render)
 
 
 def parse(source: str, *, expression: bool = False) -> nodes.Template:
@@ -237,7 +262,7 @@ def parse(source: str, *, expression: bool = False) -> nodes.Template:
     try:
         return _CHECKER.parse(text)
     except jinja2.TemplateError as error:
-        raise TemplateProblem(_said(error)) from error
+        raise TemplateProblem(said(error)) from error
 
 
 _CHECKER = Environment(_finalize_plain)
@@ -297,8 +322,11 @@ def target_of(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """What an error says, on one line and not at length."""
     text = str(error) or type(error).__name__
+    if isinstance(error, jinja2.TemplateSyntaxError) and error.lineno > 1:
+        text = f"{error.message} (line {error.lineno})"
     return _CONTROL.sub(" ", text)[:300]
 
 

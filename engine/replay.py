@@ -8,12 +8,14 @@ Read `Replay.run` first; `engine.sharedreplay` does the same on several processo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import IO, Any
 
 import msgspec
 
+from engine.commandrendering import CommandRoutes
+from engine.core.alerting import BURST
 from engine.core.alerts import AlertLine
 from engine.core.debounce import Policy
 from engine.core.events import EventFields, Rejection
@@ -24,9 +26,11 @@ from engine.core.presence import OFFLINE, ONLINE, Transition
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.core.times import FOREVER, rfc3339
+from engine.fleets import renderer_of
 from engine.inventory import Inventory
+from engine.mailrendering import Mailing
 from engine.patterns import compile_patterns
-from engine.rendering import Renderer, conceal, names_used
+from engine.rendering import conceal, names_used
 from engine.sources.wire import Replayed, decode_replay_lines
 
 CHUNK_BYTES = 256 * 1024
@@ -52,17 +56,30 @@ class Terms:
     rules: tuple[Rule, ...]
     inventory: Inventory
     max_future_ms: int
+    commands: CommandRoutes = field(default_factory=CommandRoutes)
+    mailing: Mailing | None = None
+    burst: int = BURST
+
+
+class Compiled:
+    """What is made of terms once, however many runs there are by them."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.matcher = Matcher(terms.rules, terms.inventory.attributes, compile_patterns)
+        names = {rule.name: names_used(rule) for rule in terms.rules}
+        self.names_used: Callable[[Rule], frozenset[str]] = lambda rule: names[rule.name]
+        self.renderer = renderer_of(terms.mailing, terms.commands)
 
 
 class Replay:
     """One run over one input."""
 
-    def __init__(self, terms: Terms, write: Write) -> None:
-        attributes = terms.inventory.attributes
+    def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
+        compiled = compiled or Compiled(terms)
         self.fleet = Fleet(
-            terms.policy, Matcher(terms.rules, attributes, compile_patterns), attributes, names_used, False
+            terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False, terms.burst
         )
-        self._renderer = Renderer()
+        self._renderer = compiled.renderer
         self._max_future_ms = terms.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
@@ -124,7 +141,7 @@ class Replay:
         return _json(self._delivery_object(entry)).decode() + "\n"
 
     def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
-        rendered = self._renderer.render(planned.action, planned.variables)
+        rendered = self._renderer.planned(planned)
         found: dict[str, Any] = {
             "type": "delivery",
             "rule": planned.rule.name,
@@ -143,6 +160,8 @@ class Replay:
             found["unverified"] = True
         if planned.rule.shadow:
             found["state"] = "shadow"
+        elif planned.held:
+            found["state"] = "held"
         elif rendered.dead:
             found["state"], found["reason"] = "dead", rendered.dead
         if rendered.problem:

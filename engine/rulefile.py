@@ -12,15 +12,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.commandrules import command_spec
 from engine.config import Config
 from engine.core.rules import Action, Condition, Rule, Throttle
 from engine.durations import parse_duration
 from engine.errors import InvalidFiles, Problem
 from engine.inventory import Inventory
+from engine.mailfile import MailReader
 from engine.matchfile import check_match, match_of, words
 from engine.rendering import Renderer, TemplateProblem, names_in
 from engine.rulekeys import ABOUT_MANY, KeyReader, Written, inhibition_problems, name_problem
@@ -92,7 +95,8 @@ def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
     found = []
     for path in paths:
         try:
-            files = rule_files([path])
+            templates = path.rglob("*.j2") if path.is_dir() else path.parent.glob("*.j2")
+            files = [*rule_files([path]), *sorted(islice(templates, MAX_FILES))]
         except OSError:
             files = [path]
         for file in files:
@@ -105,11 +109,16 @@ def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def load_rules(
-    paths: Iterable[Path], *, inventory: Inventory | None = None, config: Config | None = None
+    paths: Iterable[Path],
+    *,
+    inventory: Inventory | None = None,
+    config: Config | None = None,
+    performs: bool = True,
 ) -> LoadedRules:
     """All rules of the files and folders in `paths`. InvalidFiles with every problem when any of them is wrong.
 
     `inventory` and `config` are what rules may refer to (columns, secrets); None leaves those references unchecked.
+    `performs`: False where no action is carried out, so that what only sending needs (`smtp`) may be missing.
     """
     problems: list[Problem] = []
     documents = _documents([Path(path) for path in paths], problems)
@@ -125,7 +134,7 @@ def load_rules(
             _check_name(entry, index, document, seen, problems)
             if index not in broken and isinstance(entry, dict):
                 written.append((document, index, entry))
-                reader = _RuleReader(document, index, inventory, config, problems)
+                reader = _RuleReader(document, index, inventory, config, problems, performs)
                 rules += [rule] if (rule := reader.rule(entry)) is not None else []
     problems += inhibition_problems(written, seen)
     if len(rules) > MAX_RULES:
@@ -214,18 +223,23 @@ class _RuleReader:
         inventory: Inventory | None,
         config: Config | None,
         problems: list[Problem],
+        performs: bool = False,
     ) -> None:
         self._document = document
         self._at: Path_ = () if index is None else ("rules", index)
         self._inventory = inventory
         self._keys = KeyReader(document, self._at, inventory, config, problems)
+        self._config = config
         self._secrets = None if config is None else config.secrets
         self._problems = problems
         self._checks_names = index is not None
+        lacks_smtp = performs and config is not None and config.smtp is None
+        self._mails = MailReader(document, self._at, problems, checked=index is not None, lacks_smtp=lacks_smtp)
 
     def rule(self, entry: Mapping[str, Any]) -> Rule | None:
         """The rule, or None when something in it is wrong."""
         before = sum(not problem.warning for problem in self._problems)
+        entry = self._mails.with_files(entry)
         triggers = words(entry["trigger"])
         names = self._names(entry, triggers)
         self._check_triggers(entry, triggers)
@@ -341,9 +355,21 @@ class _RuleReader:
             if kind == "log":
                 self._check_template(spec["message"], names, (*at, "message"))
                 found.append(Action(kind="log", spec=dict(spec)))
+            elif kind == "command":
+                found.append(Action(kind="command", spec=self._command(spec, at, names)))
+            elif kind == "email":
+                found.append(Action(kind="email", spec=self._mails.read(spec, at, names)))
             else:
                 found.append(Action(kind="webhook", spec=self._webhook(spec, at, names)))
         return tuple(found)
+
+    def _command(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+        self._check_template(written["to"], names, (*at, "to"))
+        self._check_tree(written["payload"], (*at, "payload"), names)
+        mqtt = None if self._config is None else self._config.mqtt
+        return command_spec(
+            written, lambda path, why: self._say((*at, *path), why), mqtt, is_known=self._config is not None
+        )
 
     def _webhook(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
         spec: dict[str, Any] = {"method": "POST", **written}
@@ -381,7 +407,10 @@ class _RuleReader:
             for key, inner in value.items():
                 if "{{" in key:
                     self._say(
-                        (*at, key), "a key of `json` is no template: it is sent as it stands", at_key=True, warning=True
+                        (*at, key),
+                        f"a key of `{at[3]}` is no template: it is sent as it stands",
+                        at_key=True,
+                        warning=True,
                     )
                 self._check_tree(inner, (*at, key), names)
         elif isinstance(value, list):

@@ -215,6 +215,10 @@ def _tojson_filter(eval_context: Any, value: Any, indent: int | None = None) -> 
     return do_tojson(eval_context, value, indent)
 
 
+def _unchanged(value: Any) -> Any:
+    return value
+
+
 OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "join": _join_filter,
     "format": _format_filter,
@@ -346,23 +350,28 @@ def _bounded_range(*bounds: int) -> range:
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Jinja, bounded. `finish` turns what an expression gives into what is printed of it."""
+    """Jinja, bounded. `finish` turns what an expression gives into what is printed of it.
+
+    With `autoescape` everything that an expression prints is text in HTML, and no filter makes it anything else.
+    """
 
     intercepted_binops = frozenset({"**", "*", "%", "+"})
     concat = staticmethod(joined)
 
-    def __init__(self, finish: Callable[[Any], Any]) -> None:
+    def __init__(self, finish: Callable[[Any], Any], *, autoescape: bool = False) -> None:
         self.finish = finish
         super().__init__(
             undefined=jinja2.StrictUndefined,
             cache_size=0,
             keep_trailing_newline=True,
-            autoescape=False,
+            autoescape=autoescape,
             finalize=self._finished,
         )
         self.globals.clear()
         self.globals["range"] = _bounded_range
         chosen = {name: OWN_FILTERS.get(name, self.filters[name]) for name in FILTERS}
+        if autoescape:  # what is printed is escaped then: once is enough
+            chosen |= dict.fromkeys(("e", "escape", "forceescape"), _unchanged)
         self.filters = {name: _bounded(filter_) for name, filter_ in chosen.items()}
         self.filters |= {_SPEND: _spend, _METER: _meter, _HOLD: _hold, _JOIN: _join}
         self.policies["json.dumps_kwargs"] = {"sort_keys": False, "ensure_ascii": False}

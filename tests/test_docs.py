@@ -28,8 +28,10 @@ def test_every_example_of_the_rules_reference_loads(number: int, tmp_path: Path)
 def test_the_rules_reference_names_every_key_of_a_rule() -> None:
     schema = json.loads((ROOT / "schemas" / "rules.schema.json").read_text())["$defs"]
     text = (ROOT / "docs" / "rules.md").read_text()
-    webhook = schema["action"]["properties"]["webhook"]["properties"]
+    actions = schema["action"]["properties"]
+    webhook = [*actions["webhook"]["properties"], *actions["email"]["properties"]]
     wanted = [*schema["rule"]["properties"], *schema["match"]["properties"], *schema["trigger"]["enum"], *webhook]
+    wanted += schema["action"]["properties"]["command"]["properties"]
     assert [
         name for name in wanted if f"`{name}`" not in text and f" {name}:" not in text and f"`{name}:" not in text
     ] == []

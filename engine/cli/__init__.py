@@ -18,6 +18,7 @@ COMMANDS = {
     "init": ("engine.cli.starting:init", "Write a starter config.yaml and rules/."),
     "run": ("engine.cli.service:run", "Run the service until SIGTERM."),
     "check": ("engine.cli.service:check", "Check the configuration, the inventory and the rules."),
+    "test": ("engine.cli.test:test", "Run rule scenarios on virtual time."),
     "replay": ("engine.cli.replay:replay", "Run recorded events through the rules on virtual time."),
     "explain": ("engine.cli.clients:explain", "The verdict about one client, and what it rests on."),
     "clients": ("engine.cli.clients:clients", "What the engine believes; forget a client."),

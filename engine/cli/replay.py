@@ -19,7 +19,7 @@ from engine.cli.replay_page import about, done, page
 from engine.cli.showing import plain
 from engine.config import Config, load_config
 from engine.core.rules import Rule
-from engine.fleets import inventory_of, policy_of
+from engine.fleets import command_routes, inventory_of, mailing_of, policy_of
 from engine.inventory import Inventory
 from engine.replay import Replay, Terms, chunks_of
 from engine.rulefile import load_rules
@@ -97,7 +97,8 @@ def _carry_out(
 
 
 def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[Rule, ...]:
-    return load_rules((rules,) if rules else config.rules, inventory=inventory, config=config).rules
+    paths = (rules,) if rules else config.rules
+    return load_rules(paths, inventory=inventory, config=config, performs=False).rules
 
 
 def _written(
@@ -127,8 +128,15 @@ def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
 ) -> Replay | None:
     """Replay on as many processors as the rules allow; what it ran in, when that was this process."""
-    max_future_ms = config.events.max_future_ms
-    terms = Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=max_future_ms)
+    terms = Terms(
+        policy=policy_of(config),
+        rules=rules,
+        inventory=inventory,
+        max_future_ms=config.events.max_future_ms,
+        commands=command_routes(config),
+        mailing=mailing_of(config),
+        burst=config.deliveries.burst,
+    )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:
         progress = _progress(stack, events.size)

@@ -69,6 +69,8 @@ def about(line: Line) -> str:
 def done(line: Line) -> str:
     """What a delivery would have sent, in short."""
     request = line["request"]
+    if "message_id" in request:
+        return f"to {', '.join([*request['to'], *request['cc']])}: {request['subject']}"
     message = request.get("message")
     return str(message) if message is not None else f"{request.get('method')} {request.get('url')}"
 

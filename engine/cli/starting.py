@@ -26,7 +26,8 @@ def init(folder: Path) -> None:
             file.write(content)
         click.echo(f"wrote {path}")
     click.echo(
-        f"check it: rollcall check -c {folder / 'config.yaml'}\nrun it:   rollcall run -c {folder / 'config.yaml'}"
+        f"check it: rollcall check -c {folder / 'config.yaml'}\ntest it:  rollcall test {folder / 'rules'}\n"
+        f"run it:   rollcall run -c {folder / 'config.yaml'}"
     )
 
 

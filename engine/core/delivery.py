@@ -47,6 +47,15 @@ LONGEST_RETRY_AFTER_MS = 60 * 60_000
 MAX_AGE_MS = 24 * 3_600_000
 assert FIRST_RETRY_MS < LONGEST_RETRY_MS < LONGEST_RETRY_AFTER_MS < MAX_AGE_MS
 
+LIFE = "expires_ms"
+"""The key of a request that may only be sent for so long after its decision (milliseconds): a command to a device."""
+
+TRIES_IN_A_LIFE = 8
+"""A request with a life of its own waits at most this part of it between two attempts, so that it is used for trying."""
+
+LONGEST_RETRY_IN_A_LIFE_MS = 15_000
+"""And never longer than this: what cannot wait for ever is not forgotten for minutes either."""
+
 MAX_ERROR_CHARS = 500
 """Of an error kept with a delivery: enough to see what the target said."""
 
@@ -57,7 +66,7 @@ class IllegalTransition(RollcallError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The target took it."""
+    """The target took it. `detail`: what is worth knowing all the same, such as one recipient that was refused."""
 
     detail: str = ""
 
@@ -101,8 +110,8 @@ class OutboxItem:
     key: str  # deterministic; sent as Idempotency-Key
     rule: str
     lane: str  # deliveries of one lane leave in the order of their ids
-    action: str  # webhook or log
-    target: str  # scheme://host:port, or "log"
+    action: str  # webhook, email, command or log
+    target: str  # scheme://host:port (smtp: of an e-mail), or "log"
     request: Mapping[str, Any]
     attempts: int  # made before this one
     decided_at_ms: int
@@ -141,6 +150,13 @@ class Standing:
     decided_at_ms: int
     may_have_arrived: bool = False
     last_error: str | None = None
+    life_ms: int | None = None  # None: no shorter than the policy's
+
+
+def life_of(request: Mapping[str, Any]) -> int | None:
+    """How long after its decision a request may be sent, in milliseconds; None: as long as any."""
+    found = request.get(LIFE)
+    return found if isinstance(found, int) else None
 
 
 def backoff_ms(attempts: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> int:
@@ -156,9 +172,9 @@ def backoff_ms(attempts: int, jitter: float, policy: Policy = DEFAULT_POLICY) ->
     return round(whole * (1 + jitter) / 2)
 
 
-def deadline_ms(decided_at_ms: int, policy: Policy) -> int:
-    """The instant (epoch milliseconds) from which a delivery is not worth sending any more."""
-    return decided_at_ms + policy.max_age_ms
+def deadline_ms(decided_at_ms: int, policy: Policy, life_ms: int | None = None) -> int:
+    """The instant (epoch milliseconds) from which a delivery is not worth sending any more; `life_ms` can only shorten it."""
+    return decided_at_ms + (policy.max_age_ms if life_ms is None else min(life_ms, policy.max_age_ms))
 
 
 def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> Standing:
@@ -170,21 +186,23 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
         raise IllegalTransition(f"an attempt of a delivery that is {row.state}, not due")
     attempts = row.attempts + 1
     if isinstance(answer, Delivered):
-        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, None)
+        return _moved(row, DELIVERED, attempts, now_ms, row.may_have_arrived, answer.detail or None)
     if isinstance(answer, Rejected):
         return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, answer.reason)
     arrived = row.may_have_arrived or answer.may_have_arrived
     wait = backoff_ms(attempts, jitter, policy)
+    if row.life_ms is not None:
+        wait = min(wait, LONGEST_RETRY_IN_A_LIFE_MS, max(1, row.life_ms // TRIES_IN_A_LIFE))
     if answer.retry_after_ms is not None:
         wait = max(wait, min(answer.retry_after_ms, LONGEST_RETRY_AFTER_MS))
-    if now_ms + wait > deadline_ms(row.decided_at_ms, policy):
+    if now_ms + wait > deadline_ms(row.decided_at_ms, policy, row.life_ms):
         return _moved(row, DEAD, attempts, now_ms, arrived, f"given up after {attempts} attempts: {answer.reason}")
     return _moved(row, DUE, attempts, now_ms + wait, arrived, answer.reason)
 
 
 def expired(row: Standing, now_ms: int, policy: Policy = DEFAULT_POLICY) -> Standing | None:
     """The dead delivery that one becomes whose deadline passed before it could be sent; None while there is time."""
-    if row.state != DUE or now_ms < deadline_ms(row.decided_at_ms, policy):
+    if row.state != DUE or now_ms < deadline_ms(row.decided_at_ms, policy, row.life_ms):
         return None
     return _moved(row, DEAD, row.attempts, now_ms, row.may_have_arrived, too_old(row.last_error))
 
@@ -211,6 +229,7 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
         decided_at_ms=now_ms,
         may_have_arrived=row.may_have_arrived,
         last_error=row.last_error,
+        life_ms=row.life_ms,
     )
 
 
@@ -231,4 +250,5 @@ def _moved(row: Standing, state: str, attempts: int, due_at_ms: int, arrived: bo
         decided_at_ms=row.decided_at_ms,
         may_have_arrived=arrived,
         last_error=error[:MAX_ERROR_CHARS] if error is not None else None,
+        life_ms=row.life_ms,
     )

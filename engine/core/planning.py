@@ -52,6 +52,7 @@ class PlannedDelivery:
         "key",
         "lane",
         "phase",
+        "reply_to",
         "rule",
         "variables",
     )
@@ -70,6 +71,7 @@ class PlannedDelivery:
         at_ms: int,
         variables: Mapping[str, Any],
         held: bool = False,
+        reply_to: str | None = None,
     ) -> None:
         self.key: Final = key
         self.rule: Final = rule
@@ -82,6 +84,7 @@ class PlannedDelivery:
         self.lane: Final = lane  # the target is added when it is known
         self.at_ms: Final = at_ms
         self.variables: Final = variables
+        self.reply_to: Final = reply_to  # of an e-mail: the key of the firing's that this one continues
         self.held: Final = held  # kept back by `deliveries.burst` until an operator releases it
 
 
@@ -157,18 +160,20 @@ def deliveries(
     lane: str,
     at_ms: int,
     variables: Mapping[str, Any],
+    told_at_ms: int | None = None,
     burst: Burst | None = None,
     limit: int = 0,
 ) -> list[PlannedDelivery]:
     """One delivery for each action of the phase, in the order in which the actions were written.
 
     `alert` names what was told, the same for a firing and its recovery; `decision` is what the key is made of. With
-    `burst`, each counts in it and is held beyond `limit`.
+    `burst`, each counts in it and is held beyond `limit`. `told_at_ms`: for whatever follows a firing, the instant at
+    which that was decided; its `decision` was `alert`.
     """
     actions = rule.on_recovery if phase == RECOVERY else rule.actions
     return [
         PlannedDelivery(
-            stamped(at_ms, f"{decision}\0{phase}\0{index}\0{action.kind}"),
+            _key(at_ms, decision, phase, index, action.kind),
             rule,
             action,
             phase,
@@ -180,6 +185,28 @@ def deliveries(
             at_ms,
             variables,
             burst is not None and burst.take(at_ms, limit),
+            _reply_to(rule, action, alert, told_at_ms) if told_at_ms is not None and action.kind == "email" else None,
         )
         for index, action in enumerate(actions)
     ]
+
+
+def _key(at_ms: int, decision: str, phase: str, index: int, kind: str) -> str:
+    return stamped(at_ms, f"{decision}\0{phase}\0{index}\0{kind}")
+
+
+def _reply_to(rule: Rule, action: Action, alert: str, told_at_ms: int) -> str | None:
+    """The key of the firing's e-mail that a later one continues: to the same people, else to the same `to`, else the first."""
+    best: int | None = None
+    best_score = -1
+    for index, told in enumerate(rule.actions):
+        if told.kind != "email":
+            continue
+        score = 0
+        if told.spec.get("to") == action.spec.get("to"):
+            score = 2 if told.spec.get("cc") == action.spec.get("cc") else 1
+        if told is action:
+            score = 3  # a reminder: the very same action
+        if score > best_score:
+            best, best_score = index, score
+    return None if best is None else _key(told_at_ms, alert, FIRING, best, "email")

@@ -147,8 +147,9 @@ class Teller:
         # A recovery carries the name of its firing, which takes it along when nobody ever got it.
         told_as = alert.told_as or alert.id
         self._deliver(
-            out, rule, phase, at_ms, variables, told_as, alert.id, alert.client, alert.shown_key, clients, _lane(alert)
-        )
+            out, rule, phase, at_ms, variables, told_as, alert.id, alert.client, alert.shown_key, clients, _lane(alert),
+            alert.fired_at_ms,
+        )  # fmt: skip
 
     def together(self, out: Output, rule: Rule, alerts: Sequence[Alert], phase: str, at_ms: int) -> None:
         """Several alerts of one rule by one decision; those that fire are known by this telling from now on."""
@@ -170,7 +171,7 @@ class Teller:
             for alert in alerts:
                 alert.told_as = name
         lane = _lane(first) if shared_throttle else told_as
-        self._deliver(out, rule, phase, at_ms, variables, told_as, name, None, key, clients, lane)
+        self._deliver(out, rule, phase, at_ms, variables, told_as, name, None, key, clients, lane, first.fired_at_ms)
 
     def group(
         self, out: Output, rule: Rule, group: Group, first: Alert | None, clients: Sequence[str], count: int,
@@ -202,7 +203,7 @@ class Teller:
             "key": key,
         }
         lane = f"group {group.key}"
-        self._deliver(out, rule, phase, at_ms, found, group.name, group.name, None, key, listed, lane)
+        self._deliver(out, rule, phase, at_ms, found, group.name, group.name, None, key, listed, lane, group.sent_at_ms)
 
     def _deliver(
         self,
@@ -217,6 +218,7 @@ class Teller:
         key: Mapping[str, str] | None,
         clients: tuple[str, ...] | None,
         lane: str,
+        told_at_ms: int | None,
     ) -> None:
         burst = None
         if self.limit and not rule.shadow:
@@ -234,6 +236,7 @@ class Teller:
             lane=f"{rule.name}\n{lane}",
             at_ms=at_ms,
             variables=variables,
+            told_at_ms=told_at_ms if phase != FIRING else None,
             burst=burst,
             limit=self.limit,
         )

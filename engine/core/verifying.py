@@ -16,6 +16,7 @@ from engine.core.asking import VERIFY, Ask
 from engine.core.ledger import Ledger
 from engine.core.presence import ONLINE, ClientState
 from engine.core.rules import VERIFIABLE, Rule
+from engine.core.times import FOREVER
 
 
 class Verifying(Ledger):
@@ -83,14 +84,17 @@ class Verifying(Ledger):
             self._suppress(alert, "verify", at_ms)
 
     def asked_in_vain(self, client: str, at_ms: int, again_ms: int) -> None:
-        """An answer was of no use: whoever waits for one asks again while there is time."""
+        """An answer was of no use: whoever waits for one asks again while there is time. One question is enough for all."""
+        soonest_ms = FOREVER
         for alert in self.active.get(client, ()):
             if alert.verify_until_ms is not None:
                 if alert.verify_until_ms > again_ms:
-                    self._ask(alert, again_ms)
+                    soonest_ms = min(soonest_ms, again_ms)
             elif alert.verified == "held" and alert.state == "suppressed":
                 rule = self.rules.get(alert.rule)
-                self._ask(alert, at_ms + (rule.verify_within_ms if rule is not None else 0))
+                soonest_ms = min(soonest_ms, at_ms + (rule.verify_within_ms if rule is not None else 0))
+        if soonest_ms < FOREVER:
+            self.asks.append(Ask(client, VERIFY, soonest_ms))
 
     def _ask(self, alert: Alert, at_ms: int) -> None:
         if alert.client is not None and self.teller.policy.asks:

@@ -35,7 +35,7 @@ from engine.actions.base import (
     Untried,
 )
 from engine.clock import Clock
-from engine.core.delivery import DEFAULT_POLICY, Policy, deadline_ms
+from engine.core.delivery import DEFAULT_POLICY, Policy, deadline_ms, life_of
 from engine.errors import RollcallError
 from engine.stores.base import Outbox, Share
 
@@ -239,7 +239,7 @@ class Dispatcher:
         return batch
 
     def _is_expired(self, item: OutboxItem, now_ms: int) -> bool:
-        return now_ms >= deadline_ms(item.decided_at_ms, self._limits.policy)
+        return now_ms >= deadline_ms(item.decided_at_ms, self._limits.policy, life_of(item.request))
 
     def _send(self, target: _Target, batch: list[OutboxItem]) -> None:
         by_action: dict[str, list[OutboxItem]] = {}

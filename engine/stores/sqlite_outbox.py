@@ -222,7 +222,7 @@ def record(
 
     `jitter` gives a number between 0 and 1 for each retry. Inside the caller's transaction.
     """
-    good = [(o.id, o.attempted_at_ms) for o in outcomes if isinstance(o.answer, Delivered)]
+    good = [(o.id, o.attempted_at_ms, o.answer.detail or None) for o in outcomes if isinstance(o.answer, Delivered)]
     delivered = conn.execute(queries()["delivered"], (msgspec.json.encode(good).decode(),)).rowcount if good else 0
     retried = dead = 0
     for outcome in outcomes:
@@ -246,14 +246,14 @@ def _record_failure(conn: sqlite3.Connection, outcome: Outcome, now_ms: int, jit
     if after is None:
         return ""
     _write(conn, outcome.id, before, after, retrying=True)
-    alert, phase, target = row[6:]
+    alert, phase, target = row[6:9]
     if phase == "firing" and delivery.takes_recovery_along(after):
         _end_recoveries(conn, alert, target, DEAD, now_ms)
     return after.state
 
 
 def _standing(row: Sequence[Any]) -> Standing:
-    state, attempts, due_at, decided_at, arrived, error = row[:6]
+    (state, attempts, due_at, decided_at, arrived, error), life_ms = row[:6], row[9]
     return Standing(
         state=state,
         attempts=attempts,
@@ -261,6 +261,7 @@ def _standing(row: Sequence[Any]) -> Standing:
         decided_at_ms=decided_at,
         may_have_arrived=bool(arrived),
         last_error=error,
+        life_ms=life_ms,
     )
 
 
@@ -293,7 +294,7 @@ def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) ->
         before = _standing(row)
         after = delivery.act(before, what, now_ms)
         _write(conn, id_, before, after, retrying=True)
-        alert, phase, target = row[6:]
+        alert, phase, target = row[6:9]
         if phase == "firing" and delivery.takes_recovery_along(after):
             _end_recoveries(conn, alert, target, DISCARDED, now_ms)
         changed.append(id_)

@@ -397,6 +397,13 @@ def test_an_answer_that_says_nothing_is_asked_again_while_there_is_time() -> Non
     assert told.alerts == ["48s sure p1 firing"]
 
 
+def test_several_rules_that_wait_for_one_answer_ask_once() -> None:
+    told = dark_and_asked(SURE, replace(SURE, name="surer"), replace(SURE, name="surest"))
+    assert told.asks == ["40s p1 verify"] * 3
+    told.answer("42s", "p1", None)
+    assert told.asks[3:] == ["47s p1 verify"]
+
+
 def test_without_an_answer_a_rule_that_holds_waits_until_there_is_one() -> None:
     told = dark_and_asked(replace(SURE, verify_failure="hold")).run_on()
     assert told.alerts == ["1m10s sure p1 suppressed verify"]

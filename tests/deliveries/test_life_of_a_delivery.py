@@ -179,3 +179,27 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
+
+
+def test_a_request_with_a_life_of_its_own_is_dead_when_that_is_over() -> None:
+    command = Standing(state=DUE, attempts=0, due_at_ms=0, decided_at_ms=0, life_ms=30_000)
+    assert delivery.expired(command, 29_999) is None
+    dead = delivery.expired(command, 30_000)
+    assert dead is not None and (dead.state, dead.last_error) == (DEAD, "too old to be sent")
+    last = delivery.next_state(command, RetryLater(reason="down"), 29_000, 1.0)
+    late = delivery.next_state(command, RetryLater(reason="down"), 29_001, 1.0)
+    assert (last.state, last.due_at_ms) == (DUE, 30_000)
+    assert (late.state, late.last_error) == (DEAD, "given up after 1 attempts: down")
+
+
+def test_a_short_life_is_used_for_trying_and_never_lengthens_the_policys() -> None:
+    command = Standing(state=DUE, attempts=9, due_at_ms=0, decided_at_ms=0, life_ms=8_000)
+    assert delivery.next_state(command, RetryLater(reason="down"), 0, 1.0).due_at_ms == 1_000
+    assert delivery.deadline_ms(5, Policy(max_age_ms=10), 100) == 15
+    assert delivery.deadline_ms(5, Policy(max_age_ms=100), 10) == 15
+
+
+def test_an_operators_retry_gives_a_dead_command_a_new_life() -> None:
+    dead = Standing(state=DEAD, attempts=3, due_at_ms=0, decided_at_ms=0, life_ms=30_000)
+    again = delivery.act(dead, delivery.RETRY, 100_000)
+    assert (again.state, again.decided_at_ms, again.life_ms) == (DUE, 100_000, 30_000)

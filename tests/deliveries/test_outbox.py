@@ -212,3 +212,13 @@ def test_whatever_targets_answer_a_lane_leaves_in_order(plan: list[tuple[int, st
     conn.close()
     assert all(keys == sorted(keys) for keys in left.values())
     assert sum(map(len, left.values())) == len(plan)
+
+
+def test_a_commands_life_is_kept_with_it(conn: sqlite3.Connection) -> None:
+    (id_,) = outbox.insert(conn, [new("a", action="command", request={"to": "d", "expires_ms": 5_000})])
+    assert ended(conn, id_, Expired(), now_ms=4_999).dead == 0
+    assert ended(conn, id_, RetryLater(reason="down"), now_ms=100).retried == 1
+    assert leaving(conn, now_ms=725) == ["a"]
+    assert ended(conn, id_, Expired(), now_ms=5_000).dead == 1
+    row = outbox.get(conn, id_)
+    assert row is not None and row.last_error == "too old to be sent; before that: down"

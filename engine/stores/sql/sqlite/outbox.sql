@@ -101,12 +101,14 @@ SELECT json_group_array(json_array(id, key, rule, lane, action, target, request,
     ORDER BY due_at, id LIMIT ?)
 
 -- name: delivered
--- One statement for all, given as [[id, instant], ...], for the same reason.
-UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'), last_error = NULL
+-- One statement for all, given as [[id, instant, what to say or null], ...], for the same reason.
+UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'),
+                      last_error = json_extract(good.value, '$[2]')
 FROM json_each(?) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
 
 -- name: standing
-SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target FROM deliveries WHERE id = ?
+SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target,
+       json_extract(request, '$.expires_ms') FROM deliveries WHERE id = ?
 
 -- name: write_standing
 UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, decided_at = ?, may_have_arrived = ?, last_error = ?

@@ -1,0 +1,69 @@
+"""Test results as JUnit XML, the form that CI systems read: a testsuite a file, a testcase a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from engine.cli.showing import plain
+
+_NO_XML = dict.fromkeys((*range(55296, 57344), 65534, 65535), "�")
+"""Characters that no XML document may hold; control characters are escapes already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One test: `failure` is what differed and `detail` all that is known of it, None when it passed."""
+
+    name: str
+    seconds: float
+    failure: str | None = None
+    detail: str = ""
+    error: bool = False  # it could not be run at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One file and its tests."""
+
+    file: str
+    cases: Sequence[Case]
+
+
+def write_junit(path: Path, suites: Sequence[Suite]) -> None:
+    """Write the results of some files. OSError when that is not possible."""
+    root = ElementTree.Element("testsuites", _counts([case for suite in suites for case in suite.cases]))
+    for suite in suites:
+        child = ElementTree.SubElement(root, "testsuite", {"name": _safe(suite.file), **_counts(suite.cases)})
+        for case in suite.cases:
+            _add(child, suite, case)
+    ElementTree.indent(root)
+    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _add(parent: ElementTree.Element, suite: Suite, case: Case) -> None:
+    file = _safe(suite.file)
+    told = {"classname": file, "name": _safe(case.name), "file": file, "time": f"{case.seconds:.3f}"}
+    element = ElementTree.SubElement(parent, "testcase", told)
+    if case.failure is not None:
+        kind = "error" if case.error else "failure"
+        about = {"type": "InvalidFiles" if case.error else "Difference", "message": _safe(case.failure)}
+        ElementTree.SubElement(element, kind, about).text = "\n".join(map(_safe, case.detail.split("\n")))
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, str]:
+    failed = [case for case in cases if case.failure is not None]
+    errors = sum(case.error for case in failed)
+    return {
+        "tests": str(len(cases)),
+        "failures": str(len(failed) - errors),
+        "errors": str(errors),
+        "skipped": "0",
+        "time": f"{sum(case.seconds for case in cases):.3f}",
+    }
+
+
+def _safe(text: str) -> str:
+    return plain(text).translate(_NO_XML)

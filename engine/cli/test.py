@@ -1,0 +1,218 @@
+"""`rollcall test`: rule scenarios on virtual time."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+
+from engine.cli.junit import Case, Suite, write_junit
+from engine.cli.options import config_option, format_option
+from engine.cli.showing import as_line, say
+from engine.cli.timeline import reasons, shown
+from engine.core.times import rfc3339
+from engine.errors import InvalidFiles, Problem
+from engine.scenariofile import load_scenarios
+from engine.scenarios import Bench, Outcome
+
+ENDINGS = (".test.yaml", ".test.yml")
+
+WRONG_USE = 2
+"""Exit code when a file does not load: nobody knows whether its tests would pass."""
+
+PASSED_OVER = frozenset({"node_modules", "venv", "site-packages"})
+"""Folders that hold other people's files; those whose name begins with a dot are passed over as well."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What became of one file."""
+
+    file: str
+    results: list[tuple[Outcome, float]] = field(default_factory=list)  # with seconds
+    problems: list[Problem] = field(default_factory=list)
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@config_option
+@click.option("--run", "pattern", metavar="REGEX", help="Only tests in whose name this expression is found.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML into this file.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the timeline of every test, not only of failing ones.")
+@format_option
+def test(
+    files: tuple[Path, ...], config_path: Path, pattern: str | None, junit: Path | None, verbose: bool, style: str
+) -> None:
+    """Run scenarios on virtual time: FILES and folders, else rules/ beside the configuration, else this folder.
+
+    A scenario file is called NAME.test.yaml. Exit codes: 0 all as expected, 1 a test failed, 2 a file does not load.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot write is shown as an escape
+    wanted = _expression(pattern)
+    paths = list(_scenario_files(files)) if files else _usual_files(config_path)
+    done: list[_Found] = []
+    for path in paths:
+        found = _carried_out(path, wanted)
+        done.append(found)
+        (_tell_lines if style == "jsonl" else _tell)(found, verbose)
+    broken = any(found.problems for found in done)
+    if not broken and not any(found.results for found in done):
+        raise click.UsageError(_nothing(files, paths, pattern))
+    if junit is not None:
+        write_junit(junit, [_suite(found) for found in done])
+    _sum_up(done, style)
+    failed = any(not outcome.passed for found in done for outcome, _ in found.results)
+    sys.exit(WRONG_USE if broken else 1 if failed else 0)
+
+
+def _expression(pattern: str | None) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern or "")
+    except re.error as error:
+        raise click.UsageError(f"--run: {pattern!r} is no regular expression: {error}") from error
+
+
+def _nothing(files: Sequence[Path], paths: Sequence[Path], pattern: str | None) -> str:
+    """Why there was nothing to run."""
+    if paths:
+        return f"no test has a name in which {pattern!r} is found"
+    where = ", ".join(map(str, files)) or "rules/ beside the configuration and in this folder"
+    return f"no scenario file (*.test.yaml) in {where}"
+
+
+# Which files
+
+
+def _usual_files(config_path: Path) -> list[Path]:
+    """Without a word: those of `rules/` beside the configuration, else all below this folder."""
+    rules = config_path.parent / "rules"
+    return (list(_scenario_files([rules])) if rules.is_dir() else []) or list(_scenario_files([Path()]))
+
+
+def _scenario_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """A file is itself, a folder all scenario files below it, sorted; each once."""
+    seen: set[Path] = set()
+    for path in paths:
+        for file in _below(path) if path.is_dir() else [path]:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for at, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
+        for name in sorted(files):
+            if name.endswith(ENDINGS) and not name.startswith("."):
+                yield Path(at, name)
+
+
+# What becomes of them
+
+
+def _carried_out(path: Path, wanted: re.Pattern[str]) -> _Found:
+    found = _Found(str(path))
+    try:
+        file = load_scenarios(path)
+    except InvalidFiles as error:
+        found.problems = error.problems
+        return found
+    bench = Bench(file)
+    for scenario in file.scenarios:
+        if wanted.search(scenario.name):
+            began = perf_counter()
+            outcome = bench.run(scenario)
+            found.results.append((outcome, perf_counter() - began))
+    return found
+
+
+# What is told
+
+
+def _tell(found: _Found, verbose: bool) -> None:
+    for problem in found.problems:
+        say(str(problem), err=True)
+    if found.results:
+        say(found.file)
+    for outcome, _ in found.results:
+        click.echo(f"  {_mark(outcome.passed)} ", nl=False)
+        say(outcome.scenario.name)
+        if verbose or not outcome.passed:
+            for line in _detail(outcome, found.file):
+                click.echo(f"      {line}".rstrip())
+
+
+def _mark(passed: bool) -> str:
+    """A tick or a cross; letters where the terminal has neither."""
+    try:
+        "✓✗".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return "ok" if passed else "FAILED"
+    return click.style("✓", fg="green") if passed else click.style("✗", fg="red", bold=True)
+
+
+def _detail(outcome: Outcome, file: str) -> list[str]:
+    """The timeline and every reason; both are safe to show."""
+    why = list(reasons(outcome, file))
+    return [*shown(outcome), "", *why, *([""] if why else [])]
+
+
+def _tell_lines(found: _Found, verbose: bool) -> None:
+    """Each problem and each test as an object."""
+    for problem in found.problems:
+        told = {"file": problem.file, "line": problem.line, "column": problem.column, "path": problem.path}
+        click.echo(as_line({"type": "problem", **told, "message": problem.message}))
+    for outcome, seconds in found.results:
+        click.echo(as_line(_object(outcome, found.file, seconds, whole=verbose or not outcome.passed)))
+
+
+def _object(outcome: Outcome, file: str, seconds: float, *, whole: bool) -> dict[str, Any]:
+    scenario = outcome.scenario
+    told: dict[str, Any] = {
+        "type": "test",
+        "file": file,
+        "line": scenario.line,
+        "name": scenario.name,
+        "passed": outcome.passed,
+        "seconds": round(seconds, 6),
+        "differences": list(reasons(outcome, file)),
+    }
+    if whole:
+        told["timeline"] = [{**seen.line, "at": rfc3339(seen.at_ms)} for seen in outcome.timeline]
+    return told
+
+
+def _sum_up(done: Sequence[_Found], style: str) -> None:
+    results = [result for found in done for result in found.results]
+    passed = sum(outcome.passed for outcome, _ in results)
+    broken = sum(bool(found.problems) for found in done)
+    if style == "jsonl":
+        counts = {"files": len(done), "broken": broken, "passed": passed, "failed": len(results) - passed}
+        click.echo(as_line({"type": "summary", **counts}))
+        return
+    told = [f"{passed} passed"]
+    told += [f"{len(results) - passed} failed"] if len(results) > passed else []
+    told += [f"{broken} {'file does' if broken == 1 else 'files do'} not load"] if broken else []
+    click.echo(f"{', '.join(told)} ({sum(seconds for _, seconds in results):.2f} s)")
+
+
+def _suite(found: _Found) -> Suite:
+    cases = []
+    if found.problems:
+        detail = "\n".join(map(str, found.problems))
+        cases.append(Case(name="load", seconds=0, failure=str(found.problems[0]), detail=detail, error=True))
+    for outcome, seconds in found.results:
+        why = list(reasons(outcome, found.file))
+        detail = "\n".join(_detail(outcome, found.file))
+        failure = f"{why[0]}{f' (and {len(why) - 1} more)' if len(why) > 1 else ''}" if why else None
+        cases.append(Case(name=outcome.scenario.name, seconds=seconds, failure=failure, detail=detail if why else ""))
+    return Suite(file=found.file, cases=cases)

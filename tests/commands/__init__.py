@@ -1,0 +1,1 @@
+"""Commands to devices, against a real Mosquitto and a real RocketMQ broker."""
