@@ -228,8 +228,8 @@ class _RuleReader:
         self._document = document
         self._at: Path_ = () if index is None else ("rules", index)
         self._inventory = inventory
-        self._config = config
         self._keys = KeyReader(document, self._at, inventory, config, problems)
+        self._config = config
         self._secrets = None if config is None else config.secrets
         self._problems = problems
         self._checks_names = index is not None

@@ -35,7 +35,7 @@ def plain(planned: PlannedDelivery) -> PlannedDelivery:
         planned.lane,
         planned.at_ms,
         planned.variables,
-        planned.held,
+        held=planned.held,
     )
 
 

@@ -86,7 +86,7 @@ class AlertBook(RollCalls):
         state_of: Callable[[str], ClientState],
         names_used: Callable[[Rule], frozenset[str]],
         each_client: EachClient = nobody,
-        burst: int = BURST,
+        burst: int = 0,
     ) -> None:
         super().__init__(policy, attributes, state_of, burst)
         self._prepare()
@@ -468,11 +468,13 @@ class AlertBook(RollCalls):
         self._recall_outages(alerts, kept.outages, kept.members)
         self._recall_told(kept.groups, alerts, base_ms)
         self._recall_ticks(kept.schedules)
+        self.gates.names = {alert.name for alert in alerts}
         for alert in alerts:
             if alert.state == "pending":
                 self._await_for(alert)
             elif alert.state == "suppressed":
                 self._hold_again(alert, base_ms)
+        self.gates.names = set()
 
     def _hold_again(self, alert: Alert, base_ms: int) -> None:
         """Something held the alert when it was kept: find it. When nothing does, it is looked at as soon as time passes."""
@@ -483,9 +485,11 @@ class AlertBook(RollCalls):
             self._ask(alert, 0)
         elif alert.reason != "flapping" and rule is not None:
             at_ms = max(base_ms, alert.due_at_ms)
-            reason, holder = self.gates.quiet(rule, alert, self._subject_state(alert), at_ms)
-            if reason == alert.reason:
-                self._hold(rule, alert, reason, holder, at_ms)
+            holder, alert.held_by = alert.held_by, ""
+            if not self.gates.still_holds(rule, holder, at_ms):
+                holder = self.gates.holder(rule, alert, self._subject_state(alert), alert.reason or "", at_ms)
+            if holder:
+                self._hold(rule, alert, alert.reason or "", holder, at_ms)
             else:
                 self._again.append(alert)
 

@@ -49,7 +49,7 @@ class AlertLine:
 class Alert:
     """One rule firing for one client (or one source, or one key). `name` says in full which; `id` is its digest.
 
-    A store keeps every field but `listed`, `count` and `held_by`, and hands back those that are open.
+    A store keeps every field but `listed` and `count`, and hands back those that are open, oldest first.
     """
 
     __slots__ = (
@@ -108,6 +108,7 @@ class Alert:
         acknowledged: bool = False,
         acknowledged_by: str = "",
         remind_at_ms: int | None = None,
+        held_by: str = "",
         verified: str = "",
     ) -> None:
         self.name = name
@@ -132,7 +133,7 @@ class Alert:
         self.acknowledged = acknowledged  # somebody knows: no more reminders
         self.acknowledged_by = acknowledged_by
         self.remind_at_ms = remind_at_ms  # when the next reminder leaves; None: none does
-        self.held_by = ""  # what keeps it suppressed, in the words of `holding`
+        self.held_by = held_by  # what keeps it suppressed, in the words of `gates`
         self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
         self.count = 1
         self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held

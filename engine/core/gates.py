@@ -84,6 +84,7 @@ class Gates:
         self._state_of = state_of
         self._rules: dict[str, Rule] = {}
         self.inhibits = False
+        self.names: set[str] = set()  # of open alerts, while what a store kept is taken up
         self._windows: dict[str, tuple[int, int, bool]] = {}  # rule -> from, until, was it closed in between
 
     def use(self, rules: dict[str, Rule]) -> None:
@@ -111,6 +112,25 @@ class Gates:
             if inhibitor:
                 return ("inhibited", f"alert\0{inhibitor}")
         return OPEN
+
+    def still_holds(self, rule: Rule, holder: str, at_ms: int) -> bool:
+        """Is what held an alert when it was kept still going on?"""
+        kind, _, which = holder.partition("\0")
+        if kind == "mute":
+            return self.is_muted(rule, at_ms)
+        if kind == "silence":
+            return which in self.silences.open
+        return which in self.names if kind == "alert" else False
+
+    def holder(self, rule: Rule, alert: Alert, state: ClientState, reason: str, at_ms: int) -> str:
+        """What holds an alert that is suppressed for this reason already; "" when nothing does any more."""
+        if reason == "mute":
+            return f"mute\0{rule.name}" if self.is_muted(rule, at_ms) else ""
+        if reason == "silence":
+            silence = self.silence(alert, state, at_ms)
+            return f"silence\0{silence}" if silence else ""
+        inhibitor = self.inhibitor(rule, alert) if reason == "inhibited" else ""
+        return f"alert\0{inhibitor}" if inhibitor else ""
 
     # Windows
 

@@ -94,6 +94,8 @@ class Incidents(Retelling):
 
     def _join(self, watch: OutageWatch, outage: Outage, client: str, occurred_ms: int, at_ms: int) -> None:
         watch.join(outage, client, occurred_ms, at_ms)
+        if outage.calm_at_ms is not None and not watch.looks_calm(outage):
+            outage.calm_at_ms = None
         self.out.members[outage.name, client] = True
 
     def _came_back(self, client: str, at_ms: int) -> None:
@@ -160,12 +162,13 @@ class Incidents(Retelling):
                 known[name].members[client] = is_down
         for watch in self.watches.values():
             watch.outages, watch.member_of = {}, {}
-        for name, outage in known.items():
-            watch_of = self.watches.get(outage.rule)
-            if name not in named or watch_of is None:
+        for name, alert in named.items():  # the earlier ones first
+            outage = known.get(name)
+            watch_of = self.watches.get(alert.rule)
+            if outage is None or watch_of is None:
                 continue
             watch_of.recall(outage)
-            self.gates.outage_began(outage, named[name])
+            self.gates.outage_began(outage, alert)
             self._await_calm(watch_of, outage)
 
 

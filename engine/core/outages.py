@@ -255,11 +255,15 @@ class OutageWatch:
         for client in outage.members:
             if self.member_of.get(client) is outage:
                 del self.member_of[client]
+                for other in beside:  # an earlier one that is not over yet
+                    if client in other.members:
+                        self.member_of[client] = other
 
     def recall(self, outage: Outage) -> None:
-        """An outage that a store kept, with its members."""
+        """An outage that a store kept, with its members; the earlier ones first."""
         self.open(outage)
         for client, is_down in outage.members.items():
             outage.down += is_down
-            if is_down or client not in self.member_of:
+            known = self.member_of.get(client)
+            if is_down or known is None or not known.is_down(client):
                 self.member_of[client] = outage

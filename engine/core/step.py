@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from engine.core import answering, debounce, outages, resolver
-from engine.core.alerting import BURST, PASSING_KINDS, AlertBook
+from engine.core.alerting import PASSING_KINDS, AlertBook
 from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.asking import CONFIRM, DOUBT, HELD, IGNORED, STALE, UNCONFIRMED, UNKNOWN, Ask, StatusAnswer
 from engine.core.debounce import Policy, learn
@@ -94,7 +94,7 @@ class Fleet:
         attributes: Attributes,
         names_used: Callable[[Rule], frozenset[str]],
         keeps_records: bool = True,
-        burst: int = BURST,
+        burst: int = 0,
     ) -> None:
         """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper.
 
@@ -392,8 +392,30 @@ class Fleet:
         of windows and silences.
         """
         if running_on:
+            self._sweep()
             return min(self._due_of(0, FOREVER), self._due_of(1, FOREVER), self.book.next_lasting())
         return self._next(FOREVER)[0]
+
+    def _sweep(self) -> None:
+        """Forget deadlines in front that nobody means any more: holds that reverted, calm that came by itself."""
+        while self._calms:
+            _, flag, _, client = self._calms[0]
+            if self.state_of(client).flags & FLAPPING if flag == FLAPPING else client in self.duplicates:
+                break
+            heapq.heappop(self._calms)
+        for (target, length_ms), queue in self._holds.items():
+            while queue and not self._any_holds(queue[0][1], target, queue[0][0] - length_ms):
+                queue.popleft()
+        while self._sure and not self._any_holds([self._sure[0][3]], OFFLINE, self._sure[0][2]):
+            heapq.heappop(self._sure)
+
+    def _any_holds(self, clients: Sequence[str], target: int, since_ms: int) -> bool:
+        """Is the hold that began then still the one of any of them?"""
+        for client in clients:
+            state = self.state_of(client)
+            if state.hold_since_ms == since_ms and state.observed == target:
+                return True
+        return False
 
     def advance(self, to_ms: int, silence_ms: int, limit: int = FOREVER) -> bool:
         """Let time pass to `to_ms`: act on everything due by then, in order.

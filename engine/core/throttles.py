@@ -70,8 +70,8 @@ class Throttles:
     def leave(self, alert: Alert) -> None:
         """The alert waits no more."""
         throttled = self.all.get((alert.rule, alert.throttle_key))
-        if throttled is not None:
-            throttled.waiting.pop(alert.name, None)
+        if throttled is not None and throttled.waiting.pop(alert.name, None) is not None and not throttled.waiting:
+            throttled.room_at_ms = None  # nobody looks for room
 
     def retire(self, out: Output, rule: str) -> None:
         """The rule is gone."""

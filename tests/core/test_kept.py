@@ -1,0 +1,255 @@
+"""What a store keeps of silences, groups, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
+
+The store here is a dictionary of rows: each value is taken apart into what its docstring says a store keeps and made anew from
+that, so nothing else can survive. Lines after a cut, or after a commit that failed, must be the same as without, instant by instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.core.alerts import Alert, Kept, Output, Throttled
+from engine.core.bursts import Burst
+from engine.core.events import LifecycleEvent
+from engine.core.grouping import Group
+from engine.core.outages import Outage
+from engine.core.rules import Grouping, Match, Schedule
+from engine.core.rules import Outage as Terms
+from engine.core.schedules import Tick
+from engine.core.silences import Silence
+from engine.core.times import FOREVER
+from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule
+
+RULES = (
+    rule("muted", "offline", mute=Hours(("1m", "3m"), ("5m", "6m")), recovery=True),
+    rule("active", "online", active=Hours(("2m", "4m"), ("7m", "8m")), throttle=(1, "90s")),
+    rule("again", "offline", repeat_ms=50_000, recovery=True),
+    rule("told-again", "offline", mute=Hours(("0s", "150s")), repeat_ms=70_000, recovery=True),
+    rule("minor", "offline", inhibited_by=("restless", "gone"), flapping_skip=False, recovery=True),
+    rule("restless", "flapping", recovery=True),
+    rule("gone", "outage", outage=Terms(at_least=2, within_ms=40_000), recovery=True, repeat_ms=60_000),
+    rule("large", "outage", outage=Terms(at_least=3, by=(), within_ms=90_000, inhibit=False), mute=Hours(("2m", "4m"))),
+    rule("few", "offline", throttle=(1, "80s"), recovery=True, inhibited_by=("large",)),
+    rule("grouped", "offline", grouping=Grouping(wait_ms=20_000, interval_ms=60_000), repeat_ms=100_000, recovery=True),
+    rule("new", "first_seen", grouping=Grouping(wait_ms=20_000, interval_ms=60_000)),
+    rule(
+        "roll", "schedule", schedule=Schedule(ticks=Every("2m3s")), condition=lambda seen: seen["status"] == "offline"
+    ),
+)
+GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
+
+
+class Rows:
+    """A store: the values of `Output` as rows."""
+
+    def __init__(self) -> None:
+        self.alerts: dict[str, tuple[Any, ...]] = {}
+        self.throttles: dict[tuple[str, str], list[int]] = {}
+        self.groups: dict[str, tuple[Any, ...]] = {}
+        self.outages: dict[str, tuple[Any, ...]] = {}
+        self.members: dict[tuple[str, str], bool] = {}
+        self.silences: dict[str, Silence] = {}
+        self.schedules: dict[str, int] = {}
+        self.bursts: dict[str, tuple[Any, ...]] = {}
+
+    def write(self, out: Output) -> None:
+        """Keep what changed."""
+        for name, alert in out.alerts.items():
+            self.alerts.pop(name, None)
+            if alert.open:
+                self.alerts[name] = (
+                    (alert.name, alert.rule, alert.client, alert.source, alert.trigger, alert.state, alert.started_at_ms,
+                     alert.due_at_ms, alert.transition),
+                    {key: getattr(alert, key) for key in (
+                        "reason", "fired_at_ms", "told", "told_as", "detail", "throttle_key", "key", "group", "acknowledged",
+                        "acknowledged_by", "remind_at_ms",
+ "held_by", "verified")},
+                )  # fmt: skip
+        for key, throttled in out.throttles.items():
+            self.throttles[key] = list(throttled.firings)
+        for name, group in out.groups.items():
+            self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
+                                 list(group.passing), group.passed, group.remind_at_ms)  # fmt: skip
+            if group.is_closed:
+                del self.groups[name]
+        for pair, is_down in out.members.items():
+            self.members[pair] = is_down
+        for name, outage in out.outages.items():
+            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms, outage.latest_ms,
+                                  outage.quiet_since_ms, outage.peak)  # fmt: skip
+            if outage.is_over:
+                del self.outages[name]
+                self.members = {pair: down for pair, down in self.members.items() if pair[0] != name}
+        self.silences |= out.silences
+        self.schedules |= {name: tick.at_ms for name, tick in out.schedules.items()}
+        self.bursts |= {
+            name: (name, list(burst.times), burst.held, burst.is_told) for name, burst in out.bursts.items()
+        }
+
+    def read(self) -> tuple[list[Alert], list[Throttled], Kept]:
+        """What `restore` takes, made anew."""
+        kept = Kept(
+            groups=[Group(*row) for row in self.groups.values()],
+            outages=[Outage(*row) for row in self.outages.values()],
+            members=[(name, client, is_down) for (name, client), is_down in self.members.items()],
+            silences=self.silences.values(),
+            schedules=[Tick(*row) for row in self.schedules.items()],
+            bursts=[Burst(*row) for row in self.bursts.values()],
+        )
+        alerts = [Alert(*row, **more) for row, more in self.alerts.values()]
+        alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
+        return alerts, [Throttled(*key, list(firings)) for key, firings in self.throttles.items() if firings], kept
+
+
+class RowWorld(World):
+    """A world that can be cut, and whose commits can fail."""
+
+    def __init__(self) -> None:
+        super().__init__(*RULES, policy=replace(POLICY, offline_ms=10_000, flapping_start=6), burst=14)
+        self.rows = Rows()
+
+    def cut(self) -> None:
+        """Memory is gone; states come from the journal, everything else from the rows, and time goes on at once: it is no pause."""
+        states, clock = dict(self.fleet.states), self.fleet.clock_ms
+        self.fleet = self._new_fleet()
+        self.fleet.states.update(states)
+        self.fleet.clock_ms = clock
+        self.fleet.restore(*self.rows.read())
+        self.turn(clock, lambda fleet: None)
+
+    def turn(self, to_ms: int, do: Any, *, fails: bool = False) -> None:
+        """One transaction."""
+        if fails:
+            self.fleet.begin()
+            self.fleet.advance(to_ms, to_ms)
+            do(self.fleet)
+            self.fleet.rollback()
+            self.fleet.restore(*self.rows.read())
+        self.fleet.begin()
+        self.fleet.advance(to_ms, to_ms)
+        do(self.fleet)
+        self.rows.write(self.fleet.book.out)
+        self.commit()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What happens, when (ms after the start), and what befalls the engine."""
+
+    at_ms: int
+    what: str  # connect, tcpclean, silence, expire, ack
+    client: str
+    channel: str
+    befalls: str
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Turn]:
+    """Up to two dozen turns over about ten minutes; no two deadlines of different clients meet in one instant."""
+    found, second = [], 0
+    channels = dict.fromkeys(GROUPS, 0)
+    for number in range(draw(st.integers(1, 24))):
+        second += draw(st.sampled_from([1, 3, 5, 11, 20, 31]))
+        client = draw(st.sampled_from("abcd"))
+        what = draw(
+            st.sampled_from(["connect", "connect", "tcpclean", "tcpclean", "tcpclean", "silence", "expire", "ack"])
+        )
+        channels[client] += what == "connect"
+        at_ms = second * 1_000 + 7 * number + 101 * "abcd".index(client)
+        befalls = draw(st.sampled_from(["", "cut", "fails"]))
+        found.append(Turn(at_ms, what, client, f"{client}{channels[client]}", befalls))
+    return sorted(found, key=lambda turn: turn.at_ms)
+
+
+def act(turn: Turn, now_ms: int) -> Any:
+    """The turn as something done to a fleet."""
+    client = f"{GROUPS[turn.client]}@@@{turn.client}"
+    if turn.what == "silence":
+        match = Match(device=(turn.client,)) if turn.client != "d" else Match()
+        silence = Silence(id=turn.client, match=match, from_ms=now_ms, until_ms=now_ms + 77_777)
+        return lambda fleet: fleet.silence(silence, now_ms)
+    if turn.what == "expire":
+        return lambda fleet: fleet.expire_silence(turn.client, now_ms)
+    if turn.what == "ack":
+        return lambda fleet: fleet.acknowledge(now_ms, client=client, by="kim")
+    told = LifecycleEvent(client, turn.what, now_ms, turn.channel, "10.0.0.1:1")
+    return lambda fleet: fleet.apply([told], now_ms, now_ms)
+
+
+def played(story: list[Turn], *, troubled: bool) -> list[str]:
+    """Every line of a story, those of one instant sorted, and those who are told together."""
+    world = RowWorld()
+    for turn in story:
+        now_ms = START_MS + turn.at_ms
+        if troubled and turn.befalls == "cut" and world.fleet.clock_ms:
+            world.cut()
+        world.turn(now_ms, act(turn, now_ms), fails=troubled and turn.befalls == "fails")
+    if troubled:
+        world.cut()
+    while (due := world.fleet.next_due(running_on=True)) < FOREVER:
+        world.turn(due, lambda fleet: None)
+        if troubled and len(world.lines) % 3 == 0:
+            world.cut()
+    return sorted(" ".join("+".join(sorted(word.split("+"))) for word in line.split()) for line in world.story)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+@given(stories())
+def test_whatever_befalls_the_engine_the_lines_are_the_same(story: list[Turn]) -> None:
+    assert played(story, troubled=True) == played(story, troubled=False)
+
+
+STORY = [
+    Turn(0, "connect", "a", "a1", ""),
+    Turn(107, "connect", "b", "b1", ""),
+    Turn(203, "connect", "c", "c1", ""),
+    Turn(20_011, "tcpclean", "a", "a1", ""),
+    Turn(25_017, "tcpclean", "b", "b1", ""),
+    Turn(26_023, "silence", "b", "", ""),
+    Turn(61_031, "ack", "a", "", ""),
+    Turn(95_041, "tcpclean", "c", "c1", ""),
+    Turn(150_053, "connect", "a", "a2", ""),
+    Turn(155_061, "expire", "b", "", ""),
+    Turn(260_071, "connect", "b", "b2", ""),
+    Turn(340_083, "connect", "c", "c2", ""),
+]
+"""Outages, windows, silences, groups, reminders and a roll call: something is under way at every turn."""
+
+
+@pytest.mark.parametrize("befalls", ["cut", "fails"])
+@pytest.mark.parametrize("place", range(len(STORY)))
+def test_trouble_at_every_turn(place: int, befalls: str) -> None:
+    story = [replace(turn, befalls=befalls) if number == place else turn for number, turn in enumerate(STORY)]
+    assert played(story, troubled=True) == played(STORY, troubled=False)
+
+
+def test_the_story_has_everything_in_it() -> None:
+    told = played(STORY, troubled=False)
+    words = {word for line in told for word in line.split()}
+    assert {
+        "mute",
+        "silence",
+        "inhibited",
+        "reminder",
+        "recovery",
+        "muted",
+        "gone",
+        "grouped",
+        "roll",
+        "new",
+    } <= words
+
+
+def test_rows_of_what_is_over_are_gone() -> None:
+    world = RowWorld()
+    for turn in STORY:
+        now_ms = START_MS + turn.at_ms
+        world.turn(now_ms, act(turn, now_ms))
+    world.turn(START_MS + 7_200_000, lambda fleet: fleet.book.purge(START_MS + 7_200_000))
+    assert {row[0][1] for row in world.rows.alerts.values()} == {"active"}  # they are online
+    assert (world.rows.groups, world.rows.outages, world.rows.members) == ({}, {}, {})
