@@ -95,6 +95,7 @@ class AlertBook(Happenings):
         self.gates.use(self.rules)
         self._use_schedules(now_ms)
         self._compile_silences(self.gates.silences.open.values())
+        self.edges.clear()
         again = self.held.take_all()
         if again:  # by other windows and other inhibitors than before
             self._freed += again
@@ -243,13 +244,12 @@ class AlertBook(Happenings):
         if what == FREED:
             self._free(at_ms)
         elif what == "silence":
-            silence = self.gates.silences.open.get(name)
-            if silence is not None and silence.until_ms <= at_ms:
-                self._end_silence(silence, at_ms)
+            self._end_silence(self.gates.silences.open[name], at_ms)
         else:
+            del self.edges[name]
             rule = self.rules.get(name)
             if rule is not None and self.gates.is_muted(rule, at_ms):
-                self.endings.push(self.gates.window_edge(rule, at_ms), (what, name))
+                self._await_edge(rule, at_ms)
             else:
                 self._release(self.held.take(f"mute\0{name}"), at_ms)
 
@@ -295,6 +295,7 @@ class AlertBook(Happenings):
         for agenda in (self.silent_fors, self.fors, self.endings):
             agenda.clear()
         self.held.clear()
+        self.edges.clear()
         self.throttling.recall(throttles)
         self.teller.recall(kept.bursts)
         self.out = Output()

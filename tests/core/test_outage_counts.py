@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerts import AlertLine
+from engine.core.outages import is_down
 from engine.core.presence import OFFLINE, ONLINE, UNKNOWN, Transition
 from engine.core.rules import Outage
 from tests.core.worlds import POLICY, World, full, rule
@@ -27,6 +28,17 @@ def stories(draw: st.DrawFn) -> list[Step]:
         client = draw(st.sampled_from(sorted(SITES)))
         up[client] = not up[client]
         found.append((second, client, up[client]))
+    return found
+
+
+@st.composite
+def with_answers(draw: st.DrawFn) -> list[tuple[int, str, str]]:
+    """Seconds, client, and connect, tcpclean, or what a query answers: no connection, one, or nothing known."""
+    second, found = 0, []
+    for _ in range(draw(st.integers(1, 40))):
+        second += draw(st.sampled_from([0, 1, 6, 13, 31, 61]))
+        what = draw(st.sampled_from(["connect", "tcpclean", "0", "0", "1", "none"]))
+        found.append((second, draw(st.sampled_from(sorted(SITES))), what))
     return found
 
 
@@ -83,17 +95,31 @@ def test_an_outage_opens_exactly_when_looking_at_everybody_says_so(story: list[S
 @settings(deadline=None)
 @given(stories())
 def test_counts_kept_by_each_change_are_the_counts_of_looking_at_everybody(story: list[Step]) -> None:
-    world = told(story)
+    check_counts(told(story))
+
+
+@settings(deadline=None)
+@given(with_answers())
+def test_so_they_are_when_answers_correct_what_events_said(story: list[tuple[int, str, str]]) -> None:
+    attributes = {full(client): {"site": site} for client, site in SITES.items()}
+    world = World(rule("o", "outage", outage=TERMS), rule("dark", "offline"), attributes=attributes)
+    for number, (second, client, what) in enumerate(story):
+        if what in ("connect", "tcpclean"):
+            world.tell(f"{second}s {client} {what} {client}{number // 3}")
+        else:
+            world.answer(f"{second}s", client, None if what == "none" else int(what), listed=True)
+        check_counts(world)
+    check_counts(world.run_on())
+
+
+def check_counts(world: World) -> None:
+    """The counts of every key, and of every outage."""
     watch = world.fleet.book.watches["o"]
     for site in ("north", "south"):
-        clients = [full(one) for one in SITES if SITES[one] == site]
-        states = [world.fleet.state_of(client) for client in clients]
+        states = [world.fleet.state_of(full(one)) for one in SITES if SITES[one] == site]
         counts = watch._keys.get(f'{{"site": "{site}"}}')
-        if counts is None:
-            assert all(state.observed == UNKNOWN for state in states)
-            continue
-        assert counts.online == sum(state.observed == ONLINE for state in states)
-        assert len(counts.downs) == sum(state.observed == OFFLINE for state in states)
+        online, down = sum(state.observed == ONLINE for state in states), sum(is_down(state) for state in states)
+        assert (counts.online, len(counts.downs)) == (online, down) if counts is not None else (online, down) == (0, 0)
     for outages in watch.outages.values():
         for outage in outages:
             assert outage.down == sum(outage.members.values()) > 0
