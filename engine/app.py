@@ -24,9 +24,11 @@ from engine.actions.base import ActionSender, BatchSender, OutboxItem, Outcome
 from engine.actions.email import MailSender
 from engine.actions.log import LogSender
 from engine.actions.sender import SenderProcess
+from engine.asking import ALIVE_EVERY_S, assemble
 from engine.clock import Clock, SystemClock
 from engine.commanding import command_sender
 from engine.config import Config, Secret, SourceConfig
+from engine.core.asking import Ask
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.events import LifecycleEvent
 from engine.core.matching import Matcher
@@ -240,6 +242,7 @@ class App:
             config.history.keep_ms,
             self._writer_gave_up,
             *checkpoints(),
+            asked=self._asked,
         )
         self._fault: BaseException | None = None
         self._faulted = asyncio.Event()
@@ -268,6 +271,9 @@ class App:
             Limits(per_target=config.deliveries.per_target, policy=policy),
         )
         self.feeds = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, self.started_at_ms)
+        self.asking = assemble(
+            config, self.store, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
+        )
 
     def fall_back(self, problem: InvalidFiles) -> None:
         """The rule files do not load: work with the rules that were in force before. Raises `problem` when there are none."""
@@ -338,7 +344,16 @@ class App:
             best = min(best, upto)
         return best
 
+    def _has_read_all(self) -> bool:
+        """Has everything been read that the sources held when we began?"""
+        return self.ready_at_ms is not None and self._silence(self.clock.now_ms()) >= self.ready_at_ms
+
     # From the writer's thread to the loop
+
+    def _asked(self, asks: list[Ask]) -> None:
+        """In the writer's thread: the fleet wants these clients asked."""
+        if self.asking is not None:
+            self.asking.want(asks)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
@@ -488,12 +503,16 @@ class App:
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
             self.feeds.recall(self._feeds_in_trouble(), self.store.gaps())
+            if self.asking is not None:
+                self.asking.reconciler.recover(self.store.gaps(), self.config.feed.max_lag_ms)
             self.writer.start()
             await self.write(lambda connection: self._take_rules(self.rules))
             await self.sender.start()
             tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
             tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in self.sources.items()]
             self.ready_at_ms = self.clock.now_ms()
+            if self.asking is not None:
+                self.asking.start()
             for source in self.sources.values():
                 if source.type == "simulator":
                     log.warning(Event.SYNTHETIC, source=source.name)
@@ -524,6 +543,8 @@ class App:
         yield "rules", self._again_and_again("rules", self._watch_rules)
         yield "feeds", self._again_and_again("feeds", self._watch_feeds)
         yield "forgetting", self._again_and_again("forgetting", self._forget_clients)
+        if self.asking is not None:
+            yield "alive", self._again_and_again("alive", self._remember_alive)
         beat = self.config.heartbeat
         if beat is not None:
             yield (
@@ -552,6 +573,10 @@ class App:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        if self.asking is not None:
+            with contextlib.suppress(StoreError):
+                await self.write(lambda connection, asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
+            await asyncio.to_thread(self.asking.stop)
         self.commands.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
@@ -580,6 +605,8 @@ class App:
             batch.acknowledge = acknowledge
             for gap in batch.gaps:
                 self.feeds.note_gap(gap)
+                if self.asking is not None:
+                    self.asking.note_gap(gap)
             self.writer.offer(batch)
 
         try:
@@ -700,6 +727,14 @@ class App:
             return len(known)
 
         return await self.write(work)
+
+    async def _remember_alive(self) -> None:
+        """So that the next start knows how long nobody listened."""
+        assert self.asking is not None
+        reconciler = self.asking.reconciler
+        while True:
+            await self.write(lambda connection: reconciler.remember_alive())
+            await asyncio.sleep(ALIVE_EVERY_S)
 
     # HTTP
 

@@ -20,6 +20,7 @@ from engine.errors import InvalidFiles, Problem, RollcallError
 from engine.matchfile import check_match, match_of, words
 from engine.mqttconfig import MqttConfig, mqtt_of
 from engine.schema import schema_problems
+from engine.statusconfig import ReconcileConfig, StatusConfig, lacking, read_reconcile, read_status
 from engine.yamlfile import Document, read_document
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -225,6 +226,8 @@ class Config:
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
+    status: StatusConfig[Secret] | None = None
+    reconcile: ReconcileConfig | None = None
     log: LogConfig = LogConfig()
     warnings: tuple[Problem, ...] = ()
     lacking: tuple[Problem, ...] = ()
@@ -295,6 +298,8 @@ class _Reader:
             ),
             smtp=self._smtp(),
             heartbeat=self._heartbeat(),
+            status=read_status(raw.get("status"), self),
+            reconcile=read_reconcile(raw.get("reconcile"), raw.get("status"), self),
             log=LogConfig(**(raw.get("log") or {})),
             warnings=self._warnings(),
             lacking=self._lacking(),
@@ -305,10 +310,27 @@ class _Reader:
         for (section, key), why in _WITHOUT_EFFECT.items():
             if key in (self._raw.get(section) or {}):
                 self._say((section, key), f"has no effect in this version: {why}", warning=True)
+        if "max_hold" in (self._raw.get("feed") or {}) and self._raw.get("status") is None:
+            message = "has no effect without `status`: long holds are asked about, and there is nobody to ask"
+            self._say(("feed", "max_hold"), message, warning=True)
         return tuple(self._problems)
 
     def _say(self, path: tuple[str | int, ...], message: str, *, warning: bool = False) -> None:
         self._problems.append(self._document.problem(path, message, warning=warning))
+
+    # What `statusconfig` is lent
+
+    def say(self, path: tuple[str | int, ...], message: str, *, warning: bool = False) -> None:
+        """Tell a problem."""
+        self._say(path, message, warning=warning)
+
+    def ms(self, path: tuple[str | int, ...], text: str) -> int:
+        """A duration; one that cannot be is told."""
+        return self._ms(path, text)
+
+    def secret(self, path: tuple[str | int, ...], raw: Mapping[str, str]) -> Secret:
+        """A secret; one that is not there now is told as a warning."""
+        return self._secret(path, raw)
 
     def _durations(self, section: str, plain: tuple[str, ...] = ()) -> dict[str, Any]:
         """A section's durations as `*_ms`; keys named in `plain` as they are."""
@@ -426,6 +448,8 @@ class _Reader:
             if package is not None and importlib.util.find_spec(package) is None:
                 message = f"needs the package {package}: pip install 'rollcall[{raw['type']}]'"
                 found.append(self._document.problem(("sources", index, "type"), message))
+        if (lack := lacking(self._raw.get("status"))) is not None:
+            found.append(self._document.problem(("status", "provider"), lack))
         return tuple(found)
 
     def _rocketmq(self, at: tuple[str | int, ...], raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -559,7 +583,6 @@ class _Reader:
 
 _WITHOUT_EFFECT = {
     ("deliveries", "burst"): "no delivery is held",
-    ("feed", "max_hold"): "long holds are asked about, and that needs a status provider",
 }
 """Keys of the contract that are read and kept, and that only a later version acts on."""
 

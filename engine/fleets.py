@@ -51,6 +51,9 @@ def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
         flapping_start=config.flapping.start,
         flapping_stop=config.flapping.stop,
         flapping_window_ms=config.flapping.window_ms,
+        asks=config.status is not None,
+        confirm_after_ms=config.status.confirm_after_ms if config.status is not None else 5_000,
+        max_hold_ms=config.feed.max_hold_ms,
     )
 
 

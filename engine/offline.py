@@ -7,22 +7,26 @@ through the same writer, so an operator's act means the same with and without a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
+from engine import views
 from engine.app import (
     RETRIED_ROWS,
     decode_stored,
     quarantined_batch,
     render_row,
 )
+from engine.asking import Asking, asker_alone, assemble
 from engine.clock import SystemClock
 from engine.config import Config, SourceConfig
+from engine.core.asking import Ask
 from engine.core.events import LifecycleEvent
+from engine.core.presence import NEW_CLIENT, ClientState
 from engine.core.rules import Rule
 from engine.core.step import Fleet
-from engine.errors import InvalidFiles, StoreError
+from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.matchwords import Matches, matches_of_words
 from engine.rendering import conceal
@@ -32,10 +36,12 @@ from engine.sources.base import Batch, SourceHealth
 from engine.stores import sqlite_outbox
 from engine.stores.base import DeliveryRow, Reader
 from engine.stores.sqlite import SqliteStore
-from engine.stores.sqlite_reader import SqliteReader
+from engine.stores.sqlite_reader import SqliteReader, reading
 from engine.web.answers import Answers
 
 T = TypeVar("T")
+
+NOBODY_TO_ASK = "there is nobody to ask: write `status` into the configuration"
 
 
 @contextmanager
@@ -70,7 +76,11 @@ class Offline:
 
     @cached_property
     def _writer(self) -> Writer:
-        """A writer whose states are loaded. Nothing rests on silence here: no source is read."""
+        """A writer whose states are loaded."""
+        return self._make_writer(lambda asks: None)
+
+    def _make_writer(self, asked: Callable[[list[Ask]], None]) -> Writer:
+        """Nothing rests on silence here: no source is read. `asked` is told whom the fleet wants asked about."""
         renderer = renderer_of(mailing_of(self._config), command_routes(self._config))
         writer = Writer(
             self._store,
@@ -80,6 +90,7 @@ class Offline:
             lambda now_ms: 0,
             lambda calls, items: _call(calls),
             self._config.history.keep_ms,
+            asked=asked,
         )
         writer.recover(decode_stored)
         return writer
@@ -114,6 +125,29 @@ class Offline:
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
         return self._clock.now_ms()
+
+    @contextmanager
+    def reconciling(self) -> Iterator[Asking]:
+        """Those who ask, at work on this store, which must have been opened for writing. RollcallError without a provider."""
+        self._needs_rules()
+        made: list[Asking] = []
+        writer = self._make_writer(lambda asks: made[0].want(asks))
+        asking = assemble(self._config, self._store, writer.fleet, self.inventory, self._clock, writer.submit)
+        if asking is None:
+            raise RollcallError(NOBODY_TO_ASK)
+        made.append(asking)
+        writer.start()
+        asking.start()
+        try:
+            yield asking
+        finally:
+            asking.stop()
+            writer.stop()
+
+    def reconciliation(self, number: int) -> dict[str, Any]:
+        """One sweep as it was committed last, read beside the writer."""
+        with reading(self._config.data) as reader:
+            return self.answers.reconciliation(reader, number)
 
     # Acts: the store must have been opened for writing
 
@@ -167,6 +201,36 @@ class Offline:
             self._writer.run_once()
         found: T = done.result()
         return found
+
+
+def ask_directly(config: Config, clients: Sequence[str], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Whether clients are connected now, without a service: in the order given; what a store believes where nobody answers.
+
+    `tell` is told why nobody does.
+    """
+    if config.status is None:
+        raise RollcallError(NOBODY_TO_ASK)
+    clock = SystemClock()
+    with asker_alone(config, config.status, clock) as asker:
+        told = [asker.ask(client) for client in clients]
+        for client, found in zip(clients, told, strict=True):
+            asked = found.result().asked
+            now_ms = clock.now_ms()
+            if asked.answer.connections is not None:
+                yield views.answer_object(asked.answer, now_ms)
+            else:
+                if asked.problem:
+                    tell(f"{client}: {asked.problem}")
+                yield _believed(config, client, now_ms)
+
+
+def _believed(config: Config, client: str, now_ms: int) -> dict[str, Any]:
+    state: ClientState | None = None
+    with suppress(StoreError), opened(config) as store:
+        state = store.fleet.published(client)
+    if state is None:
+        return views.status_object(client, NEW_CLIENT, now_ms) | {"age": None}
+    return views.status_object(client, state, now_ms)
 
 
 def _call(calls: Sequence[Callable[[], None]]) -> None:

@@ -57,6 +57,13 @@ class Event(StrEnum):
     HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat did not arrive"
     SYNTHETIC = "source.synthetic", "this fleet is synthetic: its devices do not exist"
     REQUEST_FAILED = "http.failed", "a request failed by a fault of ours"
+    ASKING_FAILS = "asking.fails", "the status query fails; only a probe is sent from time to time"
+    ASKING_WELL = "asking.well", "the status query answers again"
+    ASKING_THROTTLED = "asking.throttled", "the status query was told to slow down; everybody waits"
+    ASKING_LOST = "asking.lost", "answers could not be stored; they are asked for again"
+    SWEEP_BEGUN = "sweep.begun", "a sweep asks for every client"
+    SWEEP_RESUMED = "sweep.resumed", "a sweep goes on after a restart"
+    SWEEP_DONE = "sweep.done", "a sweep has ended"
     INTERNAL = "internal.fault", "a fault of ours; the work goes on"
 
 

@@ -8,10 +8,19 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core import resolver
+from engine.core.asking import StatusAnswer
 from engine.core.presence import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
-from engine.stores.base import AlertRow, DeliveryRow, GapRow, QuarantineRow, SourceRow
+from engine.stores.base import (
+    AlertRow,
+    CorrectionRow,
+    DeliveryRow,
+    GapRow,
+    QuarantineRow,
+    ReconciliationRow,
+    SourceRow,
+)
 
 
 class QueueHealth(Protocol):
@@ -80,6 +89,39 @@ def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any
         "source": "belief",
         "asked_at": None,
         "age": max(0, now_ms - believed_since_ms) / 1000,
+    }
+
+
+def answer_object(answer: StatusAnswer, now_ms: int) -> dict[str, Any]:
+    """What a query has just said about one client, in the same shape; `age`: seconds since it was asked."""
+    return {
+        "client": answer.client,
+        "online": None if answer.connections is None else answer.connections > 0,
+        "connections": answer.connections,
+        "source": "query",
+        "asked_at": rfc3339(answer.asked_at_ms),
+        "age": max(0, now_ms - answer.asked_at_ms) / 1000,
+    }
+
+
+def reconciliation_object(row: ReconciliationRow) -> dict[str, Any]:
+    """One sweep as the interface shows it; its counters are of clients whose answer is final."""
+    return {
+        "id": row.id,
+        "started_at": instant(row.started_at_ms),
+        "finished_at": instant(row.finished_at_ms),
+        **row.tally._asdict(),
+    }
+
+
+def correction_object(row: CorrectionRow) -> dict[str, Any]:
+    """One belief that an answer contradicted, and what the events had said."""
+    return {
+        "client": row.client,
+        "at": instant(row.at_ms),
+        "believed": row.believed,
+        "connections": row.connections,
+        "events": row.said,
     }
 
 
@@ -188,3 +230,11 @@ def delivery_object(row: DeliveryRow) -> dict[str, Any]:
 def as_json(found: Any) -> bytes:
     """An object as JSON text."""
     return msgspec.json.encode(found)
+
+
+def from_json(raw: bytes) -> Any:
+    """A value from JSON text; ValueError when it is none."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error

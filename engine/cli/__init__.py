@@ -22,6 +22,8 @@ COMMANDS = {
     "replay": ("engine.cli.replay:replay", "Run recorded events through the rules on virtual time."),
     "explain": ("engine.cli.clients:explain", "The verdict about one client, and what it rests on."),
     "clients": ("engine.cli.clients:clients", "What the engine believes; forget a client."),
+    "query": ("engine.cli.reconciling:query", "Ask whether clients are connected at this moment."),
+    "reconcile": ("engine.cli.reconciling:reconcile", "Ask about every client now, and report the drift."),
     "sources": ("engine.cli.records:sources", "Connection, lag, caught up to, gaps."),
     "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, discard."),
     "alerts": ("engine.cli.records:alerts", "Alerts: list."),

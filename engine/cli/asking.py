@@ -6,7 +6,9 @@ our data folder; another one that happens to listen on the same port is left alo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,10 @@ if TYPE_CHECKING:  # whoever asks the service does not wait for these to be load
 
 CONNECT_S, ANSWER_S = 2.0, 60.0
 PAGE = 1000
+LOOK_S = 0.25
+"""How often a sweep that goes on is looked at."""
+
+ASKED_AT_ONCE = 16
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 Object = dict[str, Any]
@@ -72,6 +78,25 @@ class Desk(Protocol):
     def retry_quarantine(self) -> Object:
         """Offer it again: how many were `accepted`, and still `rejected`."""
         ...
+
+    def sweep(self, *, dry: bool) -> Iterator[Object]:
+        """Begin a sweep and tell how it goes on, again and again; the last one has a `finished_at`."""
+        ...
+
+
+def statuses(config_path: Path, clients: Sequence[str], tell: Callable[[str], None]) -> Iterator[Object]:
+    """Whether clients are connected now: the running service is asked, else the provider itself, within the same budget.
+
+    `tell` is told why the provider does not answer.
+    """
+    config = load_config(config_path)
+    service = _running(config)
+    if service is not None:
+        yield from service.statuses(clients)
+        return
+    from engine.offline import ask_directly
+
+    yield from ask_directly(config, clients, tell)
 
 
 @contextmanager
@@ -133,12 +158,17 @@ class _Service:
         self._session = session
         self.url = url
 
-    def _ask(self, method: str, path: str, wanted: Filters | None = None) -> Object:
+    def _ask(self, method: str, path: str, wanted: Filters | None = None, told: Object | None = None) -> Object:
         import requests
 
         try:
             answer = self._session.request(
-                method, self.url + path, params=dict(wanted or {}), timeout=(CONNECT_S, ANSWER_S), allow_redirects=False
+                method,
+                self.url + path,
+                params=dict(wanted or {}),
+                json=told,
+                timeout=(CONNECT_S, ANSWER_S),
+                allow_redirects=False,
             )
             found = answer.json()
         except requests.Timeout as error:
@@ -190,6 +220,19 @@ class _Service:
 
     def retry_quarantine(self) -> Object:
         return self._ask("POST", "/v1/quarantine/retry")
+
+    def statuses(self, clients: Sequence[str]) -> Iterator[Object]:
+        # Together, so that many take no longer than the budget wants; in the order in which they were named.
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            yield from pool.map(lambda name: self._ask("GET", f"{_client(name)}/status", {"verify": "true"}), clients)
+
+    def sweep(self, *, dry: bool) -> Iterator[Object]:
+        found = self._ask("POST", "/v1/reconciliations", told={"dry_run": dry})
+        yield found
+        while found["finished_at"] is None:
+            time.sleep(LOOK_S)
+            found = self._ask("GET", f"/v1/reconciliations/{found['id']}")
+            yield found
 
 
 def _client(client: str) -> str:
@@ -243,6 +286,16 @@ class _Store:
     def retry_quarantine(self) -> Object:
         accepted, left = self._store.retry_quarantine()
         return {"accepted": accepted, "rejected": left}
+
+    def sweep(self, *, dry: bool) -> Iterator[Object]:
+        with self._store.reconciling() as asking:
+            number = asking.begin(dry=dry).result()
+            while True:
+                found = self._store.reconciliation(number)
+                yield found
+                if found["finished_at"] is not None:
+                    return
+                time.sleep(LOOK_S)
 
 
 def _pages(ask: Callable[..., Object]) -> Iterator[Object]:

@@ -144,6 +144,84 @@ class HistoryEntry:
     client: str | None = None  # whom a fact is about; of an event, `raw` says it
 
 
+class Tally(NamedTuple):
+    """Clients of a sweep whose answer is final, and what it was."""
+
+    asked: int = 0
+    agreed: int = 0
+    corrected: int = 0
+    unknown: int = 0  # nobody could say, after all passes
+    failed: int = 0  # nobody answered, after all passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationRow:
+    """One sweep. Instants are epoch milliseconds; `finished_at_ms` None: it goes on."""
+
+    id: int
+    why: str  # schedule, operator, gap, restart or dry run
+    scope: Mapping[str, Any] | None  # whom it is about, None: everybody
+    started_at_ms: int
+    finished_at_ms: int | None
+    total: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCorrection:
+    """An answer that contradicted the belief, with what the events had said (JSON values). Instants are epoch milliseconds."""
+
+    reconciliation: int | None
+    client: str
+    at_ms: int
+    believed: str
+    connections: int
+    said: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionRow(NewCorrection):
+    """The same as it is kept."""
+
+    id: int
+
+
+class Sweeps(Protocol):
+    """What the reconciler keeps in a store. All verbs are called inside a transaction of the writer's."""
+
+    def begin_reconciliation(self, why: str, scope: Mapping[str, Any] | None, started_at_ms: int, total: int) -> int:
+        """A sweep begins; its number."""
+        ...
+
+    def count_reconciliation(self, number: int, more: Tally) -> None:
+        """So many more clients have their final answer."""
+        ...
+
+    def write_reconciliation_total(self, number: int, total: int) -> None:
+        """How many clients it is about."""
+        ...
+
+    def finish_reconciliation(self, number: int, finished_at_ms: int) -> None:
+        """A sweep has ended."""
+        ...
+
+    def open_reconciliations(self) -> list[ReconciliationRow]:
+        """Sweeps that have not ended, oldest first."""
+        ...
+
+    def write_corrections(self, corrections: Sequence[NewCorrection]) -> None:
+        """Record what was corrected."""
+        ...
+
+    def meta(self, key: str) -> str | None:
+        """One remembered value."""
+        ...
+
+    def write_meta(self, key: str, value: str) -> None:
+        """Remember one value."""
+        ...
+
+
 class Totals(NamedTuple):
     """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
 
@@ -203,6 +281,18 @@ class Reader(Protocol):
 
     def gaps(self, limit: int = 1000) -> list[GapRow]:
         """Recorded gaps of all sources."""
+        ...
+
+    def reconciliations(self, *, limit: int = 100, cursor: int | None = None) -> list[ReconciliationRow]:
+        """Sweeps; `cursor` is an id."""
+        ...
+
+    def reconciliation(self, number: int) -> ReconciliationRow | None:
+        """One sweep, None when there is none (any more)."""
+        ...
+
+    def corrections(self, reconciliation: int | None, *, limit: int = 1000, cursor: int = 0) -> list[CorrectionRow]:
+        """What was corrected, of one sweep or (None) at all; oldest first, `cursor` is an id."""
         ...
 
     def history(self, position: int) -> Iterator[HistoryEntry]:

@@ -14,7 +14,7 @@ import re
 import signal
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -28,8 +28,8 @@ from engine.core.presence import ClientState, Transition, state_of_row
 from engine.core.step import FACT_OFFSET, POSITION_BITS, Fact
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
-from engine.stores import sqlite_outbox
-from engine.stores.base import NewDelivery
+from engine.stores import sqlite_outbox, sqlite_reconciling
+from engine.stores.base import NewCorrection, NewDelivery, ReconciliationRow, Tally
 from engine.stores.journal import JournalRow
 
 FILE_NAME = "rollcall.sqlite3"
@@ -327,6 +327,32 @@ class SqliteStore:
         """Remember one value."""
         self.connection.execute(Q["write_meta"], (key, value))
 
+    # Reconciling
+
+    def begin_reconciliation(self, why: str, scope: Mapping[str, Any] | None, started_at_ms: int, total: int) -> int:
+        """A sweep begins; its number."""
+        return sqlite_reconciling.begin(self.connection, why, scope, started_at_ms, total)
+
+    def count_reconciliation(self, number: int, more: Tally) -> None:
+        """So many more clients of a sweep have their final answer."""
+        sqlite_reconciling.count(self.connection, number, more)
+
+    def write_reconciliation_total(self, number: int, total: int) -> None:
+        """How many clients a sweep is about."""
+        sqlite_reconciling.write_total(self.connection, number, total)
+
+    def finish_reconciliation(self, number: int, finished_at_ms: int) -> None:
+        """A sweep has ended."""
+        sqlite_reconciling.finish(self.connection, number, finished_at_ms)
+
+    def open_reconciliations(self) -> list[ReconciliationRow]:
+        """Sweeps that have not ended, oldest first."""
+        return sqlite_reconciling.open_(self.connection)
+
+    def write_corrections(self, corrections: Sequence[NewCorrection]) -> None:
+        """Record what was corrected."""
+        sqlite_reconciling.correct(self.connection, corrections)
+
     # Retention
 
     def purge(self, before_ms: int, checkpoint: int, limit: int = 2_000, quarantined: int = 10_000) -> int:
@@ -336,6 +362,7 @@ class SqliteStore:
         gone += execute(Q["purge_alerts"], (before_ms, limit)).rowcount
         gone += execute(Q["trim_quarantine"], (quarantined, before_ms)).rowcount
         gone += sqlite_outbox.purge(self.connection, before_ms)
+        gone += sqlite_reconciling.purge(self.connection, before_ms, limit)
         return gone
 
 

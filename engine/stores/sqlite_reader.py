@@ -15,14 +15,16 @@ from typing import Any
 
 from engine.core.step import POSITION_BITS
 from engine.errors import StoreError
-from engine.stores import sqlite, sqlite_outbox
+from engine.stores import sqlite, sqlite_outbox, sqlite_reconciling
 from engine.stores.base import (
     TOTALS_STOP,
     AlertRow,
+    CorrectionRow,
     DeliveryRow,
     GapRow,
     HistoryEntry,
     QuarantineRow,
+    ReconciliationRow,
     SourceRow,
     Totals,
 )
@@ -120,6 +122,18 @@ class SqliteReader:
             )
             for gap in self._store.gaps(limit)
         ]
+
+    def reconciliations(self, *, limit: int = 100, cursor: int | None = None) -> list[ReconciliationRow]:
+        """Sweeps, newest first; `cursor` is an id."""
+        return sqlite_reconciling.list_(self._connection, limit, cursor)
+
+    def reconciliation(self, number: int) -> ReconciliationRow | None:
+        """One sweep."""
+        return sqlite_reconciling.get(self._connection, number)
+
+    def corrections(self, reconciliation: int | None, *, limit: int = 1000, cursor: int = 0) -> list[CorrectionRow]:
+        """What was corrected, oldest first; `cursor` is an id."""
+        return sqlite_reconciling.corrections(self._connection, reconciliation, limit, cursor)
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""

@@ -40,6 +40,9 @@ MAX_EXPLAINED = 2_000
 MAX_EVIDENCE = 100
 """Newest events that an explanation lists."""
 
+MAX_CORRECTIONS = 10_000
+"""Corrections that a drift report lists."""
+
 MAX_CURSOR = 1 << 62
 
 
@@ -250,6 +253,27 @@ class Answers:
         rows = reader.quarantine(limit=limit + 1, cursor=number_of(cursor))
         items = [views.quarantine_object(row) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
+
+    # Sweeps
+
+    def reconciliations(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
+        """Sweeps, newest first."""
+        rows = reader.reconciliations(limit=limit + 1, cursor=number_of(cursor))
+        items = [views.reconciliation_object(row) for row in rows[:limit]]
+        return page(items, rows[limit - 1].id if len(rows) > limit else None)
+
+    def reconciliation(self, reader: Reader, number: int) -> Object:
+        """One sweep: why, of how many clients, and its drift report."""
+        row = reader.reconciliation(number)
+        if row is None:
+            raise NotThere(f"there is no reconciliation {number}")
+        found = reader.corrections(number, limit=MAX_CORRECTIONS)
+        return views.reconciliation_object(row) | {
+            "why": row.why,
+            "total": row.total,
+            "corrections": [views.correction_object(one) for one in found],
+            "corrections_left_out": max(0, row.tally.corrected - len(found)),
+        }
 
     # Sources and rules
 

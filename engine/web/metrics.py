@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from engine.views import QueueHealth, seconds_since
-from engine.web.service import Service
+from engine.web.service import AskingNumbers, Service
 
 
 def exposition(service: Service) -> bytes:
@@ -30,6 +30,8 @@ class _Metrics:
             yield CounterMetricFamily(f"rollcall_{name}", f"{name.replace('_', ' ')} since the start", value=value)
         yield GaugeMetricFamily("rollcall_clients", "clients known", value=len(service.fleet.states))
         yield from self._sources()
+        if service.asking is not None:
+            yield from _asking(service.asking.numbers())
         broken = float(service.rules_problem is not None)
         yield GaugeMetricFamily("rollcall_rules_broken", "edited rules do not load", value=broken)
 
@@ -55,6 +57,32 @@ class _Metrics:
             if queue.lag is not None:
                 held.add_metric(labels, queue.lag)
         yield held
+
+
+def _asking(told: AskingNumbers) -> Iterator[Any]:
+    """The synchronous query and its sweeps."""
+    for name, text, value in (
+        ("status_calls", "calls of the status query", told.calls),
+        ("status_throttled", "calls that were told to slow down", told.throttled),
+        ("status_call_failures", "calls that failed", told.failures),
+        ("stale_answers", "answers older than what was known", told.stale),
+        ("corrections", "beliefs that answers corrected", told.corrections),
+        ("false_alarms_avoided", "alerts that an answer contradicted", told.avoided),
+        ("sweeps", "sweeps ended", told.sweeps),
+    ):
+        yield CounterMetricFamily(f"rollcall_{name}", f"{text} since the start", value=value)
+    answers = CounterMetricFamily("rollcall_status_answers", "answers about clients, by outcome", labels=["outcome"])
+    for name, value in told.outcomes.items():
+        answers.add_metric([name], value)
+    verdicts = CounterMetricFamily("rollcall_status_verdicts", "what answers meant", labels=["verdict"])
+    for name, value in told.verdicts.items():
+        verdicts.add_metric([name], value)
+    yield from (answers, verdicts)
+    yield GaugeMetricFamily("rollcall_status_waiting", "clients that wait to be asked", value=told.waiting)
+    failing = float(told.trouble is not None)
+    yield GaugeMetricFamily("rollcall_status_failing", "does asking fail at present", value=failing)
+    yield GaugeMetricFamily("rollcall_sweep_clients", "clients of the sweep under way", value=told.sweep_total)
+    yield GaugeMetricFamily("rollcall_sweep_asked", "those of them with a final answer", value=told.sweep_asked)
 
 
 def _conditions(

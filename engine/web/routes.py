@@ -20,9 +20,10 @@ from engine import __version__, views
 from engine.errors import BadQuestion, NotThere, Overloaded
 from engine.stores.base import Reader
 from engine.telemetry import logger
-from engine.web import metrics, status_page
+from engine.web import metrics, reconciling, status_page
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object, refusal
 from engine.web.guard import Guard
+from engine.web.paging import Cursor, Limit
 from engine.web.problems import only_known_parameters, say_what_is_wrong
 from engine.web.service import Service
 
@@ -36,8 +37,6 @@ STARTING_S = 1
 Status = Literal["online", "offline", "unknown"]
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
-Limit = Annotated[int, Query(ge=1, description=f"Items wanted; at most {MAX_LIMIT} come at once.")]
-Cursor = Annotated[str, Query(description="The `next` of the page before.")]
 Match = Annotated[list[str] | None, Query(description="key=pattern, as in a rule's match; may be repeated.")]
 T = TypeVar("T")
 
@@ -60,6 +59,7 @@ def create(service: Service) -> ASGIApp:
     _clients(app, service, answers)
     _records(app, service, answers)
     _acts(app, service, answers)
+    reconciling.routes(app, service, answers, _loaded(service))
     _condition(app, service, answers)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
@@ -142,11 +142,10 @@ def _clients(app: FastAPI, service: Service, answers: Answers) -> None:
         return _json(found)
 
     @app.get("/v1/clients/{client:path}/status", dependencies=loaded)
-    def status_of(client: str, verify: bool = False) -> Response:
-        """Is it online?"""
-        if verify:
-            raise HTTPException(501, "asking the broker needs a status provider, which this version does not have")
-        return _json(answers.status(_client_id(client)))
+    async def status_of(client: str, verify: bool = False) -> Response:
+        """Is it online? With `verify` the broker's service is asked; what is believed is the answer when it says nothing."""
+        id_ = _client_id(client)
+        return _json(await reconciling.verified(service, id_) if verify else answers.status(id_))
 
     @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded)
     async def timeline(client: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from engine import views
+from engine.core.asking import StatusAnswer
 from engine.core.rules import Rule
 from engine.core.step import Fleet
 from engine.stores.base import DeliveryRow, Reader
@@ -46,6 +47,40 @@ class Subject(Protocol):
         ...
 
 
+class AskingNumbers(NamedTuple):
+    """What the metrics tell of the synchronous query; counts are since the start."""
+
+    calls: int
+    throttled: int
+    failures: int
+    outcomes: Mapping[str, int]
+    verdicts: Mapping[str, int]
+    waiting: int
+    trouble: str | None  # why asking fails at present
+    corrections: int
+    sweeps: int
+    sweep_total: int  # of the sweep under way
+    sweep_asked: int
+    stale: int
+    avoided: int
+
+
+class Inquiry(Protocol):
+    """Those who ask the broker's service for a client's status."""
+
+    async def verify(self, client: str) -> StatusAnswer | None:
+        """Ask now; None when there is no number in time."""
+        ...
+
+    async def reconcile(self, *, dry: bool) -> int:
+        """Begin a sweep, its number. Overloaded while another one goes on."""
+        ...
+
+    def numbers(self) -> AskingNumbers:
+        """What the metrics tell."""
+        ...
+
+
 class Push(Protocol):
     """Takes events that are sent to us."""
 
@@ -61,6 +96,8 @@ class Service(Subject, Protocol):
     def config(self) -> Any: ...
     @property
     def push(self) -> Push | None: ...
+    @property
+    def asking(self) -> Inquiry | None: ...
     @property
     def ready_at_ms(self) -> int | None: ...
 

@@ -58,10 +58,18 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
         "sources": [_source(found, now_ms, health) for found, health in _sources(service, answers, reader)],
         "rules": len(service.rules),
         "rules_problem": service.rules_problem,
+        "sweep": _last_sweep(reader) if service.asking is not None else None,
+        "asking_trouble": service.asking.numbers().trouble if service.asking is not None else None,
         "firing": [views.alert_object(row) for row in reader.alerts(state="firing", limit=SHOWN)],
         "due": [views.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
         "dead": [views.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
     }
+
+
+def _last_sweep(reader: Reader) -> dict[str, Any] | None:
+    """The newest sweep that was no dry run."""
+    row = next((row for row in reader.reconciliations(limit=SHOWN) if row.why != "dry run"), None)
+    return None if row is None else views.reconciliation_object(row) | {"why": row.why, "total": row.total}
 
 
 def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[dict[str, Any], views.Health]]:

@@ -217,6 +217,10 @@ class Service:
 
     # What it is told
 
+    def send(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """A request with a JSON body."""
+        return requests.request(method, self.url + path, json={} if body is None else body, timeout=30)
+
     def post(self, *events: str) -> requests.Response:
         """Events, in one request."""
         headers = {"Content-Type": "application/x-ndjson"}

@@ -11,14 +11,14 @@ from typing import Protocol
 from engine.core.delivery import OutboxItem, Outcome, Policy
 from engine.sources.base import Gap
 from engine.stores import sqlite_outbox
-from engine.stores.base import Reader, Share, Waiting
+from engine.stores.base import Reader, Share, Sweeps, Waiting
 from engine.stores.journal import JournalRow, JournalStore
 from engine.stores.sqlite import FILE_NAME, SqliteStore
 from engine.stores.sqlite_reader import reading
 
 
-class Store(JournalStore, Protocol):
-    """The writer's verbs and those of the parts around it."""
+class Store(JournalStore, Sweeps, Protocol):
+    """The verbs of the writer and the reconciler, and those of the parts around it."""
 
     def journal_row(self, row: int) -> JournalRow | None:
         """One row, None when it was purged."""

@@ -14,7 +14,7 @@ from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE
 from engine.core.step import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
-from engine.stores.base import NewDelivery, Share
+from engine.stores.base import NewCorrection, NewDelivery, Share, Tally
 from tests.stores.backends import Backend, Store
 
 TARGET = "http://pager.test:80"
@@ -398,6 +398,61 @@ def test_gaps_are_listed_newest_first(store: Store) -> None:
             store.write_gap(gap)
     assert store.gaps() == gaps[::-1]
     assert store.gaps(1) == gaps[1:]
+
+
+def test_a_sweep_is_open_until_it_is_finished_and_its_counters_add_up(backend: Backend, store: Store) -> None:
+    scope = {"gaps": [{"source": "é'", "from": None, "to": 5}]}
+    with store.transaction():
+        first = store.begin_reconciliation("schedule", None, 10, 3)
+        second = store.begin_reconciliation("gap", scope, 20, 2)
+        store.count_reconciliation(second, Tally(asked=1, agreed=1))
+        store.count_reconciliation(second, Tally(asked=2, corrected=1, failed=1))
+        store.write_reconciliation_total(second, 7)
+        store.finish_reconciliation(first, 15)
+    (going_on,) = store.open_reconciliations()
+    assert (going_on.id, going_on.why, going_on.scope, going_on.total) == (second, "gap", scope, 7)
+    assert going_on.tally == Tally(asked=3, agreed=1, corrected=1, unknown=0, failed=1)
+    with backend.reader() as reader:
+        assert [row.id for row in reader.reconciliations()] == [second, first]
+        assert [row.id for row in reader.reconciliations(limit=1)] == [second]
+        assert [row.id for row in reader.reconciliations(cursor=second)] == [first]
+        found = reader.reconciliation(first)
+        assert found is not None
+        assert (found.started_at_ms, found.finished_at_ms, found.scope, found.tally) == (10, 15, None, Tally())
+        assert reader.reconciliation(99) is None
+
+
+def correction(client: str, number: int | None, at_ms: int = 0) -> NewCorrection:
+    said = [{"channel": client, "connect": None}]
+    return NewCorrection(reconciliation=number, client=client, at_ms=at_ms, believed="online", connections=0, said=said)
+
+
+def test_corrections_are_told_by_sweep_or_all_of_them(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        number = store.begin_reconciliation("operator", None, 10, 3)
+        store.write_corrections([correction(client, number) for client in HOSTILE])
+        store.write_corrections([correction("alone", None)])
+    with backend.reader() as reader:
+        found = reader.corrections(number)
+        assert [one.client for one in found] == HOSTILE
+        assert [one.said[0]["channel"] for one in found] == HOSTILE
+        assert [one.client for one in reader.corrections(number, limit=2, cursor=found[1].id)] == HOSTILE[2:4]
+        assert [one.client for one in reader.corrections(None)] == [*HOSTILE, "alone"]
+
+
+def test_old_sweeps_and_corrections_are_purged_and_one_that_goes_on_is_kept(backend: Backend, store: Store) -> None:
+    with store.transaction():
+        old = store.begin_reconciliation("schedule", None, 10, 0)
+        store.finish_reconciliation(old, 20)
+        young = store.begin_reconciliation("schedule", None, 30, 0)
+        store.finish_reconciliation(young, 200)
+        going_on = store.begin_reconciliation("schedule", None, 40, 0)
+        store.write_corrections([correction("a", old, 15), correction("b", young, 150), correction("c", None, 99)])
+    with store.transaction():
+        store.purge(100, 0)
+    with backend.reader() as reader:
+        assert [row.id for row in reader.reconciliations()] == [going_on, young]
+        assert [one.client for one in reader.corrections(None)] == ["b"]
 
 
 def test_the_quarantine_keeps_raw_bytes_whatever_they_are(backend: Backend, store: Store) -> None:
