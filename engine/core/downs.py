@@ -27,6 +27,11 @@ class Downs:
     def __len__(self) -> int:
         return sum([len(piece) for piece in self._pieces])
 
+    @property
+    def is_empty(self) -> bool:
+        """Is nobody down?"""
+        return not self._pieces
+
     def add(self, occurred_ms: int, client: str) -> None:
         """The client is down."""
         pieces, entry = self._pieces, (occurred_ms, client)

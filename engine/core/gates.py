@@ -147,6 +147,9 @@ class Gates:
 
     def window_edge(self, rule: Rule, at_ms: int) -> int:
         """The first instant after this one at which the rule's windows may say otherwise."""
+        known = self._windows.get(rule.name)
+        if known is not None and known[0] <= at_ms < known[1]:
+            return known[1]
         edges = [windows.next_change_ms(at_ms) for windows in (rule.mute, rule.active) if windows is not None]
         return min(edges, default=FOREVER)
 

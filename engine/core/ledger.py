@@ -39,6 +39,7 @@ class Ledger:
         self.throttling = Throttles(self.alarm)
         self.held = Held()
         self.endings = Agenda(self.alarm, self._is_ending)  # of windows and silences: (what, which)
+        self.edges: dict[str, int] = {}  # rule -> when its windows are looked at
         self.silent_fors = Agenda(self.alarm, _is_pending, silent=True)
         self.fors = Agenda(self.alarm, _is_pending)
         self._depths: dict[str, int] = {}  # how many rules inhibit one another above a rule; most are not in here
@@ -186,9 +187,16 @@ class Ledger:
         if alert.trigger == "schedule":
             self._drop(alert, at_ms)
         elif holder:
-            if reason == "mute" and not self.held.has(holder):
-                self.endings.push(self.gates.window_edge(rule, at_ms), ("mute", rule.name))
+            if reason == "mute":
+                self._await_edge(rule, at_ms)
             self.held.add(holder, alert)
+
+    def _await_edge(self, rule: Rule, at_ms: int) -> None:
+        """Look at what the rule's windows hold when they may say otherwise."""
+        due_ms = self.gates.window_edge(rule, at_ms)
+        if self.edges.get(rule.name) != due_ms:
+            self.edges[rule.name] = due_ms
+            self.endings.push(due_ms, ("mute", rule.name))
 
     def _suppress(self, alert: Alert, reason: str, at_ms: int) -> None:
         if alert.state == "suppressed" and alert.reason == reason:
@@ -286,7 +294,13 @@ class Ledger:
             self._release(freed, at_ms)
 
     def _is_ending(self, ending: tuple[str, str], due_ms: int) -> bool:
-        return ending[0] != FREED or bool(self._freed)
+        what, name = ending
+        if what == "mute":
+            return self.edges.get(name) == due_ms
+        if what == "silence":
+            silence = self.gates.silences.open.get(name)
+            return silence is not None and silence.until_ms == due_ms
+        return bool(self._freed)
 
     def _line(self, alert: Alert, at_ms: int) -> None:
         self.out.alerts[alert.name] = alert

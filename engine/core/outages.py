@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from engine.core.downs import Downs
 from engine.core.keys import key_text, values_of
 from engine.core.matching import Attributes
-from engine.core.presence import NEVER, OFFLINE, ONLINE, ClientState
+from engine.core.presence import NEVER, OFFLINE, ONLINE, UNKNOWN, ClientState
 from engine.core.rules import Outage as Terms
 from engine.core.rules import Rule
 
@@ -142,7 +142,7 @@ class OutageWatch:
     def put(self, client: str, state: ClientState) -> None:
         """Count the client as its state is."""
         key = self.key_of(client, state.ip)
-        if key is None:
+        if key is None or state.observed == UNKNOWN:
             return
         counts = self._keys.get(key)
         if counts is None:
@@ -162,6 +162,9 @@ class OutageWatch:
             counts.online -= 1
         elif is_down(state):
             counts.downs.remove(down_since(state), client)
+        if key is not None and not counts.online and counts.downs.is_empty:  # addresses change: keys do not pile up
+            del self._keys[key]
+            self._refused.pop(key, None)
 
     # Outages
 
@@ -181,9 +184,9 @@ class OutageWatch:
                 return outage, []
             if outage.earliest_ms > occurred_ms:
                 others += outage.down
-        counts = self._keys[key]
-        enough = self._enough(counts.online)
-        if enough is None:
+        counts = self._keys.get(key)
+        enough = self._enough(counts.online) if counts is not None else None
+        if counts is None or enough is None:
             return None, []
         refused = self._refused.get(key)
         if (

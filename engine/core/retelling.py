@@ -179,6 +179,19 @@ class Retelling(Verifying):
             self.out.alerts[alert.name] = alert
         self._push_reminder(due_ms, lasting)
 
+    def _remind_of(self, rules: Iterable[Rule], now_ms: int) -> None:
+        """These rules repeat from now on: so do they what fires already."""
+        for rule in rules:
+            for alerts in self.active.values():
+                for alert in alerts:
+                    fires = alert.rule == rule.name and alert.state == "firing" and not alert.acknowledged
+                    if fires and alert.group is None:
+                        self._await_reminder(rule, [alert], now_ms)
+            for group in self.groups.values():
+                if group.rule == rule.name and group.sent:
+                    self._remind_group_later(rule, group, now_ms)
+                    self.out.groups[group.name] = group
+
     def _push_reminder(self, due_ms: int, alerts: Sequence[Alert]) -> None:
         agenda = self.reminders if alerts[0].source is not None else self.silent_reminders
         agenda.push(due_ms, Reminder(alerts))

@@ -400,7 +400,9 @@ class Fleet:
         """Forget deadlines in front that nobody means any more: holds that reverted, calm that came by itself."""
         while self._calms:
             _, flag, _, client = self._calms[0]
-            if self.state_of(client).flags & FLAPPING if flag == FLAPPING else client in self.duplicates:
+            if flag == FLAPPING and self.state_of(client).flags & FLAPPING:
+                break
+            if flag != FLAPPING and (client in self.duplicates or self.book.has_open(client, "duplicate")):
                 break
             heapq.heappop(self._calms)
         for (target, length_ms), queue in self._holds.items():

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from engine.core.alerting import STATUS_TRIGGERS, AlertBook
+from engine.core.alerting import AlertBook
 from engine.core.alerts import Alert
 from engine.core.gates import is_restless
+from engine.core.happenings import STATUS_TRIGGERS
 from engine.core.presence import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
 from engine.core.rules import Rule
 from engine.core.times import FOREVER

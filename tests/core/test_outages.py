@@ -389,3 +389,12 @@ def test_what_is_not_down_cannot_come_back() -> None:
         with pytest.raises(KeyError):
             downs.remove(instant, client)
     assert len(downs) == 1
+
+
+def test_keys_of_which_nobody_is_left_are_forgotten() -> None:
+    world = World(outage(by=("ip/32",)))
+    for number in range(20):
+        world.tell(f"{number}s p1 connect {number} 10.0.0.{number}:1")
+    assert list(world.fleet.book.watches["o"]._keys) == ['{"ip/32": "10.0.0.19/32"}']
+    world.pass_to("1h").act(lambda fleet: fleet.forget(full("p1"), at("1h")))
+    assert world.fleet.book.watches["o"]._keys == {}

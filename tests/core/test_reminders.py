@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine.core.rules import Grouping
 from tests.core.worlds import Hours, World, at, rule
 
 CUT, CUT2, BACK = "0s p1 tcpclean A", "1s p2 tcpclean A", "35m p1 connect B"
@@ -127,3 +128,10 @@ def test_a_rule_edited_to_repeat_no_more_stops() -> None:
     world.rules = (replace(REPEATED, repeat_ms=0),)
     world.act(lambda fleet: fleet.use(world.matcher()))
     assert len(world.pass_to("1h").deliveries) == 1
+
+
+def test_a_rule_edited_to_repeat_reminds_of_what_fires_already() -> None:
+    world = World(replace(REPEATED, repeat_ms=0), rule("g", "offline", grouping=Grouping())).tell(CUT).pass_to("2m")
+    world.rules = (REPEATED, replace(world.rules[1], repeat_ms=600_000))
+    world.act(lambda fleet: fleet.use(world.matcher()))
+    assert world.pass_to("13m").deliveries[2:] == ["12m r > p1 log reminder", "12m g > p1 log reminder"]

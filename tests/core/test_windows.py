@@ -163,3 +163,10 @@ def test_a_window_that_an_edit_takes_away_holds_nothing_any_more() -> None:
 
 def test_a_replay_does_not_wait_for_the_end_of_a_window() -> None:
     assert World(rule("r", "offline", mute=NIGHT)).tell(CUT).run_on().alerts == ["30s r p1 suppressed mute"]
+
+
+def test_alerts_that_come_and_go_all_night_leave_one_deadline() -> None:
+    world = World(rule("r", "offline", mute=Hours(("0s", "10h"))))
+    for hour in range(9):
+        world.tell(f"{hour}h p1 tcpclean A{hour}", f"{hour}h10m p1 connect A{hour + 1}")
+    assert len(world.fleet.book.endings._heap) == 1
