@@ -19,8 +19,9 @@ from engine.core.reconcile import is_concerned, sweep_order
 from engine.core.step import Fleet
 from engine.errors import Overloaded, StoreError
 from engine.inventory import Inventory
-from engine.services.asker import OUTCOMES, Asker, Seams, Verdict
+from engine.services.asker import Asker
 from engine.services.askqueue import DRY_RUN, OPERATOR
+from engine.services.handing import OUTCOMES, Seams, Verdict
 from engine.services.judging import Judging
 from engine.services.reconciler import ASKED_FOR, Plan, Reconciler, Scope, Wiring
 from engine.services.sweep import agrees

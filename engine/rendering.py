@@ -358,14 +358,6 @@ def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
     }
 
 
-def secrets_in(request: Mapping[str, Any]) -> set[str]:
-    """The names of the secrets a request needs."""
-    found = set(_SECRET.findall(str(request.get("url", ""))))
-    for value in request.get("headers", {}).values():
-        found |= set(_SECRET.findall(value))
-    return found
-
-
 def conceal(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request as it may be shown: `***` in place of each secret."""
     shown = dict(request)

@@ -13,19 +13,15 @@ def sweep_order(
     roll: Iterable[str],
     alerting: Collection[str],
     skew_ms: int,
-    began_ms: int = NEVER,
 ) -> list[str]:
     """Every client once, those first about whom a wrong belief does most harm.
 
     The order: an alert about it is about to fire or firing; doubtful and not verified since it was heard of; never verified;
-    then the longest unverified. `roll`: clients that ought to exist, known or not. With `began_ms` those are left out about
-    whom was asked since then: a sweep that was interrupted goes on there.
+    then the longest unverified. `roll`: clients that ought to exist, known or not.
     """
     ranked: list[tuple[int, int, str]] = []
     for client, state in states.items():
-        if state is not NEW_CLIENT and (
-            state.answered is None or state.answered.asked_ms < began_ms or began_ms == NEVER
-        ):
+        if state is not NEW_CLIENT:
             ranked.append((_rank(state, client in alerting, skew_ms), state.verified_ms, client))
     for client in roll:
         if client not in states or states[client] is NEW_CLIENT:

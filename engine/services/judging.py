@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from engine.core.asking import CORRECTED, StatusAnswer
 from engine.core.presence import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
 from engine.core.times import rfc3339
-from engine.services.asker import Asked, Verdict
+from engine.services.handing import Asked, Verdict
 from engine.services.sweep import Said, Sweep
 from engine.stores.base import NewCorrection, Sweeps
 
