@@ -575,6 +575,8 @@ class App:
     def _recover(self) -> None:
         gc.disable()
         applied = self.writer.recover(decode_stored)
+        for gap in reversed(self.store.gaps()):
+            self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -648,6 +650,7 @@ class App:
             batch.acknowledge = acknowledge
             for gap in batch.gaps:
                 self.feeds.note_gap(gap)
+                self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
                 if self.asking is not None:
                     self.asking.note_gap(gap)
             self.writer.offer(batch)

@@ -213,7 +213,7 @@ class _Whom:
                 if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
             }
         roll = [client for client in self._inventory.clients() if client not in known]
-        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms)
+        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms, self._fleet.gaps)
         if began_ms is None:
             return ordered
         # Whose answer was unknown, or waited to be confirmed, has not been counted: asked again.
