@@ -96,7 +96,7 @@ class Teller:
         )
         found["rule"] = planning.rule_variables(rule)
         found["alert"] = {"id": "", "state": "pending", "reason": "", "started_at": rfc3339(at_ms), "source": "",
-                          "detail": "", "count": 1, "clients": [client], "key": {}}  # fmt: skip
+                          "detail": "", "count": 1, "clients": [client], "key": {}, "unverified": False}  # fmt: skip
         return found
 
     def _add_outage(self, alert: Alert, found: dict[str, Any], told: dict[str, Any], at_ms: int) -> None:
