@@ -266,7 +266,7 @@ class Teller:
         )
         alert = {
             "id": name, "state": "held", "reason": "burst", "started_at": rfc3339(at_ms), "source": "", "detail": detail,
-            "count": burst.held, "clients": [], "key": {},
+            "count": burst.held, "clients": [], "key": {}, "unverified": False,
         }  # fmt: skip
         variables = {"client": None, "rule": planning.rule_variables(rule), "alert": alert}
         planned = planning.PlannedDelivery(
