@@ -180,6 +180,8 @@ class App(Desk):
     def _recover(self) -> None:
         gc.disable()
         applied = self.writer.recover(decode_stored)
+        for gap in reversed(self.store.gaps()):
+            self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -242,6 +244,7 @@ class App(Desk):
         await self.feeding.feed(source, position, self.writer.offer, self._note_gap)
 
     def _note_gap(self, gap: Gap) -> None:
+        self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         if self.asking is not None:
             self.asking.note_gap(gap)
 

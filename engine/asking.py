@@ -205,7 +205,7 @@ class _Whom:
 
         Whom the inventory names and nobody has ever seen is always among them.
         """
-        states = dict(self._fleet.states)
+        known = states = dict(self._fleet.states)
         if scope is not None:
             gaps = [(_bound(gap), int(gap["noted_at"])) for gap in scope["gaps"]]
             states = {
@@ -213,8 +213,8 @@ class _Whom:
                 for client, state in states.items()
                 if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
             }
-        roll = [client for client in self._inventory.clients() if client not in self._fleet.states]
-        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms)
+        roll = [client for client in self._inventory.clients() if client not in known]
+        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms, self._fleet.gaps)
         if began_ms is None:
             return ordered
         # Whose answer was unknown, or waited to be confirmed, has not been counted: asked again.

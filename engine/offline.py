@@ -88,6 +88,8 @@ class Offline(Answering):
             asked=asked,
         )
         writer.recover(decode_stored)
+        for gap in reversed(self._store.gaps()):
+            writer.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         return writer
 
     @property

@@ -340,7 +340,8 @@ def default_text(variables: Mapping[str, Any]) -> str:
     alert = variables.get("alert") or {}
     subject = client.get("id") or alert.get("source") or ""
     what = alert.get("detail") or variables.get("status") or ""
-    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}"
+    mark = ", unverified" if alert.get("unverified") else ""
+    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}{mark}"
 
 
 def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:

@@ -51,6 +51,9 @@ GIVE_UP_MS: Final = 120_000
 CONFIRMED_WITHIN_MS: Final = 120_000
 """A confirmation that has not come so long after it was due does not come any more."""
 
+COMMITTED_WITHIN_MS: Final = 60_000
+"""Answers that could not be stored for so long are given up by whoever hands them over."""
+
 LOOK_S: Final = 1.0
 """How often a sweep looks after itself when nothing tells it to."""
 
@@ -396,6 +399,8 @@ class Reconciler:
             self._dry_run.count(sweep)
         with self._judging.lock:
             self._judging.sweep = None  # whatever is answered now belongs to no sweep any more
+        self._let_commit(sweep)
+        with self._judging.lock:
             rest = sweep.rest(problem)
         now_ms = self._clock.now_ms()
         while not self._stopping:
@@ -408,6 +413,12 @@ class Reconciler:
         tally = sweep.tally
         told: dict[str, Any] = {"problem": problem} if problem else {}
         log.info(Event.SWEEP_DONE, sweep=sweep.number, why=sweep.why, **tally._asdict(), **told)
+
+    def _let_commit(self, sweep: Sweep) -> None:
+        """Wait for a transaction that counts answers for the sweep: who is in it is not left."""
+        until_ms = self._clock.now_ms() + COMMITTED_WITHIN_MS
+        while self._judging.is_in_hand(sweep) and not self._stopping and self._clock.now_ms() < until_ms:
+            self._rest(LOOK_S)
 
     def _finish(self, number: int, rest: Tally, now_ms: int) -> None:
         self._store.count_reconciliation(number, rest)
