@@ -71,6 +71,9 @@ def done(line: Line) -> str:
     request = line["request"]
     if "message_id" in request:
         return f"to {', '.join([*request['to'], *request['cc']])}: {request['subject']}"
+    if "topic" in request:
+        payload = request["payload"]
+        return f"to {request['to']}: {payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)}"
     message = request.get("message")
     return str(message) if message is not None else f"{request.get('method')} {request.get('url')}"
 

@@ -164,7 +164,8 @@ def _text(seen: Seen) -> str:
         reason = f" ({line['reason']})" if line.get("reason") else ""
         return f"alert {line['rule']} {about(dict(line))} {line['state']}{reason}"
     if kind == "delivery":
-        state = f" ({line['state']})" if line.get("state") else ""
+        why = f": {line['reason']}" if line.get("reason") else ""
+        state = f" ({line['state']}{why})" if line.get("state") else ""
         return f"{line['action']} {line['rule']} {_subject(line)} {line['phase']}{state}: {done(dict(line))}"
     return f"{kind} {line['text']}"
 
