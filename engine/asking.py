@@ -171,7 +171,7 @@ def assemble(
     judging = Judging(fleet, store)
     whom = _Whom(fleet, inventory)
     seams = Seams(
-        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.names
+        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.lists
     )
     asker = _asker(config, status, clock, seams)
     fleet.can_ask = asker.can_answer

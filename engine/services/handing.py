@@ -44,7 +44,7 @@ class Seams:
     """What the asker needs of the rest.
 
     `submit` is the writer's (None: answers are told and not applied); `judge` applies answers; `judged` is told what has committed; `agrees` says whether a number of
-    connections is what is believed; `is_listed` whether the inventory names a client.
+    connections is what is believed; `is_listed` whether the inventory names a client by its whole id.
     """
 
     submit: Callable[[Callable[[Any], Any]], Future[Any]] | None = None
