@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,39 @@ def test_the_rules_reference_names_every_key_of_a_rule() -> None:
 
 def test_the_example_configuration_loads_without_a_word() -> None:
     assert load_config(ROOT / "config.example.yaml").warnings == ()
+
+
+SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("file", "mark", "sections"),
+    [
+        (
+            "config.example.yaml",
+            "#   ",
+            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat"},
+        ),
+        ("engine/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
+    ],
+)
+def test_the_sections_that_are_commented_out_load_once_they_are_not(
+    file: str, mark: str, sections: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "x")
+    for name in ("aliyun", "hook", "ca.pem"):
+        (tmp_path / name).write_text("x")
+    shutil.copytree(ROOT / "rules", tmp_path / "rules")
+    text = (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "")
+    commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
+    found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
+    assert set(found) == sections
+    kept = re.sub(rf"^({'|'.join(sections)}):.*\n", "", text, flags=re.MULTILINE)
+    (tmp_path / "config.yaml").write_text(kept + "".join(found.values()))
+    config = load_config(tmp_path / "config.yaml")
+    assert None not in (config.smtp, config.mqtt, config.status, config.reconcile)
+    assert config.warnings == ()
 
 
 def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
