@@ -128,6 +128,8 @@ def _wrong_type(expected: Any, value: Any) -> str:
     if value is None:
         return f"must be {wanted}, but nothing is written here"
     hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""
+    if names == ["array"] and isinstance(value, dict):
+        hint = "; begin each entry with `- `, or put [ ] around it"
     return f"must be {wanted}, not {_shown(value)}{hint}"
 
 
