@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.app import build
 from engine.config import load_config
 from engine.rulefile import load_rules
+from engine.web.routes import create
+from tests.web.test_starting import asked
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -82,3 +86,16 @@ def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
         "config.yaml:2:18: feed.max_hold: warning: has no effect without `status`: long holds are asked about, and there is "
         "nobody to ask"
     )
+
+
+def test_the_page_about_http_names_every_path(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\nsources: [{name: push, type: http}]\n")
+    service = build(load_config(tmp_path / "config.yaml"))
+    try:
+        _, _, told = asyncio.run(asked(create(service), "GET", "/openapi.json"))
+    finally:
+        service.store.close()
+    paths = {re.sub(r"{(?!rule}/)[a-z_]+}", "{id}", path) for path in told["paths"]}
+    text = (ROOT / "docs" / "http.md").read_text()
+    named = set(re.findall(r"/[a-z0-9/{}-]+", text))
+    assert {path for path in paths if path not in named and f"/{path.rpartition('/')[2]}" not in named} == set()
