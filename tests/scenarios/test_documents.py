@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,12 @@ def test_the_example_rules_use_every_trigger_key_and_action() -> None:
     said = "\n".join(path.read_text() for path in (ROOT / "rules").rglob("*.yaml") if ".test." not in path.name)
     words = set(re.findall(r"[a-z_]+", re.sub(r"#.*", "", said)))
     assert wanted - words == set()
+
+
+def test_the_first_rule_of_the_readme_passes_its_story(tmp_path: Path) -> None:
+    found = re.findall(r"^    version: 1\n(?:(?:    .*)?\n)*?(?=^\S)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rule, story = map(textwrap.dedent, found)
+    (tmp_path / "mine.yaml").write_text(rule)
+    (tmp_path / "mine.test.yaml").write_text(story)
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr, done.stdout.count("✓")) == (0, "", 2), done.stdout
