@@ -18,6 +18,9 @@ import requests
 
 from tests.acceptance.service import Arrival, Service, Sink, event, eventually, now_ms, offline_rule, webhook
 
+UNGUARDED = {"burst": 1_000_000}
+"""Deliveries of a load that no blast-radius guard holds back."""
+
 SOURCES = [{"name": "push", "type": "http"}, {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}]
 """The sources that a load feeds."""
 
