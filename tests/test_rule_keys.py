@@ -313,3 +313,9 @@ def test_mistakes_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
         f"name: c, trigger: offline, condition: nonsense, {log}",
     )
     assert [line.partition(":")[0] for line in told] == ["3", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(("word", "meant"), [("yes", "true"), ("On", "true"), ("off", "false"), ("no", "false")])
+def test_a_yes_or_no_of_older_yaml_is_told_what_to_write(tmp_path: Path, word: str, meant: str) -> None:
+    told = problem(tmp_path, f"shadow: {word}")
+    assert told == f"rules[0].shadow: must be true or false, not `{word}`; write {meant}"
