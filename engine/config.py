@@ -236,6 +236,9 @@ class Config:
 def load_config(path: Path) -> Config:
     """The configuration in a file. InvalidFiles with every problem found."""
     problems: list[Problem] = []
+    if not Path(path).exists():
+        missing = "there is no such file; `-c FILE` names another one, `rollcall init` writes one to begin with"
+        raise InvalidFiles([Problem(file=str(path), line=1, column=1, path="", message=missing)])
     document = read_document(Path(path), problems)
     if document is None:
         raise InvalidFiles(problems)

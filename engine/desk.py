@@ -133,6 +133,10 @@ class Desk(Answering):
         """How many alerts were suppressed since the start, by the reason."""
         return dict(self.writer.suppressed)
 
+    def outages(self) -> Mapping[str, tuple[int, int]]:
+        """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
+        return self.fleet.book.gates.counts()
+
     def silences_open(self) -> int:
         """How many silences are not over."""
         return len(self.fleet.book.gates.silences.open)

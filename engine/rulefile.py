@@ -139,6 +139,8 @@ def load_rules(
     problems += inhibition_problems(written, seen)
     if len(rules) > MAX_RULES:
         problems.append(documents[0].problem((), f"{len(rules)} rules in all, more than {MAX_RULES}"))
+    order = {document.file: place for place, document in enumerate(documents)}
+    problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line, problem.column))
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
     return LoadedRules(rules=tuple(rules), problems=tuple(problems))

@@ -33,7 +33,8 @@ class Queries:
         self._order = 0
         self._asked: set[tuple[str, int, bool]] = set()  # the names of those that wait
         for answer in answers:
-            if inventory.lists(answer.client):
+            # One that has connections is no absence; its events may begin in this very instant.
+            if inventory.lists(answer.client) and not answer.connections:
                 self._wait(Ask(answer.client, ROLL, answer.at_ms), answer.at_ms)
 
     def _wait(self, ask: Ask, at_ms: int) -> None:

@@ -122,12 +122,20 @@ def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any])
     return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_shown(value)}"))
 
 
+_OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+"""What YAML before 1.2 read as true and false."""
+
+
 def _wrong_type(expected: Any, value: Any) -> str:
     names = expected if isinstance(expected, list) else [expected]
     wanted = " or ".join(str(_TYPE_WORDS.get(name, name)) for name in names)
     if value is None:
         return f"must be {wanted}, but nothing is written here"
     hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""
+    if names == ["boolean"] and isinstance(value, str) and value.lower() in _OLD_BOOLEANS:
+        hint = f"; write {_OLD_BOOLEANS[value.lower()]}"
+    if names == ["array"] and isinstance(value, dict):
+        hint = "; begin each entry with `- `, or put [ ] around it"
     return f"must be {wanted}, not {_shown(value)}{hint}"
 
 

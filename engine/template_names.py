@@ -7,6 +7,7 @@ list of one shape, text, or `ANYTHING`. Read `template_problems` first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -96,6 +97,9 @@ _MISTAKEN = {
 }
 """What people write for a variable that has another name."""
 
+_ASSIGNS = re.compile(r"(?<![=!<>])=(?!=)")
+"""One `=` where an expression compares with two."""
+
 _CLOCKS = frozenset({"now", "utcnow", "today"})
 
 
@@ -155,7 +159,8 @@ def template_problems(
         undeclared = _undeclared(tree, checker.variables.keys() - (set() if secrets_allowed else {"secrets"}))
         found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
     except (TemplateProblem, TemplateError) as error:
-        return [f"cannot be read as {'an expression' if expression else 'a template'}: {error}"]
+        hint = "; compare with `==`" if expression and _ASSIGNS.search(source) else ""
+        return [f"cannot be read as {'an expression' if expression else 'a template'}: {error}{hint}"]
     except RecursionError:
         return ["is nested too deeply"]
     return list(dict.fromkeys(found))

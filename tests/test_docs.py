@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from engine.app import build
 from engine.config import load_config
 from engine.rulefile import load_rules
+from engine.web.routes import create
+from tests.web.test_starting import asked
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,6 +46,39 @@ def test_the_example_configuration_loads_without_a_word() -> None:
     assert load_config(ROOT / "config.example.yaml").warnings == ()
 
 
+SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("file", "mark", "sections"),
+    [
+        (
+            "config.example.yaml",
+            "#   ",
+            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat"},
+        ),
+        ("engine/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
+    ],
+)
+def test_the_sections_that_are_commented_out_load_once_they_are_not(
+    file: str, mark: str, sections: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "x")
+    for name in ("aliyun", "hook", "ca.pem"):
+        (tmp_path / name).write_text("x")
+    shutil.copytree(ROOT / "rules", tmp_path / "rules")
+    text = (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "")
+    commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
+    found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
+    assert set(found) == sections
+    kept = re.sub(rf"^({'|'.join(sections)}):.*\n", "", text, flags=re.MULTILINE)
+    (tmp_path / "config.yaml").write_text(kept + "".join(found.values()))
+    config = load_config(tmp_path / "config.yaml")
+    assert None not in (config.smtp, config.mqtt, config.status, config.reconcile)
+    assert config.warnings == ()
+
+
 def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("version: 1\nfeed: {max_hold: 1m}\n")
     (warning,) = load_config(tmp_path / "config.yaml").warnings
@@ -48,3 +86,16 @@ def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
         "config.yaml:2:18: feed.max_hold: warning: has no effect without `status`: long holds are asked about, and there is "
         "nobody to ask"
     )
+
+
+def test_the_page_about_http_names_every_path(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\nsources: [{name: push, type: http}]\n")
+    service = build(load_config(tmp_path / "config.yaml"))
+    try:
+        _, _, told = asyncio.run(asked(create(service), "GET", "/openapi.json"))
+    finally:
+        service.store.close()
+    paths = {re.sub(r"{(?!rule}/)[a-z_]+}", "{id}", path) for path in told["paths"]}
+    text = (ROOT / "docs" / "http.md").read_text()
+    named = set(re.findall(r"/[a-z0-9/{}-]+", text))
+    assert {path for path in paths if path not in named and f"/{path.rpartition('/')[2]}" not in named} == set()

@@ -287,3 +287,35 @@ def test_verification_without_anybody_to_ask_is_told_and_loads(tmp_path: Path) -
     loaded_rules = load_rules([tmp_path / "rules.yaml"], config=load_config(tmp_path / "config.yaml"))
     (told,) = loaded_rules.problems
     assert told.warning and "the configuration has no `status`, so alerts are sent unverified" in str(told)
+
+
+def test_a_condition_with_one_equals_sign_is_told_how_to_compare(tmp_path: Path) -> None:
+    assert problem(tmp_path, "condition: \"status = 'offline'\"").endswith("; compare with `==`")
+    assert "compare" not in problem(tmp_path, "condition: \"status == 'offline' and\"")
+
+
+def test_a_mapping_where_a_list_is_wanted_is_told_how_to_make_one(tmp_path: Path) -> None:
+    told = problem(tmp_path, "mute: {days: sun}")
+    assert told == "rules[0].mute: must be a list, not a mapping; begin each entry with `- `, or put [ ] around it"
+
+
+def test_a_schedule_that_is_only_a_cron_expression_is_told_its_form(tmp_path: Path) -> None:
+    (told,) = problems(tmp_path, 'name: a, trigger: schedule, schedule: "0 8 * * *", actions: [{log: {message: x}}]')
+    assert told.endswith('schedule: must be a mapping, such as {cron: "0 8 * * mon-fri", timezone: Europe/Berlin}')
+
+
+def test_mistakes_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    log = "actions: [{log: {message: x}}]"
+    told = problems(
+        tmp_path,
+        f"name: a, trigger: offline, repeat: 0s, inhibited_by: [nobody], {log}",
+        f"name: b, trigger: offline, severity: high, {log}",
+        f"name: c, trigger: offline, condition: nonsense, {log}",
+    )
+    assert [line.partition(":")[0] for line in told] == ["3", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(("word", "meant"), [("yes", "true"), ("On", "true"), ("off", "false"), ("no", "false")])
+def test_a_yes_or_no_of_older_yaml_is_told_what_to_write(tmp_path: Path, word: str, meant: str) -> None:
+    told = problem(tmp_path, f"shadow: {word}")
+    assert told == f"rules[0].shadow: must be true or false, not `{word}`; write {meant}"

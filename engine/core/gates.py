@@ -223,6 +223,15 @@ class Gates:
         self.outages.pop(outage.name, None)
         self._alerts.pop(outage.name, None)
 
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
+        found = {}
+        for name, outage in list(self.outages.items()):
+            alert = self._alerts.get(name)
+            if alert is not None:
+                found[alert.id] = (outage.total, outage.back)
+        return found
+
     def alert_of(self, outage: Outage) -> Alert | None:
         """The alert of an outage going on."""
         return self._alerts.get(outage.name)

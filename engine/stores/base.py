@@ -229,6 +229,7 @@ class Totals(NamedTuple):
     """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
 
     firing: int
+    suppressed: int  # held back at present, as long as the status holds
     due: int
     held: int
     dead: int
@@ -255,6 +256,10 @@ class Reader(Protocol):
         cursor: tuple[int, str] | None = None,
     ) -> list[AlertRow]:
         """Alerts; `cursor` is (started_at_ms, id)."""
+        ...
+
+    def held_back(self, *, limit: int = 100) -> list[AlertRow]:
+        """Alerts that are suppressed at present; those whose status has reverted since are not among them."""
         ...
 
     def alert(self, id_: str) -> AlertRow | None:

@@ -77,6 +77,11 @@ class SqliteReader:
         query = _queries()["open_alerts" if state in OPEN_STATES else "alerts"]
         return [_alert(row) for row in self._connection.execute(query, wanted)]
 
+    def held_back(self, *, limit: int = 100) -> list[AlertRow]:
+        """Alerts that are suppressed at present, newest first."""
+        wanted = {"state": "suppressed", "rule": None, "client": None, "at": None, "id": "", "limit": limit}
+        return [_alert(row) for row in self._connection.execute(_queries()["open_alerts"], wanted)]
+
     def alert(self, id_: str) -> AlertRow | None:
         """One alert."""
         row = self._connection.execute(_queries()["alert"], (id_,)).fetchone()
@@ -189,7 +194,8 @@ class SqliteReader:
         """How much there is."""
         unfinished = sqlite_outbox.counts(self._connection)
         return Totals(
-            firing=self._count("firing"),
+            firing=self._count("open_count", "firing"),
+            suppressed=self._count("open_count", "suppressed"),
             due=unfinished.get("due", 0),
             held=unfinished.get("held", 0),
             dead=self._count("dead", TOTALS_STOP),

@@ -123,6 +123,10 @@ class Service(Subject, Protocol):
         """How many alerts were suppressed since the start, by the reason."""
         ...
 
+    def outages(self) -> Mapping[str, tuple[int, int]]:
+        """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
+        ...
+
     def silences_open(self) -> int:
         """How many silences are not over."""
         ...

@@ -9,24 +9,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from functools import cache
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from starlette.responses import Response
 
 from engine import __version__, views
+from engine.core.silences import Silence
 from engine.core.times import rfc3339
 from engine.durations import format_duration
-from engine.stores.base import TOTALS_STOP, Reader
+from engine.stores.base import TOTALS_STOP, AlertRow, Reader
 from engine.telemetry import escape
 from engine.web.answers import Answers
 from engine.web.service import Service
 
 SHOWN = 25
-"""Firing alerts, due deliveries and dead ones listed."""
+"""Lines of each list."""
 
+HELD_SHOWN = 1_000
+"""Held deliveries that are looked at to tell whose they are."""
+
+_UNITS = re.compile(r"\d+[a-z]+(\d+[a-z]+)?")
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
@@ -43,12 +50,29 @@ def _template() -> tuple[Template, str]:
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+    environment.filters["age"] = age
     return environment.from_string(text), policy
+
+
+def age(seconds: float | None) -> str:
+    """So many seconds as people say it, in two units at most: `2h5m`. None: nobody knows."""
+    if seconds is None:
+        return "–"
+    found = _UNITS.match(format_duration(int(seconds) * 1000))
+    return found[0] if found else "–"
 
 
 def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any]:
     """What the page shows; asks the store, so it runs in a thread."""
     now_ms = service.now_ms()
+    severities = {rule.name: rule.severity for rule in service.rules}
+    counted = service.outages()
+
+    def alert(row: AlertRow) -> dict[str, Any]:
+        total, back = counted.get(row.id, (0, 0))
+        more = {"total": total, "back": back, "severity": severities.get(row.rule, "")}
+        return views.alert_object(row) | more | {"age": views.seconds_since(row.started_at_ms, now_ms)}
+
     return {
         "now": rfc3339(now_ms),
         "version": __version__,
@@ -60,10 +84,19 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
         "rules_problem": service.rules_problem,
         "sweep": _last_sweep(reader) if service.asking is not None else None,
         "asking_trouble": service.asking.numbers().trouble if service.asking is not None else None,
-        "firing": [views.alert_object(row) for row in reader.alerts(state="firing", limit=SHOWN)],
+        "firing": [alert(row) for row in reader.alerts(state="firing", limit=SHOWN)],
+        "outages": [alert(row) for row in map(reader.alert, islice(counted, SHOWN)) if row is not None],
+        "held_back": [alert(row) for row in reader.held_back(limit=SHOWN)],
+        "silences": [_silence(found, now_ms) for found in reader.silences(now_ms=now_ms, state="active", limit=SHOWN)],
+        "held": Counter(row.rule for row in reader.deliveries(state="held", limit=HELD_SHOWN)),
         "due": [views.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
         "dead": [views.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
     }
+
+
+def _silence(silence: Silence, now_ms: int) -> dict[str, Any]:
+    """A silence with the time that is left of it."""
+    return views.silence_object(silence, now_ms) | {"left": max(0, silence.until_ms - now_ms) / 1000}
 
 
 def _last_sweep(reader: Reader) -> dict[str, Any] | None:
@@ -77,9 +110,8 @@ def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[d
 
 
 def _source(found: dict[str, Any], now_ms: int, health: views.Health) -> dict[str, Any]:
-    """A source with how far it is behind, as people say it."""
-    behind_s = views.seconds_since(health.caught_up_to_ms, now_ms)
-    return found | {"behind": None if behind_s is None else format_duration(int(behind_s) * 1000)}
+    """A source with how far it is behind, in seconds."""
+    return found | {"behind": views.seconds_since(health.caught_up_to_ms, now_ms)}
 
 
 def response(told: dict[str, Any]) -> Response:

@@ -349,7 +349,10 @@ def test_a_configuration_that_does_not_load_is_told_line_by_line(tmp_path: Path,
     words = command.split()
     missing = rollcall(tmp_path, *words, stdin=subprocess.DEVNULL)
     assert missing.returncode == 1
-    assert "config.yaml:1:1: cannot be read: No such file or directory\n" in missing.stdout + missing.stderr
+    assert (
+        "config.yaml:1:1: there is no such file; `-c FILE` names another one, `rollcall init` writes one"
+        in missing.stdout + missing.stderr
+    )
     (tmp_path / "config.yaml").write_text("version: 1\nrule: rules/\ndebounce: {offline: soon}\n")
     broken = rollcall(tmp_path, *words, stdin=subprocess.DEVNULL)
     assert broken.returncode == 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from engine.schema import load_schema
-from tests.scenarios.writing import run
+from tests.scenarios.writing import ROLLCALL, run
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "testing-rules.md"
@@ -38,3 +41,39 @@ def test_the_scenarios_beside_the_example_rules_pass(folder: str) -> None:
     done = run(ROOT, folder)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "✓" in done.stdout
+
+
+WITH_NEIGHBOURS = """
+smtp: {host: 127.0.0.1, port: 2525, starttls: false, from: rollcall@waterworks.example}
+mqtt: {endpoint: "127.0.0.1:1883", parent_topic: fleet}
+status: {provider: route, endpoint: "http://127.0.0.1:8900", instance: i, access_key: {file: key}, secret: {file: key}}
+"""
+
+
+def test_every_example_rule_loads_without_a_word_where_mail_mqtt_and_status_are_configured(tmp_path: Path) -> None:
+    rules = ROOT / "rules"
+    folders = [str(path) for path in (rules, *sorted(rules.iterdir())) if path.is_dir()]
+    (tmp_path / "key").write_text("none")
+    config = {"version": 1, "rules": folders, "inventory": str(rules / "inventory.csv")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config) + WITH_NEIGHBOURS)
+    done = subprocess.run([ROLLCALL, "check"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("config.yaml: good, ")
+
+
+def test_the_example_rules_use_every_trigger_key_and_action() -> None:
+    schema = load_schema("rules")["$defs"]
+    wanted = {*schema["rule"]["properties"], *schema["match"]["properties"], *schema["action"]["properties"]}
+    wanted |= set(schema["trigger"]["enum"])
+    said = "\n".join(path.read_text() for path in (ROOT / "rules").rglob("*.yaml") if ".test." not in path.name)
+    words = set(re.findall(r"[a-z_]+", re.sub(r"#.*", "", said)))
+    assert wanted - words == set()
+
+
+def test_the_first_rule_of_the_readme_passes_its_story(tmp_path: Path) -> None:
+    found = re.findall(r"^    version: 1\n(?:(?:    .*)?\n)*?(?=^\S)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rule, story = map(textwrap.dedent, found)
+    (tmp_path / "mine.yaml").write_text(rule)
+    (tmp_path / "mine.test.yaml").write_text(story)
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr, done.stdout.count("✓")) == (0, "", 2), done.stdout

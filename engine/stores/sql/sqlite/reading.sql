@@ -20,8 +20,8 @@ ORDER BY started_at DESC, id DESC LIMIT :limit
 -- name: quarantine
 SELECT id, received_at, source, reason, raw FROM quarantine WHERE :cursor IS NULL OR id < :cursor ORDER BY id DESC LIMIT :limit
 
--- name: firing
-SELECT count(*) FROM alerts INDEXED BY alerts_open WHERE resolved_at IS NULL AND state = 'firing'
+-- name: open_count
+SELECT count(*) FROM alerts INDEXED BY alerts_open WHERE resolved_at IS NULL AND state = ?
 
 -- name: dead
 SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_lost
