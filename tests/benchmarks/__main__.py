@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import machine, peer, profile, report, rocketmq_works, rule_sets, works
+from tests.benchmarks import failover, machine, peer, profile, report, rocketmq_works, rule_sets, works
 from tests.benchmarks.collector import CollectorProcess
 from tests.benchmarks.engine_process import BenchmarkError
 from tests.benchmarks.load import Load, write_day, write_storm
@@ -92,6 +92,11 @@ def _killed(scene: Scene) -> Figures:
         return works.killed_storm(_storm_of(scene), folder)
 
 
+def _failover(scene: Scene) -> Figures:
+    with scene.fresh("failover") as folder:
+        return failover.run(scene.day.clients, folder)
+
+
 def _replay(scene: Scene) -> Figures:
     with scene.fresh("replay") as folder:
         return works.replay(scene.day, folder)
@@ -130,6 +135,7 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "peer-storm": _peer_storm,
     "storm": _storm,
     "killed": _killed,
+    "failover": _failover,
 }
 NEED_STORM = {"peer-storm", "storm", "killed"}
 
