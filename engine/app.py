@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine import __version__
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
@@ -197,9 +198,10 @@ class App(Desk):
             yield "alive", self._again_and_again("alive", self._remember_alive)
         beat = self.config.heartbeat
         if beat is not None:
+            ping = partial(_ping, [str(network) for network in self.config.network.deny])
             yield (
                 "heartbeat",
-                self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, _ping, self._is_flowing).run),
+                self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, ping, self._is_flowing).run),
             )
 
     async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -275,13 +277,22 @@ class App(Desk):
             await asyncio.sleep(ALIVE_EVERY_S)
 
 
-async def _ping(url: str) -> None:
-    """Ask a URL for the heartbeat; any answer below 400 has arrived."""
+async def _ping(deny: Sequence[str], url: str) -> None:
+    """Ask a URL for the heartbeat; 2xx has arrived. As with webhooks, no redirect is followed and `network.deny` holds."""
     import aiohttp
 
+    from engine.actions.webhook import CheckedResolver, DenyList
+
+    denied = DenyList(deny)
+    denied.check_literal(urlsplit(url).hostname or "")
+    connector = aiohttp.TCPConnector(resolver=CheckedResolver(denied))
     timeout = aiohttp.ClientTimeout(total=10)
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session, session.get(url) as answer:
-        answer.raise_for_status()
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+        session.get(url, allow_redirects=False) as answer,
+    ):
+        if not 200 <= answer.status < 300:
+            raise RollcallError(f"the heartbeat was answered with {answer.status}")
 
 
 def build(config: Config, clock: Clock | None = None) -> App:

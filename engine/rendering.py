@@ -346,7 +346,7 @@ def default_text(variables: Mapping[str, Any]) -> str:
 
 def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
     """The body of a webhook whose own template fails."""
-    rule, client = variables.get("rule") or {}, variables.get("client") or {}
+    rule, client, alert = (variables.get(name) or {} for name in ("rule", "client", "alert"))
     return {
         "text": default_text(variables),
         "rule": rule.get("name"),
@@ -354,7 +354,8 @@ def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
         "client": client.get("id"),
         "status": variables.get("status"),
         "occurred_at": variables.get("occurred_at"),
-        "alert": dict(variables.get("alert") or {}),
+        # Of who is listed the ids are enough: the rest is as long as it likes, and holds views that are no JSON.
+        "alert": {name: value for name, value in alert.items() if name not in ("members", "shared")},
         "template_error": problem,
     }
 

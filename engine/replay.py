@@ -32,6 +32,7 @@ from engine.mailrendering import Mailing
 from engine.patterns import compile_patterns
 from engine.rendering import conceal, names_used
 from engine.sources.wire import Replayed, decode_replay_lines
+from engine.summarizing import plain
 
 CHUNK_BYTES = 256 * 1024
 """Bytes of input decoded at once."""
@@ -141,6 +142,7 @@ class Replay:
         return _json(self._delivery_object(entry)).decode() + "\n"
 
     def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
+        planned = plain(planned)
         rendered = self._renderer.planned(planned)
         found: dict[str, Any] = {
             "type": "delivery",

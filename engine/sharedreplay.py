@@ -6,7 +6,11 @@ input, since the engine's clock is the running maximum over all events, and appl
 
 A process tells, after each chunk, its lines with the instant of each and the instant up to which it has told everything;
 lines before the least of those are sorted by their instants and written. So the lines are those of a single process, in
-the order of the engine's clock. Read `run_shared` first.
+the order of the engine's clock.
+
+The burst guard counts a rule's deliveries over all shares, which none of them sees. Each share is given its part of the limit:
+while no share reaches that, all together are within the whole. As soon as one does, a single process starts from the
+beginning and goes on from the first instant that nothing was written of. Read `run_shared` first.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate, compress
 from multiprocessing.connection import Connection
 from operator import itemgetter
@@ -38,6 +43,9 @@ MAX_SHARES = 8
 
 Line = tuple[int, str]
 """The instant of the engine's clock at which a line was told, and the line."""
+
+Told = tuple[int, list[Line], int, bool]
+"""The instant up to which everything is told, lines, bytes read, and whether the burst guard has held anything so far."""
 
 _by_instant = itemgetter(0)
 _client = itemgetter(0)
@@ -92,6 +100,7 @@ class _Share(Replay):
         super().__init__(terms, _nowhere)
         self._number, self._shares, self._share_of = number, shares, share_of
         self._latest_ms = 0  # the engine's clock, over all shares
+        self._has_held = False  # did the burst guard hold anything back?
         self.lines: list[Line] = []
 
     def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
@@ -107,6 +116,7 @@ class _Share(Replay):
         self._flush()
 
     def _flush(self) -> None:
+        self._has_held = self._has_held or any(planned.held for planned in self.fleet.book.out.deliveries)
         self.lines += [(_instant(entry), self._line(entry)) for entry in self.fleet.book.out.lines]
         self.fleet.commit()
 
@@ -115,15 +125,15 @@ class _Share(Replay):
             self.rejected += 1
             self.lines.append((self._latest_ms, rejected_line(rejection).decode()))
 
-    def told(self, file: IO[bytes]) -> Iterator[tuple[int, list[Line], int]]:
-        """(instant up to which everything is told, lines, bytes read), chunk by chunk."""
+    def told(self, file: IO[bytes]) -> Iterator[Told]:
+        """What each chunk brought about, and in the end what time did."""
         line = 1
         for chunk in chunks_of(file):
             self._chunk(chunk, line)
             line += chunk.count(b"\n")
-            yield self._latest_ms, self._taken(), len(chunk)
+            yield self._latest_ms, self._taken(), len(chunk), self._has_held
         self._run_on()
-        yield FOREVER, self._taken(), 0
+        yield FOREVER, self._taken(), 0, self._has_held
 
     def _taken(self) -> list[Line]:
         lines, self.lines = self.lines, []
@@ -141,15 +151,29 @@ def run_shared(
 
     Raises RollcallError when one of the processes ends before its time.
     """
-    with _processes(terms, path, shares, share_of) as pipes:
-        _merge(pipes, write, progress)
-        summaries: list[dict[str, Any]] = [_received(pipe) for pipe in pipes]
+    within = terms.burst // shares
+    merged = _Merged(write, progress)
+    summaries: list[dict[str, Any]] = []
+    if within or not terms.burst:
+        summaries = _replayed(replace(terms, burst=within), path, shares, share_of, merged, stops=True)
+    if not summaries:
+        summaries = _replayed(terms, path, 1, share_of, merged, stops=False)
     summary = {
         name: sum(one[name] for one in summaries) if isinstance(value, int) else value
         for name, value in summaries[0].items()
     }
     write(summary_line(summary))
     return summary
+
+
+def _replayed(
+    terms: Terms, path: str, shares: int, share_of: ShareOf, merged: _Merged, *, stops: bool
+) -> list[dict[str, Any]]:
+    """The summary of each process; none when it `stops` because one of them held deliveries back."""
+    with _processes(terms, path, shares, share_of) as pipes:
+        if merged.take(pipes, stops=stops):
+            return [_received(pipe) for pipe in pipes]
+    return []
 
 
 @contextmanager
@@ -192,20 +216,41 @@ def _received(pipe: Connection) -> Any:
         raise RollcallError("a process of this replay ended before its time: was it out of memory?") from error
 
 
-def _merge(pipes: Sequence[Connection], write: Write, progress: Progress) -> None:
-    """Write every line as soon as nothing earlier can come."""
-    told = [0] * len(pipes)  # up to which instant each has told everything
-    waiting: list[Line] = []
-    written = 0
-    while written < FOREVER:
-        slowest = told.index(min(told))
-        told[slowest], lines, read = _received(pipes[slowest])
-        waiting += lines
-        if slowest == 0:
-            progress(read)
-        if min(told) > written:
-            written = min(told)
-            waiting.sort(key=_by_instant)  # stable: of one instant, a process's lines stay in their order
-            ready = bisect_left(waiting, written, key=_by_instant)
-            write("".join([line for _, line in waiting[:ready]]).encode())
-            del waiting[:ready]
+class _Merged:
+    """The output: every line is written as soon as nothing earlier can come, and once, however often it is told."""
+
+    def __init__(self, write: Write, progress: Progress) -> None:
+        self._write, self._progress = write, progress
+        self._written_ms = 0  # every line of an earlier instant is written
+        self._read = 0  # bytes that the progress knows of
+
+    def take(self, pipes: Sequence[Connection], *, stops: bool) -> bool:
+        """Write what the processes tell, to the end; False when it `stops` before the first line that one held back."""
+        told = [0] * len(pipes)  # up to which instant each has told everything
+        waiting: list[Line] = []
+        read = 0
+        while min(told) < FOREVER:
+            slowest = told.index(min(told))
+            told[slowest], lines, some, has_held = _received(pipes[slowest])
+            if has_held and stops:
+                return False  # nothing of this instant is written yet: it had not told everything up to there
+            waiting += lines
+            read += some if slowest == 0 else 0
+            self._show(read)
+            self._write_until(min(told), waiting)
+        return True
+
+    def _show(self, read: int) -> None:
+        if read > self._read:
+            self._progress(read - self._read)
+            self._read = read
+
+    def _write_until(self, until_ms: int, waiting: list[Line]) -> None:
+        if until_ms <= self._written_ms:
+            return
+        waiting.sort(key=_by_instant)  # stable: of one instant, a process's lines stay in their order
+        known = bisect_left(waiting, self._written_ms, key=_by_instant)
+        ready = bisect_left(waiting, until_ms, key=_by_instant)
+        self._write("".join([line for _, line in waiting[known:ready]]).encode())
+        del waiting[:ready]
+        self._written_ms = until_ms

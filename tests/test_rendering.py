@@ -6,6 +6,7 @@ import json
 import re
 import string
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -487,3 +488,12 @@ def test_no_template_text_whatever_it_is_stops_the_engine(pieces: list[str]) -> 
     assert rendered.dead is None
     assert ("body" in rendered.request) == (rendered.problem is None)
     assert len(rendered.request.get("body", "")) <= MAX_OUTPUT_CHARACTERS
+
+
+def test_a_body_that_fails_is_replaced_whoever_is_listed() -> None:
+    """What is said of each one listed holds views of the inventory, which are no JSON; the page must go out all the same."""
+    member = {"id": "G@@@d1", "attributes": MappingProxyType({"site": "north"})}
+    alert = {"id": "a", "clients": ["G@@@d1"], "members": [member], "shared": {"site": "north"}, "count": 1}
+    rendered = webhook({"json": {"x": "{{ 1 / 0 }}"}}, {**variables("d1"), "alert": alert})
+    assert rendered.dead is None and rendered.request["template_error"]
+    assert json.loads(json.dumps(rendered.request["json"]))["alert"] == {"id": "a", "clients": ["G@@@d1"], "count": 1}

@@ -14,7 +14,7 @@ never heard of; unless an attempt of the firing may have arrived (it timed out a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +236,36 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
 def takes_recovery_along(firing: Standing) -> bool:
     """Whether a firing's fate means that its recovery must not be sent (unless another attempt to tell succeeded)."""
     return firing.state in (DEAD, DISCARDED) and not firing.may_have_arrived
+
+
+def audience(to: object, cc: object) -> frozenset[str]:
+    """Whom a request reaches where one target serves many: an e-mail's addresses (lists), a command's device (a text).
+
+    Nobody in particular for what names none, such as a webhook.
+    """
+    if isinstance(to, str):
+        return frozenset({to}) if to else frozenset()
+    people: set[str] = set()
+    for part in (to, cc):
+        if isinstance(part, list):
+            people.update([str(address).lower() for address in part])  # a mailbox is one however it is written
+    return frozenset(people)
+
+
+def never_heard(
+    people: frozenset[str], lost: Sequence[tuple[frozenset[str], bool]], told: Sequence[frozenset[str]]
+) -> bool:
+    """Whether those whom a recovery is for certainly never heard of the alert, and never will: it must not be sent.
+
+    `lost`: whom each firing that is dead or discarded was for, and whether it may have arrived all the same. `told`: the same
+    of firings that were delivered or still may be. Firings for one of these people count; when there is none, all of the target.
+    """
+    heard = [*told, *[some for some, arrived in lost if arrived]]
+    missed = [some for some, arrived in lost if not arrived]
+    if people and any(people & some for some in [*heard, *missed]):
+        heard = [some for some in heard if people & some]
+        missed = [some for some in missed if people & some]
+    return bool(missed) and not heard
 
 
 RECOVERY_DIES = "its firing was never delivered"

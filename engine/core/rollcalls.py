@@ -29,11 +29,15 @@ class RollCalls(Incidents):
         self._is_resumed = False  # has time stood still, so that ticks may have been missed?
         self._each_client: EachClient = nobody
         self._due: dict[str, int] = {}  # rule -> its next roll call
+        self._unplanned: list[Rule] = []  # rules whose next roll call is not known yet
 
     def _use_schedules(self, now_ms: int = 0) -> None:
         """Hold roll calls by the rules as they are now; new ones begin at `now_ms`, or with the first instant that is told."""
         self.calls.clear()
         self._due.clear()
+        self._unplanned = [
+            rule for rule in self.rules.values() if rule.schedule is not None and "schedule" in rule.triggers
+        ]
         for name in [name for name in self.ticks if name not in self.rules]:
             del self.ticks[name]
         for rule in self.rules.values():
@@ -43,8 +47,10 @@ class RollCalls(Incidents):
 
     def resume(self, to_ms: int) -> None:
         """Time is about to pass to `to_ms`: begin schedules that are new, and catch up on what was missed."""
-        for rule in self.rules.values():
-            if rule.schedule is None or rule.name in self._due or "schedule" not in rule.triggers:
+        if not self._unplanned and not self._is_resumed:
+            return
+        for rule in self._unplanned:
+            if rule.schedule is None or rule.name not in self.rules:
                 continue
             tick = self.ticks.get(rule.name)
             is_missed = False
@@ -55,6 +61,7 @@ class RollCalls(Incidents):
                 is_missed, tick.at_ms = missed(rule.schedule, tick.at_ms, to_ms)
                 self.out.schedules[rule.name] = tick
             self._await_tick(rule, to_ms if is_missed else next_tick(rule.schedule, tick.at_ms))
+        self._unplanned = []
         self._is_resumed = False
 
     def _await_tick(self, rule: Rule, due_ms: int) -> None:

@@ -451,8 +451,9 @@ class Fleet:
         self.book.resume(to_ms)
         if self.policy.asks and silence_ms < to_ms:
             self._ask_about_held(to_ms)
+        alarm = self.book.alarm
         while True:
-            best, kind = self._next(silence_ms)
+            best, kind = self._next(silence_ms, to_ms)
             if best > to_ms:
                 break
             if to_ms >= ALL_TIME and kind - 2 in PASSING_KINDS and self.next_due(running_on=True) == FOREVER:
@@ -465,7 +466,8 @@ class Fleet:
                 return True
         self.clock_ms = to_ms
         self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
-        self.book.rest()
+        if alarm.at_ms <= to_ms:
+            self.book.rest()
         return False
 
     def _release(self, due_by_ms: int, to_ms: int) -> None:
@@ -480,7 +482,8 @@ class Fleet:
                 late.append((due_ms, due_ms - length_ms, clients))
         late.sort()
         self._released.extend((to_ms, since_ms, clients) for _, since_ms, clients in late)
-        self.book.release(due_by_ms, to_ms)
+        if self.book.alarm.at_ms <= due_by_ms:
+            self.book.release(due_by_ms, to_ms)
 
     def _ask_about_held(self, to_ms: int) -> None:
         """Holds kept for longer than `max_hold` beyond their time, because a source is behind, are asked about once."""
@@ -510,14 +513,19 @@ class Fleet:
                 best = queue[0][0]
         return best
 
-    def _next(self, silence_ms: int) -> tuple[int, int]:
-        """The earliest deadline that may act, and its kind; of one instant the kinds in their order."""
+    def _next(self, silence_ms: int, until_ms: int = FOREVER) -> tuple[int, int]:
+        """The earliest deadline that may act, and its kind; of one instant the kinds in their order.
+
+        Those of the book are looked at only when one of them may be due by `until_ms`: there are many kinds, and most
+        instants are about holds.
+        """
         best, kind = FOREVER, -1
         for index in range(2):
             due = self._due_of(index, silence_ms)
             if due < best:
                 best, kind = due, index
-        if self.book.alarm.at_ms < best:
+        at_ms = self.book.alarm.at_ms
+        if at_ms < best and at_ms <= until_ms:
             due, index = self.book.next_due(silence_ms)
             if due < best:
                 best, kind = due, 2 + index

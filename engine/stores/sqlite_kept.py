@@ -71,7 +71,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
     for rule, tick in out.schedules.items():
         yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
     for rule, burst in out.bursts.items():
-        yield BURST, rule, _json([burst.rule, burst.times, burst.held]) if burst.times else None
+        yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_told]) if burst.times else None
 
 
 def read(connection: sqlite3.Connection) -> Kept:
@@ -86,7 +86,10 @@ def read(connection: sqlite3.Connection) -> Kept:
         members=[(outage, client, bool(down)) for outage, client, down in connection.execute(sql["all_members"])],
         silences=[_silence(row) for row in connection.execute(sql["all_silences"])],
         schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
-        bursts=[Burst(rule, [(at_ms, count) for at_ms, count in times], held) for rule, times, held in found[BURST]],
+        bursts=[
+            Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_told)
+            for rule, times, held, is_told in found[BURST]
+        ],
     )
 
 

@@ -71,6 +71,9 @@ def insert(conn: sqlite3.Connection, rows: Sequence[NewDelivery]) -> list[int]:
     values = [_values(conn, row, bool(any_lost)) for row in rows]
     before: int = _one(conn, "last_id")
     cursor = conn.executemany(queries()["insert"], values)
+    for row in rows:
+        if row.state == DEAD and row.phase == "firing":  # its recovery may be among the rows
+            _end_recoveries(conn, row.alert, row.target, DEAD, row.decided_at_ms)
     if cursor.rowcount == len(rows):
         # Ids count up from the largest when nothing was skipped, which is nearly always.
         return list(range(before + 1, before + 1 + len(rows)))
@@ -84,7 +87,7 @@ def insert(conn: sqlite3.Connection, rows: Sequence[NewDelivery]) -> list[int]:
 
 def _values(conn: sqlite3.Connection, row: NewDelivery, any_lost: bool) -> tuple[Any, ...]:
     state, error = row.state, row.error
-    if any_lost and row.phase == "recovery" and state in (DUE, HELD) and firing_lost(conn, row.alert, row.target):
+    if any_lost and row.phase == "recovery" and state in (DUE, HELD) and _is_lost(conn, row):
         state, error = DEAD, delivery.RECOVERY_DIES
     request = row.request if isinstance(row.request, str) else msgspec.json.encode(row.request).decode()
     clients = None if row.clients is None else msgspec.json.encode(row.clients).decode()
@@ -104,7 +107,7 @@ def fresh_items(conn: sqlite3.Connection, rows: Sequence[NewDelivery], ids: Sequ
             continue
         if check_lanes and conn.execute(queries()["lane_blocked"], (row.lane, id_)).fetchone()[0]:
             continue
-        if check_lost and row.phase == "recovery" and firing_lost(conn, row.alert, row.target):
+        if check_lost and row.phase == "recovery" and _is_lost(conn, row):
             continue
         items.append(
             OutboxItem(
@@ -124,15 +127,29 @@ def fresh_items(conn: sqlite3.Connection, rows: Sequence[NewDelivery], ids: Sequ
     return items
 
 
-def firing_lost(conn: sqlite3.Connection, alert: str, target: str) -> bool:
-    """Whether the target certainly never heard of this alert, and never will: its recovery must not be sent."""
+def firing_lost(conn: sqlite3.Connection, alert: str, target: str, people: frozenset[str]) -> bool:
+    """Whether these people at a target certainly never heard of this alert, and never will: see `delivery.never_heard`."""
     lost = conn.execute(queries()["lost_firings"], (alert, target)).fetchall()
-    if not lost or any(arrived for _, arrived in lost):
-        return False
-    if conn.execute(queries()["told_firing"], (alert, target)).fetchone()[0]:
+    if not lost:
         return False
     window = (lost[0][0] - SIBLINGS, lost[-1][0] + SIBLINGS, alert, target)
-    return not conn.execute(queries()["unfinished_sibling"], window).fetchone()[0]
+    told = conn.execute(queries()["told_firings"], (alert, target)).fetchall()
+    told += conn.execute(queries()["unfinished_siblings"], window).fetchall()
+    missed = [(_people(text), bool(arrived)) for _, arrived, text in lost]
+    return delivery.never_heard(people, missed, [_people(text) for (text,) in told])
+
+
+def _is_lost(conn: sqlite3.Connection, row: NewDelivery) -> bool:
+    return firing_lost(conn, row.alert, row.target, _people_of(row.request))
+
+
+def _people(text: str) -> frozenset[str]:
+    return delivery.audience(*msgspec.json.decode(text))
+
+
+def _people_of(request: Mapping[str, Any] | str) -> frozenset[str]:
+    found = msgspec.json.decode(request) if isinstance(request, str) else request
+    return delivery.audience(found.get("to"), found.get("cc"))
 
 
 def waiting(conn: sqlite3.Connection, now_ms: int) -> Waiting:
@@ -271,8 +288,9 @@ def _write(conn: sqlite3.Connection, id_: int, before: Standing, after: Standing
 
 
 def _end_recoveries(conn: sqlite3.Connection, alert: str, target: str, state: str, now_ms: int) -> None:
-    if firing_lost(conn, alert, target):
-        conn.execute(queries()["end_recoveries"], (state, now_ms, delivery.RECOVERY_DIES, alert, target))
+    for id_, text in conn.execute(queries()["unfinished_recoveries"], (alert, target)).fetchall():
+        if firing_lost(conn, alert, target, _people(text)):
+            conn.execute(queries()["end_recovery"], (state, now_ms, delivery.RECOVERY_DIES, id_))
 
 
 def act(conn: sqlite3.Connection, what: str, ids: Sequence[int], now_ms: int) -> list[int]:

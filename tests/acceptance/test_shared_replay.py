@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,55 @@ def test_a_process_that_ends_before_its_time_is_told_in_a_sentence(tmp_path: Pat
     terms = terms_of(tmp_path)
     with pytest.raises(RollcallError, match="ended before its time"):
         run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, lambda clients: [0], lambda line: None)
+
+
+def recording(folder: Path, *, every_ms: int, clients: int = 60) -> Terms:
+    """Clients of two groups connect together and go offline one after the other; a rule logs each, a third line is none."""
+    start_ms = 1_767_225_600_000
+    names = [f"G{number % 2}@@@d{number}" for number in range(clients)]
+
+    def line(client: str, kind: str, at_ms: int) -> str:
+        return json.dumps({"clientId": client, "eventType": kind, "channelId": client, "time": at_ms})
+
+    lines = [line(client, "connect", start_ms) for client in names]
+    lines += [line(client, "tcpclean", start_ms + 1_000 + every_ms * turn) for turn, client in enumerate(names)]
+    lines.insert(clients + 2, "no event")
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+    rule = {"name": "gone", "trigger": "offline", "actions": [{"log": {"message": "{{ client.id }} is gone"}}]}
+    (folder / "rules.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
+    (folder / "config.yaml").write_text(json.dumps({"version": 1, "rules": ["rules.yaml"]}))
+    return terms_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("burst", "every_ms", "held"),
+    [
+        (1, 500, 59),  # less than one a share
+        (20, 500, 40),
+        (58, 500, 2),  # a share has its part well before all have the whole
+        (60, 500, 0),  # a share may have more than its part of what is within the whole
+        (20, 6_000, 0),
+        (0, 500, 0),  # no guard
+    ],
+)
+def test_the_burst_guard_counts_over_all_shares(
+    burst: int, every_ms: int, held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(sharedreplay, "chunks_of", replay.chunks_of)
+    terms = replace(recording(tmp_path, every_ms=every_ms), burst=burst)
+    expected, found = alone(terms, tmp_path), shared(terms, tmp_path, 3)
+    told = [json.loads(line) for line in expected]
+    assert sum(line.get("state") == "held" for line in told) == held
+    assert sorted(found) == sorted(expected)
+    assert found[-1] == expected[-1]
+    assert instants(found) == sorted(instants(expected))
+
+
+def test_a_summary_of_a_burst_is_shown_in_the_words_that_the_service_sends(tmp_path: Path) -> None:
+    lines = alone(replace(recording(tmp_path, every_ms=500), burst=20), tmp_path)
+    (summary,) = (line for line in map(json.loads, lines) if line.get("phase") == "summary")
+    assert summary["request"]["message"].startswith(
+        "gone decided more than 20 deliveries in a minute: the rest is held, 1 so far."
+    )
+    assert "template_error" not in summary

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import machine, peer, profile, report, rocketmq_works, rule_sets, sweeps, works
+from tests.benchmarks import failover, machine, peer, profile, report, rocketmq_works, rule_sets, sweeps, works
 from tests.benchmarks.collector import CollectorProcess
 from tests.benchmarks.engine_process import BenchmarkError
 from tests.benchmarks.load import Load, write_day, write_storm
@@ -93,6 +93,11 @@ def _killed(scene: Scene) -> Figures:
         return works.killed_storm(_storm_of(scene), folder)
 
 
+def _failover(scene: Scene) -> Figures:
+    with scene.fresh("failover") as folder:
+        return failover.run(scene.day.clients, folder)
+
+
 def _replay(scene: Scene) -> Figures:
     with scene.fresh("replay") as folder:
         return works.replay(scene.day, folder)
@@ -137,6 +142,7 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "peer-storm": _peer_storm,
     "storm": _storm,
     "killed": _killed,
+    "failover": _failover,
 }
 NEED_STORM = {"peer-storm", "storm", "killed"}
 

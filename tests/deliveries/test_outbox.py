@@ -222,3 +222,86 @@ def test_a_commands_life_is_kept_with_it(conn: sqlite3.Connection) -> None:
     assert ended(conn, id_, Expired(), now_ms=5_000).dead == 1
     row = outbox.get(conn, id_)
     assert row is not None and row.last_error == "too old to be sent; before that: down"
+
+
+SMTP = "smtp://mail.test:587"
+BROKER = "mqtt://broker.test:1883"
+
+
+def mail(key: str, *to: str, cc: tuple[str, ...] = (), **changes: Any) -> NewDelivery:
+    """An e-mail of one alert."""
+    request = {"to": list(to), "cc": list(cc)}
+    told = {"action": "email", "target": SMTP, "alert": "a", "lane": "l", "request": request} | changes
+    return new(key, **told)
+
+
+def order(key: str, to: str, **changes: Any) -> NewDelivery:
+    """A command of one alert to a device."""
+    return new(
+        key, **({"action": "command", "target": BROKER, "alert": "a", "lane": "l", "request": {"to": to}} | changes)
+    )
+
+
+def known(conn: sqlite3.Connection, *keys: str) -> list[str]:
+    """The states of some deliveries."""
+    states = {row.key: row.state for row in outbox.list_(conn)}
+    return [states[key] for key in keys]
+
+
+AFTER = ("before the firing ended", "after it")
+
+
+@pytest.mark.parametrize("decided", AFTER)
+@pytest.mark.parametrize("one", [mail, order])
+def test_who_was_never_reached_hears_of_no_end_though_others_at_the_same_server_were(
+    one: Any, decided: str, conn: sqlite3.Connection
+) -> None:
+    recoveries = [one("ra", "ann@x", phase="recovery"), one("rb", "bob@x", phase="recovery")]
+    ann, bob = outbox.insert(conn, [one("fa", "ann@x"), one("fb", "bob@x")])
+    if decided == AFTER[0]:
+        outbox.insert(conn, recoveries)
+    ended(conn, bob, Delivered())
+    ended(conn, ann, Rejected(reason="refused"))
+    rows = outbox.insert(conn, recoveries) if decided == AFTER[1] else []
+    assert known(conn, "ra", "rb") == ["dead", "due"]
+    if rows:
+        assert [item.key for item in outbox.fresh_items(conn, recoveries, rows)] == ["rb"]
+
+
+@pytest.mark.parametrize(
+    ("firings", "to", "expected"),
+    [
+        ({"fa": ("ann@x",), "fb": ("bob@x",)}, ("ann@x", "bob@x"), "due"),  # one of them was told
+        ({"fa": ("ann@x",), "fb": ("bob@x",)}, ("ANN@x",), "dead"),  # a mailbox is one however it is written
+        ({"fa": ("ann@x", "eve@x"), "fb": ("bob@x", "eve@x")}, ("eve@x",), "due"),
+        ({"fa": ("ann@x",), "fb": ("bob@x",)}, ("team@x",), "due"),  # written to only now: somebody there was told
+        ({"fa": ("ann@x",)}, ("team@x",), "dead"),  # nobody was
+    ],
+)
+def test_a_recovery_to_several_goes_when_one_of_them_was_told(
+    firings: dict[str, tuple[str, ...]], to: tuple[str, ...], expected: str, conn: sqlite3.Connection
+) -> None:
+    for key, id_ in zip(
+        firings, outbox.insert(conn, [mail(key, *people) for key, people in firings.items()]), strict=True
+    ):
+        ended(conn, id_, Rejected(reason="refused") if key == "fa" else Delivered())
+    outbox.insert(conn, [mail("r", *to, phase="recovery")])
+    assert known(conn, "r") == [expected]
+
+
+def test_a_copy_is_told_as_well(conn: sqlite3.Connection) -> None:
+    ann, bob = outbox.insert(conn, [mail("fa", "ann@x"), mail("fb", "bob@x", cc=("ann@x",))])
+    ended(conn, ann, Rejected(reason="refused"))
+    outbox.insert(conn, [mail("r", "ann@x", phase="recovery")])
+    assert known(conn, "r") == ["due"]  # the other one may still tell her
+    ended(conn, bob, Rejected(reason="refused"))
+    assert known(conn, "r") == ["dead"]
+
+
+def test_a_firing_that_is_dead_when_it_is_written_takes_along_the_recovery_written_with_it(
+    conn: sqlite3.Connection,
+) -> None:
+    rows = [order("f", "a/b", state="dead", error="no client id"), order("r", "a/b", phase="recovery")]
+    ids = outbox.insert(conn, rows)
+    assert outbox.fresh_items(conn, rows, ids) == []
+    assert known(conn, "r") == ["dead"]

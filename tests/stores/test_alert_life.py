@@ -174,15 +174,15 @@ def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(stor
 def test_schedules_and_bursts_are_kept(store: Store) -> None:
     out = Output()
     out.schedules = {"r": Tick("r", 5)}
-    out.bursts = {"r": Burst("r", [(1, 2), (3, 4)], 5), "q": Burst("q", [(1, 1)])}
+    out.bursts = {"r": Burst("r", [(1, 2), (3, 4)], 5, True), "q": Burst("q", [(1, 1)])}
     write(store, out)
     out = Output()
     out.schedules = {"r": Tick("r", 6)}
     out.bursts = {"q": Burst("q")}
     kept = write(store, out)
     assert [fields_of(tick, "rule", "at_ms") for tick in kept.schedules] == [["r", 6]]
-    assert [fields_of(burst, "rule", "times", "total", "held") for burst in kept.bursts] == [
-        ["r", [(1, 2), (3, 4)], 6, 5]
+    assert [fields_of(burst, "rule", "times", "total", "held", "is_told") for burst in kept.bursts] == [
+        ["r", [(1, 2), (3, 4)], 6, 5, True]
     ]
 
 

@@ -54,17 +54,19 @@ SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_blocking
                WHERE lane = ? AND id < ? AND state IN ('due', 'held') AND retrying = 1)
 
 -- name: lost_firings
-SELECT id, may_have_arrived FROM deliveries INDEXED BY deliveries_lost
+-- Of each: whom it was for, as [to, cc].
+SELECT id, may_have_arrived, json_array(json_extract(request, '$.to'), json_extract(request, '$.cc'))
+FROM deliveries INDEXED BY deliveries_lost
 WHERE alert = ? AND state IN ('dead', 'discarded') AND phase = 'firing' AND target = ?
 
--- name: told_firing
-SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_told
-               WHERE alert = ? AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target = ?)
+-- name: told_firings
+SELECT json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries INDEXED BY deliveries_told
+WHERE alert = ? AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target = ?
 
--- name: unfinished_sibling
+-- name: unfinished_siblings
 -- One decision's deliveries are written together, so another action of the same firing lies close by.
-SELECT EXISTS (SELECT 1 FROM deliveries
-               WHERE id BETWEEN ? AND ? AND alert = ? AND target = ? AND phase = 'firing' AND state IN ('due', 'held'))
+SELECT json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries
+WHERE id BETWEEN ? AND ? AND alert = ? AND target = ? AND phase = 'firing' AND state IN ('due', 'held')
 
 -- name: next_fresh_target
 SELECT target FROM deliveries INDEXED BY deliveries_fresh
@@ -114,9 +116,12 @@ SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert,
 UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, decided_at = ?, may_have_arrived = ?, last_error = ?
 WHERE id = ? AND state = ?
 
--- name: end_recoveries
-UPDATE deliveries INDEXED BY deliveries_recoveries SET state = ?, due_at = ?, last_error = ?
+-- name: unfinished_recoveries
+SELECT id, json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries INDEXED BY deliveries_recoveries
 WHERE alert = ? AND target = ? AND phase = 'recovery' AND state IN ('due', 'held')
+
+-- name: end_recovery
+UPDATE deliveries SET state = ?, due_at = ?, last_error = ? WHERE id = ? AND state IN ('due', 'held')
 
 -- name: held_of_rule
 SELECT id FROM deliveries INDEXED BY deliveries_blocking
