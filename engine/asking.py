@@ -19,8 +19,9 @@ from engine.core.reconcile import is_concerned, sweep_order
 from engine.core.step import Fleet
 from engine.errors import Overloaded, StoreError
 from engine.inventory import Inventory
-from engine.services.asker import OUTCOMES, Asker, Seams, Verdict
+from engine.services.asker import Asker
 from engine.services.askqueue import DRY_RUN, OPERATOR
+from engine.services.handing import OUTCOMES, Seams, Verdict
 from engine.services.judging import Judging
 from engine.services.reconciler import ASKED_FOR, Plan, Reconciler, Scope, Wiring
 from engine.services.sweep import agrees
@@ -170,7 +171,7 @@ def assemble(
     judging = Judging(fleet, store)
     whom = _Whom(fleet, inventory)
     seams = Seams(
-        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.names
+        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.lists
     )
     asker = _asker(config, status, clock, seams)
     fleet.can_ask = asker.can_answer
@@ -204,7 +205,7 @@ class _Whom:
 
         Whom the inventory names and nobody has ever seen is always among them.
         """
-        states = dict(self._fleet.states)
+        known = states = dict(self._fleet.states)
         if scope is not None:
             gaps = [(_bound(gap), int(gap["noted_at"])) for gap in scope["gaps"]]
             states = {
@@ -212,8 +213,8 @@ class _Whom:
                 for client, state in states.items()
                 if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
             }
-        roll = [client for client in self._inventory.clients() if client not in self._fleet.states]
-        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms)
+        roll = [client for client in self._inventory.clients() if client not in known]
+        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms, self._fleet.gaps)
         if began_ms is None:
             return ordered
         # Whose answer was unknown, or waited to be confirmed, has not been counted: asked again.

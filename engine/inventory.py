@@ -73,8 +73,12 @@ class Inventory:
         return MappingProxyType(found)
 
     def names(self, client: str) -> bool:
-        """Does any row name this client?"""
+        """Does any row, globs included, name this client?"""
         return client in self._exact or bool(self._set is not None and self._set.matching(client))
+
+    def lists(self, client: str) -> bool:
+        """Does a row name it by its whole id? Only then ought it to exist: a typing error may match a glob too."""
+        return client in self._exact
 
     def clients(self) -> list[str]:
         """The ids that rows name literally."""

@@ -6,32 +6,25 @@ through the same writer, so an operator's act means the same with and without a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
 from engine import views
-from engine.app import (
-    RETRIED_ROWS,
-    decode_stored,
-    quarantined_batch,
-    render_row,
-)
+from engine.acts import RETRIED_ROWS, Answering, act_on_delivery, decode_stored, quarantined_batch
 from engine.asking import Asking, asker_alone, assemble
 from engine.clock import SystemClock
 from engine.config import Config, SourceConfig
 from engine.core.asking import Ask
-from engine.core.events import LifecycleEvent
 from engine.core.presence import NEW_CLIENT, ClientState
-from engine.core.rules import Match, Rule
+from engine.core.rules import Rule
 from engine.core.silences import Silence
 from engine.core.step import Fleet
 from engine.core.whynot import Gate
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.fleets import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
-from engine.matchwords import Matches, match_of_words, matches_of_words
-from engine.rendering import conceal
+from engine.outboxing import render_row
 from engine.rulefile import load_rules
 from engine.services.writer import Writer
 from engine.sources.base import Batch, SourceHealth
@@ -56,7 +49,7 @@ def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
         store.close()
 
 
-class Offline:
+class Offline(Answering):
     """A store and what the configuration makes of it. States are loaded when somebody asks for them."""
 
     def __init__(self, config: Config, store: SqliteStore) -> None:
@@ -95,6 +88,8 @@ class Offline:
             asked=asked,
         )
         writer.recover(decode_stored)
+        for gap in reversed(self._store.gaps()):
+            writer.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         return writer
 
     @property
@@ -106,22 +101,6 @@ class Offline:
     def answers(self) -> Answers:
         """What people may ask."""
         return Answers(self)
-
-    def match(self, pairs: Sequence[str]) -> Matches:
-        """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
-        return matches_of_words(pairs, self.inventory)
-
-    def match_value(self, pairs: Sequence[str]) -> Match:
-        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
-        return match_of_words(pairs, self.inventory)
-
-    def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
-        """Events of the history."""
-        return decode_stored(raw, received_at_ms)
-
-    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A stored request as it may be shown."""
-        return conceal(request)
 
     def healths(self) -> list[SourceHealth]:
         """Every configured source, as it was left."""
@@ -165,8 +144,7 @@ class Offline:
     def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
         """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
         with self._store.transaction() as connection:
-            changed = sqlite_outbox.act(connection, what, [number], self.now_ms())
-            return sqlite_outbox.get(connection, number), bool(changed)
+            return act_on_delivery(connection, number, what, self.now_ms())
 
     def act_on_held(self, rule: str, what: str) -> int:
         """`release` or `discard` all held deliveries of a rule; how many."""

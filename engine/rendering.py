@@ -340,7 +340,8 @@ def default_text(variables: Mapping[str, Any]) -> str:
     alert = variables.get("alert") or {}
     subject = client.get("id") or alert.get("source") or ""
     what = alert.get("detail") or variables.get("status") or ""
-    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}"
+    mark = ", unverified" if alert.get("unverified") else ""
+    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}{mark}"
 
 
 def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
@@ -356,14 +357,6 @@ def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
         "alert": dict(variables.get("alert") or {}),
         "template_error": problem,
     }
-
-
-def secrets_in(request: Mapping[str, Any]) -> set[str]:
-    """The names of the secrets a request needs."""
-    found = set(_SECRET.findall(str(request.get("url", ""))))
-    for value in request.get("headers", {}).values():
-        found |= set(_SECRET.findall(value))
-    return found
 
 
 def conceal(request: Mapping[str, Any]) -> dict[str, Any]:

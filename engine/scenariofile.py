@@ -91,7 +91,7 @@ class Scenario:
     line: int
     start_ms: int
     events: tuple[Row, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[Answer, ...] | None  # None: nobody can be asked
     acts: tuple[Act, ...]
     until_ms: int | None
     expect: tuple[Expected, ...] | None
@@ -271,7 +271,7 @@ class _TestReader:
             line=self._document.place((*self._at, "name"))[0],
             start_ms=self._start_ms,
             events=tuple(self._events(max_future_ms)),
-            answers=tuple(self._answers()),
+            answers=tuple(self._answers()) if "answers" in self._raw else None,
             acts=tuple(self._acts()),
             until_ms=self._until_ms,
             expect=self._expected("expect"),
@@ -323,7 +323,7 @@ class _TestReader:
             yield row
 
     def _answers(self) -> Iterable[Answer]:
-        for index, raw in enumerate(self._raw.get("answers", ())):
+        for index, raw in enumerate(self._raw["answers"]):
             connections = raw["connections"]
             yield Answer(
                 at_ms=self._when(("answers", index, "at"), raw["at"]),

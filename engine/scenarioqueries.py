@@ -33,7 +33,7 @@ class Queries:
         self._order = 0
         self._asked: set[tuple[str, int, bool]] = set()  # the names of those that wait
         for answer in answers:
-            if inventory.names(answer.client):
+            if inventory.lists(answer.client):
                 self._wait(Ask(answer.client, ROLL, answer.at_ms), answer.at_ms)
 
     def _wait(self, ask: Ask, at_ms: int) -> None:
@@ -45,13 +45,8 @@ class Queries:
         heapq.heappush(self._waiting, (at_ms, self._order, ask))
 
     def listed(self, client: str) -> bool:
-        """Does a row of the inventory name the client?"""
-        return self._inventory.names(client)
-
-    def known(self, client: str, at_ms: int) -> bool:
-        """Is there an entry in force, whatever it says?"""
-        entries = self._entries.get(client)
-        return entries is not None and entries[0].at_ms <= at_ms
+        """Does a row of the inventory name the client by its whole id?"""
+        return self._inventory.lists(client)
 
     def connections(self, client: str, at_ms: int) -> int | None:
         """What a query at this instant says; None: it cannot tell."""

@@ -104,17 +104,15 @@ class _Run(Replay):
     """One test, played."""
 
     def __init__(self, terms: Terms, compiled: Compiled, scenario: Scenario) -> None:
-        policy = replace(terms.policy, asks=bool(scenario.answers))
+        policy = replace(terms.policy, asks=scenario.answers is not None)
         super().__init__(replace(terms, policy=policy), _nowhere, compiled)
         self._scenario = scenario
         self._timeline: list[Seen] = []
         self.fleet.clock_ms = scenario.start_ms  # an empty fleet: nothing was due before
         self._queries: Queries | None = None
-        if scenario.answers:
-            queries = self._queries = Queries(scenario.answers, terms.inventory)
+        if scenario.answers is not None:
+            self._queries = Queries(scenario.answers, terms.inventory)
             self.fleet.pauses = True
-            # A doubtful client of whom `answers` says nothing settles as in a replay.
-            self.fleet.can_ask = lambda client: queries.known(client, self.fleet.clock_ms)
 
     def play(self) -> list[Seen]:
         """Every stimulus at its instant, then the clock runs on; returns the timeline."""

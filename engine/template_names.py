@@ -47,6 +47,7 @@ _ALERT: Shape = {
     "count": ANYTHING,
     "clients": [TEXT],
     "key": ANYTHING,
+    "unverified": ANYTHING,
 }
 _MEMBER: Mapping[str, Shape] = {
     "id": TEXT,

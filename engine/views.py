@@ -60,8 +60,15 @@ def instant(value: int | None) -> str | None:
     return rfc3339(value) if value else None
 
 
-def client_object(client: str, state: ClientState, attributes: Mapping[str, str], skew_ms: int) -> dict[str, Any]:
-    """One client as the interface shows it."""
+def verified_at(verified_ms: int) -> str | None:
+    """When a query confirmed a belief, as people read it."""
+    return instant(verified_ms) if verified_ms != NEVER else None
+
+
+def client_object(
+    client: str, state: ClientState, attributes: Mapping[str, str], skew_ms: int, verified_ms: int
+) -> dict[str, Any]:
+    """One client as the interface shows it. `verified_ms`: NEVER while the belief is not verified, see `Fleet.verified_ms`."""
     group, device = split_id(client)
     return {
         "client": client,
@@ -75,7 +82,7 @@ def client_object(client: str, state: ClientState, attributes: Mapping[str, str]
         "flaps": state.flaps,
         "flapping": bool(state.flags & FLAPPING),
         "doubtful": bool(resolver.doubts(state, skew_ms)),
-        "verified_at": instant(state.verified_ms) if state.verified_ms != NEVER else None,
+        "verified_at": verified_at(verified_ms),
         "ip": address(state.ip),
         "attributes": dict(attributes),
     }

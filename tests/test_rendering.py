@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.rules import Action
-from engine.rendering import MAX_OUTPUT_CHARACTERS, Rendered, Renderer, TemplateProblem, conceal, secrets_in, to_json
+from engine.rendering import MAX_OUTPUT_CHARACTERS, Rendered, Renderer, TemplateProblem, conceal, to_json
 from engine.sandbox import MAX_WORK, METER
 from engine.template_names import names_of, template_problems
 
@@ -177,7 +177,7 @@ def test_a_secret_is_a_marker_in_headers_and_urls_and_is_never_shown() -> None:
     rendered = webhook(
         {"url": "http://pager.test/{{ secrets.hook }}", "headers": {"Authorization": "Bearer {{ secrets.pager }}"}}
     )
-    assert secrets_in(rendered.request) == {"hook", "pager"}
+    assert "\0hook\0" in rendered.request["url"] and "\0pager\0" in rendered.request["headers"]["Authorization"]
     shown = conceal(rendered.request)
     assert shown["url"] == "http://pager.test/***"
     assert shown["headers"] == {"Authorization": "Bearer ***"}

@@ -29,6 +29,13 @@ PAGE = 1000
 LOOK_S = 0.25
 """How often a sweep that goes on is looked at."""
 
+NEWEST = 20
+"""Sweeps among which the one under way is looked for."""
+
+FULL_WHYS = ("operator", "schedule")
+DRY_RUN_WHYS = ("dry run",)
+"""What a sweep that goes on must be for to be joined by whoever wants one that corrects, or a dry run."""
+
 ASKED_AT_ONCE = 16
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -103,8 +110,11 @@ class Desk(Protocol):
         """Offer it again: how many were `accepted`, and still `rejected`."""
         ...
 
-    def sweep(self, *, dry: bool) -> Iterator[Object]:
-        """Begin a sweep and tell how it goes on, again and again; the last one has a `finished_at`."""
+    def sweep(self, *, dry: bool, tell: Callable[[str], None]) -> Iterator[Object]:
+        """Begin a sweep, or join one, and tell how it goes on, again and again; the last one has a `finished_at`.
+
+        `tell` is told when one goes on already.
+        """
         ...
 
 
@@ -175,6 +185,13 @@ def _running(config: Config) -> _Service | None:
     return service
 
 
+class _Busy(RollcallError):
+    """Not now."""
+
+
+REFUSALS: dict[int, type[RollcallError]] = {400: BadQuestion, 429: _Busy}
+
+
 class _Service:
     """The running service, over HTTP."""
 
@@ -202,7 +219,7 @@ class _Service:
         if not isinstance(found, dict):
             raise RollcallError(f"the service at {self.url} answered something else than an object")
         if not answer.ok:
-            raise (BadQuestion if answer.status_code == 400 else RollcallError)(
+            raise REFUSALS.get(answer.status_code, RollcallError)(
                 str(found.get("title", f"the service answered {answer.status_code}"))
             )
         return found
@@ -268,13 +285,39 @@ class _Service:
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             yield from pool.map(lambda name: self._ask("GET", f"{_client(name)}/status", {"verify": "true"}), clients)
 
-    def sweep(self, *, dry: bool) -> Iterator[Object]:
-        found = self._ask("POST", "/v1/reconciliations", told={"dry_run": dry})
+    def sweep(self, *, dry: bool, tell: Callable[[str], None]) -> Iterator[Object]:
+        found = self._begin_or_join(dry, tell)
         yield found
         while found["finished_at"] is None:
-            time.sleep(LOOK_S)
-            found = self._ask("GET", f"/v1/reconciliations/{found['id']}")
+            found = self._looked_at_again(found)
             yield found
+
+    def _begin_or_join(self, dry: bool, tell: Callable[[str], None]) -> Object:
+        """A sweep of our own; or one that goes on, where it does all that is wished for. Another is waited for."""
+        while True:
+            try:
+                return self._ask("POST", "/v1/reconciliations", told={"dry_run": dry})
+            except _Busy:
+                under_way = self._under_way()
+            if under_way is None:  # it is about to begin, or has just ended
+                time.sleep(LOOK_S)
+                continue
+            number, why = under_way["id"], under_way["why"]
+            if why in (DRY_RUN_WHYS if dry else FULL_WHYS):
+                tell(f"sweep {number} goes on already ({why}); this is how it goes on, and its report")
+                return under_way
+            tell(f"sweep {number} goes on ({why}); this one begins after it")
+            while under_way["finished_at"] is None:
+                under_way = self._looked_at_again(under_way)
+
+    def _under_way(self) -> Object | None:
+        newest = self._ask("GET", "/v1/reconciliations", {"limit": NEWEST})["items"]
+        open_ = [found["id"] for found in newest if found["finished_at"] is None]
+        return self._ask("GET", f"/v1/reconciliations/{open_[-1]}") if open_ else None
+
+    def _looked_at_again(self, found: Object) -> Object:
+        time.sleep(LOOK_S)
+        return self._ask("GET", f"/v1/reconciliations/{found['id']}")
 
 
 def _client(client: str) -> str:
@@ -363,7 +406,7 @@ class _Store:
         accepted, left = self._store.retry_quarantine()
         return {"accepted": accepted, "rejected": left}
 
-    def sweep(self, *, dry: bool) -> Iterator[Object]:
+    def sweep(self, *, dry: bool, tell: Callable[[str], None]) -> Iterator[Object]:
         with self._store.reconciling() as asking:
             number = asking.begin(dry=dry).result()
             while True:

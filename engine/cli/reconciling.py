@@ -47,10 +47,10 @@ def query(config_path: Path, style: str, clients: tuple[str, ...]) -> None:
 def reconcile(config_path: Path, style: str, dry_run: bool) -> None:
     """Ask about every client now, correct what is believed, and report the drift.
 
-    Exit code 1 when some could not be said.
+    A sweep that goes on already is joined. Exit code 1 when some could not be said.
     """
     with desk(config_path, write=True) as asked:
-        found = _followed(asked.sweep(dry=dry_run), quiet=style == "jsonl")
+        found = _followed(asked.sweep(dry=dry_run, tell=lambda what: say(what, err=True)), quiet=style == "jsonl")
     if style == "jsonl":
         click.echo(as_line(found))
     else:

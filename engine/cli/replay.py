@@ -15,7 +15,7 @@ from typing import IO, Any
 import click
 
 from engine.cli.options import config_option
-from engine.cli.replay_page import about, done, page
+from engine.cli.replay_page import about, page, step
 from engine.cli.showing import plain
 from engine.config import Config, load_config
 from engine.core.rules import Rule
@@ -178,22 +178,21 @@ def _told(line: dict[str, Any]) -> str:
     """One line for people; what devices wrote in it must not steer a terminal."""
     if line["type"] == "rejected":
         return plain(f"line {line['line']}: rejected: {line['reason']}")
-    if line["type"] == "alert":
-        reason = f" ({line['reason']})" if line.get("reason") else ""
-        return plain(f"{line['at']}  {line['rule']}  {about(line)}  {line['state']}{reason}")
-    return plain(f"{line['at']}  {line['rule']}  {about(line)}  {line['action']}: {done(line)}")
+    return plain(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
 
 
 def _changes(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Alerts and deliveries that only one of two rule sets brings about."""
 
     def named(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        kinds = {"alert", "delivery"}
-        return {
-            json.dumps({key: value for key, value in line.items() if key != "key"}, sort_keys=True): line
-            for line in lines
-            if line["type"] in kinds and line.get("state") != "pending"
-        }
+        found = {}
+        for line in lines:
+            if line["type"] not in {"alert", "delivery"} or line.get("state") == "pending":
+                continue
+            # A delivery's own key says nothing that the rest does not; that of an alert is what it is about.
+            own = {"key"} if line["type"] == "delivery" else set()
+            found[json.dumps({name: value for name, value in line.items() if name not in own}, sort_keys=True)] = line
+        return found
 
     left, right = named(ours), named(theirs)
     gone = [{"only": "rules", **line} for key, line in left.items() if key not in right]

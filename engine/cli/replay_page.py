@@ -63,7 +63,9 @@ def about(line: Line) -> str:
     clients = line.get("clients")
     if line.get("client"):
         return str(line["client"])
-    return ", ".join(clients) if clients else json.dumps(line.get("key"), ensure_ascii=False)
+    # The `key` of a delivery is its own; what it is about stands beside it.
+    key = line.get("group_key") if line["type"] == "delivery" else line.get("key")
+    return ", ".join(clients) if clients else json.dumps(key, ensure_ascii=False)
 
 
 def done(line: Line) -> str:
@@ -71,8 +73,25 @@ def done(line: Line) -> str:
     request = line["request"]
     if "message_id" in request:
         return f"to {', '.join([*request['to'], *request['cc']])}: {request['subject']}"
+    if "topic" in request:
+        payload = request["payload"]
+        return f"to {request['to']}: {payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)}"
     message = request.get("message")
     return str(message) if message is not None else f"{request.get('method')} {request.get('url')}"
+
+
+def state_of(line: Line) -> str:
+    """Why a delivery would not be sent, in parentheses; empty for one that would."""
+    why = f": {line['reason']}" if line.get("reason") else ""
+    return f" ({line['state']}{why})" if line.get("state") else ""
+
+
+def step(line: Line) -> str:
+    """What an alert became, or what a delivery would have sent and when in its alert's life, in short."""
+    if line["type"] == "alert":
+        return f"{line['state']} ({line['reason']})" if line.get("reason") else str(line["state"])
+    phase = "" if line["phase"] == "firing" else f" {line['phase']}"
+    return f"{line['action']}{phase}{state_of(line)}: {done(line)}"
 
 
 def _alert(line: Line) -> Line:
@@ -81,7 +100,7 @@ def _alert(line: Line) -> Line:
 
 
 def _delivery(line: Line) -> Line:
-    what = done(line) if "reason" not in line else f"{done(line)} (dead: {line['reason']})"
+    what = f"{done(line)}{state_of(line)}"
     cells = [line["at"], line["rule"], about(line), line.get("phase", ""), line["action"], what]
     return {"mark": line.get("state", ""), "cells": cells}
 
@@ -98,5 +117,4 @@ def _rejected(line: Line) -> Line:
 
 def _change(line: Line) -> Line:
     mark, whose = ("gone", "these rules") if line["only"] == "rules" else ("new", "the other rules")
-    what = line["state"] if line["type"] == "alert" else f"{line['action']}: {done(line)}"
-    return {"mark": mark, "cells": [line["at"], whose, line["type"], line["rule"], about(line), what]}
+    return {"mark": mark, "cells": [line["at"], whose, line["type"], line["rule"], about(line), step(line)]}

@@ -25,9 +25,6 @@ from engine.scenarios import Bench, Outcome
 
 ENDINGS = (".test.yaml", ".test.yml")
 
-WRONG_USE = 2
-"""Exit code when a file does not load: nobody knows whether its tests would pass."""
-
 PASSED_OVER = frozenset({"node_modules", "venv", "site-packages"})
 """Folders that hold other people's files; those whose name begins with a dot are passed over as well."""
 
@@ -53,7 +50,7 @@ def test(
 ) -> None:
     """Run scenarios on virtual time: FILES and folders, else rules/ beside the configuration, else this folder.
 
-    A scenario file is called NAME.test.yaml. Exit codes: 0 all as expected, 1 a test failed, 2 a file does not load.
+    A scenario file is called NAME.test.yaml. Exit codes: 0 all as expected, 1 not, or a file does not load.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot write is shown as an escape
@@ -71,7 +68,7 @@ def test(
         write_junit(junit, [_suite(found) for found in done])
     _sum_up(done, style)
     failed = any(not outcome.passed for found in done for outcome, _ in found.results)
-    sys.exit(WRONG_USE if broken else 1 if failed else 0)
+    sys.exit(1 if broken or failed else 0)
 
 
 def _expression(pattern: str | None) -> re.Pattern[str]:

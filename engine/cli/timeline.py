@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.cli.replay_page import about, done
+from engine.cli.replay_page import about, done, state_of
 from engine.cli.showing import plain
 from engine.expectations import Pair, Seen, offset
 from engine.scenariofile import Expected
@@ -164,15 +164,9 @@ def _text(seen: Seen) -> str:
         reason = f" ({line['reason']})" if line.get("reason") else ""
         return f"alert {line['rule']} {about(dict(line))} {line['state']}{reason}"
     if kind == "delivery":
-        state = f" ({line['state']})" if line.get("state") else ""
-        return f"{line['action']} {line['rule']} {_subject(line)} {line['phase']}{state}: {done(dict(line))}"
+        what = f"{state_of(dict(line))}: {done(dict(line))}"
+        return f"{line['action']} {line['rule']} {about(dict(line))} {line['phase']}{what}"
     return f"{kind} {line['text']}"
-
-
-def _subject(line: Mapping[str, Any]) -> str:
-    if line.get("client") or line.get("clients"):
-        return about(dict(line))
-    return _value(line.get("group_key"))
 
 
 def _transition(line: Mapping[str, Any]) -> str:

@@ -17,8 +17,6 @@ connect may have been on its way. What events say afterwards is `resolver.observ
 
 from __future__ import annotations
 
-from typing import Final
-
 from engine.core.asking import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.debounce import Policy
 from engine.core.presence import (
@@ -34,9 +32,6 @@ from engine.core.presence import (
 )
 from engine.core.presence import UNKNOWN as NOT_KNOWN
 from engine.core.resolver import closed_until, observed_status, status_beside
-
-USABLE: Final = frozenset({AGREED, CORRECTED, UNCONFIRMED})
-"""Verdicts of answers that said how many connections there are."""
 
 
 def take(state: ClientState, answer: StatusAnswer, now_ms: int, policy: Policy, last: int) -> tuple[ClientState, str]:

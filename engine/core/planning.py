@@ -26,6 +26,7 @@ from engine.core.presence import (
     address,
     split_id,
 )
+from engine.core.reconcile import Gaps, is_unsure
 from engine.core.rules import Action, Rule
 from engine.core.times import rfc3339
 
@@ -114,6 +115,7 @@ def client_variables(
     at_ms: int,
     policy: Policy,
     names: frozenset[str],
+    gaps: Gaps = (),
 ) -> dict[str, Any]:
     """What templates see about one client. `names`: the names that are read, so that costly ones are made only then."""
     group, device = split_id(client)
@@ -136,7 +138,7 @@ def client_variables(
         "graceful": transition.graceful if transition else bool(state.flags & GRACEFUL and state.settled == OFFLINE),
         "flaps": transition.flaps if transition else state.flaps,
         "flapping": bool(state.flags & FLAPPING),
-        "verified_at": rfc3339(state.verified_ms) if state.verified_ms != NEVER else None,
+        "verified_at": None if state.verified_ms == NEVER or is_unsure(state, gaps) else rfc3339(state.verified_ms),
     }
     if "doubtful" in names:
         found["doubtful"] = bool(resolver.doubts(state, policy.clock_skew_ms))

@@ -7,26 +7,27 @@ from collections.abc import Collection, Iterable, Mapping
 from engine.core.presence import NEVER, NEW_CLIENT, ClientState
 from engine.core.resolver import is_doubtful
 
+Gaps = tuple[tuple[int, int], ...]
+"""Gaps in feeds, each the two instants that `is_concerned` wants."""
+
 
 def sweep_order(
     states: Mapping[str, ClientState],
     roll: Iterable[str],
     alerting: Collection[str],
     skew_ms: int,
-    began_ms: int = NEVER,
+    gaps: Gaps = (),
 ) -> list[str]:
     """Every client once, those first about whom a wrong belief does most harm.
 
     The order: an alert about it is about to fire or firing; doubtful and not verified since it was heard of; never verified;
-    then the longest unverified. `roll`: clients that ought to exist, known or not. With `began_ms` those are left out about
-    whom was asked since then: a sweep that was interrupted goes on there.
+    then the longest unverified. `roll`: clients that ought to exist, known or not; `gaps`: see `is_unsure`.
     """
     ranked: list[tuple[int, int, str]] = []
     for client, state in states.items():
-        if state is not NEW_CLIENT and (
-            state.answered is None or state.answered.asked_ms < began_ms or began_ms == NEVER
-        ):
-            ranked.append((_rank(state, client in alerting, skew_ms), state.verified_ms, client))
+        if state is not NEW_CLIENT:
+            verified_ms = NEVER if gaps and is_unsure(state, gaps) else state.verified_ms
+            ranked.append((_rank(state, verified_ms, client in alerting, skew_ms), verified_ms, client))
     for client in roll:
         if client not in states or states[client] is NEW_CLIENT:
             ranked.append((2, NEVER, client))
@@ -34,12 +35,12 @@ def sweep_order(
     return [client for _, _, client in ranked]
 
 
-def _rank(state: ClientState, is_alerting: bool, skew_ms: int) -> int:
+def _rank(state: ClientState, verified_ms: int, is_alerting: bool, skew_ms: int) -> int:
     if is_alerting:
         return 0
-    if state.verified_ms < state.heard_ms and is_doubtful(state, skew_ms):
+    if verified_ms < state.heard_ms and is_doubtful(state, skew_ms):
         return 1
-    return 2 if state.verified_ms == NEVER else 3
+    return 2 if verified_ms == NEVER else 3
 
 
 def is_concerned(state: ClientState, gap_to_ms: int, noted_ms: int) -> bool:
@@ -50,3 +51,18 @@ def is_concerned(state: ClientState, gap_to_ms: int, noted_ms: int) -> bool:
     return state.verified_ms < noted_ms and not any(
         channel.connect_ms > gap_to_ms or channel.close_ms > gap_to_ms for channel in state.channels
     )
+
+
+def is_unsure(state: ClientState, gaps: Gaps) -> bool:
+    """Does any gap concern the client, so that it counts as unverified?"""
+    for to_ms, noted_ms in gaps:
+        if is_concerned(state, to_ms, noted_ms):
+            return True
+    return False
+
+
+def with_gap(gaps: Gaps, to_ms: int, noted_ms: int) -> Gaps:
+    """The gaps with one more, without those that concern nobody whom another one does not concern as well."""
+    if any(to >= to_ms and noted >= noted_ms for to, noted in gaps):
+        return gaps
+    return (*[gap for gap in gaps if gap[0] > to_ms or gap[1] > noted_ms], (to_ms, noted_ms))

@@ -30,6 +30,7 @@ from engine.core.debounce import Policy, learn
 from engine.core.events import CONNECT, EventFields
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
+from engine.core.reconcile import Gaps, is_unsure, with_gap
 from engine.core.rules import Rule
 from engine.core.silences import Silence
 from engine.core.times import FOREVER
@@ -105,6 +106,7 @@ class Fleet:
         self.states: dict[str, ClientState] = {}  # with the changes of the batch in hand
         self.committed: dict[str, ClientState] = {}  # what the clients changed by this batch were before it
         self.counts = Counts()
+        self.gaps: Gaps = ()  # in feeds, as far as they can concern anybody
         self.book = AlertBook(matcher, policy, attributes, self.state_of, names_used, self._each_client, burst)
         self.clock_ms = 0  # never goes back
         self.facts: list[Fact] = []
@@ -133,6 +135,17 @@ class Fleet:
     def state_of(self, client: str) -> ClientState:
         """The client's state, uncommitted changes included."""
         return self.states.get(client, NEW_CLIENT)
+
+    def note_gap(self, to_ms: int | None, noted_ms: int) -> None:
+        """A feed has a gap: whoever is not heard of or asked about since counts as unverified, see `reconcile.is_concerned`.
+
+        `to_ms`: when the newest lost message occurred at the latest; None: not known. `noted_ms`: when the gap was found.
+        """
+        self.gaps = self.book.teller.gaps = with_gap(self.gaps, noted_ms if to_ms is None else to_ms, noted_ms)
+
+    def verified_ms(self, state: ClientState) -> int:
+        """When the belief about a client was confirmed by a query last; NEVER also when a gap has made it unsure since."""
+        return NEVER if self.gaps and is_unsure(state, self.gaps) else state.verified_ms
 
     def _each_client(self) -> Iterable[tuple[str, ClientState]]:
         return self.states.items()

@@ -22,6 +22,7 @@ from engine.core.matching import Attributes
 from engine.core.outages import Outage
 from engine.core.planning import FIRING, SUMMARY
 from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition, address, split_id
+from engine.core.reconcile import Gaps
 from engine.core.rules import Rule
 from engine.core.schedules import LISTED
 from engine.core.times import rfc3339
@@ -40,6 +41,7 @@ class Teller:
         self.outages: dict[str, Outage] = {}  # those going on, by the name of their alert
         self.limit = burst
         self.bursts: dict[str, Burst] = {}
+        self.gaps: Gaps = ()  # in feeds: whom they concern counts as unverified
         self.summaries = Agenda(alarm, _is_untold)
         self._state_of = state_of
 
@@ -70,7 +72,7 @@ class Teller:
         if alert.client is not None:
             attributes = self.attributes(alert.client)
             found = planning.client_variables(
-                alert.client, state, transition or alert.transition, attributes, at_ms, self.policy, names
+                alert.client, state, transition or alert.transition, attributes, at_ms, self.policy, names, self.gaps
             )
             told["clients"] = [alert.client]
         else:
@@ -89,10 +91,12 @@ class Teller:
         self, rule: Rule, client: str, state: ClientState, at_ms: int, names: frozenset[str]
     ) -> dict[str, Any]:
         """What the condition of a roll call sees of one client."""
-        found = planning.client_variables(client, state, None, self.attributes(client), at_ms, self.policy, names)
+        found = planning.client_variables(
+            client, state, None, self.attributes(client), at_ms, self.policy, names, self.gaps
+        )
         found["rule"] = planning.rule_variables(rule)
         found["alert"] = {"id": "", "state": "pending", "reason": "", "started_at": rfc3339(at_ms), "source": "",
-                          "detail": "", "count": 1, "clients": [client], "key": {}}  # fmt: skip
+                          "detail": "", "count": 1, "clients": [client], "key": {}, "unverified": False}  # fmt: skip
         return found
 
     def _add_outage(self, alert: Alert, found: dict[str, Any], told: dict[str, Any], at_ms: int) -> None:
@@ -186,7 +190,7 @@ class Teller:
             transition = first.transition if first is not None and phase != planning.RECOVERY else None
             state = self._state_of(client)
             found = planning.client_variables(
-                client, state, transition, self.attributes(client), at_ms, self.policy, names
+                client, state, transition, self.attributes(client), at_ms, self.policy, names, self.gaps
             )
         key = key_values(group.key)
         found["rule"] = planning.rule_variables(rule)
@@ -262,7 +266,7 @@ class Teller:
         )
         alert = {
             "id": name, "state": "held", "reason": "burst", "started_at": rfc3339(at_ms), "source": "", "detail": detail,
-            "count": burst.held, "clients": [], "key": {},
+            "count": burst.held, "clients": [], "key": {}, "unverified": False,
         }  # fmt: skip
         variables = {"client": None, "rule": planning.rule_variables(rule), "alert": alert}
         planned = planning.PlannedDelivery(

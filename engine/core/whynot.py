@@ -45,7 +45,7 @@ def why_not(book: AlertBook, rule_name: str, client: str, state: ClientState, no
     ]
     alerts = [alert for alert in book.active.get(client, ()) if alert.rule == rule_name]
     alert = alerts[-1] if alerts else None
-    found.append(_trigger(rule, alert, state, now_ms, book))
+    found.append(_trigger(rule, alert, state, book))
     if rule.for_ms:
         found.append(_for(rule, alert, state, now_ms))
     if rule.condition is not None:
@@ -59,7 +59,7 @@ def why_not(book: AlertBook, rule_name: str, client: str, state: ClientState, no
     return found
 
 
-def _trigger(rule: Rule, alert: Alert | None, state: ClientState, now_ms: int, book: AlertBook) -> Gate:
+def _trigger(rule: Rule, alert: Alert | None, state: ClientState, book: AlertBook) -> Gate:
     """Is what the rule is about the case? A hold that is not over is told with its end."""
     detail: dict[str, Any] = {
         "triggers": list(rule.triggers),

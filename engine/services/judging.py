@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from engine.core.asking import CORRECTED, StatusAnswer
 from engine.core.presence import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
 from engine.core.times import rfc3339
-from engine.services.asker import Asked, Verdict
-from engine.services.sweep import Said, Sweep
+from engine.services.handing import Asked, Verdict
+from engine.services.sweep import NOBODY, Said, Sweep
 from engine.stores.base import NewCorrection, Sweeps
 
 MAX_CHANNELS_TOLD = 8
@@ -45,6 +45,7 @@ class Judging:
         self.on_progress: Callable[[], None] = lambda: None
         self._fleet, self._store = fleet, store
         self._said: list[Said] = []  # of the transaction in hand
+        self._of: Sweep | None = None  # and the sweep that they count for
         self._corrected = 0
 
     def judge(self, connection: object, answers: Sequence[Asked]) -> list[str]:
@@ -57,14 +58,17 @@ class Judging:
                 corrections.append(correction)
         if corrections:
             self._store.write_corrections(corrections)
-        sweep = self.sweep
-        if sweep is not None and not sweep.is_dry:
-            with self.lock:
-                more = sweep.count(said)
-            if more.asked:
-                self._store.count_reconciliation(sweep.number, more)
+        with self.lock:
+            sweep = self._of = self.sweep if self.sweep is not None and not self.sweep.is_dry else None
+            more = sweep.count(said) if sweep is not None else NOBODY
+        if sweep is not None and more.asked:
+            self._store.count_reconciliation(sweep.number, more)
         self._said, self._corrected = said, len(corrections)
         return [str(one.verdict) for one in said]
+
+    def is_in_hand(self, sweep: Sweep) -> bool:
+        """Have answers been counted for a sweep that its books do not hold yet?"""
+        return self._of is sweep
 
     def _one(self, asked: Asked) -> tuple[Said, NewCorrection | None]:
         fleet, answer = self._fleet, asked.answer
@@ -87,9 +91,10 @@ class Judging:
     def judged(self, verdicts: Sequence[Verdict]) -> None:
         """What was judged last has committed."""
         self.corrections += self._corrected
-        if self.sweep is not None and not self.sweep.is_dry:
-            with self.lock:
-                self.sweep.take(self._said)
+        with self.lock:
+            if self._of is not None:  # which may be another sweep than goes on by now, or one that has just ended
+                self._of.take(self._said)
+            self._of = None
         self._said, self._corrected = [], 0
         self.on_progress()
 

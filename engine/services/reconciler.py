@@ -22,16 +22,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 from engine.clock import Clock
-from engine.core.asking import AGREED, CORRECTED, UNKNOWN
-from engine.core.presence import STATUS_NAMES, ClientState
+from engine.core.presence import ClientState
 from engine.core.rules import Ticks
 from engine.core.times import FOREVER
 from engine.errors import StoreError
-from engine.services.asker import Asker, Verdict
+from engine.services.asker import Asker
 from engine.services.askqueue import DRY_RUN, SWEEP
-from engine.services.judging import Judging, what_was_said
-from engine.services.sweep import PASSES, Said, Sweep, agrees
-from engine.stores.base import NewCorrection, ReconciliationRow, Sweeps, Tally
+from engine.services.dryrun import DryRun
+from engine.services.handing import Verdict
+from engine.services.judging import Judging
+from engine.services.sweep import PASSES, Sweep
+from engine.stores.base import ReconciliationRow, Sweeps, Tally
 from engine.telemetry import Event, logger
 
 T = TypeVar("T")
@@ -49,6 +50,9 @@ GIVE_UP_MS: Final = 120_000
 
 CONFIRMED_WITHIN_MS: Final = 120_000
 """A confirmation that has not come so long after it was due does not come any more."""
+
+COMMITTED_WITHIN_MS: Final = 60_000
+"""Answers that could not be stored for so long are given up by whoever hands them over."""
 
 LOOK_S: Final = 1.0
 """How often a sweep looks after itself when nothing tells it to."""
@@ -124,8 +128,8 @@ class Reconciler:
         self._stopping = False
         self._planned_ms = FOREVER
         self._thread: threading.Thread | None = None
-        self._dry: list[tuple[Said, NewCorrection | None]] = []  # what a dry run found and nobody counted yet
         self._started_at_ms = clock.now_ms()
+        self._dry_run = DryRun(judging.lock, store, wiring.published, self._do)
         judging.on_progress = self._wake
 
     # Beginning and ending
@@ -360,7 +364,7 @@ class Reconciler:
         begun_ms = sweep.begun_ms
         while True:
             if sweep.is_dry:
-                self._count_dry(sweep)
+                self._dry_run.count(sweep)
             with self._woken:
                 if self._stopping or holds():
                     return None
@@ -378,8 +382,8 @@ class Reconciler:
 
     def _came_back(self, sweep: Sweep, client: str, done: Future[Verdict]) -> None:
         """In whichever thread the verdict comes."""
-        if sweep.is_dry and not done.cancelled():
-            self._take_dry(sweep, client, done.result())
+        if sweep.is_dry and not done.cancelled() and not self._dry_run.take(sweep, client, done.result()):
+            self._give(sweep, client, DRY_RUN, self._clock.now_ms() + self._wiring.confirm_after_ms)
         with self._woken:
             self._out -= 1
             self._woken.notify_all()
@@ -392,9 +396,11 @@ class Reconciler:
     def _end(self, sweep: Sweep, problem: str | None) -> None:
         """Count the rest, and end it."""
         if sweep.is_dry:
-            self._count_dry(sweep)
+            self._dry_run.count(sweep)
         with self._judging.lock:
             self._judging.sweep = None  # whatever is answered now belongs to no sweep any more
+        self._let_commit(sweep)
+        with self._judging.lock:
             rest = sweep.rest(problem)
         now_ms = self._clock.now_ms()
         while not self._stopping:
@@ -408,55 +414,12 @@ class Reconciler:
         told: dict[str, Any] = {"problem": problem} if problem else {}
         log.info(Event.SWEEP_DONE, sweep=sweep.number, why=sweep.why, **tally._asdict(), **told)
 
+    def _let_commit(self, sweep: Sweep) -> None:
+        """Wait for a transaction that counts answers for the sweep: who is in it is not left."""
+        until_ms = self._clock.now_ms() + COMMITTED_WITHIN_MS
+        while self._judging.is_in_hand(sweep) and not self._stopping and self._clock.now_ms() < until_ms:
+            self._rest(LOOK_S)
+
     def _finish(self, number: int, rest: Tally, now_ms: int) -> None:
         self._store.count_reconciliation(number, rest)
         self._store.finish_reconciliation(number, now_ms)
-
-    # A dry run: answers are compared and not applied
-
-    def _take_dry(self, sweep: Sweep, client: str, found: Verdict) -> None:
-        """What an answer would mean. A contradiction is asked once more, as a real sweep does."""
-        answer = found.asked.answer
-        state = self._wiring.published(client) or ClientState()
-        correction = None
-        if answer.connections is None:
-            said = Said(client, UNKNOWN, found.asked.problem)
-        elif agrees(state.observed, answer.connections):
-            said = Said(client, AGREED)
-        elif client not in sweep.confirming:
-            with self._judging.lock:
-                sweep.confirming.add(client)
-            self._give(sweep, client, DRY_RUN, self._clock.now_ms() + self._wiring.confirm_after_ms)
-            return
-        else:
-            said = Said(client, CORRECTED)
-            correction = NewCorrection(
-                reconciliation=sweep.number,
-                client=client,
-                at_ms=answer.answered_at_ms,
-                believed=STATUS_NAMES[state.observed],
-                connections=answer.connections,
-                said=what_was_said(state),
-            )
-        with self._woken:
-            self._dry.append((said, correction))
-
-    def _count_dry(self, sweep: Sweep) -> None:
-        with self._woken:
-            found, self._dry = self._dry, []
-        if not found:
-            return
-        said = [one for one, _ in found]
-        corrections = [correction for _, correction in found if correction is not None]
-        with self._judging.lock:
-            more = sweep.count(said)
-        with contextlib.suppress(CancelledError):
-            self._do(lambda connection: self._write_dry(sweep.number, more, corrections))
-        with self._judging.lock:
-            sweep.take(said)
-
-    def _write_dry(self, number: int, more: Tally, corrections: Sequence[NewCorrection]) -> None:
-        if corrections:
-            self._store.write_corrections(corrections)
-        if more.asked:
-            self._store.count_reconciliation(number, more)

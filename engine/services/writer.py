@@ -304,7 +304,7 @@ class Writer:
             self._asked(asks)
         self._slice_committed(written)
         self._fruitless = self._row == first_row and not written
-        self._count(batches, first_row)
+        self._count(batches)
         return [_acknowledge(batch) for batch in batches] + [_settle(*result) for result in results], items
 
     def _pass_time(self, to_ms: int) -> bool:
@@ -352,7 +352,7 @@ class Writer:
         rows = [self._render(planned) for planned in out.deliveries]
         return store.add_deliveries(rows)
 
-    def _count(self, batches: list[Batch], first_row: int) -> None:
+    def _count(self, batches: list[Batch]) -> None:
         stats, out = self.stats, self.fleet.book.out
         stats.commits += 1
         stats.batches += len(batches)

@@ -1,7 +1,8 @@
 """The library call of a business process: is this device online, now? Read `StatusClient.online`.
 
 The broker is asked first. When it does not answer, does not know, or may not be asked (no budget, or it failed lately), the
-belief of a running rollcall stands in, with its age. What goes wrong in the world is told in the answer and never raised.
+belief of a running rollcall stands in, with its age. Without a provider of our own the service asks its own. What goes wrong
+in the world is told in the answer and never raised.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ LONGEST_RATE: Final = 300
 UNSAID_PAUSE_S: Final = 1.0
 """How long nobody asks after an answer that wants fewer calls and does not say for how long."""
 
+UNABLE_S: Final = 60.0
+"""How long a service without a provider is only asked what it believes."""
+
 Secret = str | Callable[[], str]
 
 
@@ -57,12 +61,16 @@ class OnlineStatus:
         return self.online is True
 
 
+class _NobodyToAsk(AskingFailed):
+    """The service has no provider."""
+
+
 class StatusClient:
     """Asks for statuses, from any number of threads; make one a process, it holds connections and the budget.
 
     The query: `endpoint`, `instance`, `access_key` and `secret` of the signed route, or a `provider` such as
     `OpenApiProvider`. The belief: `service`, the address of a running rollcall, and its `token` if it has one. One of the two
-    will do. `rate`: calls a second, at most 300 together with everybody else who asks from this address. `timeout_s`: how
+    will do: `service` alone is asked to ask the broker, with `?verify=true`. `rate`: calls a second, at most 300 together with everybody else who asks from this address. `timeout_s`: how
     long a query may take, and a belief; a turn within the rate is waited for half as long. Keys and token are texts, or functions
     that are called each time, for keys that change. `ca`: certificates to trust instead of the public ones.
 
@@ -103,17 +111,17 @@ class StatusClient:
         self._service = None if service is None else endpoint_of(service)
         self._token = None if token is None else _called(token)
         self._session = plain_session(ca)
+        self._unable_until_s = 0.0  # until when the service is not asked for queries, because it has no provider
 
     def online(self, client_id: str) -> OnlineStatus:
         """Is the client online? Never raises for what goes wrong in the world; ValueError or TypeError for an id that cannot be."""
         _check(client_id)
-        problem = None
-        if self._provider is not None:
-            found = self._queried(self._provider, client_id)
-            if found.online is not None or self._service is None:
-                return found
-            problem = found.problem
-        return self._believed(client_id, problem)
+        if self._provider is None:
+            return self._queried_by_service(client_id)
+        found = self._queried(self._provider, client_id)
+        if found.online is not None or self._service is None:
+            return found
+        return self._believed(client_id, found.problem)
 
     def close(self) -> None:
         """Give up connections."""
@@ -168,6 +176,29 @@ class StatusClient:
             age=time.monotonic() - started_s,
         )
 
+    def _queried_by_service(self, client: str) -> OnlineStatus:
+        """The service asks the broker for us, within its own rate; what it believes where it cannot say."""
+        problem = None
+        if not self._breaker.may_try():
+            problem = f"the query failed lately and is left alone for {self._breaker.wait_s():.0f} s"
+        elif time.monotonic() < self._unable_until_s:
+            self._breaker.untried()
+        else:
+            try:
+                found = self._ask_service(client, verify=True)
+            except _NobodyToAsk:
+                self._breaker.untried()
+                self._unable_until_s = time.monotonic() + UNABLE_S
+            except (RollcallError, OSError) as error:
+                self._breaker.failed()
+                problem = str(error)
+            else:
+                self._breaker.succeeded()
+                if found.source == "query":
+                    return found
+                return replace(found, problem=found.problem or "the service got no answer from the broker in time")
+        return self._believed(client, problem)
+
     # The belief
 
     def _believed(self, client: str, problem: str | None) -> OnlineStatus:
@@ -175,24 +206,26 @@ class StatusClient:
             found = self._ask_service(client)
         except (RollcallError, OSError) as error:
             found = replace(_nothing(client, "belief"), problem=str(error))
-        told = [text for text in (problem, found.problem) if text is not None]
+        told = dict.fromkeys(text for text in (problem, found.problem) if text is not None)
         return replace(found, problem="; ".join(told) or None)
 
-    def _ask_service(self, client: str) -> OnlineStatus:
+    def _ask_service(self, client: str, *, verify: bool = False) -> OnlineStatus:
         where = f"the service at {self._service}"
         if client in (".", ".."):
             raise AskingFailed(f"{where} cannot be asked about a client of this name")
         token = None if self._token is None else self._token()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        url = f"{self._service}/v1/clients/{quote(client, safe='')}/status"
+        url = f"{self._service}/v1/clients/{quote(client, safe='')}/status{'?verify=true' if verify else ''}"
         status, _, body = fetch(self._session, url, where, self._timeout_s, headers)
         told = json_object(body)
         if status == 404:
             raise AskingFailed(f"{where} never heard of this client")
+        if status == 501 and verify:
+            raise _NobodyToAsk(f"{where} has nobody to ask")
         if status != 200:
             title = "" if told is None or "title" not in told else f": {foreign(told['title'], [token or ''])}"
             raise AskingFailed(f"{where} answers with HTTP status {status}{title}")
-        found = None if told is None else _belief(client, told)
+        found = None if told is None else _told(client, told)
         if found is None:
             raise AskingFailed(f"{where} answers with something else than a status: is it a rollcall?")
         return found
@@ -204,7 +237,7 @@ def _nothing(client: str, source: Literal["query", "belief"]) -> OnlineStatus:
     )
 
 
-def _belief(client: str, told: dict[str, object]) -> OnlineStatus | None:
+def _told(client: str, told: dict[str, object]) -> OnlineStatus | None:
     """What the service said; None when that is no status."""
     online, connections, asked_at, age = (told.get(name) for name in ("online", "connections", "asked_at", "age"))
     if "online" not in told or not (online is None or isinstance(online, bool)):
@@ -216,7 +249,7 @@ def _belief(client: str, told: dict[str, object]) -> OnlineStatus | None:
     except ValueError:
         return None
     return replace(
-        _nothing(client, "belief"),
+        _nothing(client, "query" if told.get("source") == "query" else "belief"),
         online=online,
         connections=connections if isinstance(connections, int) else None,
         asked_at=asked,

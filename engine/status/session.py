@@ -13,6 +13,7 @@ from typing import Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 
 from engine.status.base import AskingFailed
 from engine.status.http import TIMED_OUT, beneath
@@ -20,6 +21,9 @@ from engine.status.http import TIMED_OUT, beneath
 LARGEST_BODY: Final = 64 * 1024
 CONNECTIONS: Final = 64
 """Connections that are kept open for the next call, one for each thread that asks at once."""
+
+
+HEADERS: Final = {"User-Agent": "rollcall", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 def _is_unsigned(record: logging.LogRecord) -> bool:
@@ -40,11 +44,18 @@ def plain_session(ca: Path | None = None) -> requests.Session:
     session = _Session()
     session.trust_env = False
     session.verify = str(ca) if ca is not None else True
-    session.headers.update({"User-Agent": "rollcall", "Accept": "application/json", "Accept-Encoding": "identity"})
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS))
     return session
+
+
+def _prepared(session: requests.Session, url: str, headers: Mapping[str, str] | None) -> requests.PreparedRequest:
+    """A GET of a URL that is encoded already: what `Session.get` works out for each request is known here, and dear."""
+    made = requests.PreparedRequest()
+    made.method, made.url = "GET", url
+    made.headers = CaseInsensitiveDict({**HEADERS, **(headers or {})})
+    return made
 
 
 def fetch(
@@ -57,8 +68,14 @@ def fetch(
     """
     late = AskingFailed(f"{where} does not answer within {timeout_s:g} s", answered=False)
     try:
-        with session.get(
-            url, timeout=(timeout_s, timeout_s), stream=True, allow_redirects=False, headers=headers
+        with session.send(
+            _prepared(session, url, headers),
+            timeout=(timeout_s, timeout_s),
+            stream=True,
+            allow_redirects=False,
+            verify=session.verify,
+            cert=None,
+            proxies={},
         ) as answer:
             body = b""
             for piece in answer.iter_content(4096):

@@ -149,12 +149,6 @@ def waiting(conn: sqlite3.Connection, now_ms: int) -> Waiting:
     return Waiting(tuple(targets), later)
 
 
-def next_due_at(conn: sqlite3.Connection, now_ms: int) -> int | None:
-    """The instant (epoch ms) of the next thing to do: `now_ms` when something is due, None when nothing is left."""
-    found = waiting(conn, now_ms)
-    return now_ms if found.targets else found.next_due_at_ms
-
-
 def _skip(conn: sqlite3.Connection, name: str) -> Iterable[tuple[Any, ...]]:
     """One row a target, jumping over the rest of its rows in the index."""
     last = ""

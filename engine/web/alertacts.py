@@ -25,7 +25,7 @@ Cursor = Annotated[str, Query(description="The `next` of the page before.")]
 def add(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[Depends]) -> None:
     """Add the routes; `loaded`: what a route asks first that must not act on half of the states."""
     _silences(app, service, answers, loaded)
-    _alerts(app, service, answers, loaded)
+    _alerts(app, service, loaded)
     _rules(app, service, answers, loaded)
     _held(app, service, loaded)
 
@@ -91,7 +91,7 @@ def _silences(app: FastAPI, service: Service, answers: Answers, loaded: Sequence
         return await expire(id_)
 
 
-def _alerts(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[Depends]) -> None:
+def _alerts(app: FastAPI, service: Service, loaded: Sequence[Depends]) -> None:
     @app.post("/v1/alerts/{id_}/ack", dependencies=loaded)
     async def acknowledge(id_: str, request: Request) -> Response:
         """Somebody knows (`by` says who): no more reminders. The recovery is sent all the same. A group's id means all in it."""

@@ -117,7 +117,8 @@ class Answers:
             raise BadQuestion(f"`match`: {error}") from error
 
     def _client_object(self, client: str, state: ClientState) -> Object:
-        return views.client_object(client, state, self._subject.inventory.attributes(client), self._skew_ms)
+        attributes, verified_ms = self._subject.inventory.attributes(client), self._subject.fleet.verified_ms(state)
+        return views.client_object(client, state, attributes, self._skew_ms, verified_ms)
 
     def _state(self, client: str) -> ClientState:
         state = self._subject.fleet.published(client)
@@ -173,7 +174,12 @@ class Answers:
                 raise NotThere(self._nothing_by(reader, client, state, at_ms))
             state = steps[-1].after
         evidence = evidence_objects(steps, state, self._skew_ms)
-        return self._client_object(client, state) | {
+        shown = self._client_object(client, state)
+        if at_ms is not None:
+            shown["verified_at"] = views.verified_at(
+                state.verified_ms
+            )  # gaps that were found since say nothing of then
+        return shown | {
             "at": rfc3339(at_ms if at_ms is not None else self._subject.now_ms()),
             "occurred_at": views.instant(state.occurred_at_ms),
             "hold": self._hold_object(client, state),

@@ -58,7 +58,7 @@ def create(service: Service) -> ASGIApp:
     _events(app, service)
     _clients(app, service, answers)
     _records(app, service, answers)
-    _acts(app, service, answers)
+    _acts(app, service)
     reconciling.routes(app, service, answers, _loaded(service))
     alertacts.add(app, service, answers, [Depends(_loaded(service))])
     _condition(app, service, answers)
@@ -239,7 +239,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _acts(app: FastAPI, service: Service, answers: Answers) -> None:
+def _acts(app: FastAPI, service: Service) -> None:
     loaded = [Depends(_loaded(service))]
 
     async def act(number: str, what: str) -> Response:

@@ -56,7 +56,7 @@ def test_a_fault_that_no_event_explains_ends_the_service_loudly_and_nothing_is_l
         running.tell(event(POISON, "tcpclean", "1"), event("G@@@a", "tcpclean", "1"))
         assert process.wait(60) == 1
         (line,) = running.log_lines("writer.failed")
-        assert "RuntimeError" in line["error"] and "app.py" in line["where"]
+        assert "RuntimeError" in line["error"] and "testhooks.py" in line["where"]
         assert "stopped by a fault of ours, nothing that was accepted is lost" in running.log_text()
         assert not running.log_lines("service.stopped")
         running.start()

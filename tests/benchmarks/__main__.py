@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import machine, peer, profile, report, rocketmq_works, rule_sets, works
+from tests.benchmarks import machine, peer, profile, report, rocketmq_works, rule_sets, sweeps, works
 from tests.benchmarks.collector import CollectorProcess
 from tests.benchmarks.engine_process import BenchmarkError
 from tests.benchmarks.load import Load, write_day, write_storm
@@ -33,6 +33,7 @@ class Scene:
     day: Load
     storm: Load | None
     posts: int
+    asked: int
 
     @contextlib.contextmanager
     def fresh(self, name: str) -> Iterator[Path]:
@@ -117,6 +118,11 @@ def _rocketmq(scene: Scene) -> Figures:
         return rocketmq_works.measure(scene.day, folder)
 
 
+def _sweep(scene: Scene) -> Figures:
+    with scene.fresh("sweep") as folder:
+        return sweeps.measure(scene.asked, folder)
+
+
 WORKS: dict[str, Callable[[Scene], Figures]] = {
     "limits": _limits,
     "peer": _peer,
@@ -126,6 +132,7 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "rules": _rules,
     "latency": _latency,
     "outbox": _outbox,
+    "sweep": _sweep,
     "rocketmq": _rocketmq,
     "peer-storm": _peer_storm,
     "storm": _storm,
@@ -142,6 +149,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=1_000_000, help="events of the day, a tenth as many clients")
     parser.add_argument("--fleet", type=int, default=1_000_000, help="clients of the storm, three events each")
     parser.add_argument("--posts", type=int, default=10_000, help="bare posts and due webhooks")
+    parser.add_argument("--asked", type=int, default=20_000, help="clients that one sweep asks about")
     parser.add_argument(
         "--only", action="append", choices=list(WORKS), metavar="NAME", help=f"one of {', '.join(WORKS)}; repeatable"
     )
@@ -154,6 +162,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.runs, options.events, options.fleet, options.posts = 1, 100_000, 100_000, 1_000
+        options.asked = 2_000
     return options
 
 
@@ -201,7 +210,7 @@ def main(arguments: list[str]) -> int:
         folder = Path(temporary)
         print(report.table(("machine", ""), machine.describe(folder)), flush=True)
         day, fleet = _write_loads(folder, options, chosen)
-        scene = Scene(folder=folder, day=day, storm=fleet, posts=options.posts)
+        scene = Scene(folder=folder, day=day, storm=fleet, posts=options.posts, asked=options.asked)
         rounds, failed = _measure(scene, chosen, options.runs)
         sampled = profile.run(scene.day, folder) if options.profile else ""
     print(

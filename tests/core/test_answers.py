@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from engine.core import resolver
 from engine.core.asking import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.events import LifecycleEvent
-from engine.core.presence import NEVER, STATUS_NAMES
-from engine.core.reconcile import is_concerned, sweep_order
+from engine.core.presence import NEVER, STATUS_NAMES, Answered, Channel, ClientState
+from engine.core.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
 from engine.core.step import Fleet
 from engine.stores.sqlite import _alert, _alert_row
 from tests.core.worlds import POLICY, START_MS, World, at, event, full, no_names, rule
@@ -445,9 +445,6 @@ def test_a_sweep_asks_first_where_a_wrong_belief_does_most_harm() -> None:
     told.answer("71s", "old", 1)
     order = sweep_order(told.fleet.states, [full("roll"), full("old")], {full("loud")}, 1_000)
     assert order == [full(name) for name in ("loud", "odd", "new", "roll", "older", "old")]
-    again = sweep_order(told.fleet.states, [], set(), 1_000, at("71s"))
-    assert full("old") not in again
-    assert full("older") in again
 
 
 def test_a_gap_concerns_whoever_was_not_heard_of_since() -> None:
@@ -455,6 +452,33 @@ def test_a_gap_concerns_whoever_was_not_heard_of_since() -> None:
     told.answer("61s", "p3", 1)
     states = {name: told.state(name) for name in ("p1", "p2", "p3")}
     assert [is_concerned(states[name], at("40s"), at("60s")) for name in states] == [True, False, False]
+
+
+def test_whom_a_gap_concerns_counts_as_unverified_until_asked_again() -> None:
+    told = world().tell("0s p1 connect A", "0s p2 connect A", "0s p3 connect A")
+    for name in ("p1", "p2", "p3"):
+        told.answer("61s", name, 1)
+    told.fleet.note_gap(at("65s"), at("70s"))
+    told.fleet.note_gap(at("30s"), at("35s"))  # it adds nothing
+    told.tell("80s p2 tcpclean A")
+    told.answer("71s", "p3", 1)
+    fleet = told.fleet
+    assert [fleet.verified_ms(told.state(name)) for name in ("p1", "p2", "p3")] == [NEVER, at("61s"), at("71s")]
+    assert sweep_order(fleet.states, [], set(), 1_000, fleet.gaps)[0] == full("p1")
+    told.answer("90s", "p1", 1)
+    assert fleet.verified_ms(told.state("p1")) == at("90s")
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=6), st.integers(0, 20), st.integers(0, 20))
+def test_gaps_that_others_cover_are_not_kept_and_make_no_difference(
+    found: list[tuple[int, int]], verified_ms: int, closed_ms: int
+) -> None:
+    gaps: Gaps = ()
+    for to_ms, noted_ms in found:
+        gaps = with_gap(gaps, to_ms, noted_ms)
+    state = ClientState(channels=(Channel("A", 0, closed_ms, NEVER),), answered=Answered(verified_ms, verified_ms))
+    assert is_unsure(state, gaps) == any(is_concerned(state, *gap) for gap in found)
+    assert len(gaps) <= len(set(found))
 
 
 # Properties

@@ -6,6 +6,7 @@ that, so nothing else can survive. Lines after a cut, or after a commit that fai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.core.bursts import Burst
 from engine.core.events import LifecycleEvent
 from engine.core.grouping import Group
 from engine.core.outages import Outage
-from engine.core.rules import Grouping, Match, Schedule
+from engine.core.rules import Grouping, Match, Rule, Schedule
 from engine.core.rules import Outage as Terms
 from engine.core.schedules import Tick
 from engine.core.silences import Silence
@@ -109,8 +110,8 @@ class Rows:
 class RowWorld(World):
     """A world that can be cut, and whose commits can fail."""
 
-    def __init__(self) -> None:
-        super().__init__(*RULES, policy=replace(POLICY, offline_ms=10_000, flapping_start=6), burst=14)
+    def __init__(self, rules: Sequence[Rule] = RULES, flapping_start: int = 6) -> None:
+        super().__init__(*rules, policy=replace(POLICY, offline_ms=10_000, flapping_start=flapping_start), burst=14)
         self.rows = Rows()
 
     def cut(self) -> None:
@@ -181,9 +182,9 @@ def act(turn: Turn, now_ms: int) -> Any:
     return lambda fleet: fleet.apply([told], now_ms, now_ms)
 
 
-def played(story: list[Turn], *, troubled: bool) -> list[str]:
+def played(story: list[Turn], *, troubled: bool, rules: Sequence[Rule] = RULES, flapping_start: int = 6) -> list[str]:
     """Every line of a story, those of one instant sorted, and those who are told together."""
-    world = RowWorld()
+    world = RowWorld(rules, flapping_start)
     for turn in story:
         now_ms = START_MS + turn.at_ms
         if troubled and turn.befalls == "cut" and world.fleet.clock_ms:

@@ -42,7 +42,7 @@ def variables(client: str = "G@@@p1", attributes: Mapping[str, str] | None = Non
         "rule": {"name": "pump-offline", "severity": "critical", "description": "Look at <it>", "labels": {"team": "a"}},
         "alert": {
             "id": "a1", "state": "firing", "reason": "", "started_at": "2026-01-01T00:01:30.000Z", "source": "",
-            "detail": "", "count": 1, "clients": [client], "key": {},
+            "detail": "", "count": 1, "clients": [client], "key": {}, "unverified": False,
         } | alert,
     }  # fmt: skip
 

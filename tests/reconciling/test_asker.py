@@ -13,8 +13,9 @@ import pytest
 from engine.clock import SystemClock
 from engine.core.asking import AGREED, CONFIRM, VERIFY, Ask
 from engine.errors import StoreError
-from engine.services.asker import PAUSE_FIRST_S, Asked, Asker, Seams, Verdict
+from engine.services.asker import PAUSE_FIRST_S, Asker
 from engine.services.askqueue import DRY_RUN, OPERATOR, SWEEP
+from engine.services.handing import Asked, Seams, Verdict
 from engine.status.base import AskingFailed
 from engine.status.budget import Budget
 from tests.acceptance.service import PATIENCE_S, eventually

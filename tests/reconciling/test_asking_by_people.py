@@ -7,6 +7,7 @@ from pathlib import Path
 
 import requests
 
+from engine import StatusClient
 from tests.acceptance.service import event, eventually, now_ms, service
 from tests.reconciling.serving import asking, connect, sweep, tally
 from tests.status.standin import StandIn
@@ -58,6 +59,40 @@ def test_without_a_provider_verify_says_what_is_missing(tmp_path: Path) -> None:
         assert done.returncode == 1 and "`status`" in done.stderr
 
 
+def test_a_process_that_knows_only_the_service_has_it_ask_the_broker(tmp_path: Path) -> None:
+    with StandIn() as broker, asking(tmp_path, broker) as running, StatusClient(service=running.url) as statuses:
+        running.start()
+        connect(running, broker, "G@@@a", "G@@@lost")
+        broker.truth["G@@@lost"] = 0
+        found = statuses.online("G@@@a")
+        assert (found.online, found.connections, found.source, found.problem) == (True, 1, "query", None)
+        assert found.asked_at is not None and found.age is not None
+        lost = statuses.online("G@@@lost")
+        assert (lost.online, lost.connections, lost.source) == (False, 0, "query")
+        assert statuses.online("G@@@unheard").online is False
+        broker.rates = {"hang": 1.0}  # the service waits longer than this caller does
+        found = statuses.online("G@@@a")
+        assert (found.online, found.source) == (True, "belief")
+        assert "does not answer within 2 s" in str(found.problem)
+
+
+def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believes(tmp_path: Path) -> None:
+    with StandIn(rates={"unknown": 1.0}) as broker, asking(tmp_path, broker, {"unknown_retries": 0}) as running:
+        running.start()
+        connect(running, broker, "G@@@a")
+        with StatusClient(service=running.url) as statuses:
+            found = statuses.online("G@@@a")
+        assert (found.online, found.source, found.asked_at) == (True, "belief", None)
+        assert "no answer from the broker" in str(found.problem)
+    (tmp_path / "alone").mkdir()
+    with service(tmp_path / "alone") as running, StatusClient(service=running.url) as statuses:
+        running.start()
+        running.tell(event("G@@@a", "connect", "c"))
+        for _ in range(5):  # it is not asked for what it cannot do each time
+            found = statuses.online("G@@@a")
+            assert (found.online, found.source, found.problem) == (True, "belief", None)
+
+
 def test_query_says_who_is_online_through_the_service_and_by_its_exit_code(tmp_path: Path) -> None:
     with StandIn() as broker, asking(tmp_path, broker) as running:
         running.start()
@@ -105,6 +140,32 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
         (found,) = running.printed("reconcile")
         assert tally(found)["corrected"] == 1 and found["finished_at"] is not None
         assert running.statuses()["G@@@b"] == "offline"
+
+
+def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> None:
+    with StandIn() as broker, asking(tmp_path, broker, {"rate": 20}) as running:
+        running.start()
+        connect(running, broker, *(f"G@@@d{n}" for n in range(40)))
+        broker.truth["G@@@d7"] = 0
+        number = running.send("POST", "/v1/reconciliations").json()["id"]
+        done = running.command("reconcile")
+        assert done.returncode == 0, done.stderr
+        assert f"sweep {number} goes on already" in done.stderr
+        assert done.stdout.splitlines()[0] == "asked 40 of 40: agreed 39, corrected 1, unknown 0, failed 0"
+        assert [one["id"] for one in running.items("/v1/reconciliations")] == [number]
+
+
+def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tmp_path: Path) -> None:
+    with StandIn() as broker, asking(tmp_path, broker, {"rate": 20}) as running:
+        running.start()
+        connect(running, broker, *(f"G@@@d{n}" for n in range(30)))
+        broker.truth["G@@@d7"] = 0
+        number = running.send("POST", "/v1/reconciliations", {"dry_run": True}).json()["id"]
+        done = running.command("reconcile")
+        assert done.returncode == 0, done.stderr
+        assert f"sweep {number} goes on" in done.stderr and "begins after it" in done.stderr
+        assert done.stdout.splitlines()[0] == "asked 30 of 30: agreed 29, corrected 1, unknown 0, failed 0"
+        assert [one["id"] for one in running.items("/v1/reconciliations")] == [number + 1, number]
 
 
 def test_reconcile_without_a_service_works_on_the_store_itself(tmp_path: Path) -> None:

@@ -283,6 +283,34 @@ def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
         assert running.statuses()["G@@@d0"] == "offline"
 
 
+def test_whom_a_gap_concerns_counts_as_unverified_until_a_query_says_otherwise(tmp_path: Path) -> None:
+    followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
+    with StandIn() as broker, asking(tmp_path, broker, {"unknown_retries": 0}, sources=[followed]) as running:
+
+        def verified() -> dict[str, bool]:
+            return {one["client"]: one["verified_at"] is not None for one in running.items("/v1/clients")}
+
+        log = tmp_path / "events.jsonl"
+        names = [f"G@@@d{n}" for n in range(5)]
+        earlier_ms = now_ms() - 10_000
+        log.write_text("".join(event(name, "connect", "c", earlier_ms) + "\n" for name in names))
+        broker.truth = dict.fromkeys(names, 1)
+        running.start()
+        eventually(lambda: running.metric("rollcall_events"), lambda count: count == 5)
+        sweep(running)
+        assert verified() == dict.fromkeys(names, True)
+        broker.stop()
+        log.write_text(event("G@@@new", "connect", "d", earlier_ms) + "\n")
+        eventually(lambda: verified(), lambda found: found == dict.fromkeys([*names, "G@@@new"], False))
+        running.kill()
+        running.start()
+        assert not any(verified().values())
+        told = running.printed("explain", names[0])
+        assert told[0]["verified_at"] is None
+        broker.start()
+        eventually(lambda: verified(), lambda found: all(found.values()))
+
+
 def test_without_a_provider_nobody_is_asked(tmp_path: Path) -> None:
     with service(tmp_path) as running:
         running.start()

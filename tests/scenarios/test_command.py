@@ -129,7 +129,7 @@ def test_a_file_that_does_not_load_is_told_and_the_others_are_run(tmp_path: Path
     write(tmp_path / "good", passing())
     write(tmp_path / "bad", {**passing(), "expcet": []}, {"name": "typo", "events": ["0s G@@@p1 conect A"]})
     done = run(tmp_path, "--junit", "results.xml")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "✓" in done.stdout
     assert "1 passed, 1 file does not load" in done.stdout
     assert len(done.stderr.splitlines()) == 2
@@ -140,6 +140,22 @@ def test_a_file_that_does_not_load_is_told_and_the_others_are_run(tmp_path: Path
     error = suites.find(".//error")
     assert error is not None
     assert "expcet" in str(error.text)
+
+
+ORDERS = [
+    {
+        "name": "wake",
+        "trigger": "first_seen",
+        "actions": [{"command": {"to": "{{ client.id }}", "payload": {"do": "wake"}}}],
+    },
+]
+
+
+def test_commands_and_why_one_is_dead_are_told_in_words(tmp_path: Path) -> None:
+    write(tmp_path, {"name": "x", "events": ["0s G@@@p1 connect A", "1s G@@@p/1 connect A"]}, rules=ORDERS)
+    told = run(tmp_path, "-v").stdout
+    assert 'command wake G@@@p1 firing: to G@@@p1: {"do": "wake"}' in told
+    assert "command wake G@@@p/1 firing (dead: `to` is no client id: it holds `/`): to G@@@p/1" in told
 
 
 def test_junit_has_a_suite_a_file_and_a_case_a_test(tmp_path: Path) -> None:

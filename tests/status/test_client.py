@@ -175,7 +175,7 @@ def test_what_a_service_with_a_provider_says_is_read(standin: StandIn) -> None:
     )
     with client(service=standin.url) as asking:
         found = asking.online(UP)
-    assert (found.connections, found.age, found.source) == (2, 3.0, "belief")
+    assert (found.connections, found.age, found.source) == (2, 3.0, "query")
     assert found.asked_at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
