@@ -138,6 +138,7 @@ class _Run(Replay):
             self._advance(at_ms)
             return
         passed = False
+        queries.add(self.fleet.take_asks(), self.fleet.clock_ms)  # what events and acts made somebody want to know
         while not passed:
             if at_ms == FOREVER - 1 and self.fleet.next_due(running_on=True) == FOREVER:
                 queries.drop_hopeless(self.fleet.clock_ms)

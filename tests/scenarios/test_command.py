@@ -142,6 +142,25 @@ def test_a_file_that_does_not_load_is_told_and_the_others_are_run(tmp_path: Path
     assert "expcet" in str(error.text)
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("version: 1\nrules: [{name: a, trigger: ofline, actions: [{log: {message: x}}]}]\n", "ofline"),
+        ("version: 1\nrules: [", "pumps.yaml:"),
+        (None, "pumps.yaml"),
+    ],
+)
+def test_rules_that_do_not_load_are_the_answer_no(tmp_path: Path, rules: str | None, said: str) -> None:
+    file = write(tmp_path, passing())
+    if rules is None:
+        (tmp_path / "pumps.yaml").unlink()
+    else:
+        (tmp_path / "pumps.yaml").write_text(rules)
+    done = run(tmp_path, str(file))
+    assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    assert run(tmp_path, str(file), "--format", "jsonl").returncode == 1
+
+
 ORDERS = [
     {
         "name": "wake",
