@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
+from tests.acceptance.service import Answer, Service, event, eventually, offline_rule, service, sink
 from tests.mail.post_office import DROP, PostOffice, certificate_for, post_office
 
 PASSWORD = "correct horse"
@@ -262,3 +262,63 @@ def test_the_recoveries_of_what_was_told_together_answer_the_one_firing(tmp_path
         "G@@@b": together["request"]["message_id"],
         "G@@@c": together["request"]["message_id"],
     }
+
+
+def test_who_was_refused_hears_of_no_end_though_others_at_the_same_server_were_told(tmp_path: Path) -> None:
+    with post_office() as office, service(tmp_path, smtp=smtp(office)) as running:
+        refused = "550 5.1.1 no such user"
+        office.manners.to_recipient = lambda one: refused if one == "ann@example.com" else None
+        both = [{"email": {"to": "ann@example.com"}}, {"email": {"to": "bob@example.com"}}]
+        running.rules({"name": "gone", "trigger": "offline", "flapping": "fire", "actions": both, "on_recovery": both})
+        running.start()
+        go(running, CLIENTS[:1])
+        eventually(lambda: rows(running, state="dead") and rows(running, state="delivered"))
+        office.manners.to_recipient = lambda one: None
+        come_back(running, CLIENTS[:1])
+        eventually(lambda: rows(running), lambda found: len(found) == 4)
+        wait_sent(running)
+        assert [letter.recipients for letter in office.taken()] == [("bob@example.com",)] * 2
+        assert {row["last_error"] for row in rows(running, state="dead")} == {
+            f"ann@example.com: {refused}",
+            "its firing was never delivered",
+        }
+
+
+def test_an_outage_is_told_and_ended_once_though_every_target_dies_in_the_middle(tmp_path: Path) -> None:
+    """Mail server and webhook target are cut off with a message in hand, then the service is killed; all of them come back."""
+    outage = {"by": ["group"], "at_least": 3, "within": "2s", "inhibit": True}
+    with post_office() as office, sink() as target, service(tmp_path, smtp=smtp(office)) as running:
+        hook = {"webhook": {"url": target.url, "json": {"down": "{{ alert.count }}", "state": "{{ alert.state }}"}}}
+        actions = [{"email": {"to": "ops@example.com"}}, hook]
+        running.rules(
+            {"name": "site", "trigger": "outage", "outage": outage, "actions": actions, "on_recovery": actions},
+            mail_rule(),
+        )
+        running.start()
+        office.manners.stall = threading.Event()
+        let_go = threading.Event()
+        target.answer = lambda arrival: Answer(204, after=let_go)
+        go(running, CLIENTS)
+        eventually(lambda: office.offered and target.seen())  # both have all of it, and have not answered
+        office.stop()
+        target.stop()
+        running.kill()
+        office.manners.stall.set()
+        let_go.set()
+        office.manners.stall, target.answer = None, lambda arrival: Answer(204)
+        running.start()
+        come_back(running, CLIENTS)
+        office.start()
+        target.start()
+        eventually(lambda: running.items("/v1/deliveries"), lambda found: len(found) >= 4)
+        wait_sent(running)
+        sent = {row["key"]: row for row in rows(running, rule="site")}
+        assert {row["state"] for row in sent.values()} == {"delivered"}
+        assert [arrival.body["state"] for arrival in target.first_seen()] == ["firing", "resolved"]
+        assert {arrival.key for arrival in target.seen()} <= sent.keys()
+        letters = [letter for letter in office.once() if letter.header("X-Rollcall-Rule") == "site"]
+        assert [phase_of(letter.header("Subject")) for letter in letters] == ["warning", "resolved"]
+        bodies: dict[str, set[str]] = {}
+        for arrival in target.seen():
+            bodies.setdefault(arrival.key, set()).add(json.dumps(arrival.body))
+        assert {len(found) for found in bodies.values()} == {1}
