@@ -46,6 +46,11 @@ class Agenda:
         self._order = 0
         self._limit = SWEPT_FROM
 
+    @property
+    def is_empty(self) -> bool:
+        """Is there no entry at all?"""
+        return not self._heap and not self._released
+
     def clear(self) -> None:
         """Forget every entry."""
         self._heap.clear()

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from engine.core.agenda import Agenda
 from engine.core.alerts import Alert, Kept, Output, Throttled
 from engine.core.debounce import Policy
 from engine.core.happenings import Happenings
@@ -78,6 +79,10 @@ class AlertBook(Happenings):
     ) -> None:
         super().__init__(policy, attributes, state_of, burst)
         self._prepare()
+        self._agendas: list[Agenda] = [
+            self.calms, self.endings, self.throttling.rooms, self.fors, self.silent_fors, self.verdicts,
+            self.group_deliveries, self.reminders, self.silent_reminders, self.calls, self.teller.summaries,
+        ]  # fmt: skip  # as KINDS names them
         self._names_used = names_used
         self._each_client = each_client
         self._again: list[Alert] = []  # of a restart: suppressed ones that nothing seems to hold
@@ -172,10 +177,11 @@ class AlertBook(Happenings):
     def next_due(self, silence_ms: int) -> tuple[int, int]:
         """The earliest deadline that may act and its place in `KINDS`; `FOREVER` when nothing is left."""
         best, kind = FOREVER, -1
-        for index in range(len(KINDS)):
-            due = self._next_of(index, silence_ms)
-            if due < best:
-                best, kind = due, index
+        for index, agenda in enumerate(self._agendas):
+            if not agenda.is_empty:
+                due = agenda.next(silence_ms)
+                if due < best:
+                    best, kind = due, index
         return best, kind
 
     def next_lasting(self) -> int:
@@ -189,27 +195,8 @@ class AlertBook(Happenings):
         self.alarm.at_ms = self.next_due(FOREVER)[0]
 
     def _next_of(self, kind: int, silence_ms: int) -> int:
-        if kind == 0:
-            return self.calms.next(silence_ms)
-        if kind == 1:
-            return self.endings.next(silence_ms)
-        if kind == 2:
-            return self.throttling.rooms.next(silence_ms)
-        if kind == 3:
-            return self.fors.next(silence_ms)
-        if kind == 4:
-            return self.silent_fors.next(silence_ms)
-        if kind == 5:
-            return self.verdicts.next(silence_ms)
-        if kind == 6:
-            return self.group_deliveries.next(silence_ms)
-        if kind == 7:
-            return self.reminders.next(silence_ms)
-        if kind == 8:
-            return self.silent_reminders.next(silence_ms)
-        if kind == 9:
-            return self.calls.next(silence_ms)
-        return self.teller.summaries.next(silence_ms)
+        agenda = self._agendas[kind]
+        return FOREVER if agenda.is_empty else agenda.next(silence_ms)
 
     def act(self, kind: int, at_ms: int) -> None:
         """The earliest deadline of a kind has come; `next_due` said so."""

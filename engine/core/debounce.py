@@ -89,10 +89,13 @@ def learn(
                 flaps += 1
             else:
                 hold_since, hold_occurred = now_ms, occurred_at_ms
+    heard_ms = state.heard_ms
+    heard_ms = max(heard_ms, occurred_at_ms)
+    heard_ms = max(heard_ms, now_ms)
     return ClientState(
         merged, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, hold_since,
         hold_occurred, flaps, changes, flags, takeovers, known_ip, last, state.client,
-        max(state.heard_ms, occurred_at_ms, now_ms), answered,
+        heard_ms, answered,
     )  # fmt: skip
 
 

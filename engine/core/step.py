@@ -378,7 +378,8 @@ class Fleet:
         return True
 
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
-        self._asked_first.pop(client, None)
+        if self._asked_first:
+            self._asked_first.pop(client, None)
         facts = self.facts
         position = self._row + FACT_OFFSET + len(facts)
         after, transition = debounce.settle(state, client, at_ms, position)
