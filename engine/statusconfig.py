@@ -90,15 +90,15 @@ def read_reconcile(raw: Mapping[str, Any] | None, status: object | None, reading
         return None
     if status is None:
         reading.say(("reconcile",), "needs somebody to ask: write `status` too, or remove this")
-    if ("cron" in raw) == ("every" in raw):
+    given = [key for key in ("cron", "every", "interval") if key in raw]
+    if len(given) != 1:
         reading.say(("reconcile",), "needs either `cron` or `every`")
         return None
-    if "every" in raw:
+    (key,) = given
+    if key != "cron":
         if "timezone" in raw:
-            reading.say(("reconcile", "timezone"), "belongs to `cron`; `every` knows no time of day")
-        return _plan(
-            ("reconcile", "every"), lambda: every(reading.ms(("reconcile", "every"), raw["every"])), raw, reading
-        )
+            reading.say(("reconcile", "timezone"), f"belongs to `cron`; `{key}` knows no time of day")
+        return _plan(("reconcile", key), lambda: every(reading.ms(("reconcile", key), raw[key])), raw, reading)
     timezone = raw.get("timezone", "UTC")
     try:
         zone(timezone)

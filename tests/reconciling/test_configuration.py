@@ -86,13 +86,20 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ({"every": "1h", "timezone": "UTC"}, "reconcile.timezone", "belongs to `cron`"),
         ({"every": "0s"}, "reconcile.every", "must be"),
         ({"every": "1h", "catch_up": "always"}, "reconcile.catch_up", "once, skip"),
-        ({"interval": "1h"}, "reconcile.interval", "write `every`"),
+        ({"interval": "1h", "every": "1h"}, "reconcile", "either `cron` or `every`"),
     ],
 )
 def test_a_plan_that_cannot_be_is_told(tmp_path: Path, plan: dict[str, Any], path: str, said: str) -> None:
     where, message = refused(tmp_path, status=STATUS, reconcile=plan)[0]
     assert where == path
     assert said in message
+
+
+@pytest.mark.parametrize("key", ["every", "interval"])
+def test_an_interval_may_be_written_in_both_words(tmp_path: Path, key: str) -> None:
+    plan = loaded(tmp_path, status=STATUS, reconcile={key: "1h"}).reconcile
+    assert plan is not None
+    assert plan.ticks.next_after(MONDAY_MS) - MONDAY_MS <= HOUR_MS
 
 
 def test_a_plan_needs_somebody_to_ask(tmp_path: Path) -> None:
