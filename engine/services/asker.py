@@ -252,6 +252,10 @@ class Asker:
                 found.update(self._provider.query_many([entry.client for entry in entries]))
         except AskingFailed as error:
             failure = error
+        except (
+            RollcallError
+        ) as error:  # a key that is not there, say: nothing was sent, and it stays so until somebody mends it
+            failure = AskingFailed(str(error), lasting=True)
         except Exception as fault:  # noqa: BLE001  # a fault of a provider's is a failure like others
             log.error(Event.INTERNAL, error=repr(fault))
             failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")

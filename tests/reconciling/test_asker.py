@@ -12,7 +12,7 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.core.asking import AGREED, CONFIRM, VERIFY, Ask
-from engine.errors import StoreError
+from engine.errors import RollcallError, StoreError
 from engine.services.asker import PAUSE_FIRST_S, Asker
 from engine.services.askqueue import DRY_RUN, OPERATOR, SWEEP
 from engine.services.handing import Asked, Seams, Verdict
@@ -202,6 +202,18 @@ def test_many_calls_throttled_at_once_are_one_pause() -> None:
         assert (paused, asking.stats.throttled) == ([PAUSE_FIRST_S], 8)
     finally:
         asking.stop()
+
+
+def test_a_key_that_is_not_there_is_told_in_its_own_words_and_not_asked_with_again() -> None:
+    class Keyless(Told):
+        def query(self, client: str) -> int | None:
+            self.calls.append((client,))
+            raise RollcallError("the environment variable STATUS_KEY is not set")
+
+    provider = Keyless()
+    with asker(provider) as asking:
+        assert said(asking.ask("a")) == (AGREED, None, "the environment variable STATUS_KEY is not set")
+        assert provider.calls == [("a",)]
 
 
 def test_a_fault_of_a_provider_is_a_failure_like_others() -> None:
