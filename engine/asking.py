@@ -37,6 +37,9 @@ from engine.web.service import AskingNumbers
 LEDGER = "status.ledger"
 """The file in the data folder that says when the last call left, for the budget after a restart."""
 
+BUSY_S = 10.0
+"""How long another process of ours that asks now, a command most likely, is waited for."""
+
 OPERATOR_S = 5.0
 """How long somebody who wants to know is kept waiting; then the belief is the answer."""
 
@@ -72,7 +75,7 @@ def _asker(config: Config, status: StatusConfig[Secret], clock: Clock, seams: Se
     """One who asks within the budget of this data folder. StatusBusy while another process does."""
     config.data.mkdir(parents=True, exist_ok=True)
     provider = provider_of(status, clock)
-    ledger = Ledger(config.data / LEDGER)
+    ledger = Ledger(config.data / LEDGER, within_s=BUSY_S)
     return Asker(
         provider,
         Budget(status.rate, ledger=ledger),

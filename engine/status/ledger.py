@@ -20,6 +20,9 @@ from engine.status.budget import HOLD_S
 RECENT_S: Final = 10.0
 """A last call older than this, more than any call lasts and clocks are set by, is past; one in the future is not."""
 
+LOOK_EVERY_S: Final = 0.05
+"""How often a process that waits for another's end looks."""
+
 
 class StatusBusy(RollcallError):
     """Another process of ours asks the same service now; two budgets would be twice the rate."""
@@ -28,10 +31,11 @@ class StatusBusy(RollcallError):
 class Ledger:
     """Holds `path`, in a folder that exists, until `close`. `now_s`: wall clock, seconds since the epoch.
 
-    Raises StatusBusy when another process has it, RollcallError when it cannot be written.
+    `within_s`: how long to wait for another process that has it. Somebody's single query is over soon, and must not keep a
+    service from starting. Raises StatusBusy when it still has it then, RollcallError when it cannot be written.
     """
 
-    def __init__(self, path: Path, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, now_s: Callable[[], float] = time.time, *, within_s: float = 0.0) -> None:
         self._path = path
         self._now_s = now_s
         try:
@@ -39,7 +43,7 @@ class Ledger:
         except OSError as error:
             raise RollcallError(f"{path} cannot be written: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file, within_s)
             told = os.stat(self._file)
             if told.st_size == 0:  # new: nobody has made a call
                 os.write(self._file, b"The time of this file is that of the last status query.\n")
@@ -71,3 +75,16 @@ class Ledger:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _lock(file: int, within_s: float) -> None:
+    """Take the lock; BlockingIOError when another process has it all the time."""
+    until_s = time.monotonic() + within_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(LOOK_EVERY_S)

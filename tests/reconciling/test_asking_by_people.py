@@ -156,7 +156,7 @@ def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> Non
 
 
 def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": 20}) as running:
+    with StandIn() as broker, asking(tmp_path, broker, {"rate": 5}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(30)))
         broker.truth["G@@@d7"] = 0

@@ -226,6 +226,16 @@ def test_a_new_ledger_waits_for_nothing_and_a_used_one_for_a_second(tmp_path: Pa
     second.close()
 
 
+def test_somebody_else_who_is_done_soon_is_waited_for(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "ledger")
+    with pytest.raises(StatusBusy):
+        Ledger(tmp_path / "ledger", within_s=0.01)
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(Ledger, tmp_path / "ledger", within_s=60.0)
+        first.close()
+        second.result(60).close()
+
+
 @pytest.mark.parametrize(("age_s", "quiet_s"), [(3600, 0.0), (0.5, HOLD_S), (-3600, HOLD_S)])
 def test_the_last_call_decides_also_one_in_the_future(tmp_path: Path, age_s: float, quiet_s: float) -> None:
     path = tmp_path / "ledger"
