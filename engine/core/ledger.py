@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from engine.core.agenda import Agenda, Alarm
 from engine.core.alerts import Alert, AlertLine, Output, Throttled
 from engine.core.debounce import Policy
-from engine.core.gates import OPEN, Gates, Held
+from engine.core.gates import Gates, Held
 from engine.core.matching import Attributes
 from engine.core.planning import FIRING, RECOVERY
 from engine.core.presence import NEW_CLIENT, ClientState, Transition
@@ -309,6 +309,3 @@ class Ledger:
 
 def _is_pending(alert: Alert, due_ms: int) -> bool:
     return alert.state == "pending" and alert.resolved_at_ms is None
-
-
-assert OPEN == ("", "")

@@ -107,6 +107,18 @@ def rule_variables(rule: Rule) -> dict[str, Any]:
     }
 
 
+def client_mapping(client: str, state: ClientState, attributes: Mapping[str, str]) -> dict[str, Any]:
+    """What templates see as `client`, and of each of several."""
+    group, device = split_id(client)
+    return {"id": client, "group": group, "device": device, "ip": address(state.ip), "attributes": attributes}
+
+
+def duration(occurred_ms: int, at_ms: int) -> Any:
+    """Seconds since a change: an int where they are whole, else a float. As `float` a compiled core would make all of them one."""
+    seconds, rest = divmod(max(0, at_ms - occurred_ms), 1000)
+    return seconds + rest / 1000 if rest else seconds
+
+
 def client_variables(
     client: str,
     state: ClientState,
@@ -118,23 +130,15 @@ def client_variables(
     gaps: Gaps = (),
 ) -> dict[str, Any]:
     """What templates see about one client. `names`: the names that are read, so that costly ones are made only then."""
-    group, device = split_id(client)
     occurred_ms = transition.occurred_at_ms if transition else state.occurred_at_ms
-    seconds, rest = divmod(max(0, at_ms - occurred_ms), 1000)
     found: dict[str, Any] = {
-        "client": {
-            "id": client,
-            "group": group,
-            "device": device,
-            "ip": address(state.ip),
-            "attributes": attributes,
-        },
+        "client": client_mapping(client, state, attributes),
         "status": STATUS_NAMES[state.settled],
         "previous": STATUS_NAMES[transition.previous if transition else state.settled],
         "occurred_at": rfc3339(occurred_ms),
         "settled_at": rfc3339(state.settled_at_ms),
         "since": rfc3339(transition.since_ms if transition else state.since_ms),
-        "duration": seconds + rest / 1000 if rest else seconds,
+        "duration": duration(occurred_ms, at_ms),
         "graceful": transition.graceful if transition else bool(state.flags & GRACEFUL and state.settled == OFFLINE),
         "flaps": transition.flaps if transition else state.flaps,
         "flapping": bool(state.flags & FLAPPING),

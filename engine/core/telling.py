@@ -21,7 +21,7 @@ from engine.core.keys import key_values
 from engine.core.matching import Attributes
 from engine.core.outages import Outage
 from engine.core.planning import FIRING, SUMMARY
-from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition, address, split_id
+from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
 from engine.core.reconcile import Gaps
 from engine.core.rules import Rule
 from engine.core.schedules import LISTED
@@ -115,14 +115,9 @@ class Teller:
         members, shared = [], dict(self.attributes(clients[0])) if clients else {}
         for client in clients:
             state, attributes = self._state_of(client), self.attributes(client)
-            group, device = split_id(client)
             members.append(
-                {
-                    "id": client,
-                    "group": group,
-                    "device": device,
-                    "ip": address(state.ip),
-                    "attributes": attributes,
+                planning.client_mapping(client, state, attributes)
+                | {
                     "status": STATUS_NAMES[state.settled],
                     "since": rfc3339(state.since_ms),
                     "occurred_at": rfc3339(state.occurred_at_ms),
@@ -297,12 +292,11 @@ def _is_untold(burst: Burst, due_ms: int) -> bool:
 
 def _instants(occurred_ms: int, since_ms: int, at_ms: int) -> dict[str, Any]:
     """The instants that a client's templates see, for what is about no single one."""
-    seconds, rest = divmod(max(0, at_ms - occurred_ms), 1000)
     return {
         "occurred_at": rfc3339(occurred_ms),
         "since": rfc3339(since_ms),
         "settled_at": rfc3339(since_ms),
-        "duration": seconds + rest / 1000 if rest else seconds,
+        "duration": planning.duration(occurred_ms, at_ms),
     }
 
 
