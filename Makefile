@@ -4,14 +4,14 @@ COMPILE ?= 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install -q --disable-pip-version-check
 EDITABLE = $(PIP) --no-deps --no-build-isolation -e .
-COMPILED = *__mypyc.*.so engine/core/*.so
+COMPILED = *__mypyc.*.so $(shell find engine -name "*.so" 2>/dev/null)
 
 # Most tests wait for servers, clocks and kills: several at once take a third of the time. `SIDE_BY_SIDE=` runs one after the other.
 SIDE_BY_SIDE ?= -n 3 --dist loadfile
 
 .PHONY: run test check bench setup clean rocketmq-native demo-rocketmq
 setup: .venv/ready
-.venv/ready: pyproject.toml requirements.txt $(wildcard engine/core/*.py)
+.venv/ready: pyproject.toml requirements.txt $(shell find engine/core engine/replay/lines.py -name "*.py")
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
 	@rm -f $(COMPILED)
@@ -23,7 +23,7 @@ run: setup  ## the service on the example configuration
 	$(BIN)/rollcall run -c config.example.yaml
 
 test: setup  ## every test; those with a broker where one can be had
-	@$(BIN)/python -m engine.sources.rocketmq_native || true
+	@$(BIN)/python -m engine.sources.rocketmq.native || true
 	@$(BIN)/python -m tests.mq.jars || true
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
@@ -38,7 +38,7 @@ bench: setup  ## how fast it is on this machine, beside the machine's own limits
 	$(BIN)/python -m tests.benchmarks
 
 rocketmq-native: setup  ## the native library of the rocketmq source, on Linux x86-64 (docs/sources.md)
-	$(BIN)/python -m engine.sources.rocketmq_native
+	$(BIN)/python -m engine.sources.rocketmq.native
 
 demo-rocketmq: rocketmq-native  ## a RocketMQ broker, a synthetic fleet and the engine, together; needs Java and Maven
 	$(BIN)/python -m tests.mq.demo

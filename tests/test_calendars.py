@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.calendars import MONTHS, WEEKDAYS, cron, every, windows
+from engine.config.durations import parse_rfc3339
+from engine.config.time_intervals import MONTHS, WEEKDAYS, cron, every, windows
 from engine.core.times import EPOCH, FOREVER, rfc3339
-from engine.durations import parse_rfc3339
 
 MINUTE_MS = 60_000
 DAY_MINUTES = 24 * 60

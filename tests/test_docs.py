@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.app import build
-from engine.config import load_config
-from engine.rulefile import load_rules
+from engine.config.loader import load_config
+from engine.rulefiles.loader import load_rules
+from engine.runtime.app import build
 from engine.web.routes import create
 from tests.web.test_starting import asked
 
@@ -57,7 +57,7 @@ SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWOR
             "#   ",
             {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat"},
         ),
-        ("engine/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
+        ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
     ],
 )
 def test_the_sections_that_are_commented_out_load_once_they_are_not(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.plaintemplates import MAX_QUICK_CHARACTERS, quickened
+from engine.templates.fast_path import MAX_QUICK_CHARACTERS, quickened
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.rules import Action
-from engine.rendering import MAX_OUTPUT_CHARACTERS, Rendered, Renderer, TemplateProblem, conceal, to_json
-from engine.sandbox import MAX_WORK, METER
-from engine.template_names import names_of, template_problems
+from engine.templates.lint import names_of, template_problems
+from engine.templates.renderer import MAX_OUTPUT_CHARACTERS, Rendered, Renderer, TemplateProblem, conceal, to_json
+from engine.templates.sandbox import MAX_WORK, METER
 
 RENDERER = Renderer()
 

@@ -1,6 +1,8 @@
-"""Who may import whom: the table of the design, held against the imports of every module.
+"""Who may import whom: the table of the design, held against the imports of every module, folder by folder.
 
-A part may import itself, what `MAY` names for it, and the exceptions listed with a reason. Imports inside functions count.
+A room is a folder of `engine/`. Inside the four rooms of adapters (`sources`, `stores`, `status`, `actions`) each folder is one adapter, and
+each module beside those folders is shared by them. A room may import itself, what `MAY` names for it, and the exceptions listed
+with a reason. Imports inside functions count.
 """
 
 from __future__ import annotations
@@ -18,170 +20,40 @@ MODULES = sorted(
     for file in ENGINE.rglob("*.py")
 )
 
-PARTS = {
-    "engine": "version",
-    "engine.errors": "errors",
-    "engine.clock": "clock",
-    "engine.core": "core",
-    # What people write, read into values; each knows its own parser.
-    "engine.commandrendering": "files",
-    "engine.commandrules": "files",
-    "engine.config": "files",
-    "engine.calendars": "files",
-    "engine.rulefile": "files",
-    "engine.rulekeys": "files",
-    "engine.inventory": "files",
-    "engine.rendering": "files",
-    "engine.mailrendering": "files",
-    "engine.mailfile": "files",
-    "engine.addresses": "files",
-    "engine.plaintemplates": "files",
-    "engine.template_names": "files",
-    "engine.durations": "files",
-    "engine.statusconfig": "files",
-    "engine.matchfile": "files",
-    "engine.matchwords": "files",
-    "engine.mqttconfig": "files",
-    "engine.patterns": "files",
-    "engine.sandbox": "files",
-    "engine.summarizing": "files",
-    "engine.schema": "files",
-    "engine.yamlfile": "files",
-    "engine.telemetry": "telemetry",
-    # The seams, and what is pure behind them.
-    "engine.sources": "source seam",
-    "engine.sources.base": "source seam",
-    "engine.sources.wire": "source seam",
-    "engine.sources.acceptance": "source seam",
-    "engine.sources.pushfeed": "source seam",
-    "engine.stores": "store seam",
-    "engine.stores.base": "store seam",
-    "engine.stores.journal": "store seam",
-    "engine.actions": "action seam",
-    "engine.actions.base": "action seam",
-    "engine.status": "status seam",
-    "engine.status.base": "status seam",
-    "engine.status.budget": "status seam",
-    "engine.status.http": "status seam",
-    "engine.status.ledger": "status seam",
-    "engine.status.breaker": "status seam",
-    "engine.status.session": "status seam",
-    # Adapters: one a name, whatever number of modules it has.
-    "engine.sources.file": "source file",
-    "engine.sources.tailing": "source file",
-    "engine.sources.http": "source http",
-    "engine.sources.amqp": "source amqp",
-    "engine.sources.amqplink": "source amqp",
-    "engine.sources.amqplogin": "source amqp",
-    "engine.sources.simulator": "source simulator",
-    "engine.sources.rocketmq": "source rocketmq",
-    "engine.sources.rocketmq_binding": "source rocketmq",
-    "engine.sources.rocketmq_intake": "source rocketmq",
-    "engine.sources.rocketmq_log": "source rocketmq",
-    "engine.sources.rocketmq_native": "source rocketmq",
-    "engine.sources.rocketmq_positions": "source rocketmq",
-    "engine.sources.rocketmq_producing": "source rocketmq",
-    "engine.sources.rocketmq_publishing": "source rocketmq",
-    "engine.sources.rocketmq_reader": "source rocketmq",
-    "engine.sources.synthetic": "source simulator",
-    "engine.stores.sqlite": "store sqlite",
-    "engine.stores.sqlite_kept": "store sqlite",
-    "engine.stores.sqlite_outbox": "store sqlite",
-    "engine.stores.sqlite_reconciling": "store sqlite",
-    "engine.stores.sqlite_reader": "store sqlite",
-    "engine.actions.webhook": "action webhook",
-    "engine.actions.signing": "action webhook",
-    "engine.actions.sender": "action webhook",
-    "engine.actions.log": "action log",
-    "engine.actions.command": "action command",
-    "engine.actions.command_link": "action command",
-    "engine.actions.command_mqtt": "action command",
-    "engine.actions.command_rocketmq": "action command",
-    "engine.actions.email": "action email",
-    "engine.actions.mailmessage": "action email",
-    "engine.actions.smtplines": "action email",
-    "engine.status.route": "status route",
-    "engine.status.openapi": "status openapi",
-    "engine.status.client": "status client",
-    # Above them.
-    "engine.services": "services",
-    "engine.replay": "replay",
-    "engine.sharedreplay": "replay",
-    "engine.scenarios": "replay",
-    "engine.scenariofile": "replay",
-    "engine.scenariorow": "replay",
-    "engine.scenarioqueries": "replay",
-    "engine.expectations": "replay",
-    "engine.views": "web",
-    "engine.web": "web",
-    "engine.acts": "app",
-    "engine.app": "app",
-    "engine.asking": "app",
-    "engine.commanding": "app",
-    "engine.desk": "app",
-    "engine.feeding": "app",
-    "engine.listening": "app",
-    "engine.offline": "app",
-    "engine.outboxing": "app",
-    "engine.rulekeeping": "app",
-    "engine.testhooks": "app",
-    "engine.fleets": "files",
-    "engine.cli": "cli",
-}
-"""The part a module belongs to: its own entry, or that of the nearest package above it."""
+FLAT = {"engine", "engine.clock", "engine.errors", "engine.telemetry", "engine.testing", "engine.__main__"}
+"""The only modules that lie in no room."""
 
-SEAMS = {"source seam", "store seam", "action seam", "status seam"}
-EVERYTHING = set(PARTS.values())
+SEAMS = {"sources.base", "stores.base", "status.base", "actions.base"}
+"""What an adapter looks like from outside: the one module of an adapters' room that other rooms may know."""
+
 MAY: dict[str, set[str]] = {
-    "version": set(),
     "errors": set(),
     "clock": set(),
-    "core": {"errors"},
-    "files": {"core", "errors"},
     "telemetry": {"core", "errors"},
-    "source seam": {"core", "errors"},
-    "action seam": {"core", "errors"},
-    "store seam": {"core", "errors"},
-    "status seam": {"core", "errors"},
-    "source file": {"source seam", "core", "errors"},
-    "source http": {"source seam", "core", "errors"},
-    "source amqp": {"source seam", "core", "errors"},
-    "source simulator": {"source seam", "core", "errors"},
-    "source rocketmq": {"source seam", "core", "errors"},
-    "store sqlite": {"store seam", "core", "errors"},
-    "action webhook": {"action seam", "core", "errors"},
-    "action log": {"action seam", "core", "errors"},
-    "action command": {"action seam", "core", "errors"},
-    "action email": {"action seam", "core", "errors"},
-    "status route": {"status seam", "core", "errors"},
-    "status openapi": {"status seam", "core", "errors"},
-    "status client": {"status seam", "status route", "core", "errors"},
-    "services": {"core", *SEAMS, "clock", "telemetry", "errors"},
-    "replay": {"core", "files", "source seam", "errors"},
-    "web": {"core", "store seam", "telemetry", "errors", "version"},
-    "app": EVERYTHING - {"cli"},
-    "cli": EVERYTHING,
+    "core": {"errors"},
+    "config": {"core", "errors"},
+    "templates": {"core", "errors", "config"},
+    "rulefiles": {"core", "errors", "config", "templates"},
+    "sources": {"core", "errors", "clock", "telemetry", "config"},
+    "stores": {"core", "errors", "telemetry", *SEAMS},
+    "status": {"core", "errors", "clock", "telemetry", "config"},
+    "actions": {"core", "errors", "clock", "telemetry", "config"},
+    "queries": {"core", "errors", "clock", "telemetry", "templates", *SEAMS},
+    "delivery": {"core", "errors", "clock", "telemetry", "templates", *SEAMS},
+    "insights": {"core", "errors", "stores.base"},
+    "web": {"core", "errors", "clock", "telemetry", "insights", *SEAMS},
 }
-"""What each part may import besides itself and the standard library."""
+"""What each room may import beside itself. `runtime`, `replay` and `cli` may import everything below them, see `ABOVE`."""
+
+ABOVE: dict[str, set[str]] = {"runtime": {"replay", "cli"}, "replay": {"cli"}, "cli": set()}
+"""The rooms that put the others together, each with the rooms that may import it."""
+
+ADAPTERS = ("sources", "stores", "status", "actions")
 
 EXCEPTIONS = {
-    (
-        "engine.statusconfig",
-        "engine.status.http",
-    ): "an address is read the same way where it is written and where it is used",
     ("engine", "engine.status.client"): "the name `from engine import StatusClient`, loaded when it is asked for",
-    ("engine.services.feedwatch", "engine.durations"): "says how far behind a source is in words people read",
-    ("engine.web.status_page", "engine.durations"): "shows ages in words people read",
-    ("engine.web.whynot", "engine.durations"): "shows how long a rule waits in words people read",
-    ("engine.web.silencing", "engine.durations"): "reads how long a silence is to be, in words people write",
-    (
-        "engine.stores.journal",
-        "engine.sources.base",
-    ): "a gap is named by the source that finds it and kept by the store",
-    ("engine.stores.sqlite", "engine.sources.base"): "the same gap",
-    ("engine.stores.journal", "engine.actions.base"): "what may leave at once is handed on as the dispatcher takes it",
-    ("engine.stores.sqlite", "engine.actions.base"): "the same items",
 }
+"""Imports against the table, each with its reason."""
 
 VALUES = {"__future__", "bisect", "collections", "dataclasses", "datetime", "functools", "hashlib", "heapq", "ipaddress",
           "itertools", "json", "math", "mypy_extensions", "operator", "typing"}  # fmt: skip
@@ -191,57 +63,57 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 """Names on `datetime` that read the machine's clock or time zone."""
 
 LIBRARIES = {
-    "aiohttp": ["engine.actions", "engine.app"],
-    "aiormq": ["engine.sources.amqp", "engine.sources.amqplink", "engine.sources.amqplogin"],
+    "aiohttp": ["engine.actions", "engine.runtime.app"],
+    "aiormq": ["engine.sources.amqp.source", "engine.sources.amqp.connection", "engine.sources.amqp.login"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
     "alibabacloud_tea_util": ["engine.status.openapi"],
-    "aiosmtplib": ["engine.actions.email", "engine.actions.smtplines"],
-    "apscheduler": ["engine.calendars", "engine.services"],
+    "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
+    "apscheduler": ["engine.config.time_intervals", "engine.services"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
-    "jinja2": ["engine.rendering", "engine.plaintemplates", "engine.sandbox", "engine.template_names", "engine.web",
+    "jinja2": ["engine.templates.renderer", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
                "engine.cli"],
-    "markupsafe": ["engine.sandbox"],
-    "jsonschema": ["engine.schema"],
-    "multidict": ["engine.actions.webhook"],  # aiohttp's own headers
-    "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay", "engine.telemetry", "engine.views", "engine.rendering",
-                "engine.web", "engine.commandrendering"],
+    "markupsafe": ["engine.templates.sandbox"],
+    "jsonschema": ["engine.config.schema"],
+    "multidict": ["engine.actions.webhook.request"],  # aiohttp's own headers
+    "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay.runner", "engine.telemetry", "engine.web.serializers", "engine.templates.renderer",
+                "engine.web", "engine.templates.command"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none
-    "paho": ["engine.actions.command_link"],
+    "paho": ["engine.actions.command.mqtt_client"],
     "prometheus_client": ["engine.web", "engine.telemetry"],
-    "re2": ["engine.patterns"],
+    "re2": ["engine.config.patterns"],
     "requests": ["engine.cli", "engine.status"],
     "rich": ["engine.cli"],
-    "rocketmq": ["engine.sources.rocketmq_binding", "engine.sources.rocketmq_producing"],
-    "sqlite3": ["engine.stores.sqlite", "engine.stores.sqlite_kept", "engine.stores.sqlite_outbox",
-                "engine.stores.sqlite_reader"],
+    "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.producer"],
+    "sqlite3": ["engine.stores.sqlite.store", "engine.stores.sqlite.alert_rows", "engine.stores.sqlite.delivery_rows",
+                "engine.stores.sqlite.reader"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
-    "uvicorn": ["engine.listening"],
-    "uvloop": ["engine.app", "engine.actions.sender"],
-    "watchfiles": ["engine.sources.file"],
-    "yarl": ["engine.actions.webhook", "engine.sources.amqp"],  # its own addresses, and those of aiormq
-    "yaml": ["engine.yamlfile", "engine.inventory"],
+    "uvicorn": ["engine.runtime.http_server"],
+    "uvloop": ["engine.runtime.app", "engine.actions.webhook.sender"],
+    "watchfiles": ["engine.sources.file.source"],
+    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
+    "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""
 
 LIBRARY_EXCEPTIONS = {
-    ("engine.desk", "sqlite3"): "it holds the store's connections",
-    ("engine.stores.sqlite_reconciling", "sqlite3"): "functions over the store's connection",
+    ("engine.runtime.operator_api", "sqlite3"): "it holds the store's connections",
+    ("engine.stores.sqlite.sweep_rows", "sqlite3"): "functions over the store's connection",
     ("engine.stores.journal", "sqlite3"): "a piece of work inside the writer's transaction is given its connection",
 }
 
 
-def part_of(module: str) -> str:
-    """The part a module belongs to; KeyError for one that nobody has given a part yet."""
-    if module in PARTS:
-        return PARTS[module]
-    package = module.rpartition(".")[0]
-    if package in {"engine", ""}:
-        raise KeyError(f"{module} belongs to no part: name it in PARTS, and in the design")
-    return part_of(package)
+def room_of(module: str) -> str:
+    """The room a module lies in: a folder of `engine/`, or the module itself when it lies flat."""
+    return module.split(".")[1] if module != "engine" else "engine"
+
+
+def seam_of(module: str) -> str:
+    """The module as the table of the adapters' rooms names it: `sources.base` for `engine.sources.base`."""
+    return ".".join(module.split(".")[1:3])
 
 
 def tree_of(module: str) -> ast.Module:
@@ -264,30 +136,55 @@ def imports_of(module: str) -> Iterator[str]:
                 yield inner if inner in MODULES else source
 
 
+def is_allowed(module: str, other: str) -> bool:
+    """May `module` import `other`, both of ours?"""
+    here, there = room_of(module), room_of(other)
+    if here == there or there == "engine" or (module, other) in EXCEPTIONS:
+        return True
+    if there in ABOVE:
+        return here in ABOVE[there]
+    return here in ABOVE or there in MAY[here] or seam_of(other) in MAY[here]
+
+
 def refused(module: str) -> list[str]:
-    """The imports of a module that its part does not allow."""
-    part = part_of(module)
-    return [
-        f"{module} ({part}) imports {other} ({part_of(other)})"
-        for other in imports_of(module)
-        if other.partition(".")[0] == "engine"
-        and part_of(other) not in {part, *MAY[part]}
-        and (module, other) not in EXCEPTIONS
-    ]
+    """The imports of a module that its room does not allow."""
+    ours = [other for other in imports_of(module) if other.partition(".")[0] == "engine"]
+    return [f"{module} imports {other}" for other in ours if not is_allowed(module, other)]
+
+
+def adapter_of(module: str) -> str | None:
+    """The adapter that a module belongs to: its folder inside an adapters' room; None for what adapters share."""
+    parts = module.split(".")
+    inside = len(parts) > 2 and parts[1] in ADAPTERS
+    return ".".join(parts[1:3]) if inside and (ENGINE / parts[1] / parts[2]).is_dir() else None
+
+
+def test_nothing_lies_flat_but_what_every_room_needs() -> None:
+    flat = {
+        module
+        for module in MODULES
+        if module.count(".") < 2 and not (ENGINE.parent / module.replace(".", "/")).is_dir()
+    }
+    assert flat <= FLAT
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_imports_only_what_its_part_may(module: str) -> None:
+def test_every_module_imports_only_what_its_room_may(module: str) -> None:
     assert refused(module) == []
 
 
-def test_every_adapter_keeps_to_itself() -> None:
-    adapters = {
-        part
-        for part in MAY
-        if part.split()[0] in {"source", "store", "action", "status"} and part != "status client" and part not in SEAMS
+@pytest.mark.parametrize("module", [module for module in MODULES if adapter_of(module) is not None])
+def test_no_adapter_imports_another(module: str) -> None:
+    others = {adapter_of(other) for other in imports_of(module)}
+    assert others <= {adapter_of(module), None}
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    arrows = {
+        (room_of(module), room_of(other)) for module in MODULES for other in imports_of(module) if other in MODULES
     }
-    assert all(not MAY[adapter] & adapters for adapter in adapters)
+    circles = {(one, other) for one, other in arrows if one < other and (other, one) in arrows}
+    assert {pair for pair in circles if "engine" not in pair} == set()
 
 
 def test_the_exceptions_are_still_needed() -> None:
@@ -295,12 +192,7 @@ def test_the_exceptions_are_still_needed() -> None:
     assert {pair for pair in EXCEPTIONS if pair not in used} == set()
 
 
-def test_only_the_command_line_and_tests_import_the_app() -> None:
-    importers = {module for module in MODULES if "engine.app" in set(imports_of(module))}
-    assert {part_of(module) for module in importers} <= {"app", "cli"}
-
-
-CORE = [module for module in MODULES if part_of(module) == "core"]
+CORE = [module for module in MODULES if room_of(module) == "core"]
 
 
 @pytest.mark.parametrize("module", CORE)

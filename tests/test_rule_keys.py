@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import load_config
+from engine.config.durations import parse_rfc3339
+from engine.config.inventory import Inventory
+from engine.config.loader import load_config
 from engine.core.rules import Grouping, Outage, Rule
-from engine.durations import parse_rfc3339
 from engine.errors import InvalidFiles
-from engine.inventory import Inventory
-from engine.rulefile import LoadedRules, load_rules, rule_from_definition
+from engine.rulefiles.loader import LoadedRules, load_rules, rule_from_definition
 
 COLUMNS = Inventory(("site", "shift"), [])
 

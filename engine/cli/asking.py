@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from engine.config import Config, HttpConfig, load_config
+from engine.config.loader import Config, HttpConfig, load_config
 from engine.errors import BadQuestion, RollcallError, StoreInUse
-from engine.stores.sqlite import owner
+from engine.stores.sqlite.store import owner
 
 if TYPE_CHECKING:  # whoever asks the service does not wait for these to be loaded
     import requests
 
-    from engine.offline import Offline
+    from engine.runtime.offline import Offline
 
 CONNECT_S, ANSWER_S = 2.0, 60.0
 PAGE = 1000
@@ -128,7 +128,7 @@ def statuses(config_path: Path, clients: Sequence[str], tell: Callable[[str], No
     if service is not None:
         yield from service.statuses(clients)
         return
-    from engine.offline import ask_directly
+    from engine.runtime.offline import ask_directly
 
     yield from ask_directly(config, clients, tell)
 
@@ -141,7 +141,7 @@ def desk(config_path: Path, *, write: bool = False) -> Iterator[Desk]:
     if service is not None:
         yield service
         return
-    from engine.offline import opened
+    from engine.runtime.offline import opened
 
     try:
         with opened(config, write=write) as store:
@@ -355,7 +355,7 @@ class _Store:
         return self._answers.delivery(self._reader, number)
 
     def act_on_delivery(self, number: int, what: str) -> Object:
-        from engine import views
+        from engine.web import serializers
         from engine.web.answers import refusal
 
         row, changed = self._store.act_on_delivery(number, what)
@@ -363,19 +363,19 @@ class _Store:
             raise RollcallError(f"there is no delivery {number}")
         if not changed:
             raise RollcallError(refusal(row.id, row.state, what))
-        return views.delivery_object(row)
+        return serializers.delivery_object(row)
 
     def act_on_held(self, rule: str, what: str) -> Object:
         return {"rule": rule, "changed": self._store.act_on_held(rule, what)}
 
     def silence(self, wanted: Object) -> Object:
-        from engine import views
+        from engine.web import serializers
         from engine.web.silencing import read_silence
 
         now_ms = self._store.now_ms()
         silence = read_silence(wanted, self._store.match_value, now_ms)
         self._store.silence(silence)
-        return views.silence_object(silence, now_ms)
+        return serializers.silence_object(silence, now_ms)
 
     def silences(self, wanted: Filters) -> Iterator[Object]:
         return _pages(partial(self._answers.silences, self._reader, **wanted))

@@ -10,7 +10,7 @@ import click
 from engine.cli.asking import desk
 from engine.cli.options import config_option, format_option, limit_option
 from engine.cli.showing import as_line, limited, say, show
-from engine.durations import parse_rfc3339
+from engine.config.durations import parse_rfc3339
 
 COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
 

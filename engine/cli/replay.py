@@ -17,13 +17,13 @@ import click
 from engine.cli.options import config_option
 from engine.cli.replay_page import about, page, step
 from engine.cli.showing import plain
-from engine.config import Config, load_config
+from engine.config.inventory import Inventory
+from engine.config.loader import Config, load_config
 from engine.core.rules import Rule
-from engine.fleets import command_routes, inventory_of, mailing_of, policy_of
-from engine.inventory import Inventory
-from engine.replay import Replay, Terms, chunks_of
-from engine.rulefile import load_rules
-from engine.sharedreplay import MIN_BYTES, processors, run_shared, shares_of
+from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
+from engine.replay.runner import Replay, Terms, chunks_of
+from engine.rulefiles.loader import load_rules
+from engine.runtime.fleet_factory import command_routes, inventory_of, mailing_of, policy_of
 
 _KEPT: list[Replay | None] = []
 

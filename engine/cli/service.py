@@ -8,20 +8,20 @@ from pathlib import Path
 import click
 
 from engine.cli.options import config_option
-from engine.config import Config, load_config
+from engine.config.inventory import NO_INVENTORY, load_inventory
+from engine.config.loader import Config, load_config
+from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
-from engine.inventory import NO_INVENTORY, load_inventory
-from engine.rulefile import load_rules
-from engine.sources.rocketmq_binding import NativeLibraryMissing, library
+from engine.rulefiles.loader import load_rules
+from engine.sources.rocketmq.binding import NativeLibraryMissing, library
 from engine.telemetry import setup_logging
-from engine.yamlfile import read_document
 
 
 @click.command()
 @config_option
 def run(config_path: Path) -> None:
     """Run the service until SIGTERM; the batch in hand is finished first."""
-    from engine.app import run as serve
+    from engine.runtime.app import run as serve
 
     config = load_config(config_path)
     setup_logging(config.log.level, config.log.format)

@@ -13,9 +13,9 @@ from typing import IO, Any, Final
 import click
 import requests
 
-from engine.durations import parse_duration
-from engine.sources.rocketmq_publishing import Publisher
-from engine.sources.synthetic import Arrival, Plan, Storm, arrivals
+from engine.config.durations import parse_duration
+from engine.sources.rocketmq.publisher import Publisher
+from engine.sources.simulator.synthetic import Arrival, Plan, Storm, arrivals
 
 BATCH_EVENTS: Final = 1000
 """Events in one request, and lines written at once."""

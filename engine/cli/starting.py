@@ -15,7 +15,7 @@ from engine.errors import RollcallError
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
     """Write a starter config.yaml and rules/ into DIR (this folder by default). Nothing is overwritten."""
-    files = dict(_starter(resources.files("engine") / "starter"))
+    files = dict(_starter(resources.files("engine.cli") / "starter"))
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there:
         raise RollcallError(f"there already: {', '.join(there)}; nothing was written")

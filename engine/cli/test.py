@@ -20,8 +20,8 @@ from engine.cli.showing import as_line, say
 from engine.cli.timeline import reasons, shown
 from engine.core.times import rfc3339
 from engine.errors import InvalidFiles, Problem
-from engine.scenariofile import load_scenarios
-from engine.scenarios import Bench, Outcome
+from engine.replay.scenarios.file import load_scenarios
+from engine.replay.scenarios.runner import Bench, Outcome
 
 ENDINGS = (".test.yaml", ".test.yml")
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from engine.cli.replay_page import about, done, state_of
 from engine.cli.showing import plain
-from engine.expectations import Pair, Seen, offset
-from engine.scenariofile import Expected
-from engine.scenarios import Outcome
+from engine.replay.scenarios.diff import Pair, Seen, offset
+from engine.replay.scenarios.file import Expected
+from engine.replay.scenarios.runner import Outcome
 
 WIDTH = 88
 """Columns of what was seen at most; a longer line pushes what stands beside it."""

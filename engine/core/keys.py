@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.core.presence import address, split_id
+from engine.core.presence.client_state import address, split_id
 
 PREFIX = "ip/"
 """How a name begins that stands for a network of the address, its prefix length behind it."""

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from engine.core.presence import address, split_id
+from engine.core.presence.client_state import address, split_id
 from engine.core.rules import TRIGGERS, Match, Rule
 
 MAX_CACHED_PLANS: Final = 200_000

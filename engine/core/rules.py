@@ -1,6 +1,6 @@
 """What ops people wrote, as frozen values: rules, what they match, and what they do.
 
-Built by `engine.rulefile` from YAML; nothing here reads a file. Read `Rule` first. Patterns and templates stay text here:
+Built by `engine.rulefiles.loader` from YAML; nothing here reads a file. Read `Rule` first. Patterns and templates stay text here:
 `matching` and `rendering` compile them, so that a rule can be compared, stored and shown.
 """
 

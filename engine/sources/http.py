@@ -20,7 +20,7 @@ import msgspec
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, RollcallError
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
-from engine.sources.pushfeed import PushFeed
+from engine.sources.push_feed import PushFeed
 from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from engine.core.alerting.stages.silence import Silence
 from engine.core.delivery import OutboxItem, Outcome
-from engine.core.silences import Silence
 
 
 class NewDelivery(NamedTuple):

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from engine.actions.base import OutboxItem
-from engine.core.alerts import Alert, Kept, Output, Throttled
-from engine.core.presence import ClientState
-from engine.core.step import Fact
+from engine.core.alerting.alert import Alert, Kept, Output, Throttled
+from engine.core.fleet import Fact
+from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
 from engine.stores.base import NewDelivery
 

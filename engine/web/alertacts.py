@@ -9,8 +9,8 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.params import Depends
 from starlette.exceptions import HTTPException
 
-from engine import views
 from engine.errors import BadQuestion, NotThere
+from engine.web import serializers
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, unacknowledged
 from engine.web.service import Service
 from engine.web.silencing import MAX_OPEN, name_of, read_object, read_silence
@@ -31,7 +31,7 @@ def add(app: FastAPI, service: Service, answers: Answers, loaded: Sequence[Depen
 
 
 def _json(found: Any, status: int = 200) -> Response:
-    return Response(views.as_json(found), status, media_type="application/json")
+    return Response(serializers.as_json(found), status, media_type="application/json")
 
 
 async def _body(request: Request) -> Any:
@@ -71,7 +71,7 @@ def _silences(app: FastAPI, service: Service, answers: Answers, loaded: Sequence
         if service.silences_open() >= MAX_OPEN:
             raise HTTPException(409, f"there are {MAX_OPEN} silences already; end some of them first")
         await service.silence(wanted)
-        return _json(views.silence_object(wanted, now_ms), 201)
+        return _json(serializers.silence_object(wanted, now_ms), 201)
 
     async def expire(id_: str) -> Response:
         changed = await service.expire_silence(id_)

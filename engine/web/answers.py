@@ -12,14 +12,13 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from engine import views
-from engine.core import resolver
-from engine.core.presence import STATUS_NAMES, ClientState, split_id
+from engine.core.alerting.explain import Gate
+from engine.core.presence import resolver
+from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
 from engine.core.times import rfc3339
-from engine.core.whynot import Gate
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
-from engine.web import passed, whynot
+from engine.web import explain_delivery, serializers, whynot
 from engine.web.directory import Directory
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -118,7 +117,7 @@ class Answers:
 
     def _client_object(self, client: str, state: ClientState) -> Object:
         attributes, verified_ms = self._subject.inventory.attributes(client), self._subject.fleet.verified_ms(state)
-        return views.client_object(client, state, attributes, self._skew_ms, verified_ms)
+        return serializers.client_object(client, state, attributes, self._skew_ms, verified_ms)
 
     def _state(self, client: str) -> ClientState:
         state = self._subject.fleet.published(client)
@@ -132,7 +131,7 @@ class Answers:
 
     def status(self, client: str) -> Object:
         """What is believed about one client."""
-        return views.status_object(client, self._state(client), self._subject.now_ms())
+        return serializers.status_object(client, self._state(client), self._subject.now_ms())
 
     def count_by_status(self) -> dict[str, int]:
         """How many clients there are, by settled status."""
@@ -176,12 +175,12 @@ class Answers:
         evidence = evidence_objects(steps, state, self._skew_ms)
         shown = self._client_object(client, state)
         if at_ms is not None:
-            shown["verified_at"] = views.verified_at(
+            shown["verified_at"] = serializers.verified_at(
                 state.verified_ms
             )  # gaps that were found since say nothing of then
         return shown | {
             "at": rfc3339(at_ms if at_ms is not None else self._subject.now_ms()),
-            "occurred_at": views.instant(state.occurred_at_ms),
+            "occurred_at": serializers.instant(state.occurred_at_ms),
             "hold": self._hold_object(client, state),
             "doubts": resolver.doubts(state, self._skew_ms),
             "evidence": evidence[-MAX_EVIDENCE:],
@@ -228,7 +227,7 @@ class Answers:
         after = (at_ms, id_) if at_ms is not None else None
         rows = reader.alerts(state=state, rule=rule, client=client, limit=limit + 1, cursor=after)
         last = rows[limit - 1] if len(rows) > limit else None
-        items = [views.alert_object(row) for row in rows[:limit]]
+        items = [serializers.alert_object(row) for row in rows[:limit]]
         return page(items, f"{last.started_at_ms}-{last.id}" if last is not None else None)
 
     def silences(
@@ -247,7 +246,7 @@ class Answers:
         now_ms = self._subject.now_ms()
         rows = reader.silences(now_ms=now_ms, state=state, author=author, limit=limit + 1, cursor=after)
         last = rows[limit - 1] if len(rows) > limit else None
-        items = [views.silence_object(row, now_ms) for row in rows[:limit]]
+        items = [serializers.silence_object(row, now_ms) for row in rows[:limit]]
         return page(items, f"{last.from_ms}-{last.id}" if last is not None else None)
 
     def silence(self, reader: Reader, id_: str) -> Object:
@@ -255,7 +254,7 @@ class Answers:
         found = reader.silence(id_)
         if found is None:
             raise NotThere(f"there is no silence {id_[:60]!r}")
-        return views.silence_object(found, self._subject.now_ms())
+        return serializers.silence_object(found, self._subject.now_ms())
 
     def why_not(self, rule: str, client: str, gates: Sequence[Gate]) -> Object:
         """Why a rule has not fired for a client; `gates` as the fleet tells them."""
@@ -273,7 +272,7 @@ class Answers:
     ) -> Object:
         """Deliveries, newest first; filters `state`, `rule`, `client`, `alert`."""
         rows = reader.deliveries(**wanted, limit=limit + 1, cursor=number_of(cursor))
-        items = [views.delivery_object(row) for row in rows[:limit]]
+        items = [serializers.delivery_object(row) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
 
     def delivery(self, reader: Reader, number: int) -> Object:
@@ -281,18 +280,18 @@ class Answers:
         row = reader.delivery(number)
         if row is None:
             raise NotThere(f"there is no delivery {number}")
-        return views.delivery_object(row) | {
+        return serializers.delivery_object(row) | {
             "phase": row.phase,
-            "decided_at": views.instant(row.decided_at_ms),
+            "decided_at": serializers.instant(row.decided_at_ms),
             "clients": list(row.clients) if row.clients is not None else None,
             "request": self._subject.conceal(row.request),
-            "passed": passed.passed(reader.rule_at(row.rule, row.decided_at_ms), row),
+            "passed": explain_delivery.passed(reader.rule_at(row.rule, row.decided_at_ms), row),
         }
 
     def quarantine(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
         """What was not accepted, newest first."""
         rows = reader.quarantine(limit=limit + 1, cursor=number_of(cursor))
-        items = [views.quarantine_object(row) for row in rows[:limit]]
+        items = [serializers.quarantine_object(row) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
 
     # Sweeps
@@ -300,7 +299,7 @@ class Answers:
     def reconciliations(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
         """Sweeps, newest first."""
         rows = reader.reconciliations(limit=limit + 1, cursor=number_of(cursor))
-        items = [views.reconciliation_object(row) for row in rows[:limit]]
+        items = [serializers.reconciliation_object(row) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
 
     def reconciliation(self, reader: Reader, number: int) -> Object:
@@ -309,10 +308,10 @@ class Answers:
         if row is None:
             raise NotThere(f"there is no reconciliation {number}")
         found = reader.corrections(number, limit=MAX_CORRECTIONS)
-        return views.reconciliation_object(row) | {
+        return serializers.reconciliation_object(row) | {
             "why": row.why,
             "total": row.total,
-            "corrections": [views.correction_object(one) for one in found],
+            "corrections": [serializers.correction_object(one) for one in found],
             "corrections_left_out": max(0, row.tally.corrected - len(found)),
         }
 
@@ -322,7 +321,7 @@ class Answers:
         """Every configured source, how far it was read, and its recorded gaps."""
         known, gaps, now_ms = reader.sources(), reader.gaps(), self._subject.now_ms()
         items = [
-            views.source_object(
+            serializers.source_object(
                 health, known.get(health.name, SourceRow()), (gap for gap in gaps if gap.source == health.name), now_ms
             )
             for health in self._subject.healths()
@@ -331,7 +330,7 @@ class Answers:
 
     def rules(self, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
         """The rules in force; `problem` says why edited ones are not."""
-        found = [views.rule_object(rule) for rule in self._subject.rules]
+        found = [serializers.rule_object(rule) for rule in self._subject.rules]
         return _part(found, limit, cursor) | {"problem": self._subject.rules_problem}
 
 

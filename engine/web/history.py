@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from engine.core import answering, debounce, resolver
-from engine.core.asking import AGREED, CORRECTED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
-from engine.core.debounce import Policy
 from engine.core.events import CONNECT, TCPCLEAN, LifecycleEvent
-from engine.core.presence import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
-from engine.core.step import ANSWERED, CALMED, FORGOTTEN, SETTLED
+from engine.core.fleet import ANSWERED, CALMED, FORGOTTEN, SETTLED
+from engine.core.presence import debounce, query_result, resolver
+from engine.core.presence.client_state import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
+from engine.core.presence.debounce import Policy
+from engine.core.presence.query import AGREED, CORRECTED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.times import rfc3339
 from engine.stores.base import HistoryEntry
 
@@ -63,7 +63,7 @@ def retrace(
         elif entry.answer is not None:
             asked_ms, count, is_listed = entry.answer
             answer = StatusAnswer(client, asked_ms, entry.at_ms, None if count < 0 else count, is_listed)
-            state, verdict = answering.take(state, answer, entry.at_ms, policy, entry.position)
+            state, verdict = query_result.take(state, answer, entry.at_ms, policy, entry.position)
         elif entry.fact == CALMED:
             state = debounce.calm(state, entry.position)
         elif entry.fact == FORGOTTEN:

@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from engine.views import QueueHealth, seconds_since
+from engine.web.serializers import QueueHealth, seconds_since
 from engine.web.service import AskingNumbers, Service
 
 

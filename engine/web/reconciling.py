@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from engine import views
-from engine.core.presence import NEW_CLIENT
+from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, NotThere
+from engine.web import serializers
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object
 from engine.web.paging import Cursor, Limit
 from engine.web.service import Inquiry, Service
@@ -25,11 +25,11 @@ async def verified(service: Service, client: str) -> Object:
     answer = await _inquiry(service).verify(client)
     now_ms = service.now_ms()
     if answer is not None:
-        return views.answer_object(answer, now_ms)
+        return serializers.answer_object(answer, now_ms)
     state = service.fleet.published(client)
     if state is None:
-        return views.status_object(client, NEW_CLIENT, now_ms) | {"age": None}
-    return views.status_object(client, state, now_ms)
+        return serializers.status_object(client, NEW_CLIENT, now_ms) | {"age": None}
+    return serializers.status_object(client, state, now_ms)
 
 
 def _inquiry(service: Service) -> Inquiry:
@@ -71,7 +71,7 @@ async def _is_dry(request: Request) -> bool:
     if not raw.strip():
         return False
     try:
-        told = views.from_json(raw)
+        told = serializers.from_json(raw)
     except ValueError:
         raise BadQuestion("the body is no JSON") from None
     if not isinstance(told, dict) or told.keys() - {"dry_run"} or not isinstance(told.get("dry_run", False), bool):
@@ -80,4 +80,4 @@ async def _is_dry(request: Request) -> bool:
 
 
 def _json(found: Any, status: int = 200) -> Response:
-    return Response(views.as_json(found), status, media_type="application/json")
+    return Response(serializers.as_json(found), status, media_type="application/json")

@@ -16,13 +16,13 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from engine import __version__, views
+from engine import __version__
 from engine.errors import BadQuestion, NotThere, Overloaded
 from engine.stores.base import Reader
 from engine.telemetry import logger
-from engine.web import alertacts, metrics, reconciling, status_page
+from engine.web import alertacts, metrics, reconciling, serializers, status_page
 from engine.web.answers import DEFAULT_LIMIT, MAX_LIMIT, Answers, Object, refusal
-from engine.web.guard import Guard
+from engine.web.auth import Guard
 from engine.web.paging import Cursor, Limit
 from engine.web.problems import only_known_parameters, say_what_is_wrong
 from engine.web.service import Service
@@ -68,7 +68,7 @@ def create(service: Service) -> ASGIApp:
 
 
 def _json(found: Any, status: int = 200) -> Response:
-    return Response(views.as_json(found), status, media_type="application/json")
+    return Response(serializers.as_json(found), status, media_type="application/json")
 
 
 def _events(app: FastAPI, service: Service) -> None:
@@ -248,7 +248,7 @@ def _acts(app: FastAPI, service: Service) -> None:
             raise NotThere(f"there is no delivery {number}")
         if not changed:
             raise HTTPException(409, refusal(row.id, row.state, what))
-        return _json(views.delivery_object(row))
+        return _json(serializers.delivery_object(row))
 
     @app.post("/v1/deliveries/{number}/retry", dependencies=loaded)
     async def retry(number: str) -> Response:
@@ -283,7 +283,7 @@ def _condition(app: FastAPI, service: Service, answers: Answers) -> None:
         """Is it ready for events? `sources` says how each of them is doing, also of what is no reason against it."""
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
-        sources = [views.health_object(health, now_ms) for health in service.healths()]
+        sources = [serializers.health_object(health, now_ms) for health in service.healths()]
         return _json({"ready": not reasons, "reasons": reasons, "sources": sources}, 503 if reasons else 200)
 
     @app.get("/metrics")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from engine import views
-from engine.core.asking import StatusAnswer
+from engine.core.alerting.explain import Gate
+from engine.core.alerting.stages.silence import Silence
+from engine.core.fleet import Fleet
+from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Match, Rule
-from engine.core.silences import Silence
-from engine.core.step import Fleet
-from engine.core.whynot import Gate
 from engine.stores.base import DeliveryRow, Reader
+from engine.web import serializers
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Subject(Protocol):
         """A stored request as it may be shown, without secrets."""
         ...
 
-    def healths(self) -> Sequence[views.Health]:
+    def healths(self) -> Sequence[serializers.Health]:
         """How every configured source is doing."""
         ...
 

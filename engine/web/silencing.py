@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from engine.core.planning import stamped
+from engine.config.durations import parse_duration
+from engine.core.alerting.planning import stamped
+from engine.core.alerting.stages.silence import Silence
 from engine.core.rules import Match
-from engine.core.silences import Silence
-from engine.durations import parse_duration
 from engine.errors import BadQuestion
 
 KEYS = ("match", "for", "author", "comment")

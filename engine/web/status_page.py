@@ -18,12 +18,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from starlette.responses import Response
 
-from engine import __version__, views
-from engine.core.silences import Silence
+from engine import __version__
+from engine.config.durations import format_duration
+from engine.core.alerting.stages.silence import Silence
 from engine.core.times import rfc3339
-from engine.durations import format_duration
 from engine.stores.base import TOTALS_STOP, AlertRow, Reader
 from engine.telemetry import escape
+from engine.web import serializers
 from engine.web.answers import Answers
 from engine.web.service import Service
 
@@ -71,7 +72,7 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
     def alert(row: AlertRow) -> dict[str, Any]:
         total, back = counted.get(row.id, (0, 0))
         more = {"total": total, "back": back, "severity": severities.get(row.rule, "")}
-        return views.alert_object(row) | more | {"age": views.seconds_since(row.started_at_ms, now_ms)}
+        return serializers.alert_object(row) | more | {"age": serializers.seconds_since(row.started_at_ms, now_ms)}
 
     return {
         "now": rfc3339(now_ms),
@@ -89,29 +90,29 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
         "held_back": [alert(row) for row in reader.held_back(limit=SHOWN)],
         "silences": [_silence(found, now_ms) for found in reader.silences(now_ms=now_ms, state="active", limit=SHOWN)],
         "held": Counter(row.rule for row in reader.deliveries(state="held", limit=HELD_SHOWN)),
-        "due": [views.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
-        "dead": [views.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
+        "due": [serializers.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
+        "dead": [serializers.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
     }
 
 
 def _silence(silence: Silence, now_ms: int) -> dict[str, Any]:
     """A silence with the time that is left of it."""
-    return views.silence_object(silence, now_ms) | {"left": max(0, silence.until_ms - now_ms) / 1000}
+    return serializers.silence_object(silence, now_ms) | {"left": max(0, silence.until_ms - now_ms) / 1000}
 
 
 def _last_sweep(reader: Reader) -> dict[str, Any] | None:
     """The newest sweep that was no dry run."""
     row = next((row for row in reader.reconciliations(limit=SHOWN) if row.why != "dry run"), None)
-    return None if row is None else views.reconciliation_object(row) | {"why": row.why, "total": row.total}
+    return None if row is None else serializers.reconciliation_object(row) | {"why": row.why, "total": row.total}
 
 
-def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[dict[str, Any], views.Health]]:
+def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[dict[str, Any], serializers.Health]]:
     return list(zip(answers.sources(reader)["items"], service.healths(), strict=False))
 
 
-def _source(found: dict[str, Any], now_ms: int, health: views.Health) -> dict[str, Any]:
+def _source(found: dict[str, Any], now_ms: int, health: serializers.Health) -> dict[str, Any]:
     """A source with how far it is behind, in seconds."""
-    return found | {"behind": views.seconds_since(health.caught_up_to_ms, now_ms)}
+    return found | {"behind": serializers.seconds_since(health.caught_up_to_ms, now_ms)}
 
 
 def response(told: dict[str, Any]) -> Response:

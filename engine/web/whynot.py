@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from engine.config.durations import format_duration
+from engine.core.alerting.explain import Gate
 from engine.core.times import rfc3339
-from engine.core.whynot import Gate
-from engine.durations import format_duration
 
 Object = dict[str, Any]
 Detail = Mapping[str, Any]

@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.cli import main
-from engine.config import load_config
+from engine.config.loader import load_config
 from engine.core.rules import Rule
-from engine.fleets import command_routes, inventory_of, mailing_of, policy_of
-from engine.replay import Replay, Terms
-from engine.rulefile import load_rules
+from engine.replay.runner import Replay, Terms
+from engine.rulefiles.loader import load_rules
+from engine.runtime.fleet_factory import command_routes, inventory_of, mailing_of, policy_of
 from engine.sources.acceptance import MAX_CLIENT_BYTES
 
 START_MS = 1_767_225_600_000

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine import replay, sharedreplay
-from engine.config import load_config
+from engine.config.loader import load_config
 from engine.core.rules import CLIENT, FLEET, GROUP, reach
 from engine.errors import RollcallError
-from engine.fleets import inventory_of, policy_of
-from engine.replay import Replay, Terms, chunks_of
-from engine.rulefile import load_rules
-from engine.sharedreplay import run_shared, shares_of
+from engine.replay import parallel, runner
+from engine.replay.parallel import run_shared, shares_of
+from engine.replay.runner import Replay, Terms, chunks_of
+from engine.rulefiles.loader import load_rules
+from engine.runtime.fleet_factory import inventory_of, policy_of
 from tests.oracle.traces import scenario
 
 THROTTLE = {"max": 1, "per": "1m"}
@@ -54,8 +54,8 @@ def instants(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_several_processes_print_what_one_prints(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
-    monkeypatch.setattr(sharedreplay, "chunks_of", replay.chunks_of)
+    monkeypatch.setattr(runner, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
+    monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
     scenario(seed).write(tmp_path)
     terms = terms_of(tmp_path)
     if shares_of(terms.rules) is None:
@@ -133,8 +133,8 @@ def recording(folder: Path, *, every_ms: int, clients: int = 60) -> Terms:
 def test_the_burst_guard_counts_over_all_shares(
     burst: int, every_ms: int, held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "CHUNK_BYTES", 600)
-    monkeypatch.setattr(sharedreplay, "chunks_of", replay.chunks_of)
+    monkeypatch.setattr(runner, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
     terms = replace(recording(tmp_path, every_ms=every_ms), burst=burst)
     expected, found = alone(terms, tmp_path), shared(terms, tmp_path, 3)
     told = [json.loads(line) for line in expected]

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs
 import aiormq
 from yarl import URL
 
-from engine.sources.amqplogin import signed_login
+from engine.sources.amqp.login import signed_login
 from tests.acceptance.service import eventually, free_port, requires
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiormq import exceptions
 
-from engine.sources.amqplogin import (
+from engine.sources.amqp.login import (
     Message,
     decode_messages,
     is_hanging_up,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from engine.errors import RollcallError
-from engine.sources.amqp import AmqpSource
-from engine.sources.amqplink import PREFETCH
+from engine.sources.amqp.connection import PREFETCH
+from engine.sources.amqp.source import AmqpSource
 from engine.sources.base import Batch
 from tests.acceptance.service import event, free_port, now_ms
 from tests.amqp.broker import ACCESS_KEY, GROUP, INSTANCE, SECRET, Broker

@@ -12,8 +12,8 @@ import tempfile
 import threading
 import time
 
-from engine.sources.rocketmq_binding import FOUND, LOG_FILE_MB, LOG_FILES, Connection, PullConsumer
-from engine.sources.rocketmq_log import writing_to
+from engine.sources.rocketmq.binding import FOUND, LOG_FILE_MB, LOG_FILES, Connection, PullConsumer
+from engine.sources.rocketmq.native_log import writing_to
 
 WITHIN_S = 300.0
 _LOG_WARN = 3

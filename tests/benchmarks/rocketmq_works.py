@@ -31,7 +31,7 @@ LAG_CLIENTS = 10_000
 
 def measure(load: Load, folder: Path) -> Figures:
     """Publish the day's first events, then let each client read all of them. BenchmarkError without a broker."""
-    from engine.sources.rocketmq_binding import NativeLibraryMissing, library
+    from engine.sources.rocketmq.binding import NativeLibraryMissing, library
 
     try:
         library()
@@ -53,7 +53,7 @@ def measure(load: Load, folder: Path) -> Figures:
 
 def _publish(load: Load, broker: Broker) -> int:
     """How many messages were published."""
-    from engine.sources.rocketmq_publishing import Publisher
+    from engine.sources.rocketmq.publisher import Publisher
 
     publisher, published = Publisher(broker.address, TOPIC), 0
     with load.path.open("rb") as file:
@@ -93,7 +93,7 @@ def _engine(folder: Path, broker: Broker, messages: int) -> Figures:
 
 def _lag(folder: Path, broker: Broker) -> Figures:
     """Events as they happen: from the time in an event, taken before it is published, to the engine's instant of it."""
-    from engine.sources.rocketmq_publishing import Publisher
+    from engine.sources.rocketmq.publisher import Publisher
 
     broker.topic(LAG_TOPIC)
     source = {"name": "mq", "type": "rocketmq", "name_servers": [broker.address], "consumer_group": "GID_bench"}

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.actions.base import ActionSender, BatchSender
-from engine.actions.sender import SenderProcess
-from engine.actions.webhook import WebhookSender
+from engine.actions.webhook.request import WebhookSender
+from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
 from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Outcome, Policy
-from engine.services.dispatcher import Dispatcher
-from engine.stores import sqlite_outbox
+from engine.delivery.dispatcher import Dispatcher
 from engine.stores.base import NewDelivery, Share, Waiting
+from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.machine import post_bare
 from tests.benchmarks.sink import SinkProcess
 
@@ -52,7 +52,7 @@ class FileOutbox:
 
     def create(self) -> None:
         """Make the table."""
-        sqlite_outbox.create(self.write)
+        delivery_rows.create(self.write)
 
     async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in one transaction on the writing thread."""
@@ -74,14 +74,14 @@ class FileOutbox:
         return await asyncio.get_running_loop().run_in_executor(self._reader, work, self._read)
 
     async def waiting(self, now_ms: int) -> Waiting:
-        return await self.read(lambda conn: sqlite_outbox.waiting(conn, now_ms))
+        return await self.read(lambda conn: delivery_rows.waiting(conn, now_ms))
 
     async def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        return await self.read(lambda conn: sqlite_outbox.due(conn, now_ms, shares))
+        return await self.read(lambda conn: delivery_rows.due(conn, now_ms, shares))
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         now_ms = SystemClock().now_ms()
-        await self.change(lambda conn: sqlite_outbox.record(conn, outcomes, now_ms, self._random.random, self._policy))
+        await self.change(lambda conn: delivery_rows.record(conn, outcomes, now_ms, self._random.random, self._policy))
 
     def close(self) -> None:
         """Close both connections."""
@@ -126,7 +126,7 @@ async def post_ours(url: str, posts: int, folder: Path, *, in_process: bool = Fa
     outbox = FileOutbox(folder / f"outbox-{time.monotonic_ns()}.sqlite")
     outbox.create()
     rows = deliveries(url, posts, SystemClock().now_ms())
-    await outbox.change(lambda conn: sqlite_outbox.insert(conn, rows))
+    await outbox.change(lambda conn: delivery_rows.insert(conn, rows))
     sender: WebhookSender | SenderProcess = WebhookSender({}) if in_process else SenderProcess({})
     if isinstance(sender, SenderProcess):
         await sender.start()

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from engine.actions.base import OutboxItem
-from engine.actions.command_link import Login
-from engine.actions.command_mqtt import MqttCommands
+from engine.actions.command.mqtt import MqttCommands
+from engine.actions.command.mqtt_client import Login
 from engine.clock import SystemClock
 from tests.commands.mosquitto import PARENT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine.actions.base import Delivered, Outcome, Rejected, RetryLater
-from engine.actions.command import CommandSender, Waits
-from engine.actions.command_mqtt import MqttCommands, signature_login
+from engine.actions.command.mqtt import MqttCommands, signature_login
+from engine.actions.command.sender import CommandSender, Waits
 from engine.core.times import rfc3339
 from tests.acceptance.service import eventually, free_port, requires
 from tests.commands.mosquitto import Mosquitto, OldBroker, device, running

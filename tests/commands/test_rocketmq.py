@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from engine.actions.base import Delivered, RetryLater
-from engine.actions.command_rocketmq import REQUEST_MS, RocketmqCommands
+from engine.actions.command.rocketmq import REQUEST_MS, RocketmqCommands
 from engine.core.times import rfc3339
 from engine.errors import RollcallError
-from engine.sources.rocketmq_binding import NativeLibraryMissing, library
-from engine.sources.rocketmq_producing import Producer
-from engine.sources.rocketmq_publishing import Publisher
+from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+from engine.sources.rocketmq.producer import Producer
+from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import event, eventually, missing, service
 from tests.commands.mosquitto import PARENT
 from tests.commands.orders import CLOCK, DEVICE, command

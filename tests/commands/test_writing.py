@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.actions.command import command_of
-from engine.commandrendering import CommandRoutes, why_no_client
-from engine.config import Config, load_config
+from engine.actions.command.sender import command_of
+from engine.config.loader import Config, load_config
 from engine.core.delivery import OutboxItem
 from engine.core.rules import Action, Rule
 from engine.errors import InvalidFiles
-from engine.fleets import command_routes
-from engine.rendering import Rendered, Renderer, to_json
-from engine.rulefile import load_rules, rule_from_definition
+from engine.rulefiles.loader import load_rules, rule_from_definition
+from engine.runtime.fleet_factory import command_routes
+from engine.templates.command import CommandRoutes, why_no_client
+from engine.templates.renderer import Rendered, Renderer, to_json
 from tests.test_rendering import HOSTILE, variables
 
 MQTT = {"endpoint": "broker.example.com", "parent_topic": "iot"}

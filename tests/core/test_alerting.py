@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.presence import OFFLINE
+from engine.core.presence.client_state import OFFLINE
 from engine.core.rules import Action, Match, Rule
 from tests.core.worlds import LOG, POLICY, World, at, event, full, happened, rule
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core import resolver
-from engine.core.asking import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.events import LifecycleEvent
-from engine.core.presence import NEVER, STATUS_NAMES, Answered, Channel, ClientState
-from engine.core.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
-from engine.core.step import Fleet
-from engine.stores.sqlite import _alert, _alert_row
+from engine.core.fleet import Fleet
+from engine.core.presence import resolver
+from engine.core.presence.client_state import NEVER, STATUS_NAMES, Answered, Channel, ClientState
+from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
+from engine.core.presence.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
+from engine.stores.sqlite.store import _alert, _alert_row
 from tests.core.worlds import POLICY, START_MS, World, at, event, full, no_names, rule
 
 ASKING = replace(POLICY, asks=True)

@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import AlertLine
-from engine.core.planning import PlannedDelivery
+from engine.core.alerting.alert import AlertLine
+from engine.core.alerting.planning import PlannedDelivery
 from engine.core.rules import Grouping, Rule
 from engine.core.rules import Outage as Terms
 from engine.core.times import FOREVER

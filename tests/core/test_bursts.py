@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.bursts import MINUTE_MS, Burst
+from engine.core.alerting.rate_limit import MINUTE_MS, Burst
 from tests.core.worlds import World, at, rule
 
 

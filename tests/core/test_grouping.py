@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.alerts import AlertLine
-from engine.core.planning import PlannedDelivery
+from engine.core.alerting.alert import AlertLine
+from engine.core.alerting.planning import PlannedDelivery
 from engine.core.rules import Grouping, Rule
 from tests.core.worlds import POLICY, UNITS_MS, Hours, World, at, full, rule
 

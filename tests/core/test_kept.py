@@ -14,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import Alert, Kept, Output, Throttled
-from engine.core.bursts import Burst
+from engine.core.alerting.alert import Alert, Kept, Output, Throttled
+from engine.core.alerting.grouping import Group
+from engine.core.alerting.outages import Outage
+from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.schedules import Tick
+from engine.core.alerting.stages.silence import Silence
 from engine.core.events import LifecycleEvent
-from engine.core.grouping import Group
-from engine.core.outages import Outage
 from engine.core.rules import Grouping, Match, Rule, Schedule
 from engine.core.rules import Outage as Terms
-from engine.core.schedules import Tick
-from engine.core.silences import Silence
 from engine.core.times import FOREVER
 from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule
 

@@ -8,9 +8,9 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.patterns import compile_patterns
 from engine.core.matching import MatchSet
 from engine.core.rules import Match
-from engine.patterns import compile_patterns
 
 addresses = (
     st.ip_addresses().map(str)

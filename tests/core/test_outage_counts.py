@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import AlertLine
-from engine.core.outages import is_down
-from engine.core.presence import OFFLINE, ONLINE, UNKNOWN, Transition
+from engine.core.alerting.alert import AlertLine
+from engine.core.alerting.outages import is_down
+from engine.core.presence.client_state import OFFLINE, ONLINE, UNKNOWN, Transition
 from engine.core.rules import Outage
 from tests.core.worlds import POLICY, World, full, rule
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.downs import Downs
+from engine.core.alerting.offline_index import Downs
 from engine.core.rules import Match, Outage, Rule
 from tests.core.worlds import Hours, World, at, event, full, rule
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.core import resolver
-from engine.core.presence import MAX_CHANNELS, STATUS_NAMES, UNKNOWN, Channels, ClientState, state_of_row
-from engine.core.resolver import observe, observe_any
+from engine.core.presence import resolver
+from engine.core.presence.client_state import MAX_CHANNELS, STATUS_NAMES, UNKNOWN, Channels, ClientState, state_of_row
+from engine.core.presence.resolver import observe, observe_any
 from tests.oracle import presence
 from tests.oracle.reading import Told
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from engine.core.events import LifecycleEvent
-from engine.core.presence import NEW_CLIENT
+from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.rules import Rule
 from engine.core.times import FOREVER
-from engine.stores.sqlite import SqliteStore
+from engine.stores.sqlite.store import SqliteStore
 from tests.core.worlds import POLICY, START_MS, World, event, full, rule
 
 MEMORY = Path("/dev/shm")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.core.alerts import Kept
+from engine.core.alerting.alert import Kept
+from engine.core.alerting.schedules import Tick
 from engine.core.rules import Match, Rule, Schedule
-from engine.core.schedules import Tick
 from tests.core.worlds import Every, Hours, World, at, full, rule
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core import debounce
-from engine.core.presence import FLAPPING, OFFLINE, Transition
+from engine.core.presence import debounce
+from engine.core.presence.client_state import FLAPPING, OFFLINE, Transition
 from tests.core.worlds import POLICY, START_MS, World, at, event, happened, ms, rule, span
 
 # Holds.
@@ -218,7 +218,7 @@ def test_a_hold_that_was_never_held_back_settles_at_its_own_instant_however_late
 
 def test_a_reconnect_that_was_waiting_to_be_read_prevents_the_transition() -> None:
     world = cut(DARK).pass_to("10m", silence="1m")
-    world.batch([event("80s p1 connect B")[0]], at("10m"), silence_ms=at("80s"))
+    world.batch([event("80s p1 connect B")[0]], at("10m"), watermark_ms=at("80s"))
     assert world.pass_to("20m").transitions[1:] == []
     assert world.alerts == []
 
@@ -244,7 +244,7 @@ def test_an_offline_for_waits_as_well_and_an_online_for_does_not() -> None:
 
 def test_a_hold_of_no_length_waits_for_the_sources_too() -> None:
     world = World(policy=replace(POLICY, offline_ms=0)).tell("0s p1 connect A")
-    world.batch([event("60s p1 tcpclean A")[0]], at("60s"), silence_ms=at("30s"))
+    world.batch([event("60s p1 tcpclean A")[0]], at("60s"), watermark_ms=at("30s"))
     assert world.transitions[1:] == []
     assert world.pass_to("2m", silence="59s999ms").transitions[1:] == []
     assert world.pass_to("3m", silence="2m").transitions[1:] == ["3m p1 offline"]
@@ -252,7 +252,7 @@ def test_a_hold_of_no_length_waits_for_the_sources_too() -> None:
 
 def test_a_hold_of_no_length_that_waited_settles_when_it_is_released() -> None:
     world = World(policy=replace(POLICY, offline_ms=0)).tell("0s p1 connect A")
-    world.batch([event("60s p1 tcpclean A")[0]], at("60s"), silence_ms=at("30s"))
+    world.batch([event("60s p1 tcpclean A")[0]], at("60s"), watermark_ms=at("30s"))
     assert world.pass_to("3m", silence="2m").transitions[1:] == ["3m p1 offline"]
 
 
@@ -261,7 +261,7 @@ def test_what_was_held_back_acts_after_what_was_due_meanwhile_so_the_clock_never
     world = World(DARK, rule("calm", "stable"), policy=policy)
     world.tell("0s p1 connect A", "60s p1 tcpclean A", *(row.replace("p1", "p2") for row in CHANGES))
     world.pass_to("1m20s")
-    world.batch([event("1m58s p3 connect A")[0]], at("1m58s"), silence_ms=at("1m"))
+    world.batch([event("1m58s p3 connect A")[0]], at("1m58s"), watermark_ms=at("1m"))
     world.pass_to("3m", silence="3m")
     instants = [line.settled_at_ms if hasattr(line, "settled_at_ms") else line.at_ms for line in world.lines]
     assert instants == sorted(instants), world.story
@@ -376,7 +376,7 @@ def test_whatever_a_source_lags_nothing_rests_on_silence_it_has_not_reached(
     for (one, received), lag in zip([event(row) for row in rows_of(story)], lags, strict=False):
         caught_up = max(caught_up, received - lag * 1_000)  # never goes back
         lines = len(world.lines)
-        world.batch([one], received, silence_ms=caught_up)
+        world.batch([one], received, watermark_ms=caught_up)
         for line in world.lines[lines:]:
             if isinstance(line, Transition) and line.status == OFFLINE:
                 assert line.since_ms + POLICY.offline_ms <= caught_up

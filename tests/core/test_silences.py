@@ -35,8 +35,8 @@ def test_the_end_of_a_silence_is_excluded_and_its_beginning_included() -> None:
 
 
 def test_a_silence_can_begin_later() -> None:
+    from engine.core.alerting.stages.silence import Silence
     from engine.core.rules import Match
-    from engine.core.silences import Silence
 
     world = World(rule("r", "offline"))
     planned = Silence(id="s", match=Match(), from_ms=at("91s"), until_ms=at("10m"))

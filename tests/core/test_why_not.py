@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from engine.core.alerting.explain import PATH, Gate
 from engine.core.rules import Grouping, Match, Outage, Rule
-from engine.core.whynot import PATH, Gate
 from tests.core.worlds import POLICY, Hours, World, at, full, rule, span
 
 UP, CUT = "0s p1 connect A", "60s p1 tcpclean A"

@@ -17,19 +17,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.core.alerting import BURST
-from engine.core.alerts import AlertLine
-from engine.core.asking import StatusAnswer
-from engine.core.debounce import Policy
+from engine.config.patterns import compile_patterns
+from engine.core.alerting.alert import AlertLine
+from engine.core.alerting.manager import BURST
+from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.stages.silence import Silence
 from engine.core.events import LifecycleEvent
+from engine.core.fleet import Fleet
 from engine.core.matching import Matcher
-from engine.core.planning import PlannedDelivery
-from engine.core.presence import OFFLINE, STATUS_NAMES, ClientState, Transition
+from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
+from engine.core.presence.debounce import Policy
+from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Action, Match, Rule, Throttle
-from engine.core.silences import Silence
-from engine.core.step import Fleet
 from engine.core.times import FOREVER
-from engine.patterns import compile_patterns
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -178,9 +178,9 @@ class World:
             self.batch([told], received)
         return self
 
-    def batch(self, events: Sequence[LifecycleEvent], received_ms: int, silence_ms: int | None = None) -> None:
-        """One batch, received at once; `silence_ms`: what every source is caught up to, by default the same instant."""
-        silence = received_ms if silence_ms is None else silence_ms
+    def batch(self, events: Sequence[LifecycleEvent], received_ms: int, watermark_ms: int | None = None) -> None:
+        """One batch, received at once; `watermark_ms`: what every source is caught up to, by default the same instant."""
+        silence = received_ms if watermark_ms is None else watermark_ms
         self.fleet.begin()
         self.fleet.advance(received_ms, silence)
         self.fleet.apply(events, received_ms, silence)
@@ -238,7 +238,7 @@ class World:
 
     def commit(self) -> None:
         """The transaction is durable."""
-        self.asks += [f"{span(ask.at_ms)} {short(ask.client)} {ask.why}" for ask in self.fleet.take_asks()]
+        self.asks += [f"{span(ask.at_ms)} {short(ask.client)} {ask.why}" for ask in self.fleet.take_query_requests()]
         self.lines += self.fleet.book.out.lines
         self.fleet.commit()
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
 from engine.actions.log import LogSender
-from engine.actions.sender import SenderProcess
-from engine.actions.webhook import WebhookSender
+from engine.actions.webhook.request import WebhookSender
+from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
 from engine.core.delivery import Policy
-from engine.services.dispatcher import Dispatcher, Limits
-from engine.services.heartbeat import Heartbeat
-from engine.stores import sqlite_outbox
+from engine.delivery.dispatcher import Dispatcher, Limits
+from engine.runtime.heartbeat import Heartbeat
 from engine.stores.base import DeliveryRow, NewDelivery
+from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 
@@ -51,14 +51,14 @@ class House:
         """Commit deliveries and offer them, as the engine does."""
 
         def write(conn: Any) -> list[OutboxItem]:
-            return sqlite_outbox.fresh_items(conn, rows, sqlite_outbox.insert(conn, rows))
+            return delivery_rows.fresh_items(conn, rows, delivery_rows.insert(conn, rows))
 
         items = await self.outbox.change(write)
         if offer:
             self.dispatcher.offer(items)
 
     async def rows(self) -> dict[str, DeliveryRow]:
-        return {row.key: row for row in await self.outbox.read(lambda conn: sqlite_outbox.list_(conn, limit=10_000))}
+        return {row.key: row for row in await self.outbox.read(lambda conn: delivery_rows.list_(conn, limit=10_000))}
 
     async def until(self, reached: Callable[[dict[str, DeliveryRow]], bool]) -> dict[str, DeliveryRow]:
         """Read the outbox until it is as wanted. Raises TimeoutError."""
@@ -232,8 +232,8 @@ def test_an_operators_retry_and_release_are_noticed(tmp_path: Path) -> None:
             rows = await house.until(lambda rows: rows["dead"].state == "dead")
             assert rows["held"].state == "held"
             ids, now_ms = [row.id for row in rows.values()], SystemClock().now_ms()
-            await house.outbox.change(lambda conn: sqlite_outbox.retry(conn, ids, now_ms))
-            await house.outbox.change(lambda conn: sqlite_outbox.release(conn, ids, now_ms))
+            await house.outbox.change(lambda conn: delivery_rows.retry(conn, ids, now_ms))
+            await house.outbox.change(lambda conn: delivery_rows.release(conn, ids, now_ms))
             house.dispatcher.wake()
             await house.until(all_in("delivered"))
 

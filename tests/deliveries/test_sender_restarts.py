@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from engine.actions import sender
-from engine.actions.sender import SenderProcess
+from engine.actions.webhook import sender
+from engine.actions.webhook.sender import SenderProcess
 
 KILLS = 120
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.actions.base import Answer, Delivered, OutboxItem, RetryLater
-from engine.actions.webhook import WebhookSender
+from engine.actions.webhook.request import WebhookSender
 from engine.clock import SystemClock
 from engine.core.delivery import Policy
-from engine.services.dispatcher import Dispatcher
-from engine.stores import sqlite_outbox
+from engine.delivery.dispatcher import Dispatcher
 from engine.stores.base import NewDelivery
+from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.webhooks import FileOutbox
 
 TARGET = "http://127.0.0.1:9"
@@ -69,7 +69,7 @@ def delivery(key: str, **changes: Any) -> NewDelivery:
 
 async def write(outbox: FileOutbox, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
     """Commit deliveries; what may leave at once."""
-    return await outbox.change(lambda conn: sqlite_outbox.fresh_items(conn, rows, sqlite_outbox.insert(conn, rows)))
+    return await outbox.change(lambda conn: delivery_rows.fresh_items(conn, rows, delivery_rows.insert(conn, rows)))
 
 
 @contextlib.asynccontextmanager

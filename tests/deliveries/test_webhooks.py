@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
-from engine.actions.signing import reveal_in_url, signature
-from engine.actions.webhook import Denied, DenyList, WebhookSender, judge, parse_retry_after
+from engine.actions.webhook.request import Denied, DenyList, WebhookSender, judge, parse_retry_after
+from engine.actions.webhook.signing import reveal_in_url, signature
 from tests.benchmarks.sink import Request, Sink
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.planning import PlannedDelivery
-from engine.mailrendering import MailRenderer
+from engine.core.alerting.planning import PlannedDelivery
+from engine.templates.email import MailRenderer
 from tests.mail.browser import WIDTHS, Browser, Look
 from tests.mail.test_mailrendering import planned, variables
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine.config import Config, load_config
+from engine.config.inventory import load_inventory
+from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
-from engine.inventory import load_inventory
-from engine.rulefile import LoadedRules, fingerprint, load_rules, rule_from_definition
+from engine.rulefiles.loader import LoadedRules, fingerprint, load_rules, rule_from_definition
 
 SMTP = {"host": "mail.example.com", "from": "Rollcall <rollcall@example.com>"}
 

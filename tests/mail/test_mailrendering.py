@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.actions.mailmessage import message_of
-from engine.addresses import is_address, mailbox
-from engine.core import planning
+from engine.actions.email.message import message_of
+from engine.config.addresses import is_address, mailbox
+from engine.core.alerting import planning
 from engine.core.rules import Action, Rule
-from engine.mailrendering import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, Mailing, MailRenderer
-from engine.rendering import Rendered
+from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, Mailing, MailRenderer
+from engine.templates.renderer import Rendered
 
 RENDERER = MailRenderer(Mailing("Rollcall <rollcall@example.com>", "smtp://mail.example.com:587"))
 AT_MS = 1_767_225_690_000

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.email import MAX_CONNECTIONS, MailSender
-from engine.actions.mailmessage import message_of
-from engine.actions.smtplines import MAX_MESSAGES
+from engine.actions.email.connections import MAX_MESSAGES
+from engine.actions.email.message import message_of
+from engine.actions.email.sender import MAX_CONNECTIONS, MailSender
 from engine.errors import RollcallError
 from tests.mail.post_office import DROP, PostOffice, certificate_for, post_office
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.sources.rocketmq_binding import NativeLibraryMissing, library
-from engine.sources.rocketmq_publishing import Publisher
+from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import missing
 from tests.mq.broker import Broker, running
 from tests.mq.jars import Absent, jars, java

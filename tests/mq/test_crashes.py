@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.sources.rocketmq_publishing import CannotPublish, Publisher
-from engine.sources.synthetic import Plan, Storm, arrivals
+from engine.sources.rocketmq.publisher import CannotPublish, Publisher
+from engine.sources.simulator.synthetic import Plan, Storm, arrivals
 from tests.acceptance.load import decision, journal_lines
 from tests.acceptance.service import Service, Sink, eventually, now_ms, offline_rule, service, sink, webhook
 from tests.mq.broker import Broker

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine.sources.rocketmq_publishing import Publisher
+from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.load import journal_lines
 from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule, service, sink, without_tracebacks
 from tests.mq.broker import Broker

@@ -163,7 +163,7 @@ def test_two_sources_of_different_clusters_are_refused_because_the_client_would_
 
 def test_installing_the_library_again_changes_nothing(rocketmq: None) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "engine.sources.rocketmq_native"],
+        [sys.executable, "-m", "engine.sources.rocketmq.native"],
         capture_output=True,
         text=True,
         timeout=120,

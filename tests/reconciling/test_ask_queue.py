@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.asking import CONFIRM, DOUBT, HELD, VERIFY
-from engine.services.askqueue import DRY_RUN, EXACT, OPERATOR, SWEEP, AskQueue, Entry
+from engine.core.presence.query import CONFIRM, DOUBT, HELD, VERIFY
+from engine.queries.queue import DRY_RUN, EXACT, OPERATOR, SWEEP, AskQueue, Entry
 
 REASONS = [OPERATOR, VERIFY, DOUBT, CONFIRM, HELD, SWEEP, DRY_RUN]
 

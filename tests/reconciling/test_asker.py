@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from engine.clock import SystemClock
-from engine.core.asking import AGREED, CONFIRM, VERIFY, Ask
+from engine.core.presence.query import AGREED, CONFIRM, VERIFY, QueryRequest
 from engine.errors import RollcallError, StoreError
-from engine.services.asker import PAUSE_FIRST_S, Asker
-from engine.services.askqueue import DRY_RUN, OPERATOR, SWEEP
-from engine.services.handing import Asked, Seams, Verdict
+from engine.queries.queue import DRY_RUN, OPERATOR, SWEEP
+from engine.queries.results import Asked, Seams, Verdict
+from engine.queries.scheduler import PAUSE_FIRST_S, Asker
 from engine.status.base import AskingFailed
 from engine.status.budget import Budget
 from tests.acceptance.service import PATIENCE_S, eventually
@@ -258,7 +258,7 @@ def test_a_dry_run_is_told_the_answer_and_applies_nothing() -> None:
 def test_what_the_fleet_wants_is_asked() -> None:
     store = Store()
     with asker(Told(), store) as asking:
-        asking.want([Ask("a", CONFIRM, 0), Ask("b", VERIFY, 0)])
+        asking.want([QueryRequest("a", CONFIRM, 0), QueryRequest("b", VERIFY, 0)])
         eventually(lambda: sum(map(len, store.transactions)), lambda count: count == 2)
         assert {(one.answer.client, one.why) for some in store.transactions for one in some} == {
             ("a", CONFIRM),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.services.breaker import FAILURES, FIRST_PAUSE_MS, HOPELESS_PROBES, LASTING, LONGEST_PAUSE_MS, Breaker
+from engine.queries.breaker import FAILURES, FIRST_PAUSE_MS, HOPELESS_PROBES, LASTING, LONGEST_PAUSE_MS, Breaker
 
 
 def opened(breaker: Breaker, now_ms: int = 0) -> None:

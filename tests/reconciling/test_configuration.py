@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.config import Config, load_config
+from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
 
 STATUS = {
@@ -129,7 +129,7 @@ def test_max_hold_has_its_effect_with_somebody_to_ask_and_a_warning_without(tmp_
 def test_a_secret_that_is_not_there_is_a_warning_and_what_a_provider_lacks_stops_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.statusconfig.EXTRAS", {"openapi": "no_such_package"})
+    monkeypatch.setattr("engine.config.status.EXTRAS", {"openapi": "no_such_package"})
     found = loaded(tmp_path, status=STATUS | {"provider": "openapi", "secret": {"env": "NO_SUCH_VARIABLE"}})
     assert [(problem.path, problem.message) for problem in found.warnings] == [
         ("status.secret", "the environment variable NO_SUCH_VARIABLE is not set")

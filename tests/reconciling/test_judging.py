@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.core.asking import AGREED, VERIFY, StatusAnswer
-from engine.core.presence import NEW_CLIENT, ClientState
-from engine.services.askqueue import SWEEP
-from engine.services.handing import Asked, Verdict
-from engine.services.judging import Judging
-from engine.services.sweep import Sweep
+from engine.core.presence.client_state import NEW_CLIENT, ClientState
+from engine.core.presence.query import AGREED, VERIFY, StatusAnswer
+from engine.queries.queue import SWEEP
+from engine.queries.result_applier import Judging
+from engine.queries.results import Asked, Verdict
+from engine.queries.sweep import Sweep
 from engine.stores.base import NewCorrection, ReconciliationRow, Tally
 
 

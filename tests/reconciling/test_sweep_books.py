@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.asking import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN
-from engine.core.presence import OFFLINE, ONLINE
-from engine.core.presence import UNKNOWN as NOT_KNOWN
-from engine.services.sweep import Said, Sweep, agrees
+from engine.core.presence.client_state import OFFLINE, ONLINE
+from engine.core.presence.client_state import UNKNOWN as NOT_KNOWN
+from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN
+from engine.queries.sweep import Said, Sweep, agrees
 from engine.stores.base import Tally
 
 FINAL = {AGREED: "agreed", CORRECTED: "corrected", IGNORED: "agreed"}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from engine.core.events import CONNECT, DISCONNECT
-from engine.sources.synthetic import Arrival, Plan, arrivals
+from engine.sources.simulator.synthetic import Arrival, Plan, arrivals
 from tests.acceptance.service import Service, eventually, now_ms, offline_rule, sink, webhook, without_tracebacks
 from tests.reconciling.serving import asking, tally
 from tests.status.standin import StandIn

@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from engine.durations import parse_rfc3339
+from engine.config.durations import parse_rfc3339
 from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule, sink, webhook
 from tests.reconciling.serving import asking, connect
 from tests.status.standin import StandIn

@@ -10,9 +10,9 @@ import pytest
 
 from engine.core.rules import Action, Rule
 from engine.errors import InvalidFiles
-from engine.expectations import offset
-from engine.scenariofile import AckAct, SilenceAct, load_scenarios
-from engine.scenarios import Bench
+from engine.replay.scenarios.diff import offset
+from engine.replay.scenarios.file import AckAct, SilenceAct, load_scenarios
+from engine.replay.scenarios.runner import Bench
 from tests.scenarios.test_command import CONTRACT
 from tests.scenarios.writing import GONE, passing, run, write
 

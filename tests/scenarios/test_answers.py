@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from engine.core.rules import Action, Rule
-from engine.expectations import offset
-from engine.scenariofile import load_scenarios
-from engine.scenarios import Bench
+from engine.replay.scenarios.diff import offset
+from engine.replay.scenarios.file import load_scenarios
+from engine.replay.scenarios.runner import Bench
 from tests.scenarios.writing import run, write
 
 GONE_RULE: dict[str, Any] = {"name": "gone", "trigger": "offline", "actions": [{"log": {"message": "gone"}}]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.schema import load_schema
+from engine.config.schema import load_schema
 from tests.scenarios.writing import ROLLCALL, run
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_the_page_names_every_key() -> None:
     assert {key for key in wanted if f"`{key}`" not in text and f"\n{key}: " not in text} == set()
 
 
-@pytest.mark.parametrize("folder", ["rules", "engine/starter/rules"])
+@pytest.mark.parametrize("folder", ["rules", "engine/cli/starter/rules"])
 def test_the_scenarios_beside_the_example_rules_pass(folder: str) -> None:
     done = run(ROOT, folder)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

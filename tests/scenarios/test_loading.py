@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from engine.config.schema import load_schema
 from engine.errors import InvalidFiles
-from engine.scenariofile import Scenario, ScenarioFile, load_scenarios
-from engine.scenariorow import FORM, read_row
-from engine.schema import load_schema
+from engine.replay.scenarios.event_line import FORM, read_row
+from engine.replay.scenarios.file import Scenario, ScenarioFile, load_scenarios
 from tests.scenarios.writing import PUMP_RULE, passing, write
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z

@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.durations import format_duration
-from engine.expectations import Seen, compared
-from engine.scenariofile import Expected, load_scenarios
-from engine.scenarios import INPUTS, Bench
+from engine.config.durations import format_duration
+from engine.replay.scenarios.diff import Seen, compared
+from engine.replay.scenarios.file import Expected, load_scenarios
+from engine.replay.scenarios.runner import INPUTS, Bench
 from engine.sources.wire import decode_replay_lines
 from tests.oracle.running import replay_in_process
 from tests.oracle.traces import START_MS, scenario

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.services.feedwatch import GAP_SHOWN_MS, FeedWatch
+from engine.runtime.feed_watch import GAP_SHOWN_MS, FeedWatch
 from engine.sources.base import Gap, SourceHealth
 
 START = 1_767_225_600_000

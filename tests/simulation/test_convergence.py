@@ -14,11 +14,11 @@ from dataclasses import replace
 
 import pytest
 
-from engine.core.asking import AGREED, CORRECTED, IGNORED, STALE, UNKNOWN, StatusAnswer
 from engine.core.events import LifecycleEvent
-from engine.core.presence import ONLINE, STATUS_NAMES
-from engine.core.reconcile import sweep_order
-from engine.core.step import Fleet
+from engine.core.fleet import Fleet
+from engine.core.presence.client_state import ONLINE, STATUS_NAMES
+from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNKNOWN, StatusAnswer
+from engine.core.presence.reconcile import sweep_order
 from tests.core.worlds import POLICY, START_MS, World, no_names, rule
 
 ASKING = replace(POLICY, asks=True, flapping_start=6, flapping_stop=2, flapping_window_ms=600_000)
@@ -136,7 +136,7 @@ def let_pass(fleet: Fleet, asking: Asking, to_ms: int) -> list[tuple[str, str]]:
         fleet.begin()
         fleet.advance(now_ms, now_ms)
         taken += asking.run_once(now_ms)
-        for ask in fleet.take_asks():
+        for ask in fleet.take_query_requests():
             asking.ask(ask.client, max(ask.at_ms, now_ms))
         fleet.commit()
         if now_ms >= to_ms and asking.next_ms() > to_ms:
@@ -157,7 +157,7 @@ def lived(seed: int) -> tuple[Fleet, Asking, Broker, list[str], list[str]]:
         let_pass(fleet, asking, received_ms)
         fleet.begin()
         fleet.apply([told], received_ms, received_ms)
-        for ask in fleet.take_asks():
+        for ask in fleet.take_query_requests():
             asking.ask(ask.client, max(ask.at_ms, received_ms))
         fleet.commit()
     return fleet, asking, broker, names, silent

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.sources.base import Batch, Gap
-from engine.sources.file import FileSource
+from engine.sources.file.source import FileSource
 
 NOW = 1_767_225_600_000
 PATIENCE_S = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.core.events import LifecycleEvent
-from engine.sources.pushfeed import PushFeed
+from engine.sources.push_feed import PushFeed
 
 
 def made(**more: int) -> PushFeed:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import StoreError
-from engine.sources import rocketmq_log
-from engine.sources.rocketmq import decode_messages
-from engine.sources.rocketmq_binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Pulled, QueueName
-from engine.sources.rocketmq_intake import MAX_WAITING_MESSAGES, Chunk, Intake
-from engine.sources.rocketmq_positions import Place, Positions
-from engine.sources.rocketmq_reader import QueueReader, Reading
+from engine.sources.rocketmq import native_log
+from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Pulled, QueueName
+from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Chunk, Intake
+from engine.sources.rocketmq.positions import Place, Positions
+from engine.sources.rocketmq.reader import QueueReader, Reading
+from engine.sources.rocketmq.source import decode_messages
 
 NOW = 1_767_225_600_000
 QUEUE = QueueName("MQ_INST_1%GID_MQTT", "broker-a:x@y", 3)
@@ -248,7 +248,7 @@ LINES = """\
     ],
 )  # fmt: skip
 def test_the_librarys_own_log_says_why(line: str, words: str) -> None:
-    assert words in str(rocketmq_log.explain(line))
+    assert words in str(native_log.explain(line))
 
 
 def test_only_what_fails_now_counts_and_logs_of_the_dead_are_removed(tmp_path: Path) -> None:
@@ -256,10 +256,10 @@ def test_only_what_fails_now_counts_and_logs_of_the_dead_are_removed(tmp_path: P
     place = tmp_path / "logs" / "rocketmq-cpp"
     place.mkdir(parents=True)
     (place / "1_rocketmq-cpp.log.0").write_text(LINES)
-    with rocketmq_log.writing_to(str(tmp_path)):
+    with native_log.writing_to(str(tmp_path)):
         assert os.environ["HOME"] == str(tmp_path)
     assert os.environ["HOME"] == home and not list(place.iterdir())
-    assert "does not say why" in rocketmq_log.reason(str(tmp_path))
+    assert "does not say why" in native_log.reason(str(tmp_path))
     later = "[2026-Nov-24 09:20:00.000000](warning):can not connect to server:10.0.0.1:9876[CreateTransport:343]\n"
     (place / f"{os.getpid()}_rocketmq-cpp.log.0").write_text(LINES + later * 3 + later.replace("20:00", "20:01"))
-    assert rocketmq_log.reason(str(tmp_path)) == "cannot connect to 10.0.0.1:9876: no server listens there"
+    assert native_log.reason(str(tmp_path)) == "cannot connect to 10.0.0.1:9876: no server listens there"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from engine.sources.base import Batch
-from engine.sources.file import FileSource
+from engine.sources.file.source import FileSource
 
 
 def line(number: int) -> str:

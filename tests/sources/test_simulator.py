@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from engine.cli.simulate import simulate
 from engine.core.events import CONNECT, DISCONNECT, TCPCLEAN
 from engine.sources.base import Batch
-from engine.sources.simulator import SimulatorSource
-from engine.sources.synthetic import START_MS, Arrival, Plan, Storm, arrivals
+from engine.sources.simulator.source import SimulatorSource
+from engine.sources.simulator.synthetic import START_MS, Arrival, Plan, Storm, arrivals
 from engine.sources.wire import decode_lines, decode_replay_lines
 
 CALM = Plan(clients=200, late=0, duplicates=0, takeovers=0, flaps=0)

@@ -296,7 +296,7 @@ def test_importing_the_package_stays_light() -> None:
         "import sys, engine\n"
         "assert 'requests' not in sys.modules and 'engine.status' not in sys.modules\n"
         "from engine import StatusClient\n"
-        "assert 'fastapi' not in sys.modules and 'engine.app' not in sys.modules and 'alibabacloud_tea_openapi' not in sys.modules\n"
+        "assert 'fastapi' not in sys.modules and 'engine.runtime.app' not in sys.modules and 'alibabacloud_tea_openapi' not in sys.modules\n"
         "assert StatusClient is engine.StatusClient\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,11 +10,11 @@ from typing import Protocol
 
 from engine.core.delivery import OutboxItem, Outcome, Policy
 from engine.sources.base import Gap
-from engine.stores import sqlite_outbox
 from engine.stores.base import Reader, Share, Sweeps, Waiting
 from engine.stores.journal import JournalRow, JournalStore
-from engine.stores.sqlite import FILE_NAME, SqliteStore
-from engine.stores.sqlite_reader import reading
+from engine.stores.sqlite import delivery_rows
+from engine.stores.sqlite.reader import reading
+from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 
 
 class Store(JournalStore, Sweeps, Protocol):
@@ -108,16 +108,16 @@ class SqliteBackend:
 
     def waiting(self, store: Store, now_ms: int) -> Waiting:
         """What is there to do."""
-        return sqlite_outbox.waiting(_connection(store), now_ms)
+        return delivery_rows.waiting(_connection(store), now_ms)
 
     def due(self, store: Store, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
         """What may leave."""
-        return sqlite_outbox.due(_connection(store), now_ms, shares)
+        return delivery_rows.due(_connection(store), now_ms, shares)
 
     def record(self, store: Store, outcomes: Sequence[Outcome], now_ms: int, policy: Policy) -> None:
         """What became of items."""
         with store.transaction() as connection:
-            sqlite_outbox.record(connection, outcomes, now_ms, lambda: 0.5, policy)
+            delivery_rows.record(connection, outcomes, now_ms, lambda: 0.5, policy)
 
     def schema(self) -> tuple[object, ...]:
         """Version, tables and indexes."""

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import Alert, Kept, Output
-from engine.core.bursts import Burst
-from engine.core.grouping import Group
-from engine.core.outages import Outage
+from engine.core.alerting.alert import Alert, Kept, Output
+from engine.core.alerting.grouping import Group
+from engine.core.alerting.outages import Outage
+from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.schedules import Tick
+from engine.core.alerting.stages.silence import Silence
 from engine.core.rules import Match
-from engine.core.schedules import Tick
-from engine.core.silences import Silence
-from engine.stores.sqlite import SqliteStore
+from engine.stores.sqlite.store import SqliteStore
 from tests.stores.backends import Backend, Store
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)

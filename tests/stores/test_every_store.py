@@ -8,10 +8,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerts import Alert, Throttled
+from engine.core.alerting.alert import Alert, Throttled
 from engine.core.delivery import Delivered, Outcome, Policy, Rejected, RetryLater
-from engine.core.presence import FLAPPING, GRACEFUL, NEW_CLIENT, OFFLINE, ONLINE, ClientState, Transition, state_of_row
-from engine.core.step import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
+from engine.core.fleet import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
+from engine.core.presence.client_state import (
+    FLAPPING,
+    GRACEFUL,
+    NEW_CLIENT,
+    OFFLINE,
+    ONLINE,
+    ClientState,
+    Transition,
+    state_of_row,
+)
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
 from engine.stores.base import NewCorrection, NewDelivery, Share, Tally

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.stores.sqlite import FILE_NAME, SqliteStore
+from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 
-FOLDER = resources.files("engine.stores") / "sql" / "sqlite"
+FOLDER = resources.files("engine.stores.sqlite") / "sql"
 MIGRATIONS = sorted(entry.name for entry in FOLDER.iterdir() if re.match(r"\d{4}_", entry.name))
 
 

@@ -252,7 +252,7 @@ def test_an_explanation_goes_back_in_time(running: Service) -> None:
 
 
 def _ms(instant: str) -> int:
-    from engine.durations import parse_rfc3339
+    from engine.config.durations import parse_rfc3339
 
     return parse_rfc3339(instant)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine import views
 from engine.sources.base import QueueHealth, SourceHealth
 from engine.stores.base import GapRow, SourceRow
+from engine.web import serializers
 from engine.web.metrics import exposition
 
 NOW = 1_767_225_600_000
@@ -82,7 +82,7 @@ def test_what_is_not_known_has_no_number() -> None:
 
 def test_a_source_is_shown_with_its_queues_its_trouble_and_how_far_it_is_behind() -> None:
     gap = GapRow(source="broker", noted_at_ms=NOW, from_ms=None, to_ms=NOW, reason="the log was reset")
-    found = views.source_object(BROKER, SourceRow(position="17"), [gap], NOW)
+    found = serializers.source_object(BROKER, SourceRow(position="17"), [gap], NOW)
     assert (found["behind"], found["lag"], found["lag_unit"], found["trouble"]) == (
         4,
         9,
@@ -97,6 +97,6 @@ def test_a_source_is_shown_with_its_queues_its_trouble_and_how_far_it_is_behind(
 
 
 def test_the_newest_event_before_a_restart_is_shown_until_one_comes() -> None:
-    found = views.source_object(NEW, SourceRow(last_event_at_ms=NOW - 60_000), [], NOW)
+    found = serializers.source_object(NEW, SourceRow(last_event_at_ms=NOW - 60_000), [], NOW)
     assert found["last_event_at"] == "2025-12-31T23:59:00.000Z"
     assert found["behind"] is None

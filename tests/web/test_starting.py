@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.app import build
-from engine.config import load_config
+from engine.config.loader import load_config
+from engine.runtime.app import build
 from engine.web.routes import create
 
 

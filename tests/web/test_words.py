@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.whynot import PATH, Gate
+from engine.core.alerting.explain import PATH, Gate
 from engine.stores.base import DeliveryRow
-from engine.web.passed import passed
+from engine.web.explain_delivery import passed
 from engine.web.whynot import WORDS, sentence, told
 
 

@@ -1,0 +1,162 @@
+"""Sends commands to devices as an MQTT client, over one connection that is kept up while it is needed.
+
+It is opened with the first command and then kept: lost, it is tried again with growing pauses that stay short beside a command's
+life. A command waits for it here, and is dead when its life is over first. The broker's confirmation (PUBACK, PUBCOMP) is
+Delivered; with QoS 0 there is none, and what was written to the connection counts.
+
+MQTT 5 is spoken where the broker does, because then it knows when a command expires; else 3.1.1. Read `MqttCommands.send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
+from engine.actions.command.mqtt_client import STEADY_S, V5, V311, Link, Login, NotConnected
+from engine.actions.command.sender import SHORTEST_MS, Command, Waits, command_of
+from engine.errors import RollcallError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 5.0
+"""Between two attempts to connect: it doubles from the one to the other, until a connection lasts for `STEADY_S`. Two clients
+of one id would else drive each other out at full speed."""
+
+WAIT_S: Final = 10.0
+"""How long one attempt waits for a connection; then the delivery shows what is wrong."""
+
+
+def signature_login(client_id: str, instance: str, access_key: str, secret: str) -> tuple[str, str]:
+    """User name and password of the vendor's signature login: Base64(HMAC-SHA1(secret, client id))."""
+    digest = hmac.new(secret.encode(), client_id.encode(), hashlib.sha1).digest()
+    return f"Signature|{access_key}|{instance}", base64.b64encode(digest).decode()
+
+
+class MqttCommands:
+    """Sends commands from the event loop it is used on.
+
+    `login` is asked before each connection, and may raise RollcallError (a secret that is not there).
+    """
+
+    def __init__(self, login: Callable[[], Login], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
+        self._login = login
+        self._waits = waits or Waits()
+        self._now_ms = now_ms
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._trouble = ""
+        self._version = V5
+
+    async def send(self, item: OutboxItem) -> Answer:
+        """Try once, never beyond the command's life."""
+        try:
+            command = command_of(item)
+        except ValueError as broken:
+            return Rejected(reason=str(broken))
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep())
+        left_ms = self._left_ms(command)
+        if left_ms < SHORTEST_MS:
+            return self._too_late()
+        try:
+            async with self._waits.at_most(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
+                link = await self._place()
+        except TimeoutError:
+            return self._too_late()
+        try:
+            left_ms = self._left_ms(command)
+            return await link.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
+        finally:
+            link.room.release()
+
+    def _left_ms(self, command: Command) -> int:
+        return command.expires_at_ms - self._now_ms()
+
+    def _too_late(self) -> RetryLater:
+        """No attempt was made. That says nothing about the target: who knows when it can be reached again is the keeper."""
+        return RetryLater(reason=self._trouble or "no connection was free in time", our_fault=True)
+
+    async def _place(self) -> Link:
+        """A place on a connection that is up; to be released."""
+        while True:
+            await self._up.wait()
+            link = self._link
+            if link is None or link.closed.is_set():
+                await asyncio.sleep(0)  # the keeper has not noticed yet
+                continue
+            await link.room.acquire()
+            if not link.closed.is_set():
+                return link
+            link.room.release()
+
+    async def close(self) -> None:
+        """Say goodbye to the broker."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+
+    # Keeping it up
+
+    async def _keep(self) -> None:
+        """Connect, and again whenever it is lost."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            try:
+                await self._connected_once()
+            except RollcallError as error:
+                self._tell(str(error))
+            except Exception as fault:  # the next connection may do
+                log.exception("a fault of ours on the MQTT connection")
+                self._tell(f"a fault of ours: {fault!r}")
+            if asyncio.get_running_loop().time() - began_s > STEADY_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _connected_once(self) -> None:
+        """One connection, from its beginning to its end."""
+        link = await self._open(self._login())
+        self._link, self._trouble = link, ""
+        self._up.set()
+        log.info("commands can be sent over MQTT %s", "5" if link.version == V5 else "3.1.1")
+        try:
+            await link.live()
+        finally:
+            self._up.clear()
+            self._link = None
+            link.close()
+        self._tell(link.why)
+
+    async def _open(self, login: Login) -> Link:
+        """A connection of the newest version that the broker speaks."""
+        link = Link(login, self._version)
+        try:
+            await link.open()
+        except NotConnected as error:
+            if not error.try_older:
+                raise
+            link = Link(login, V311)
+            with contextlib.suppress(NotConnected):
+                await link.open()
+                if error.is_certain:
+                    self._version = V311
+                return link
+            raise
+        return link
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.warning("commands cannot be sent over MQTT: %s", trouble)
+        self._trouble = trouble

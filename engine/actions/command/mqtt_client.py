@@ -1,0 +1,329 @@
+"""One connection to an MQTT broker, from login to loss, with paho-mqtt on the event loop.
+
+Each connection has a client of its own, and nothing outlives it: paho would send again, on its own and however late, what a lost
+connection left unanswered; here it is answered `RetryLater` at once, and the outbox knows whether there is still time.
+paho calls back on the loop, but for connecting, which blocks and has a thread. Read `Link.open` and `Link.publish`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.command.sender import Command
+from engine.errors import RollcallError
+
+V5: Final = MQTTProtocolVersion.MQTTv5
+V311: Final = MQTTProtocolVersion.MQTTv311
+
+CONNECT_S: Final = 5.0
+"""Longest that reaching a broker, its TLS handshake, and its answer to the login may take, each."""
+
+ACK_S: Final = 10.0
+"""Longest that a broker may take to confirm a command; then the connection counts as dead."""
+
+STEADY_S: Final = 10.0
+"""A connection that lasted so long was a good one."""
+
+KEEPALIVE_S: Final = 60
+MISC_S: Final = 1.0
+"""How often paho looks whether a ping is due."""
+
+UNANSWERED: Final = 16
+"""Commands under way on a connection at most: below paho's own limit (20), behind which it would keep them waiting."""
+
+HEADER_BYTES: Final = 512
+"""More than what a packet holds besides topic, payload and command id."""
+
+REFUSED_FOR_GOOD: Final = frozenset({0x87, 0x90, 0x99, 0x9B})
+"""Answers to a command that another attempt would get again: not authorized, bad topic name, bad payload, QoS not supported."""
+
+_UNSUPPORTED_VERSION: Final = 0x84
+_NOBODY_THERE: Final = 0x10
+_RESET: Final = struct.pack("ii", 1, 0)  # closing discards what was not sent
+
+
+class NotConnected(RollcallError):
+    """No connection came about; the message says why.
+
+    `try_older`: the broker may not speak this version of MQTT. `is_certain`: it said so.
+    """
+
+    def __init__(self, message: str, *, try_older: bool = False, is_certain: bool = False) -> None:
+        super().__init__(message)
+        self.try_older, self.is_certain = try_older, is_certain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """Who connects, and where to. `ca`: a file of certificates to trust, "" for the system's, None without TLS."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str = ""
+    password: str = ""
+    ca: str | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port`, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Login({self.client_id} at {self.address})"
+
+
+class Link:
+    """One connection. `open` it, let `live` run, `publish`; when `closed` is set it is over, and `why` says what for."""
+
+    def __init__(self, login: Login, version: MQTTProtocolVersion) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._login = login
+        self.version = version
+        self.why = ""
+        self.closed = asyncio.Event()
+        self.room = asyncio.Semaphore(UNANSWERED)
+        self._connack: asyncio.Future[tuple[ReasonCode, Properties | None]] = self._loop.create_future()
+        self._unanswered: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._socket: Any = None
+        self._fd = -1
+        self._began_s = self._loop.time()
+        self._max_qos = 2
+        self._max_packet = 1 << 28
+        clean = None if version == V5 else True
+        self._client = Client(
+            CallbackAPIVersion.VERSION2, login.client_id, clean, protocol=version, reconnect_on_failure=False
+        )
+        self._client.connect_timeout = CONNECT_S
+        if login.username:
+            self._client.username_pw_set(login.username, login.password)
+        self._client.on_socket_open = lambda client, told, found: self._call(self._opened, found)
+        self._client.on_socket_close = lambda client, told, found: self._forget_socket()
+        self._client.on_socket_register_write = lambda client, told, found: self._call(self._want_to_write, True)
+        self._client.on_socket_unregister_write = lambda client, told, found: self._call(self._want_to_write, False)
+        self._client.on_connect = self._logged_in
+        self._client.on_disconnect = self._disconnected
+        self._client.on_publish = self._answered
+
+    # Its life
+
+    async def open(self) -> None:
+        """Connect and log in. Raises NotConnected with the reason."""
+        try:
+            await self._loop.run_in_executor(None, self._connect)
+            async with asyncio.timeout(CONNECT_S):
+                code, properties = await self._connack
+        except TimeoutError:
+            self._end(f"{self._login.address} takes the connection and does not answer the login")
+            raise NotConnected(self.why) from None
+        except (OSError, ValueError) as error:
+            self._end(f"cannot connect to {self._login.address}: {_said(error)}")
+            raise NotConnected(self.why) from error
+        except asyncio.CancelledError:
+            self._end("closed")
+            raise
+        if code.is_failure:
+            why = f"{self._login.address} refuses the login as {self._login.client_id}: {code.getName()}"
+            self._end(why)
+            is_old = self.version == V5 and code.value == _UNSUPPORTED_VERSION
+            raise NotConnected(why, try_older=is_old, is_certain=is_old)
+        if self.closed.is_set():
+            raise NotConnected(self.why)
+        self._agree(properties)
+
+    def _connect(self) -> None:
+        """In a thread: everything of a connection that blocks."""
+        if self._login.ca is not None:
+            context = ssl.create_default_context(cafile=self._login.ca or None)
+            context.sslsocket_class = _TlsSocket
+            self._client.tls_set_context(context)
+        more: dict[str, Any] = {"clean_start": True} if self.version == V5 else {}
+        self._client.connect(self._login.host, self._login.port, KEEPALIVE_S, **more)
+
+    def _agree(self, properties: Properties | None) -> None:
+        """Keep to what the broker said at login that it can take."""
+        told = vars(properties) if properties is not None else {}
+        self._max_qos = min(self._max_qos, told.get("MaximumQoS", 2))
+        self._max_packet = told.get("MaximumPacketSize", self._max_packet)
+        self.room = asyncio.Semaphore(min(UNANSWERED, told.get("ReceiveMaximum", UNANSWERED)))
+
+    async def live(self) -> None:
+        """Keep the connection up; returns when it is over."""
+        while not self.closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MISC_S):
+                    await self.closed.wait()
+            if not self.closed.is_set():
+                self._client.loop_misc()
+
+    def close(self) -> None:
+        """Say goodbye and leave."""
+        if not self.closed.is_set():
+            self._client.disconnect()
+            self._client.loop_write()
+        self._end("closed", goodbye=True)
+
+    def _end(self, why: str, *, goodbye: bool = False) -> None:
+        """It is over: what was not sent is thrown away, what was not answered may have arrived."""
+        if self.closed.is_set():
+            return
+        self.closed.set()
+        self.why = why
+        found = self._socket
+        self._forget_socket()
+        for name in ("on_socket_open", "on_socket_close", "on_socket_register_write", "on_socket_unregister_write"):
+            setattr(self._client, name, None)
+        if found is not None:
+            with contextlib.suppress(OSError):
+                if not goodbye:
+                    found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                found.close()
+        if not self._connack.done():
+            self._connack.cancel()
+        for future in self._unanswered.values():
+            if not future.done():
+                future.cancel()
+        self._unanswered.clear()
+
+    # The socket
+
+    def _call(self, work: Callable[[Any], None], argument: Any) -> None:
+        """On the loop, from whichever thread paho calls."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(work, argument)
+
+    def _opened(self, found: Any) -> None:
+        if self.closed.is_set():
+            found.close()  # nobody waits for it any more
+            return
+        self._socket, self._fd = found, found.fileno()
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _forget_socket(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+        self._socket, self._fd = None, -1
+
+    def _want_to_write(self, wanted: bool) -> None:
+        if self._fd < 0:
+            return
+        if wanted:
+            self._loop.add_writer(self._fd, self._client.loop_write)
+        else:
+            self._loop.remove_writer(self._fd)
+
+    def _readable(self) -> None:
+        self._client.loop_read()
+        # What TLS has decrypted already makes the socket readable no second time.
+        while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            self._client.loop_read()
+
+    # What the broker says
+
+    def _logged_in(
+        self, client: Client, told: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        if not self._connack.done():
+            self._connack.set_result((code, properties))
+
+    def _disconnected(
+        self, client: Client, told: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        said = f": {code.getName()}" if flags.is_disconnect_packet_from_server else ""
+        if self._connack.done():
+            if not said and self._loop.time() - self._began_s < STEADY_S:
+                # Many brokers drop the older of two connections of one id without a word.
+                said = f" soon after the login: does another client use the id {self._login.client_id}?"
+            self._end(f"{self._login.address} closed the connection{said}")
+        else:
+            # Some brokers that are older than a version close without a word.
+            why = f"{self._login.address} closed the connection instead of answering the login{said}"
+            self._connack.set_exception(NotConnected(why, try_older=self.version == V5))
+            self._end(why)
+
+    def _answered(
+        self, client: Client, told: Any, number: int, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        future = self._unanswered.pop(number, None)
+        if future is not None and not future.done():
+            future.set_result(code)
+
+    # Commands
+
+    async def publish(self, command: Command, left_ms: int) -> Answer:
+        """Send one command that has `left_ms` to live, and wait for the broker's confirmation, never longer than that."""
+        if len(command.payload) + len(command.topic.encode()) + HEADER_BYTES > self._max_packet:
+            return Rejected(reason=f"the broker takes no packet of more than {self._max_packet} bytes")
+        number = self._send(command, left_ms)
+        if number is None:
+            return RetryLater(reason=f"the connection to {self._login.address} was lost", our_fault=True)
+        future = self._unanswered[number] = self._loop.create_future()
+        wait_s = min(ACK_S, left_ms / 1000)
+        try:
+            async with asyncio.timeout(wait_s):
+                return _judge(await future)
+        except TimeoutError:
+            why = f"{self._login.address} did not confirm a command within {wait_s:.0f} s"
+            self._end(why)  # what of it is still on our side must not arrive later
+            return RetryLater(reason=why, may_have_arrived=True, our_fault=True)
+        except asyncio.CancelledError:
+            if not self.closed.is_set():
+                raise
+            return RetryLater(reason=self.why, may_have_arrived=True, our_fault=True)
+
+    def _send(self, command: Command, left_ms: int) -> int | None:
+        """The number under which paho sends it; None when the connection is gone."""
+        if self.closed.is_set():
+            return None
+        properties = None
+        if self.version == V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = left_ms // 1000
+            properties.UserProperty = [("command-id", command.key), ("expires-at", command.expires_at)]
+        qos = min(command.qos, self._max_qos)
+        told = self._client.publish(command.topic, command.payload, qos, properties=properties)
+        return told.mid if told.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closed when its handshake fails; paho would leave it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As ever."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _judge(code: ReasonCode) -> Answer:
+    """What the broker's answer to a command means."""
+    if not code.is_failure:
+        return Delivered(detail="nobody is subscribed" if code.value == _NOBODY_THERE else "")
+    said = f"the broker refuses the command: {code.getName()}"
+    return Rejected(reason=said) if code.value in REFUSED_FOR_GOOD else RetryLater(reason=said)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:.0f} s"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,0 +1,112 @@
+"""Sends commands to devices through RocketMQ: a message on the parent topic that the MQTT service hands to one device.
+
+`cleansessionflag` is always true: a device that is not connected never gets it, however long the broker keeps the message. The
+native client blocks, and it cannot be told to hurry: what it does not get confirmed it repeats, for `WORST_MS` in all, so a
+command with less left to live is not begun. It is used by one thread. Read `RocketmqCommands.send`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.command.sender import Command, Waits, command_of
+from engine.errors import RollcallError
+
+TAG: Final = "MQ2MQTT"
+REQUEST_MS: Final = 1_000
+"""How long the library waits for one answer of the broker."""
+
+WORST_MS: Final = 3 * REQUEST_MS + 500
+"""How long one attempt may take: the library makes three."""
+
+TOO_LATE: Final = RetryLater(reason="too little of its life is left for an attempt by RocketMQ", our_fault=True)
+
+
+class Producer(Protocol):
+    """Stores messages in RocketMQ; blocks."""
+
+    def send(self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str]) -> None:
+        """Returns when the broker has confirmed it; RollcallError with the reason when it has not."""
+        ...
+
+    def close(self) -> None:
+        """Leave."""
+        ...
+
+
+class RocketmqCommands:
+    """Sends commands through a producer that `open_producer` makes when the first one is sent (RollcallError: it cannot)."""
+
+    def __init__(
+        self,
+        open_producer: Callable[[], Producer],
+        now_ms: Callable[[], int],
+        namespace: str = "",
+        waits: Waits | None = None,
+    ) -> None:
+        self._waits = waits or Waits()
+        self._open = open_producer
+        self._prefix = f"{namespace}%" if namespace else ""
+        self._now_ms = now_ms
+        self._producer: Producer | None = None
+        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "commands")
+
+    async def send(self, item: OutboxItem) -> Answer:
+        """Try once, never beyond the command's life."""
+        try:
+            command = command_of(item)
+        except ValueError as broken:
+            return Rejected(reason=str(broken))
+        try:
+            async with self._waits.at_most((command.expires_at_ms - self._now_ms() - WORST_MS) / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            return TOO_LATE
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._store, command)
+        finally:
+            self._turn.release()
+
+    def _store(self, command: Command) -> Answer:
+        """In the thread, when it is this one's turn."""
+        if command.expires_at_ms - self._now_ms() < WORST_MS:
+            return TOO_LATE
+        try:
+            producer = self._producer = self._producer or self._open()
+        except RollcallError as error:
+            return RetryLater(reason=str(error), our_fault=True)
+        topic, _, second = command.topic.partition("/")
+        try:
+            producer.send(
+                self._prefix + topic,
+                TAG,
+                command.payload,
+                keys=command.key,
+                properties=properties_of(command, f"/{second}"),
+            )
+        except RollcallError as error:
+            # Its life bounds the attempts; a breaker would only make them fewer.
+            return RetryLater(reason=str(error), may_have_arrived=True, our_fault=True)
+        return Delivered()
+
+    async def close(self) -> None:
+        """Leave the cluster."""
+        if self._producer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._producer.close)
+            self._producer = None
+        self._thread.shutdown(wait=False)
+
+
+def properties_of(command: Command, second_topic: str) -> dict[str, str]:
+    """What the MQTT service reads: whom it is for, how sure it is to be, and that nobody gets it later."""
+    return {
+        "mqttSecondTopic": second_topic,
+        "qoslevel": str(command.qos),
+        "cleansessionflag": "true",
+        "expires-at": command.expires_at,
+    }

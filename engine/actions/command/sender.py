@@ -1,0 +1,142 @@
+"""Commands to devices, whatever way they go: what one is, how long it lives, and who carries it.
+
+A command is bounded in life: a device that was dark for an hour must not be restarted for what was true an hour ago. Its
+request holds `expires_ms`, counted from the instant of the decision, so a restart changes nothing: the dispatcher sends nothing
+that is older, retries fit into what is left, and each sender tells the broker how long that is, where a broker can be told.
+Read `Command` and `command_of`, then `engine.actions.command.mqtt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from engine.actions.base import ActionSender, Answer, Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.core.delivery import LIFE
+from engine.core.times import rfc3339
+
+log = logging.getLogger(__name__)
+
+PREFETCH: Final = 1_000
+"""Commands in hand beyond those under way: one that waits for a connection must not keep another from dying in time."""
+
+SHORTEST_MS: Final = 1_000
+"""A command with less left is not begun: brokers count the rest of its life in whole seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command as it goes over the wire."""
+
+    key: str  # the command id: the same at every attempt
+    to: str
+    topic: str
+    payload: bytes
+    qos: int
+    expires_at_ms: int
+
+    @property
+    def expires_at(self) -> str:
+        """The same as text, for whoever gets it."""
+        return rfc3339(self.expires_at_ms)
+
+
+def command_of(item: OutboxItem) -> Command:
+    """The command that a delivery's request describes. ValueError when it describes none."""
+    request = item.request
+    try:
+        return Command(
+            key=item.key,
+            to=str(request["to"]),
+            topic=str(request["topic"]),
+            payload=payload_of(request),
+            qos=int(request["qos"]),
+            expires_at_ms=item.decided_at_ms + int(request[LIFE]),
+        )
+    except (KeyError, TypeError, UnicodeError) as broken:
+        raise ValueError(f"no command can be made of this: {broken!r}") from broken
+
+
+def payload_of(request: Mapping[str, Any]) -> bytes:
+    """What the device gets: text as UTF-8, a mapping as JSON."""
+    payload = request["payload"]
+    return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
+
+
+class Waits:
+    """Waiting that ends at once when the service stops."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Timeout] = set()
+        self._is_over = False
+
+    @asynccontextmanager
+    async def at_most(self, seconds: float) -> AsyncIterator[None]:
+        """TimeoutError when what stands inside takes longer, or `call_off` is called meanwhile."""
+        async with asyncio.timeout(0 if self._is_over else seconds) as bound:
+            self._under_way.add(bound)
+            try:
+                yield
+            finally:
+                self._under_way.discard(bound)
+
+    def call_off(self) -> None:
+        """Nobody waits any more, from now on."""
+        self._is_over = True
+        now_s = asyncio.get_running_loop().time()
+        for bound in self._under_way:
+            if not bound.expired():
+                bound.reschedule(now_s)
+
+
+class CommandSender:
+    """Sends each command the way that its request names: `ways` are senders by `via`."""
+
+    prefetch = PREFETCH
+
+    def __init__(self, ways: Mapping[str, ActionSender], now_ms: Callable[[], int], waits: Waits) -> None:
+        self._ways = dict(ways)
+        self._waits = waits
+        self._now_ms = now_ms
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
+        """Try each once, side by side: all of them wait for the same connection, and each for its own life."""
+        for item in items:
+            task = asyncio.get_running_loop().create_task(self._submitted(item, done))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _submitted(self, item: OutboxItem, done: Done) -> None:
+        try:
+            answer = await self.send(item)
+        except Exception:
+            log.exception("a sender of commands broke its promise", extra={"delivery": item.id})
+            answer = RetryLater(reason="sending failed; the engine's log says how", may_have_arrived=True)
+        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms())])
+
+    async def send(self, item: OutboxItem) -> Answer:
+        """Try once, never beyond the command's life."""
+        via = item.request.get("via")
+        way = self._ways.get(str(via))
+        if way is None:
+            return Rejected(reason=f"the configuration has no way to send commands by {via}: see `mqtt`")
+        return await way.send(item)
+
+    def stop_waiting(self) -> None:
+        """The service stops: what waits for a connection goes back to the outbox."""
+        self._waits.call_off()
+
+    async def close(self) -> None:
+        """Close every way; what has no outcome yet stays without."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for way in self._ways.values():
+            await way.close()

@@ -1,0 +1,204 @@
+"""Sends e-mails: one SMTP transaction for each delivery, over a few connections that stay open.
+
+Read `MailSender.send` first. What an answer means:
+
+* 250 to the message: Delivered. A recipient that is refused for good (5xx) while others are not is told with it.
+* 5xx to the sender, to all recipients or to the message: Rejected, it is about this message.
+* Everything else is RetryLater: no connection, no TLS, a login that is refused (a wrong password must cost no page), 4xx. From
+  `DATA` on a lost connection or a timeout `may_have_arrived`. Recipients put off with 4xx are tried again alone; the others
+  are remembered as done, while this process lives.
+
+Certificates are always verified, and a server that offers no STARTTLS where it is asked for is not used. A message is made of
+the stored request alone and encoded as quoted-printable, so every attempt sends the same bytes and no line of it can end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+
+import aiosmtplib
+
+from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.email.connections import Line, SmtpLines, Trouble
+from engine.actions.email.message import message_of
+from engine.errors import RollcallError
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 4
+"""To the server at once: servers count them, and one connection carries many messages a second."""
+
+MAX_REMEMBERED = 1_000
+"""Deliveries of which some recipients are done and others are not."""
+
+DELIVERED = Delivered()
+
+
+@dataclass(slots=True)
+class _Told:
+    """What became of the recipients of one attempt: refused for good, and put off, with what the server said."""
+
+    refused: dict[str, aiosmtplib.SMTPResponse] = field(default_factory=dict)
+    put_off: dict[str, aiosmtplib.SMTPResponse] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+    sent: bool = False  # those that were taken have the message
+
+
+class MailSender:
+    """Sends e-mails by one server, from the event loop it is used on.
+
+    `security`: `starttls`, `tls` or `plain`. `password` is asked for at each connection, so a new one counts at once; it
+    raises RollcallError when there is none. `ca`: a PEM file to trust instead of the system's certificates.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        security: str = "starttls",
+        username: str | None = None,
+        password: Callable[[], str] | None = None,
+        ca: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._lines = SmtpLines(
+            host=host,
+            port=port,
+            security=security,
+            username=username,
+            password=password,
+            ca=ca,
+            timeout_s=timeout_s,
+        )
+        self._timeout_s = timeout_s
+        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._done: OrderedDict[str, set[str]] = OrderedDict()  # by delivery, the recipients that have it
+        self._refused: dict[str, dict[str, str]] = {}  # and those that never will, with what the server said
+
+    async def send(self, item: OutboxItem) -> Answer:
+        """Try once, within the timeout; what the server does is an answer, never an exception."""
+        try:
+            message = message_of(item.request, item.rule)
+            sender = parseaddr(item.request["from"])[1]
+            everyone = [*item.request["to"], *item.request["cc"]]
+        except Exception as broken:  # noqa: BLE001  # the library has many ways to say so; trying again changes nothing
+            return Rejected(reason=f"no message can be made of this: {broken}")
+        done = self._done.get(item.key, set()) | set(self._refused.get(item.key, ()))
+        async with self._places:
+            answer, told = await self._attempt(sender, [one for one in everyone if one not in done], message)
+        return self._remembered(item.key, answer, told)
+
+    def _remembered(self, key: str, answer: Answer, told: _Told) -> Answer:
+        """The answer in the light of earlier attempts at the same delivery."""
+        refused = {**self._refused.get(key, {}), **{one: _said(told.refused[one]) for one in told.refused}}
+        reached = told.sent or key in self._done
+        if isinstance(answer, RetryLater) and told.sent:
+            # The message went to some: they must not get it again.
+            self._done[key] = self._done.get(key, set()) | set(told.taken)
+            self._refused[key] = refused
+            while len(self._done) > MAX_REMEMBERED:
+                oldest, _ = self._done.popitem(last=False)
+                self._refused.pop(oldest, None)
+            return RetryLater(reason=answer.reason, may_have_arrived=True, our_fault=True)
+        if isinstance(answer, RetryLater):
+            return answer
+        self._done.pop(key, None)
+        self._refused.pop(key, None)
+        if isinstance(answer, Rejected) and not reached:
+            return answer
+        if not refused:
+            return answer if isinstance(answer, Delivered) else Delivered(detail=answer.reason)
+        detail = self._lines.scrubbed("; ".join(f"not to {one}: {text}" for one, text in refused.items()))
+        log.warning("an e-mail was delivered, but %s", detail)
+        return Delivered(detail=detail)
+
+    async def _attempt(self, sender: str, recipients: Sequence[str], message: bytes) -> tuple[Answer, _Told]:
+        told, sent = _Told(), False
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        line: Line | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                line, refusal = await self._lines.begin(sender)
+                if refusal is not None:
+                    return self._judged(refusal, "the sender"), told
+                await self._name(line.client, recipients, told)
+                if not told.taken:
+                    return self._nobody(told), told
+                sent = True
+                await line.client.data(message)
+            told.sent = True
+            line.messages += 1
+            self._lines.keep(line)
+            line = None
+            return (self._put_off(told) if told.put_off else DELIVERED), told
+        except aiosmtplib.SMTPDataError as error:
+            return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), told
+        except aiosmtplib.SMTPResponseException as error:
+            reason = self._lines.scrubbed(_said(aiosmtplib.SMTPResponse(error.code, error.message)))
+            return RetryLater(reason=reason, may_have_arrived=sent), told
+        except (Trouble, RollcallError) as trouble:
+            ours = isinstance(trouble, RollcallError)
+            return RetryLater(reason=self._lines.scrubbed(str(trouble)), our_fault=ours), told
+        except TimeoutError:
+            if line is not None:
+                line.client.close()  # a late answer must not be taken for one to something else
+            what = "no answer to the message" if sent else "no answer"
+            return RetryLater(reason=f"{what} within {self._timeout_s:g} s", may_have_arrived=sent), told
+        except ssl.SSLError as error:
+            return RetryLater(reason=f"no encrypted connection: {error}", may_have_arrived=sent), told
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            what = "the connection was lost" if line is not None else "no connection"
+            return RetryLater(reason=self._lines.scrubbed(f"{what}: {error}"), may_have_arrived=sent), told
+        finally:
+            if line is not None:
+                await self._lines.put_back(line)
+
+    async def _name(self, client: aiosmtplib.SMTP, recipients: Sequence[str], told: _Told) -> None:
+        for recipient in recipients:
+            try:
+                await client.rcpt(recipient)
+            except aiosmtplib.SMTPResponseException as error:
+                if error.code == 421:
+                    raise
+                where = told.put_off if 400 <= error.code < 500 else told.refused
+                where[recipient] = aiosmtplib.SMTPResponse(error.code, error.message)
+            else:
+                told.taken.append(recipient)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._lines.close()
+
+    # Answers
+
+    def _nobody(self, told: _Told) -> Answer:
+        """No recipient was taken."""
+        if told.put_off:
+            return self._put_off(told)
+        reasons = [f"{one}: {_said(response)}" for one, response in told.refused.items()]
+        return Rejected(reason=self._lines.scrubbed("; ".join(reasons)))
+
+    def _put_off(self, told: _Told) -> RetryLater:
+        """Some recipients are to be tried again; the server itself is well, so this is nothing against it."""
+        reasons = [f"{one}: {_said(response)}" for one, response in told.put_off.items()]
+        return RetryLater(reason=self._lines.scrubbed("; ".join(reasons)), our_fault=True)
+
+    def _judged(self, response: aiosmtplib.SMTPResponse, what: str) -> Answer:
+        """What a refusal of the sender or of the message means."""
+        reason = self._lines.scrubbed(f"{what} was refused: {_said(response)}")
+        return (
+            Rejected(reason=reason)
+            if 500 <= response.code < 600 and response.code != 530
+            else RetryLater(reason=reason)
+        )
+
+
+def _said(response: aiosmtplib.SMTPResponse) -> str:
+    return f"{response.code} {' '.join(response.message.split())}"[:300]

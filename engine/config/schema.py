@@ -1,0 +1,209 @@
+"""Checks documents against the JSON Schemas, and says what is wrong in the words of the person who wrote the file.
+
+The schemas in `schemas/` are the only description of what may stand where; editors use the same files. They carry a few
+keywords of our own, which other tools ignore:
+
+* `x-message`: what to say when this part of the schema is not met.
+* `x-notYet`: keys or values that the product knows but this version does not carry out. Never ignored in silence.
+* `x-hints`: keys or values that people write instead of the right one, and what to write.
+* `x-several`: what to say when a mapping that holds one key holds more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+from engine.config.yamlfile import Document
+from engine.errors import Problem
+
+MAX_PROBLEMS = 200
+"""Problems told of one file; whoever has more mends these first."""
+
+_TYPE_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def schema_folder() -> Path:
+    """Where the schemas are: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parents[1] / "schemas"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "schemas"
+
+
+@cache
+def load_schema(name: str) -> Mapping[str, Any]:
+    """The schema `name` (config, rules, event, rule-test) as a mapping."""
+    found: Mapping[str, Any] = json.loads((schema_folder() / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _is_integer(_: object, value: object) -> bool:
+    """A whole number written as one: JSON Schema would also take 2.0, which Python does not count with."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_STRICT: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+)
+
+
+@cache
+def _validator(name: str) -> Any:
+    return _STRICT(load_schema(name))
+
+
+def schema_problems(document: Document, name: str) -> list[Problem]:
+    """Every way in which the document is not what the schema `name` asks for, in the order of the file."""
+    found: dict[tuple[str, str], Problem] = {}
+    for error in _validator(name).iter_errors(document.value):
+        for path, message, at_key in _explain(error):
+            problem = document.problem(tuple(path), message, at_key=at_key)
+            found.setdefault((problem.path, message), problem)
+        if len(found) >= MAX_PROBLEMS:
+            break
+    return sorted(found.values(), key=lambda problem: (problem.line, problem.column))
+
+
+_Finding = tuple[list[str | int], str, bool]  # path, message, whether the key is meant
+
+
+def _explain(error: ValidationError) -> Iterator[_Finding]:
+    path = list(error.absolute_path)
+    value: Any = error.instance
+    wanted: Any = error.validator_value
+    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, dict) else {}
+    kind = str(error.validator)
+    if kind == "additionalProperties":
+        yield from _unknown_keys(error, schema, path)
+    elif kind == "anyOf":
+        yield from _no_branch(error, schema, path)
+    elif kind == "not":
+        yield path, str(wanted.get("x-message", "cannot be combined like this")), True
+    elif kind == "enum":
+        yield path, _not_among(value, list(wanted), schema), False
+    elif kind == "required":
+        missing = [key for key in wanted if key not in value]
+        yield from ((path, f"`{key}` is missing", False) for key in missing)
+    elif error.parent is None and "propertyNames" in error.absolute_schema_path:
+        yield [*path, str(error.instance)], schema.get("x-message", "is no name that can be used here"), True
+    else:
+        yield path, str(schema.get("x-message") or _plain_message(kind, error, schema)), False
+
+
+def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any]) -> str:
+    value, limit = error.instance, error.validator_value
+    words = {
+        "const": f"must be {json.dumps(limit)}, not {_shown(value)}",
+        "minLength": "must not be empty",
+        "maxLength": f"is longer than {limit} characters",
+        "minimum": f"must be at least {limit}, not {_shown(value)}",
+        "maximum": f"must be at most {limit}, not {_shown(value)}",
+        "minItems": "must not be an empty list",
+        "maxItems": f"holds more than {limit} entries",
+        "uniqueItems": "holds the same entry twice",
+        "minProperties": "must not be empty",
+        "maxProperties": schema.get("x-several", f"holds more than {limit} keys"),
+    }
+    return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_shown(value)}"))
+
+
+_OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+"""What YAML before 1.2 read as true and false."""
+
+
+def _wrong_type(expected: Any, value: Any) -> str:
+    names = expected if isinstance(expected, list) else [expected]
+    wanted = " or ".join(str(_TYPE_WORDS.get(name, name)) for name in names)
+    if value is None:
+        return f"must be {wanted}, but nothing is written here"
+    hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""
+    if names == ["boolean"] and isinstance(value, str) and value.lower() in _OLD_BOOLEANS:
+        hint = f"; write {_OLD_BOOLEANS[value.lower()]}"
+    if names == ["array"] and isinstance(value, dict):
+        hint = "; begin each entry with `- `, or put [ ] around it"
+    return f"must be {wanted}, not {_shown(value)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    """A value as people see it in their file, shortened; mappings and lists only by their kind."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"`{text if len(text) <= 60 else text[:60] + '…'}`"
+
+
+def _unknown_keys(error: ValidationError, schema: Mapping[str, Any], path: list[str | int]) -> Iterator[_Finding]:
+    known = list(schema.get("properties", {}))
+    instance: Any = error.instance
+    for key in (key for key in instance if key not in known):
+        if key in schema.get("x-notYet", ()):
+            message = "is not supported by this version; remove it"
+        else:
+            hint = schema.get("x-hints", {}).get(key)
+            message = f"unknown key `{key[:60]}`" + (
+                f"; {hint}" if hint else did_you_mean(key, known, all_of_them=True)
+            )
+        yield [*path, key], message, True
+
+
+def _not_among(value: Any, known: Sequence[Any], schema: Mapping[str, Any]) -> str:
+    if isinstance(value, str) and value in schema.get("x-notYet", ()):
+        return f"`{value}` is not supported by this version"
+    words = [str(word) for word in known]
+    listed = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    hint = schema.get("x-hints", {}).get(value) if isinstance(value, str) else None
+    hint = f"; {hint}" if hint else did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"must be {listed}, not {_shown(value)}{hint}"
+
+
+def did_you_mean(word: str, known: Sequence[str], *, all_of_them: bool = False) -> str:
+    """`; did you mean X?` when something known looks like the word; else, if asked for and few, what is known."""
+    folded = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower()[:100], list(folded), n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean `{folded[close[0]]}`?"
+    if all_of_them and 0 < len(known) <= 30:
+        return f" (known: {', '.join(known)})"
+    return ""
+
+
+def _no_branch(error: ValidationError, schema: Mapping[str, Any], path: list[str | int]) -> Iterator[_Finding]:
+    """None of several forms fits: speak of the one that was meant, if the kind of value tells which."""
+    branches: dict[int, list[ValidationError]] = {}
+    for inner in error.context or ():
+        branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
+    meant = [errors for errors in branches.values() if not any(_is_other_kind(inner, error) for inner in errors)]
+    if len(meant) == 1 and (schema.get("x-message") is None or not _is_bare(meant[0], error)):
+        for inner in meant[0]:
+            yield from _explain(inner)
+    else:
+        yield path, schema.get("x-message", "has none of the forms that are possible here"), False
+
+
+def _is_other_kind(inner: ValidationError, outer: ValidationError) -> bool:
+    """Whether a branch is out because the value is of another kind altogether."""
+    if list(inner.absolute_path) != list(outer.absolute_path):
+        return False
+    return inner.validator == "type" or (inner.validator == "enum" and not isinstance(inner.instance, str))
+
+
+def _is_bare(errors: Sequence[ValidationError], outer: ValidationError) -> bool:
+    """Whether a branch has no more to say than that a required key is missing in the very value."""
+    return all(e.validator == "required" and list(e.absolute_path) == list(outer.absolute_path) for e in errors)

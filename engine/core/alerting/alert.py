@@ -1,0 +1,239 @@
+"""What the alert book keeps and tells, as values: alerts, throttles, and what one step brought about.
+
+Their life is in `alerting`; a store writes and reads them, `replay` prints them. What a store must keep of each is in its
+docstring; all of it goes back into `Fleet.restore` after a start and after a failed commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mypy_extensions import mypyc_attr
+
+from engine.core.alerting import planning
+from engine.core.alerting.grouping import Group
+from engine.core.alerting.outages import Outage
+from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.schedules import Tick
+from engine.core.alerting.stages.silence import Silence
+from engine.core.keys import key_values
+from engine.core.presence.client_state import Transition
+
+
+@mypyc_attr(acyclic=True)
+class AlertLine:
+    """One step in an alert's life, as `replay` prints it; nothing of it changes."""
+
+    __slots__ = ("at_ms", "client", "key", "reason", "rule", "state")
+
+    def __init__(
+        self,
+        rule: str,
+        client: str | None,
+        key: dict[str, str] | None,
+        state: str,
+        reason: str | None,
+        at_ms: int,
+    ) -> None:
+        self.rule: Final = rule
+        self.client: Final = client
+        self.key: Final = key
+        self.state: Final = state
+        self.reason: Final = reason
+        self.at_ms: Final = at_ms
+
+
+@mypyc_attr(acyclic=True)
+class Alert:
+    """One rule firing for one client (or one source, or one key). `name` says in full which; `id` is its digest.
+
+    A store keeps every field but `listed` and `count`, and hands back those that are open, oldest first.
+    """
+
+    __slots__ = (
+        "_id",
+        "acknowledged",
+        "acknowledged_by",
+        "client",
+        "count",
+        "detail",
+        "due_at_ms",
+        "fired_at_ms",
+        "group",
+        "held_by",
+        "key",
+        "listed",
+        "name",
+        "notification_id",
+        "reason",
+        "remind_at_ms",
+        "resolved_at_ms",
+        "rule",
+        "source",
+        "started_at_ms",
+        "state",
+        "throttle_key",
+        "told",
+        "transition",
+        "trigger",
+        "verified",
+        "verify_from_ms",
+        "verify_until_ms",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        rule: str,
+        client: str | None,
+        source: str | None,
+        trigger: str,
+        state: str,
+        started_at_ms: int,
+        due_at_ms: int,
+        transition: Transition | None = None,
+        *,
+        id: str | None = None,
+        reason: str | None = None,
+        fired_at_ms: int | None = None,
+        resolved_at_ms: int | None = None,
+        told: bool = False,
+        notification_id: str = "",
+        detail: str = "",
+        throttle_key: str = "",
+        key: str | None = None,
+        group: str | None = None,
+        acknowledged: bool = False,
+        acknowledged_by: str = "",
+        remind_at_ms: int | None = None,
+        held_by: str = "",
+        verified: str = "",
+    ) -> None:
+        self.name = name
+        self._id = id  # None until somebody asks: most alerts of a replay end before
+        self.rule = rule
+        self.client = client
+        self.source = source
+        self.trigger = trigger
+        self.state = state
+        self.started_at_ms = started_at_ms
+        self.due_at_ms = due_at_ms
+        self.transition = transition
+        self.reason = reason
+        self.fired_at_ms = fired_at_ms
+        self.resolved_at_ms = resolved_at_ms
+        self.told = told  # was a firing handed to the outbox for it?
+        self.notification_id = notification_id  # under which name, when it was told together with others
+        self.detail = detail  # for feeds: what is wrong with the source
+        self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
+        self.key = key  # of outages and schedules: JSON of {by: value}
+        self.group = group  # JSON of {by: value}, the group it is told in; None: it is told by itself
+        self.acknowledged = acknowledged  # somebody knows: no more reminders
+        self.acknowledged_by = acknowledged_by
+        self.remind_at_ms = remind_at_ms  # when the next reminder leaves; None: none does
+        self.held_by = held_by  # what keeps it suppressed, in the words of `gates`
+        self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
+        self.count = 1
+        self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
+        self.verify_from_ms = 0  # answers to older questions do not count
+        self.verify_until_ms: int | None = None  # until when it waits for an answer, None: it does not wait
+
+    @property
+    def id(self) -> str:
+        """A short stable name: the same alert always has the same one."""
+        if self._id is None:
+            self._id = planning.stamped(self.started_at_ms, self.name)
+        return self._id
+
+    @property
+    def subject(self) -> str:
+        """Where the book keeps it: the client; else the source, or rule and key, behind a NUL that no client id can hold."""
+        if self.client is not None:
+            return self.client
+        return f"\0{self.source}" if self.key is None else f"\0{self.rule}\0{self.key}"
+
+    @property
+    def shown_key(self) -> dict[str, str] | None:
+        """What it is about when it is about no client, by name; None for a client's."""
+        if self.client is not None:
+            return None
+        return {"source": self.source or ""} if self.key is None else key_values(self.key)
+
+    @property
+    def open(self) -> bool:
+        """Is it still about something that goes on?"""
+        return self.resolved_at_ms is None
+
+
+class Throttled:
+    """Firings of one rule and key that still count, ascending, and the alerts that wait for room.
+
+    A store keeps `rule`, `key` and `firings`; one without firings needs no row.
+    """
+
+    __slots__ = ("firings", "key", "room_at_ms", "rule", "waiting")
+
+    def __init__(self, rule: str, key: str, firings: list[int] | None = None) -> None:
+        self.rule = rule
+        self.key = key
+        self.firings: list[int] = [] if firings is None else firings
+        self.waiting: dict[str, Alert] = {}
+        self.room_at_ms: int | None = None  # when it is looked at again, None: nobody waits
+
+
+class Output:
+    """What one step brought about, in the order of the engine's clock; of what is kept, everything that changed, by its key."""
+
+    __slots__ = (
+        "alerts",
+        "bursts",
+        "deliveries",
+        "groups",
+        "lines",
+        "members",
+        "outages",
+        "schedules",
+        "silences",
+        "throttles",
+    )
+
+    def __init__(self) -> None:
+        self.lines: list[Transition | AlertLine | PlannedDelivery] = []
+        self.deliveries: list[PlannedDelivery] = []
+        self.alerts: dict[str, Alert] = {}  # by name
+        self.throttles: dict[tuple[str, str], Throttled] = {}  # by rule and key
+        self.groups: dict[str, Group] = {}  # by name; a closed one needs no row
+        self.outages: dict[
+            str, Outage
+        ] = {}  # by the name of their alert; an ended one needs no row, nor have its members
+        self.members: dict[
+            tuple[str, str], bool
+        ] = {}  # (outage, client) -> is it down? A row each, or gone with the outage
+        self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
+        self.schedules: dict[str, Tick] = {}  # by rule
+        self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
+
+
+class Kept:
+    """What a store hands back beside alerts and throttles: the rows that `Output` told it to write and that are not over."""
+
+    __slots__ = ("bursts", "groups", "members", "outages", "schedules", "silences")
+
+    def __init__(
+        self,
+        *,
+        groups: Iterable[Group] = (),
+        outages: Iterable[Outage] = (),
+        members: Iterable[tuple[str, str, bool]] = (),
+        silences: Iterable[Silence] = (),
+        schedules: Iterable[Tick] = (),
+        bursts: Iterable[Burst] = (),
+    ) -> None:
+        self.groups = list(groups)
+        self.outages = list(outages)
+        self.members = list(members)  # (name of the outage's alert, client, is it down?)
+        self.silences = list(silences)
+        self.schedules = list(schedules)
+        self.bursts = list(bursts)

@@ -1,0 +1,123 @@
+"""Groups: one delivery for many clients of one rule and key.
+
+| what happens                              | what leaves                                                            |
+|-------------------------------------------|------------------------------------------------------------------------|
+| the first alert of the key fires          | `wait` later, one firing with all that fire then; nothing if none does |
+| what fires is not what was sent last      | one firing `interval` after the last delivery, at once when that is past |
+| it is what was sent last again            | nothing                                                                |
+| nothing fires any more                    | one recovery at the same pace, and the group is closed                 |
+
+What fires is compared by client. Alerts that end in the instant they fire (`first_seen`, `stable`) pass through: they are in
+the next delivery and in no other. A group is a value with counts that change by one; the alerts in it belong to the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.core.alerting import planning
+
+
+class Group:
+    """One group. A store keeps the arguments of `__init__`; who fires now is known by the alerts (`Alert.group`)."""
+
+    __slots__ = (
+        "_clients",
+        "_fresh",
+        "_gone",
+        "due_at_ms",
+        "first_ms",
+        "is_closed",
+        "key",
+        "name",
+        "passed",
+        "passing",
+        "remind_at_ms",
+        "rule",
+        "sent",
+        "sent_at_ms",
+    )
+
+    def __init__(
+        self,
+        rule: str,
+        key: str,
+        first_ms: int,
+        sent_at_ms: int | None = None,
+        sent: Iterable[str] = (),
+        passing: Iterable[str] = (),
+        passed: int = 0,
+        remind_at_ms: int | None = None,
+    ) -> None:
+        self.rule = rule
+        self.key = key  # JSON of {by: value}
+        self.first_ms = first_ms  # when its first alert fired
+        self.name = planning.stamped(first_ms, f"group\0{rule}\0{key}")
+        self.sent_at_ms = sent_at_ms  # when its last delivery left; None: none has
+        self.sent = set(sent)  # the clients that fired then
+        self.passing = list(passing)  # clients whose alerts ended as they fired, to be told in the next delivery
+        self.passed = passed  # how many those are; not all are listed
+        self.remind_at_ms = remind_at_ms
+        self.due_at_ms: int | None = None
+        self.is_closed = False
+        self._clients: dict[str, int] = {}  # who fires, and by how many alerts
+        self._fresh = 0  # of them, how many were not sent
+        self._gone = len(self.sent)  # of those that were sent, how many fire no more
+
+    @property
+    def fires(self) -> bool:
+        """Is there anything to list?"""
+        return bool(self._clients or self.passed)
+
+    @property
+    def differs(self) -> bool:
+        """Is what fires another thing than what was sent last?"""
+        return bool(self._fresh or self._gone or self.passed)
+
+    @property
+    def clients(self) -> list[str]:
+        """Who fires, in the order in which they began."""
+        return list(self._clients)
+
+    def add(self, client: str) -> None:
+        """An alert of the client fires."""
+        count = self._clients.get(client, 0)
+        self._clients[client] = count + 1
+        if not count:
+            if client in self.sent:
+                self._gone -= 1
+            else:
+                self._fresh += 1
+
+    def remove(self, client: str) -> None:
+        """An alert of the client fires no more."""
+        count = self._clients.get(client, 0)
+        if count > 1:
+            self._clients[client] = count - 1
+        elif count:
+            del self._clients[client]
+            if client in self.sent:
+                self._gone += 1
+            else:
+                self._fresh -= 1
+
+    def pass_through(self, client: str, limit: int) -> None:
+        """An alert of the client fired and is over."""
+        self.passed += 1
+        if len(self.passing) < limit:
+            self.passing.append(client)
+
+    def next_due(self, at_ms: int, wait_ms: int, interval_ms: int) -> int | None:
+        """When the next delivery leaves or the group is closed, as things are; None: there is nothing to tell."""
+        if self.sent_at_ms is None:
+            return self.first_ms + wait_ms
+        if not self.differs and self.fires:
+            return None
+        return max(at_ms, self.sent_at_ms + interval_ms)
+
+    def told(self, at_ms: int) -> None:
+        """What fires now has been sent."""
+        self.sent = set(self._clients)
+        self.sent_at_ms = at_ms
+        self.passing, self.passed = [], 0
+        self._fresh = self._gone = 0

@@ -1,0 +1,56 @@
+"""From the configuration to what sends commands, and to where renderers say that they go. Read `command_senders`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from engine.actions.base import ActionSender
+from engine.actions.command.mqtt import MqttCommands, signature_login
+from engine.actions.command.mqtt_client import Login
+from engine.actions.command.rocketmq import REQUEST_MS, Producer, RocketmqCommands
+from engine.actions.command.sender import CommandSender, Waits
+from engine.config.loader import Config
+from engine.config.mqtt import MqttConfig, RocketmqCluster
+from engine.templates.command import MQTT, ROCKETMQ
+
+
+def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
+    """Sends commands each way that the configuration names; nothing is connected before the first one."""
+    ways: dict[str, ActionSender] = {}
+    waits = Waits()
+    mqtt = config.mqtt
+    if mqtt is not None and mqtt.endpoint is not None:
+        ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms, waits)
+    if mqtt is not None and mqtt.rocketmq is not None:
+        ways[ROCKETMQ] = RocketmqCommands(
+            partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq")), now_ms, mqtt.rocketmq.namespace, waits
+        )
+    return CommandSender(ways, now_ms, waits)
+
+
+def login_of(mqtt: MqttConfig) -> Login:
+    """How to log in, secrets read now. RollcallError for one that is not there."""
+    assert mqtt.endpoint is not None
+    host, port = mqtt.endpoint
+    username = password = ""
+    if mqtt.access_key is not None and mqtt.secret is not None:
+        key, secret = mqtt.access_key.reveal(), mqtt.secret.reveal()
+        username, password = signature_login(mqtt.client_id, mqtt.instance, key, secret)
+    return Login(host=host, port=port, client_id=mqtt.client_id, username=username, password=password, ca=mqtt.ca)
+
+
+def _producer(cluster: RocketmqCluster, log_folder: str) -> Producer:
+    from engine.sources.rocketmq.producer import Producer as Native  # its library is not always installed
+
+    group = f"{cluster.namespace}%{cluster.producer_group}" if cluster.namespace else cluster.producer_group
+    key, secret = cluster.access_key, cluster.secret
+    return Native(
+        cluster.name_servers,
+        group,
+        key.reveal() if key is not None else "",
+        secret.reveal() if secret is not None else "",
+        is_domain=cluster.is_domain,
+        timeout_ms=REQUEST_MS,
+        log_folder=log_folder,
+    )

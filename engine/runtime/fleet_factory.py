@@ -1,0 +1,87 @@
+"""From a configuration to an empty fleet that works by it: what the service, `replay` and commands have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from engine.config.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.config.loader import Config
+from engine.config.patterns import compile_patterns
+from engine.core.fleet import Fleet
+from engine.core.matching import Matcher, MatchSet
+from engine.core.presence.debounce import Policy
+from engine.core.rules import Rule
+from engine.templates.command import CommandRoutes
+from engine.templates.email import Mailing, MailRenderer
+from engine.templates.renderer import Renderer, names_used
+
+MAX_REMEMBERED = 100_000
+"""Clients whose own holds are remembered, where the configuration has overrides."""
+
+
+def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
+    """The configuration's knobs of resolving and settling, overrides compiled; `inventory` stands in for the configured one."""
+    debounce = config.debounce
+    holds_of = None
+    if debounce.overrides:
+        inventory = inventory or inventory_of(config)
+        matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
+        pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
+
+        @lru_cache(maxsize=MAX_REMEMBERED)
+        def holds_of(client: str) -> tuple[int, int]:
+            """The first override that matches and sets a hold decides it."""
+            mask = matches.mask(client, "")
+            offline = online = None
+            for index, (wanted_offline, wanted_online) in enumerate(pairs):
+                if mask >> index & 1:
+                    offline = wanted_offline if offline is None else offline
+                    online = wanted_online if online is None else online
+            return (
+                debounce.offline_ms if offline is None else offline,
+                debounce.online_ms if online is None else online,
+            )
+
+    return Policy(
+        clock_skew_ms=config.resolver.clock_skew_ms,
+        offline_ms=debounce.offline_ms,
+        online_ms=debounce.online_ms,
+        holds_of=holds_of,
+        flapping_start=config.flapping.start,
+        flapping_stop=config.flapping.stop,
+        flapping_window_ms=config.flapping.window_ms,
+        asks=config.status is not None,
+        confirm_after_ms=config.status.confirm_after_ms if config.status is not None else 5_000,
+        max_hold_ms=config.feed.max_hold_ms,
+    )
+
+
+def inventory_of(config: Config) -> Inventory:
+    """The configured inventory; InvalidFiles when it does not load."""
+    return load_inventory(config.inventory) if config.inventory is not None else NO_INVENTORY
+
+
+def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
+    """An empty fleet that works by these rules."""
+    matcher = Matcher(rules, inventory.attributes, compile_patterns)
+    return Fleet(policy_of(config), matcher, inventory.attributes, names_used, burst=config.deliveries.burst)
+
+
+def command_routes(config: Config) -> CommandRoutes:
+    """Where commands to devices go."""
+    mqtt = config.mqtt
+    if mqtt is None:
+        return CommandRoutes()
+    rocketmq = mqtt.rocketmq.address if mqtt.rocketmq is not None else ""
+    return CommandRoutes(parent_topic=mqtt.parent_topic, mqtt=mqtt.address, rocketmq=rocketmq)
+
+
+def mailing_of(config: Config) -> Mailing | None:
+    """Who writes e-mails, and by which server; None: nobody."""
+    return Mailing(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
+
+
+def renderer_of(mailing: Mailing | None = None, commands: CommandRoutes | None = None) -> Renderer:
+    """What turns planned actions into requests."""
+    return Renderer({"email": MailRenderer(mailing)}, commands)

@@ -1,0 +1,60 @@
+"""What a running service and a store without one have in common: the words of questions, and the pieces of acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.config.inventory import Inventory
+from engine.config.matcher_arguments import Matches, match_of_words, matches_of_words
+from engine.core.events import LifecycleEvent
+from engine.core.rules import Match
+from engine.sources.base import Batch
+from engine.sources.wire import decode_lines
+from engine.stores.base import DeliveryRow, QuarantineRow
+from engine.stores.sqlite import delivery_rows
+from engine.templates.renderer import conceal
+
+RETRIED_ROWS = 500
+"""Quarantined events offered again at once."""
+
+
+class Answering:
+    """Understands what people ask about, and shows what is stored, by an inventory."""
+
+    inventory: Inventory
+
+    def match(self, pairs: Sequence[str]) -> Matches:
+        """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
+        return matches_of_words(pairs, self.inventory)
+
+    def match_value(self, pairs: Sequence[str]) -> Match:
+        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
+        return match_of_words(pairs, self.inventory)
+
+    def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
+        """Events of the history."""
+        return decode_stored(raw, received_at_ms)
+
+    def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A stored request as it may be shown."""
+        return conceal(request)
+
+
+def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
+    """Events of the journal: accepted once, so accepted again whatever the limits are now."""
+    return decode_lines(raw, received_at_ms, 1 << 60).events
+
+
+def quarantined_batch(rows: Sequence[QuarantineRow], now_ms: int, max_future_ms: int) -> tuple[Batch, list[int]]:
+    """What of the quarantine is acceptable now: as a batch received now, and the ids of its rows."""
+    decoded = decode_lines([row.raw for row in rows], now_ms, max_future_ms)
+    refused = {rejection.line for rejection in decoded.rejected}
+    ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
+    return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
+
+
+def act_on_delivery(connection: Any, number: int, what: str, now_ms: int) -> tuple[DeliveryRow | None, bool]:
+    """Inside a transaction `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
+    changed = delivery_rows.act(connection, what, [number], now_ms)
+    return delivery_rows.get(connection, number), bool(changed)

@@ -1,0 +1,274 @@
+"""Events over AMQP 0-9-1, the vendor's cloud-SDK route: acknowledged to the broker only after they are durable.
+
+The broker keeps what we have not acknowledged and delivers it again, to us or to the next connection; events are a
+set, so a repetition is harmless and nothing is lost. Everything happens in one task (`AmqpSource.run`), in this order:
+
+1. Log in, with a signature made for this connection, and consume with a window of `PREFETCH` messages.
+2. Acknowledge what was committed, up to and including its last message; give back what was not.
+3. Take a batch as soon as nothing else is under way, at 1,000 messages, or 20 ms after its first one.
+4. Decode and offer it; go on with 2. When the connection is lost, wait and go on with 1: the broker still has it all.
+
+The window bounds what is in memory. Read `AmqpSource.run`, then `Link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiormq
+from aiormq import exceptions
+from yarl import URL
+
+from engine.errors import ClockSuspect, RollcallError
+from engine.sources.amqp.connection import ANSWER_S, Link, NotUsable
+from engine.sources.amqp.login import (
+    SIGN_KEY,
+    Message,
+    cause_of,
+    decode_messages,
+    is_hanging_up,
+    lost_in_login,
+    refusal,
+    signed_login,
+)
+from engine.sources.base import Batch, Offer, SourceHealth
+from engine.sources.push_feed import PushFeed
+from engine.sources.wire import suspect_clock
+
+HEARTBEAT_S: Final = 10
+"""Both sides show at least so often that they are there."""
+
+LAST_ANSWERS_S: Final = 0.4
+HANG_UP_S: Final = 0.4
+"""When stopping: how long commits under way are waited for, and how long the goodbye may take."""
+
+RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the first, second … new attempt; the last one is kept."""
+
+OUTSIDE: Final = (
+    exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, EOFError, StopAsyncIteration, UnicodeError
+)  # fmt: skip
+"""What the world may do to a connection, as the library says it. Time-outs are OSErrors; a name may not be one at all."""
+
+# Everything it would tell is shown in `health`, in words; it would repeat itself at every attempt.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class AmqpSource:
+    """Consumes one queue.
+
+    `access_key` and `secret` are asked for at every login. `tls`: None for none, or a file with the certificates of
+    the authorities to trust ("": the system's). `now_ms` reads the clock; `max_future_ms`, `max_lag_ms` and `grace_ms`
+    are as for every push source.
+    """
+
+    name: str
+    host: str
+    port: int
+    instance: str
+    access_key: Callable[[], str]
+    secret: Callable[[], str]
+    consumer_group: str
+    now_ms: Callable[[], int]
+    queue: str = "STATUS"
+    vhost: str = "MQTT"
+    tls: str | None = None
+    max_future_ms: int = 60_000
+    max_lag_ms: int = 60_000
+    grace_ms: int = 30_000
+    retry_s: tuple[float, ...] = RETRY_S
+    type: str = field(default="amqp", init=False)
+    _feed: PushFeed = field(init=False)
+    _link: Link | None = field(default=None, init=False)
+    _failures: int = field(default=0, init=False)  # in a row
+    _trouble: str = field(default="connecting", init=False)
+    _last_event_at_ms: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is known of the feed before it runs."""
+        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the broker is, as people write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def run(self, offer: Offer, position: str | None) -> None:
+        """Consume until cancelled; `position` is ignored: the broker knows what it still has."""
+        try:
+            while True:
+                try:
+                    async with self._linked() as link:
+                        await self._consume(link, offer)
+                except RollcallError as trouble:
+                    self._trouble = str(trouble)
+                await asyncio.sleep(self._pause_s())
+        except Exception as fault:
+            self._trouble = f"stopped by a fault of ours: {fault!r}"
+            raise
+
+    def caught_up_to(self, now_ms: int) -> int | None:
+        """The present while connected, but for what `PushFeed` says; where it was while not."""
+        link = self._link
+        return self._feed.caught_up_to(now_ms, link.oldest_ms if link is not None else None)
+
+    def health(self, now_ms: int) -> SourceHealth:
+        """How it is doing at `now_ms` (epoch milliseconds); `lag` counts what the queue holds and what is in hand."""
+        link = self._link
+        late = link is not None and self._feed.is_late(now_ms)
+        idle = "the last events were old news; waiting for more of them" if late else f"consuming queue {self.queue}"
+        return SourceHealth(
+            name=self.name,
+            type=self.type,
+            connected=link is not None and not self._trouble,
+            detail=self._trouble or f"{idle} at {self.endpoint}",
+            caught_up_to_ms=self.caught_up_to(now_ms),
+            last_event_at_ms=self._last_event_at_ms,
+            lag=link.ready + link.in_hand if link is not None else None,
+        )
+
+    # One connection
+
+    @asynccontextmanager
+    async def _linked(self) -> AsyncIterator[Link]:
+        """A consumer. When it is left by cancellation, commits under way are still told to the broker.
+
+        Raises:
+            RollcallError: it cannot be had, or was lost; the message says why.
+        """
+        connection = self._connection()
+        link, since_s = Link(self.now_ms), asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await link.open(connection, self.queue, self.consumer_group)
+            self._link, self._trouble = link, ""  # before the feed is up: what was delivered already has not been read
+            self._feed.begin(self.now_ms())
+            yield link
+        except asyncio.CancelledError:
+            if self._link is not None:
+                await _last_answers(link)
+            raise
+        except OUTSIDE as error:
+            raise NotUsable(self._told(error)) from error
+        finally:
+            if self._link is not None:
+                self._feed.end(self.now_ms(), link.oldest_ms)
+                self._link = None
+                if asyncio.get_running_loop().time() - since_s > self.retry_s[-1]:
+                    self._failures = 0
+            await _hang_up(connection)
+
+    def _connection(self) -> aiormq.Connection:
+        """A connection with a fresh signature, not opened yet."""
+        login = signed_login(self.instance, self.access_key(), self.secret(), self.now_ms())
+        try:
+            url = URL.build(
+                scheme="amqp" if self.tls is None else "amqps",
+                host=self.host,
+                port=self.port,
+                user=login.user,
+                password=login.password,
+                path="/" + self.vhost.replace("/", "%2F"),  # the library's way to tell them apart
+                query={"heartbeat": str(HEARTBEAT_S), "name": f"rollcall {self.name}"},
+            )
+        except ValueError as error:
+            raise NotUsable(f"{self.endpoint} cannot be an address: {error}") from error
+        context = None if self.tls is None else _trust(self.tls)
+        return aiormq.Connection(url, context=context, client_properties={SIGN_KEY: login.sign_key})
+
+    def _told(self, error: Exception) -> str:
+        if self._link is not None:
+            return f"the connection to {self.endpoint} was lost: {cause_of(error)}"
+        if is_hanging_up(error):
+            return lost_in_login(self.endpoint, self.tls is not None)
+        return refusal(error, self.endpoint, self.vhost, self.queue)
+
+    def _pause_s(self) -> float:
+        pause = self.retry_s[min(self._failures, len(self.retry_s) - 1)]
+        self._failures += 1
+        return pause
+
+    # Its messages
+
+    async def _consume(self, link: Link, offer: Offer) -> None:
+        while True:
+            messages = await self._next(link)
+            received_at_ms = self.now_ms()
+            decoded = decode_messages(messages, received_at_ms, self.max_future_ms)
+            if decoded.future and await link.has_company_to_wait_for():
+                continue  # alone it would be refused; with more of its kind it may speak against our clock
+            try:
+                suspect_clock(decoded)
+            except ClockSuspect as suspicion:
+                await self._wait_for_the_clock(suspicion, received_at_ms, link)
+                continue
+            acknowledge = link.hand(messages)
+            self._last_event_at_ms = received_at_ms
+            self._feed.note(decoded.events, received_at_ms, link.oldest_ms)
+            batch = Batch(
+                source=self.name,
+                received_at_ms=received_at_ms,
+                events=decoded.events,
+                raw=decoded.raw,
+                rejected=decoded.rejected,
+                caught_up_to_ms=self.caught_up_to(received_at_ms),
+                acknowledge=acknowledge,
+            )
+            await offer(batch)
+
+    async def _next(self, link: Link) -> list[Message]:
+        """The next batch; answers the broker meanwhile."""
+        while True:
+            link.make_sure_it_lives()
+            under_way = len(link.handed)
+            failure = await link.answer()
+            if failure is not None:
+                self._trouble = f"not stored: {failure}"
+                await asyncio.sleep(self._pause_s())
+            elif len(link.handed) < under_way:
+                self._failures, self._trouble = 0, ""
+            await link.ask_how_much(self.queue)
+            if link.is_due():
+                return link.next_batch()
+            await link.wait()
+
+    async def _wait_for_the_clock(self, suspicion: ClockSuspect, at_ms: int, link: Link) -> None:
+        """Nothing is acknowledged; the same messages are looked at again after a pause."""
+        self._trouble = f"degraded: clock: {suspicion}"
+        self._feed.distrust(at_ms, link.oldest_ms)
+        await asyncio.sleep(self._pause_s())
+
+
+def _trust(authorities: str) -> ssl.SSLContext:
+    """Whose certificates are believed."""
+    if authorities and not Path(authorities).is_file():
+        raise NotUsable(f"the file of trusted certificates {authorities} does not exist")
+    try:
+        return ssl.create_default_context(cafile=authorities or None)
+    except OSError as error:
+        raise NotUsable(f"the certificates in {authorities} cannot be read: {error}") from error
+
+
+async def _last_answers(link: Link) -> None:
+    """Give commits that are under way a moment: what is acknowledged now is not delivered again after a restart."""
+    with suppress(TimeoutError, *OUTSIDE):
+        async with asyncio.timeout(LAST_ANSWERS_S):
+            while link.handed:
+                await link.answer(written=True)
+                if link.handed:
+                    await link.wait()
+
+
+async def _hang_up(connection: aiormq.Connection) -> None:
+    """Say goodbye, if there is anybody, within a bound."""
+    with suppress(TimeoutError, *OUTSIDE):
+        async with asyncio.timeout(HANG_UP_S):
+            await connection.close()

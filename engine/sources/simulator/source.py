@@ -1,0 +1,129 @@
+"""The synthetic fleet as a source: invented devices that connect, flap and vanish while you watch.
+
+It behaves like a push source: what it tells is told once, from now on. Every start invents new channels, so that
+nothing of an earlier run can be mistaken for the present one. Nothing real is behind it, and health says so. Read
+`SimulatorSource.run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
+from engine.sources.simulator.synthetic import Arrival, Plan, arrivals
+
+TICK_S: Final = 0.1
+"""Seconds between two looks at what has happened in the fleet."""
+
+RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before the first, second … retry of a batch that was not stored; the last one is kept."""
+
+
+class SimulatorSource:
+    """Plays the story of a fleet in real time."""
+
+    type = "simulator"
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        now_ms: Callable[[], int],
+        clients: int = 200,
+        seed: int = 1,
+        grace_ms: int = 30_000,
+        tick_s: float = TICK_S,
+        retry_s: tuple[float, ...] = RETRY_S,
+        **behaviour: Any,
+    ) -> None:
+        """`grace_ms`: how long after a start silence proves nothing; `behaviour`: any other field of `Plan`."""
+        self.name = name
+        self._clients, self._seed, self._behaviour = clients, seed, behaviour
+        self._now_ms = now_ms
+        self._grace_ms, self._tick_s, self._retry_s = grace_ms, tick_s, retry_s
+        self._started_at_ms: int | None = None  # None: not running
+        self._played_to_ms: int | None = None
+        self._last_event_at_ms: int | None = None
+        self._trouble = ""
+
+    async def run(self, offer: Offer, position: str | None = None) -> None:
+        """Offer what happens in the fleet as it happens, until cancelled; `position` is ignored: every run is new."""
+        self._started_at_ms = start_ms = self._now_ms()
+        plan = Plan(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
+        story = arrivals(plan)
+        upcoming = next(story, None)
+        try:
+            while True:
+                now_ms = self._now_ms()
+                while upcoming is not None and upcoming.received_at_ms <= now_ms:
+                    happened, upcoming = _until(now_ms, upcoming, story)
+                    await self._store(offer, happened, now_ms)
+                self._played_to_ms = now_ms
+                await asyncio.sleep(self._tick_s)
+        finally:
+            self._started_at_ms = None
+
+    async def _store(self, offer: Offer, happened: list[Arrival], now_ms: int) -> None:
+        """Offer one batch until it is committed."""
+        failures = 0
+        while (error := await self._offered(offer, happened, now_ms)) is not None:
+            self._trouble = f"not stored: {error}"
+            await asyncio.sleep(self._retry_s[min(failures, len(self._retry_s) - 1)])
+            failures += 1
+        self._trouble = ""
+        self._last_event_at_ms = now_ms
+
+    async def _offered(self, offer: Offer, happened: list[Arrival], now_ms: int) -> Exception | None:
+        """What became of one attempt: None when it was committed."""
+        loop = asyncio.get_running_loop()
+        verdict: asyncio.Future[Exception | None] = loop.create_future()
+
+        def acknowledge(error: Exception | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, error)  # the engine may commit in a thread of its own
+
+        def settle(error: Exception | None) -> None:
+            if not verdict.done():
+                verdict.set_result(error)
+
+        events = [arrival.event for arrival in happened]
+        batch = Batch(
+            source=self.name,
+            received_at_ms=now_ms,
+            events=events,
+            raw=[arrival.line for arrival in happened],
+            acknowledge=acknowledge,
+        )
+        await offer(batch)
+        return await verdict
+
+    def caught_up_to(self, now_ms: int) -> int | None:
+        """The instant up to which the story is told and stored, epoch milliseconds; None until the grace is over."""
+        if self._started_at_ms is None or now_ms < self._started_at_ms + self._grace_ms:
+            return None
+        return self._played_to_ms
+
+    def health(self, now_ms: int) -> SourceHealth:
+        """How it is doing at `now_ms`."""
+        return SourceHealth(
+            name=self.name,
+            type=self.type,
+            connected=self._started_at_ms is not None,
+            detail=self._trouble
+            or f"synthetic fleet of {self._clients} invented devices (seed {self._seed}), not real",
+            caught_up_to_ms=self.caught_up_to(now_ms),
+            last_event_at_ms=self._last_event_at_ms,
+        )
+
+
+def _until(now_ms: int, first: Arrival, story: Iterator[Arrival]) -> tuple[list[Arrival], Arrival | None]:
+    """What has happened by `now_ms`, one batch at most, and what comes next."""
+    happened: list[Arrival] = []
+    upcoming: Arrival | None = first
+    while upcoming is not None and upcoming.received_at_ms <= now_ms and len(happened) < MAX_BATCH_EVENTS:
+        happened.append(upcoming)
+        upcoming = next(story, None)
+    return happened, upcoming

@@ -1,0 +1,150 @@
+"""Silences, and what goes on for many alerts together, in the SQLite store: rows from the values of the core and back.
+
+`write` is called with what a step changed, inside the writer's transaction; `read` after a start and after a failed commit.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from engine.core.alerting.alert import Kept, Output
+from engine.core.alerting.grouping import Group
+from engine.core.alerting.outages import Outage
+from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.schedules import Tick
+from engine.core.alerting.stages.silence import Silence
+from engine.core.rules import Match
+from engine.stores.sqlite.delivery_rows import queries
+
+GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
+
+
+def _queries() -> Mapping[str, str]:
+    return queries("kept.sql")
+
+
+def write(connection: sqlite3.Connection, out: Output) -> None:
+    """Write what a step changed; what is over leaves no row."""
+    sql = _queries()
+    if out.silences:
+        connection.executemany(sql["write_silence"], [_silence_row(one) for one in out.silences.values()])
+    if not (out.groups or out.outages or out.schedules or out.bursts or out.members):
+        return
+    kept = list(_rows(out))
+    connection.executemany(sql["write_kept"], [row for row in kept if row[2] is not None])
+    connection.executemany(sql["delete_kept"], [row[:2] for row in kept if row[2] is None])
+    over = {name for name, outage in out.outages.items() if outage.is_over}
+    members = [(*key, int(is_down)) for key, is_down in out.members.items() if key[0] not in over]
+    connection.executemany(sql["write_member"], members)
+    connection.executemany(sql["delete_members"], [(name,) for name in over])
+
+
+def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
+    """(kind, id, value); None: over."""
+    for name, group in out.groups.items():
+        arguments = [
+            group.rule,
+            group.key,
+            group.first_ms,
+            group.sent_at_ms,
+            sorted(group.sent),
+            group.passing,
+            group.passed,
+            group.remind_at_ms,
+        ]
+        yield GROUP, name, None if group.is_closed else _json(arguments)
+    for name, outage in out.outages.items():
+        arguments = [
+            outage.name,
+            outage.rule,
+            outage.key,
+            outage.earliest_ms,
+            outage.latest_ms,
+            outage.quiet_since_ms,
+            outage.peak,
+        ]
+        yield OUTAGE, name, None if outage.is_over else _json(arguments)
+    for rule, tick in out.schedules.items():
+        yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
+    for rule, burst in out.bursts.items():
+        yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_told]) if burst.times else None
+
+
+def read(connection: sqlite3.Connection) -> Kept:
+    """Everything that is kept, silences included that are over."""
+    sql = _queries()
+    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: []}
+    for kind, value in connection.execute(sql["all_kept"]):
+        found[kind].append(json.loads(value))
+    return Kept(
+        groups=[Group(*arguments) for arguments in found[GROUP]],
+        outages=[Outage(*arguments) for arguments in found[OUTAGE]],
+        members=[(outage, client, bool(down)) for outage, client, down in connection.execute(sql["all_members"])],
+        silences=[_silence(row) for row in connection.execute(sql["all_silences"])],
+        schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
+        bursts=[
+            Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_told)
+            for rule, times, held, is_told in found[BURST]
+        ],
+    )
+
+
+def silences(
+    connection: sqlite3.Connection,
+    *,
+    now_ms: int,
+    state: str | None,
+    author: str | None,
+    limit: int,
+    cursor: tuple[int, str] | None,
+) -> list[Silence]:
+    """Silences, newest first; `state`: active or expired; `cursor` is (from_ms, id)."""
+    at_ms, id_ = cursor if cursor is not None else (None, "")
+    over = None if state is None else int(state == "expired")
+    wanted = {"over": over, "now": now_ms, "author": author, "at": at_ms, "id": id_, "limit": limit}
+    return [_silence(row) for row in connection.execute(_queries()["silences"], wanted)]
+
+
+def silence(connection: sqlite3.Connection, id_: str) -> Silence | None:
+    """One silence, None when there is none."""
+    row = connection.execute(_queries()["silence"], (id_,)).fetchone()
+    return None if row is None else _silence(row)
+
+
+def write_version(connection: sqlite3.Connection, rule: str, definition: str, now_ms: int) -> None:
+    """From now on the rule says this; nothing is written when it said so before."""
+    connection.execute(_queries()["write_version"], {"name": rule, "definition": definition, "at": now_ms})
+
+
+def version_at(connection: sqlite3.Connection, rule: str, at_ms: int) -> str | None:
+    """What a rule said at an instant, None: not known (any more)."""
+    row = connection.execute(_queries()["version_at"], (rule, at_ms)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def purge(connection: sqlite3.Connection, before_ms: int, limit: int) -> int:
+    """Drop silences, and what rules said, that were over before an instant; returns how many."""
+    gone = connection.execute(_queries()["purge_silences"], (before_ms, limit)).rowcount
+    return gone + connection.execute(_queries()["purge_versions"], (before_ms,)).rowcount
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _silence_row(silence: Silence) -> tuple[Any, ...]:
+    match = {field.name: getattr(silence.match, field.name) for field in fields(Match)}
+    written = _json({name: value for name, value in match.items() if value})
+    return silence.id, written, silence.from_ms, silence.until_ms, silence.author, silence.comment
+
+
+def _silence(row: Sequence[Any]) -> Silence:
+    id_, match, from_ms, until_ms, author, comment = row
+    written = json.loads(match)
+    attributes = tuple((column, tuple(patterns)) for column, patterns in written.pop("attributes", ()))
+    found = Match(**{name: tuple(patterns) for name, patterns in written.items()}, attributes=attributes)
+    return Silence(id=id_, match=found, from_ms=from_ms, until_ms=until_ms, author=author, comment=comment)

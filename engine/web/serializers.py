@@ -1,0 +1,271 @@
+"""The objects of the HTTP interface and of `--format jsonl`, from states and rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from engine.core.alerting.stages.silence import Silence
+from engine.core.keys import key_values
+from engine.core.presence import resolver
+from engine.core.presence.client_state import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
+from engine.core.presence.query import StatusAnswer
+from engine.core.rules import Rule
+from engine.core.times import rfc3339
+from engine.stores.base import (
+    AlertRow,
+    CorrectionRow,
+    DeliveryRow,
+    GapRow,
+    QuarantineRow,
+    ReconciliationRow,
+    SourceRow,
+)
+
+
+class QueueHealth(Protocol):
+    """What a source says of itself, or of one of its queues, while a service runs. Instants are epoch milliseconds."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def caught_up_to_ms(self) -> int | None: ...
+    @property
+    def last_event_at_ms(self) -> int | None: ...
+    @property
+    def lag(self) -> int | None: ...
+
+
+class Health(QueueHealth, Protocol):
+    """The same of a whole source."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def lag_unit(self) -> str: ...
+    @property
+    def queues(self) -> Sequence[QueueHealth]: ...
+    @property
+    def trouble(self) -> str | None: ...
+
+
+def instant(value: int | None) -> str | None:
+    """An instant as people read it; nothing stays nothing."""
+    return rfc3339(value) if value else None
+
+
+def verified_at(verified_ms: int) -> str | None:
+    """When a query confirmed a belief, as people read it."""
+    return instant(verified_ms) if verified_ms != NEVER else None
+
+
+def client_object(
+    client: str, state: ClientState, attributes: Mapping[str, str], skew_ms: int, verified_ms: int
+) -> dict[str, Any]:
+    """One client as the interface shows it. `verified_ms`: NEVER while the belief is not verified, see `Fleet.verified_ms`."""
+    group, device = split_id(client)
+    return {
+        "client": client,
+        "group": group,
+        "device": device,
+        "status": STATUS_NAMES[state.settled],
+        "observed": STATUS_NAMES[state.observed],
+        "since": instant(state.since_ms),
+        "settled_at": instant(state.settled_at_ms),
+        "graceful": bool(state.flags & GRACEFUL),
+        "flaps": state.flaps,
+        "flapping": bool(state.flags & FLAPPING),
+        "doubtful": bool(resolver.doubts(state, skew_ms)),
+        "verified_at": verified_at(verified_ms),
+        "ip": address(state.ip),
+        "attributes": dict(attributes),
+    }
+
+
+def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any]:
+    """What is believed about one client, as an answer to "is it online?"; `age` is in seconds."""
+    believed_since_ms = state.settled_at_ms or state.since_ms or now_ms
+    return {
+        "client": client,
+        "online": {"online": True, "offline": False}.get(STATUS_NAMES[state.settled]),
+        "connections": None,
+        "source": "belief",
+        "asked_at": None,
+        "age": max(0, now_ms - believed_since_ms) / 1000,
+    }
+
+
+def answer_object(answer: StatusAnswer, now_ms: int) -> dict[str, Any]:
+    """What a query has just said about one client, in the same shape; `age`: seconds since it was asked."""
+    return {
+        "client": answer.client,
+        "online": None if answer.connections is None else answer.connections > 0,
+        "connections": answer.connections,
+        "source": "query",
+        "asked_at": rfc3339(answer.asked_at_ms),
+        "age": max(0, now_ms - answer.asked_at_ms) / 1000,
+    }
+
+
+def reconciliation_object(row: ReconciliationRow) -> dict[str, Any]:
+    """One sweep as the interface shows it; its counters are of clients whose answer is final."""
+    return {
+        "id": row.id,
+        "started_at": instant(row.started_at_ms),
+        "finished_at": instant(row.finished_at_ms),
+        **row.tally._asdict(),
+    }
+
+
+def correction_object(row: CorrectionRow) -> dict[str, Any]:
+    """One belief that an answer contradicted, and what the events had said."""
+    return {
+        "client": row.client,
+        "at": instant(row.at_ms),
+        "believed": row.believed,
+        "connections": row.connections,
+        "events": row.said,
+    }
+
+
+def seconds_since(instant_ms: int | None, now_ms: int) -> float | None:
+    """How long ago an instant was; nothing stays nothing."""
+    return max(0, now_ms - instant_ms) / 1000 if instant_ms else None
+
+
+def queue_object(health: QueueHealth, now_ms: int) -> dict[str, Any]:
+    """One queue, or what a source has in common with one; `behind`: seconds that it is not caught up."""
+    return {
+        "name": health.name,
+        "connected": health.connected,
+        "detail": health.detail,
+        "caught_up_to": instant(health.caught_up_to_ms),
+        "behind": seconds_since(health.caught_up_to_ms, now_ms),
+        "last_event_at": instant(health.last_event_at_ms),
+        "lag": health.lag,
+    }
+
+
+def health_object(health: Health, now_ms: int) -> dict[str, Any]:
+    """One source as far as the service knows it without asking the store."""
+    return queue_object(health, now_ms) | {
+        "type": health.type,
+        "lag_unit": health.lag_unit,
+        "trouble": health.trouble,
+        "queues": [queue_object(queue, now_ms) for queue in health.queues],
+    }
+
+
+def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow], now_ms: int) -> dict[str, Any]:
+    """One source as the interface shows it, with what is known to be missing."""
+    return health_object(health, now_ms) | {
+        "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
+        "position": row.position,
+        "gaps": [gap_object(gap) for gap in gaps],
+    }
+
+
+def gap_object(gap: GapRow) -> dict[str, Any]:
+    """Messages that were never read and are gone."""
+    return {
+        "noted_at": instant(gap.noted_at_ms),
+        "from": instant(gap.from_ms),
+        "to": instant(gap.to_ms),
+        "reason": gap.reason,
+    }
+
+
+def rule_object(rule: Rule) -> dict[str, Any]:
+    """One rule as the interface shows it."""
+    return {
+        "name": rule.name,
+        "triggers": list(rule.triggers),
+        "severity": rule.severity,
+        "description": rule.description,
+        "shadow": rule.shadow,
+        "file": rule.file,
+        "line": rule.line,
+    }
+
+
+def alert_object(row: AlertRow) -> dict[str, Any]:
+    """One alert as the interface shows it."""
+    return {
+        "id": row.id,
+        "rule": row.rule,
+        "client": row.client,
+        "key": _key_of(row),
+        "state": row.state,
+        "reason": row.reason,
+        "started_at": instant(row.started_at_ms),
+        "resolved_at": instant(row.resolved_at_ms),
+        "acknowledged_by": row.acknowledged_by,
+    }
+
+
+def _key_of(row: AlertRow) -> dict[str, str] | None:
+    if row.client is not None:
+        return None
+    return key_values(row.key) if row.key is not None else {"source": row.source or ""}
+
+
+def silence_object(silence: Silence, now_ms: int) -> dict[str, Any]:
+    """One silence as the interface shows it."""
+    match = silence.match
+    fields = {"group": match.group, "device": match.device, "client": match.client, "ip": match.ip}
+    return {
+        "id": silence.id,
+        "state": "active" if silence.is_on(now_ms) else "expired",
+        "match": {name: list(patterns) for name, patterns in [*fields.items(), *match.attributes] if patterns},
+        "author": silence.author,
+        "comment": silence.comment,
+        "from": rfc3339(silence.from_ms),
+        "until": rfc3339(silence.until_ms),
+    }
+
+
+def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
+    """One event that was not accepted; bytes that are no text are shown as escapes."""
+    return {
+        "id": row.id,
+        "received_at": instant(row.received_at_ms),
+        "source": row.source,
+        "reason": row.reason,
+        "raw": row.raw.decode("utf-8", "backslashreplace"),
+    }
+
+
+def delivery_object(row: DeliveryRow) -> dict[str, Any]:
+    """One delivery as the interface shows it."""
+    return {
+        "id": row.id,
+        "key": row.key,
+        "rule": row.rule,
+        "client": row.client,
+        "alert": row.alert,
+        "action": row.action,
+        "target": row.target,
+        "state": row.state,
+        "attempts": row.attempts,
+        "due_at": instant(row.due_at_ms),
+        "last_error": row.last_error,
+    }
+
+
+def as_json(found: Any) -> bytes:
+    """An object as JSON text."""
+    return msgspec.json.encode(found)
+
+
+def from_json(raw: bytes) -> Any:
+    """A value from JSON text; ValueError when it is none."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
