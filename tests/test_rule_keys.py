@@ -9,7 +9,7 @@ import pytest
 from engine.config.durations import parse_rfc3339
 from engine.config.inventory import Inventory
 from engine.config.loader import load_config
-from engine.core.rules import Grouping, Outage, Rule
+from engine.core.rules import Grouping, OutageTerms, Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import LoadedRules, load_rules, rule_from_definition
 
@@ -64,7 +64,7 @@ def test_groups_and_outages_have_defaults(tmp_path: Path) -> None:
     assert rule_of(tmp_path, "grouping: {}").grouping == Grouping(
         by=("group",), wait_ms=30_000, interval_ms=300_000, limit=100
     )
-    assert rule_of(tmp_path, "outage: {}", "outage").outage == Outage(
+    assert rule_of(tmp_path, "outage: {}", "outage").outage == OutageTerms(
         by=("group",), at_least=5, percent=0, within_ms=60_000, inhibit=True
     )
 
@@ -74,7 +74,7 @@ def test_groups_outages_and_the_rest_take_what_is_written(tmp_path: Path) -> Non
         by=("site", "ip/24"), wait_ms=0, interval_ms=3_600_000, limit=7
     )
     written = "outage: {by: ip/64, at_least: 9, percent: 2.5, within: 90s, inhibit: false}"
-    assert rule_of(tmp_path, written, "outage").outage == Outage(
+    assert rule_of(tmp_path, written, "outage").outage == OutageTerms(
         by=("ip/64",), at_least=9, percent=2.5, within_ms=90_000, inhibit=False
     )
     rule = rule_of(tmp_path, "verify: true, verify_failure: hold, verify_within: 5s, repeat: 4h")

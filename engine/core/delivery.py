@@ -8,8 +8,8 @@
 A `delivered`, `shadow` or `discarded` delivery never changes again. Read `TABLE` first, then `next_state` and `backoff_ms`.
 
 Deliveries of one lane (rule, client or key, target) leave in the order of their ids: `BLOCKING` are the states that make
-later ones wait. A firing that died takes its recovery along, because nobody is to hear that something is over which they
-never heard of; unless an attempt of the firing may have arrived (it timed out after it was written): then the recovery goes.
+later ones wait. The recovery of a firing that is dead is dead too: its recipients never got the firing;
+unless an attempt of the firing may have arrived (it timed out after it was written): then the recovery goes.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
 
 
 def takes_recovery_along(firing: Standing) -> bool:
-    """Whether a firing's fate means that its recovery must not be sent (unless another attempt to tell succeeded)."""
+    """Whether a firing's fate means that its recovery must not be sent (unless another firing arrived)."""
     return firing.state in (DEAD, DISCARDED) and not firing.may_have_arrived
 
 
@@ -253,19 +253,19 @@ def audience(to: object, cc: object) -> frozenset[str]:
 
 
 def never_heard(
-    people: frozenset[str], lost: Sequence[tuple[frozenset[str], bool]], told: Sequence[frozenset[str]]
+    people: frozenset[str], lost: Sequence[tuple[frozenset[str], bool]], arrived: Sequence[frozenset[str]]
 ) -> bool:
-    """Whether those whom a recovery is for certainly never heard of the alert, and never will: it must not be sent.
+    """Whether the recipients of a recovery certainly never got a firing, and never will: the recovery must not be sent.
 
-    `lost`: whom each firing that is dead or discarded was for, and whether it may have arrived all the same. `told`: the same
-    of firings that were delivered or still may be. Firings for one of these people count; when there is none, all of the target.
+    `lost`: the recipients of each firing that is dead or discarded, and whether it may have arrived all the same. `arrived`: the
+    recipients of firings that were delivered or still may be. Firings for one of these people count; when there is none, all of the target.
     """
-    heard = [*told, *[some for some, arrived in lost if arrived]]
-    missed = [some for some, arrived in lost if not arrived]
-    if people and any(people & some for some in [*heard, *missed]):
-        heard = [some for some in heard if people & some]
+    got = [*arrived, *[some for some, may_have_arrived in lost if may_have_arrived]]
+    missed = [some for some, may_have_arrived in lost if not may_have_arrived]
+    if people and any(people & some for some in [*got, *missed]):
+        got = [some for some in got if people & some]
         missed = [some for some in missed if people & some]
-    return bool(missed) and not heard
+    return bool(missed) and not got
 
 
 RECOVERY_DIES = "its firing was never delivered"

@@ -1,4 +1,4 @@
-"""What we were told: the stimuli of the engine, as values.
+"""Lifecycle events, as values.
 
 `occurred_at_ms` is the broker's clock, `received_at_ms` the engine's; they never mix.
 """

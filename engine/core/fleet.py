@@ -1,37 +1,48 @@
 """One stimulus after another: the fleet's states, what is due, and what follows from each event or passed instant.
 
-The two halves of every decision meet here. What concerns one client is `debounce.learn` and `debounce.settle`, pure
-functions of a state; what concerns many is the `AlertManager`. `Fleet` holds both and knows what is due when. It never reads a
-clock and never does I/O, so the service, `replay`, rule tests and `explain` run the same code on real or virtual time.
+The two halves of every decision meet here. What concerns one client is `debounce.learn` and `debounce.settle`, pure functions of
+a state; what concerns many is the `AlertManager`. `Fleet` holds both and knows what is due when. It never reads a clock and never
+does I/O, so the service, `replay`, rule tests and `explain` run the same code on real or virtual time.
 
-A status answer is a stimulus like an event: `Fleet.answer`. Whom to ask, the fleet says by `take_query_requests`.
+A status answer is a stimulus like an event: `Fleet.answer`. Which clients are to be queried, the fleet says by
+`take_query_requests`.
 
-Order at one instant: flapping stops, holds settle, the deadlines of alerts (`alerting.KINDS`) act, then operators' acts, then
-events. Deadlines that rest on silence (holds and `for`s about going offline, reminders, an outage's calm) act only up to the
-instant to which every source has been read.
+Order at one instant: the timers in the order of `timers.TIMERS`, then operators' acts, then events. Event-time timers act only up
+to the watermark, the instant to which every source has been read.
 
 Readers see `published`, the states as of the last commit: what a batch changed is remembered as it was until `commit`, and
-`rollback` puts it back.
-Read `Fleet.advance` and `Fleet.apply` first.
+`rollback` puts it back. Read `Fleet.advance` and `Fleet.apply` first.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from engine.core.alerting import outages
-from engine.core.alerting.alert import Alert, Kept, Output, Throttled
-from engine.core.alerting.explain import Gate, why_not
-from engine.core.alerting.manager import PASSING_KINDS, AlertManager
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.alert import Alert, Kept, Throttled
+from engine.core.alerting.explain import why_not
+from engine.core.alerting.manager import AlertManager
+from engine.core.alerting.silences import Silence
+from engine.core.alerting.stages.base import StageReport
+from engine.core.alerting.template_variables import EvidenceVariable, as_codes
 from engine.core.events import CONNECT, EventFields
+from engine.core.history import (
+    ANSWERED,
+    CALMED,
+    FACT_OFFSET,
+    FORGOTTEN,
+    POSITION_BITS,
+    SETTLED,
+    Fact,
+    answer_of,
+)
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import debounce, query_result, resolver
 from engine.core.presence.client_state import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
+from engine.core.presence.client_timers import CalmTimers, HoldTimers
 from engine.core.presence.debounce import Policy, learn
+from engine.core.presence.evidence import is_doubtful
 from engine.core.presence.query import (
     CONFIRM,
     DOUBT,
@@ -45,43 +56,14 @@ from engine.core.presence.query import (
 )
 from engine.core.presence.reconcile import Gaps, is_unsure, with_gap
 from engine.core.rules import Rule
+from engine.core.timers import Timer
 from engine.core.times import FOREVER
-
-FACT_OFFSET: Final = 1 << 19
-"""History positions of facts start here inside a journal row; those of events start at 0."""
-
-POSITION_BITS: Final = 20
-"""A history position is the journal row's id shifted by this, plus the place inside the row."""
 
 ALL_TIME: Final = FOREVER - 1
 """The last instant that there is."""
 
-SETTLED: Final = "settled"
-CALMED: Final = "calmed"
-FORGOTTEN: Final = "forgotten"
-ANSWERED: Final = "answered"
 
-
-class Fact(NamedTuple):
-    """Something that happened to a client because time passed, or that a query said: what recovery applies again."""
-
-    after: int  # events of the same journal row that came before it
-    kind: str
-    client: str
-    at_ms: int
-    previous: int  # history position of the client's entry before this one
-    answer: tuple[int, int, bool] | None = None  # (asked_at_ms, connections or -1, is it listed) of an ANSWERED one
-
-
-def answer_of(fact: Fact) -> StatusAnswer:
-    """The answer that a fact of kind ANSWERED keeps. ValueError for any other."""
-    if fact.answer is None:
-        raise ValueError(f"{fact.kind} is no answer")
-    asked_ms, count, is_listed = fact.answer
-    return StatusAnswer(fact.client, asked_ms, fact.at_ms, None if count < 0 else count, is_listed)
-
-
-def _anyone(client: str) -> bool:
+def _always(client: str) -> bool:
     return True
 
 
@@ -97,7 +79,7 @@ class Counts:
 
 
 class Fleet:
-    """Every client's state, every deadline, and the alert book."""
+    """Every client's state, every timer, and the alerts."""
 
     def __init__(
         self,
@@ -107,10 +89,11 @@ class Fleet:
         names_used: Callable[[Rule], frozenset[str]],
         keeps_records: bool = True,
         burst: int = 0,
+        evidence_variable: EvidenceVariable = as_codes,
     ) -> None:
         """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper.
 
-        `burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such guard.
+        `burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit.
         """
         self.policy = policy
         self._keeps_records = keeps_records
@@ -118,7 +101,18 @@ class Fleet:
         self.committed: dict[str, ClientState] = {}  # what the clients changed by this batch were before it
         self.counts = Counts()
         self.gaps: Gaps = ()  # in feeds, as far as they can concern anybody
-        self.book = AlertManager(matcher, policy, attributes, self.state_of, names_used, self._each_client, burst)
+        self.alerts = AlertManager(
+            matcher,
+            policy,
+            attributes,
+            self.state_of,
+            names_used,
+            each_client=self._each_client,
+            burst=burst,
+            evidence_variable=evidence_variable,
+        )
+        self._triggers = self.alerts.triggers
+        self._outages = self.alerts.outages
         self.clock_ms = 0  # never goes back
         self.facts: list[Fact] = []
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
@@ -127,32 +121,29 @@ class Fleet:
         self._counted = (0, 0)  # and what had been counted
         self._forgetting = False  # does the transaction forget a client?
         self._row = 0  # history position of the journal row being written
-        self._wake_ms = FOREVER  # nothing is due before
-        self._holds: dict[tuple[int, int], deque[tuple[int, list[str]]]] = {}  # (target, hold) -> due, clients
-        self._released: deque[tuple[int, int, list[str]]] = deque()  # held back too long: instant, since, clients
-        self._calms: list[tuple[int, int, int, str]] = []  # due, flag (0: duplicates), order, client
-        self._order = 0
-        # Who is to be asked about. `pauses`: time stops where somebody is, as virtual time does until the answer is there.
+        self._wake_ms = FOREVER  # no timer of a client is due before
+        self._holds = HoldTimers()
+        self._calms = CalmTimers()
+        # Which clients are to be queried. `pauses`: time stops where one is, as virtual time does until the answer is there.
         self.pauses = False
-        self.can_ask: Callable[[str], bool] = (
-            _anyone  # is an answer to be expected, so that waiting for it is worth it?
+        self.can_query: Callable[[str], bool] = (
+            _always  # is an answer to be expected, so that waiting for it is worth it?
         )
-        self._asks: list[QueryRequest] = []
-        self._sure: list[tuple[int, int, int, str]] = []  # holds that rest on an answer: due, order, since, client
-        self._asked_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
-        self._held_ms = 0  # holds that were due by then and are held back have been asked about
-        self._silence_ms = 0  # as `advance` was told last
+        self._requests: list[QueryRequest] = []
+        self._queried_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
+        self._held_back_ms = 0  # clients whose hold was due by then and is held back have been queried
+        self._watermark_ms = 0  # of the last `advance`
 
     def state_of(self, client: str) -> ClientState:
         """The client's state, uncommitted changes included."""
         return self.states.get(client, NEW_CLIENT)
 
     def note_gap(self, to_ms: int | None, noted_ms: int) -> None:
-        """A feed has a gap: whoever is not heard of or asked about since counts as unverified, see `reconcile.is_concerned`.
+        """A feed has a gap: clients without an event or an answer since count as unverified, see `reconcile.is_concerned`.
 
         `to_ms`: when the newest lost message occurred at the latest; None: not known. `noted_ms`: when the gap was found.
         """
-        self.gaps = self.book.teller.gaps = with_gap(self.gaps, noted_ms if to_ms is None else to_ms, noted_ms)
+        self.gaps = self.alerts.variables.gaps = with_gap(self.gaps, noted_ms if to_ms is None else to_ms, noted_ms)
 
     def verified_ms(self, state: ClientState) -> int:
         """When the belief about a client was confirmed by a query last; NEVER also when a gap has made it unsure since."""
@@ -172,20 +163,19 @@ class Fleet:
             return None if found is NEW_CLIENT else found
 
     def take_query_requests(self) -> list[QueryRequest]:
-        """Whom to ask, since it was taken last. What it says of a step that was rolled back does no harm."""
-        asks, self._asks = self._asks + self.book.asks, []
-        self.book.asks = []
-        return asks
+        """Clients to query, since they were taken last. What it says of a step that was rolled back does no harm."""
+        requests, self._requests = self._requests + self.alerts.take_requests(), []
+        return requests
 
     @property
-    def _is_asking(self) -> bool:
-        return bool(self._asks or self.book.asks)
+    def _has_requests(self) -> bool:
+        return bool(self._requests or self.alerts.has_requests)
 
     # A batch: begin, advance, apply, commit
 
     def begin(self) -> None:
         """Start what will be one transaction."""
-        self.book.out = Output()
+        self.alerts.begin()
         self._before_ms = self.clock_ms
         self._counted = (self.counts.transitions, self.counts.flaps_suppressed)
         self.begin_row(0)
@@ -206,7 +196,7 @@ class Fleet:
                     del self.states[client]
 
     def rollback(self) -> None:
-        """The transaction failed: states as if nothing had been told. The caller calls `restore` with what the store holds."""
+        """The transaction failed: states as if nothing had happened. The caller calls `restore` with what the store holds."""
         for client, state in self.committed.items():
             if state is NEW_CLIENT:
                 self.states.pop(client, None)
@@ -226,15 +216,16 @@ class Fleet:
         With `instants`, one an event, the clock follows them instead and deadlines are passed on the way (virtual time:
         every source is caught up at every instant).
         """
-        states, policy, previous, committed, book = self.states, self.policy, self.previous, self.committed, self.book
-        alarm = book.alarm
+        states, policy, previous, committed = self.states, self.policy, self.previous, self.committed
+        alerts, triggers, watches = self.alerts, self._triggers, self._outages.watches
+        wake_up = alerts.wake_up
         first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
         now_ms = self.clock_ms = max(now_ms, self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
             if instants is not None:
                 now_ms = watermark_ms = max(instants[place - first], self.clock_ms)
-                if self._wake_ms <= now_ms or alarm.at_ms <= now_ms:
+                if self._wake_ms <= now_ms or wake_up.at_ms <= now_ms:
                     self.advance(now_ms, now_ms)
                 self.clock_ms = now_ms
             known = states.get(client)
@@ -252,18 +243,18 @@ class Fleet:
             place += 1
             if after.channels is before.channels:
                 continue
-            if book.watches and outages.differ(before, after):
-                book.moved(client, before, after, now_ms)
+            if watches and outages.differ(before, after):
+                self._outages.moved(client, before, after, now_ms)
             if after.flags != before.flags:
-                self._schedule_calm(debounce.calm_at(after.changes, policy), client, FLAPPING)
-                book.flapping_started(client, after, now_ms)
+                self._await_calm(debounce.calm_at(after.changes, policy), client, CalmTimers.FLAPPING)
+                triggers.flapping_started(client, after, now_ms)
             if kind == CONNECT and after.answered is not None and before.heard_ms == NEVER:
-                book.connected(client, after, now_ms)
-            if book.watches_duplicates and (after.takeovers or len(after.channels) > 1 or client in self.duplicates):
+                triggers.connected(client, after, now_ms)
+            if alerts.watches_duplicates and (after.takeovers or len(after.channels) > 1 or client in self.duplicates):
                 self._watch_duplicates(client, after, now_ms)
             if after.observed != before.observed:
                 if occurred_at_ms < before.verified_ms:
-                    self._ask(client, CONFIRM, now_ms)  # older than an answer that had agreed with what was believed
+                    self._query(client, CONFIRM, now_ms)  # older than an answer that had agreed with what was believed
                 if after.hold_since_ms == NEVER:
                     self.counts.flaps_suppressed += 1
                 else:
@@ -275,30 +266,18 @@ class Fleet:
         length_ms = self.policy.hold_ms(client, target)
         due_ms = now_ms + length_ms
         if length_ms == 0 and (target != OFFLINE or watermark_ms >= due_ms):
-            if target != OFFLINE or not self._ask_first(client, state, due_ms):
+            if target != OFFLINE or not self._query_first(client, state, due_ms):
                 self._settle(client, state, due_ms)
             return
         self._await(client, state, due_ms)
 
     def _await(self, client: str, state: ClientState, due_ms: int) -> None:
-        """The client's hold is over at `due_ms`, which may be before others that began earlier: an answer undone brings back an old one."""
-        key = state.observed, due_ms - state.hold_since_ms
-        queue = self._holds.get(key)
-        if queue is None:
-            queue = self._holds[key] = deque()
-        if not queue or queue[-1][0] < due_ms:
-            queue.append((due_ms, [client]))
-        elif queue[-1][0] == due_ms:
-            queue[-1][1].append(client)
-        else:
-            place = len(queue)
-            while place and queue[place - 1][0] > due_ms:
-                place -= 1
-            queue.insert(place, (due_ms, [client]))
+        """The client's hold is over at `due_ms`."""
+        self._holds.add(state.observed, state.hold_since_ms, due_ms, client)
         self._wake_ms = min(self._wake_ms, due_ms)
 
     def answer(self, answer: StatusAnswer, now_ms: int) -> str:
-        """Take what a query said; everything due by `now_ms` must have been passed. Returns a verdict of `asking`.
+        """Take what a query said; everything due by `now_ms` must have been passed. Returns a verdict of `query`.
 
         Steps: the state after it; the alerts that waited for it; then the hold that it starts, ends or makes sure.
         """
@@ -312,8 +291,8 @@ class Fleet:
         if verdict in (STALE, IGNORED):
             if verdict == STALE:
                 self.counts.stale_answers += 1
-                self.book.asked_in_vain(client, now_ms, now_ms)
-                self._again_if_held(client, before, now_ms)
+                self._triggers.no_answer(client, now_ms, now_ms)
+                self._query_again_if_held_back(client, before, now_ms)
             return verdict
         if self._keeps_records:
             count = -1 if answer.connections is None else answer.connections
@@ -322,25 +301,25 @@ class Fleet:
             if client not in self.committed:
                 self.committed[client] = NEW_CLIENT if known is None else known
         self.states[client] = after
-        if self.book.watches and outages.differ(before, after):
-            self.book.moved(client, before, after, now_ms)
-        self.book.answered(before, after, answer, verdict, now_ms)
-        if self.book.watches_duplicates:
+        if self._outages.watches and outages.differ(before, after):
+            self._outages.moved(client, before, after, now_ms)
+        self._triggers.answered(before, after, answer, verdict, now_ms)
+        if self.alerts.watches_duplicates:
             self._watch_duplicates(client, after, now_ms)
         self._follow(client, before, after, verdict, now_ms)
         return verdict
 
     def _follow(self, client: str, before: ClientState, after: ClientState, verdict: str, now_ms: int) -> None:
-        """What an answer means for the client's hold, and whether it is asked again."""
-        waited = self._asked_first.pop(client, NEVER)
+        """What an answer means for the client's hold, and whether it is queried again."""
+        waited = self._queried_first.pop(client, NEVER)
         if verdict == UNKNOWN:
             if waited != NEVER and after.on_hold and after.hold_since_ms == waited:
                 self._settle(client, after, now_ms)  # nothing more is to be learned
             else:
-                self._again_if_held(client, after, now_ms)
+                self._query_again_if_held_back(client, after, now_ms)
             return
         if verdict == UNCONFIRMED:
-            self._ask(client, CONFIRM, now_ms + self.policy.confirm_after_ms)
+            self._query(client, CONFIRM, now_ms + self.policy.confirm_after_ms)
         if after.observed != before.observed and after.hold_since_ms == NEVER:
             self.counts.flaps_suppressed += after.flaps > before.flaps
         if not after.on_hold:
@@ -349,48 +328,48 @@ class Fleet:
         if after.flags & CONFIRMED or after.observed != OFFLINE:
             is_sure = True
         else:
-            is_sure = waited == after.hold_since_ms or due_ms <= self._silence_ms
+            is_sure = waited == after.hold_since_ms or due_ms <= self._watermark_ms
         if due_ms <= now_ms and is_sure:
             self._settle(client, after, now_ms)
         elif after.observed != before.observed:
             self._await(client, after, due_ms)
         elif not after.flags & CONFIRMED and due_ms <= now_ms:
-            self._ask(client, CONFIRM, now_ms + self.policy.confirm_after_ms)  # held back: two zeros let it go
+            self._query(client, CONFIRM, now_ms + self.policy.confirm_after_ms)  # held back: two zeros let it go
         if after.flags & CONFIRMED and after.observed == OFFLINE and due_ms > now_ms:
-            self._await_sure(client, after.hold_since_ms, due_ms)
+            self._await_confirmed(client, after.hold_since_ms, due_ms)
 
-    def _again_if_held(self, client: str, state: ClientState, now_ms: int) -> None:
-        """A hold that is held back for too long is asked about until an answer says something."""
+    def _query_again_if_held_back(self, client: str, state: ClientState, now_ms: int) -> None:
+        """A client whose hold is held back for too long is queried until an answer says something."""
         if state.on_hold and state.observed == OFFLINE:
             due_ms = state.hold_since_ms + self.policy.hold_ms(client, OFFLINE)
             if due_ms + self.policy.max_hold_ms <= now_ms:
-                self._ask(client, HELD, now_ms + max(self.policy.max_hold_ms, self.policy.confirm_after_ms))
+                self._query(client, HELD, now_ms + max(self.policy.max_hold_ms, self.policy.confirm_after_ms))
 
-    def _ask(self, client: str, why: str, at_ms: int) -> None:
+    def _query(self, client: str, why: str, at_ms: int) -> None:
+        """Have the client queried, not before an instant."""
         if self.policy.asks:
-            self._asks.append(QueryRequest(client, why, at_ms))
+            self._requests.append(QueryRequest(client, why, at_ms))
 
-    def _await_sure(self, client: str, since_ms: int, due_ms: int) -> None:
-        self._order += 1
-        heapq.heappush(self._sure, (due_ms, self._order, since_ms, client))
+    def _await_confirmed(self, client: str, since_ms: int, due_ms: int) -> None:
+        self._holds.add_confirmed(since_ms, due_ms, client)
         self._wake_ms = min(self._wake_ms, due_ms)
 
-    def _ask_first(self, client: str, state: ClientState, now_ms: int) -> bool:
-        """A doubtful client is about to settle offline: it is asked first, and waits for the answer a little longer."""
+    def _query_first(self, client: str, state: ClientState, now_ms: int) -> bool:
+        """A doubtful client is about to settle offline: it is queried first, and its hold waits for the answer a little longer."""
         policy = self.policy
-        if not policy.asks or state.flags & CONFIRMED or not resolver.is_doubtful(state, policy.clock_skew_ms):
+        if not policy.asks or state.flags & CONFIRMED or not is_doubtful(state, policy.clock_skew_ms):
             return False
-        if state.verified_ms >= state.heard_ms or not self.can_ask(client):
+        if state.verified_ms >= state.heard_ms or not self.can_query(client):
             return False
-        if self._asked_first.get(client) != state.hold_since_ms:
-            self._asked_first[client] = state.hold_since_ms
-            self._ask(client, DOUBT, now_ms)
-            self._await_sure(client, state.hold_since_ms, now_ms + policy.confirm_after_ms)
+        if self._queried_first.get(client) != state.hold_since_ms:
+            self._queried_first[client] = state.hold_since_ms
+            self._query(client, DOUBT, now_ms)
+            self._await_confirmed(client, state.hold_since_ms, now_ms + policy.confirm_after_ms)
         return True
 
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
-        if self._asked_first:
-            self._asked_first.pop(client, None)
+        if self._queried_first:
+            self._queried_first.pop(client, None)
         facts = self.facts
         position = self._row + FACT_OFFSET + len(facts)
         after, transition = debounce.settle(state, client, at_ms, position)
@@ -400,41 +379,32 @@ class Fleet:
                 self.committed[client] = state
         self.states[client] = after
         self.counts.transitions += 1
-        self.book.out.lines.append(transition)
-        self.book.transition(transition, after)
+        self.alerts.out.lines.append(transition)
+        self._triggers.transition(transition, after)
 
-    # Deadlines
+    # Timers
 
     @property
     def wake_ms(self) -> int:
-        """Nothing is due before this instant: cheap enough to ask at every event. May be early, never late."""
-        return min(self._wake_ms, self.book.wake_ms)
+        """No timer is due before this instant: cheap enough to ask at every event. May be early, never late."""
+        return min(self._wake_ms, self.alerts.wake_ms)
 
     def next_due(self, *, running_on: bool = False) -> int:
-        """When `advance` has something to do next, silence permitting; `FOREVER` when nothing is left.
+        """When `advance` has something to do next, watermark permitting; `FOREVER` when nothing is left.
 
-        `running_on`: without what never keeps a replay running after its last event: reminders, schedules, and the ends
-        of windows and silences.
+        `running_on`: without the kinds of timers that never keep a replay running after its last event.
         """
         if running_on:
-            self._sweep()
-            return min(self._due_of(0, FOREVER), self._due_of(1, FOREVER), self.book.next_lasting())
-        return self._next(FOREVER)[0]
+            self._calms.drop_pointless(self._is_calm_meant)
+            self._holds.drop_reverted(self._any_holds)
+            return min(self._next_of_clients(FOREVER), self.alerts.next_keeping_replay_running())
+        return min(self._next_of_clients(FOREVER), self.alerts.next_timer(FOREVER)[0])
 
-    def _sweep(self) -> None:
-        """Forget deadlines in front that nobody means any more: holds that reverted, calm that came by itself."""
-        while self._calms:
-            _, flag, _, client = self._calms[0]
-            if flag == FLAPPING and self.state_of(client).flags & FLAPPING:
-                break
-            if flag != FLAPPING and (client in self.duplicates or self.book.has_open(client, "duplicate")):
-                break
-            heapq.heappop(self._calms)
-        for (target, length_ms), queue in self._holds.items():
-            while queue and not self._any_holds(queue[0][1], target, queue[0][0] - length_ms):
-                queue.popleft()
-        while self._sure and not self._any_holds([self._sure[0][3]], OFFLINE, self._sure[0][2]):
-            heapq.heappop(self._sure)
+    def _is_calm_meant(self, what: int, client: str) -> bool:
+        """Can a client that is looked at stop flapping, or have its duplicates end?"""
+        if what == CalmTimers.FLAPPING:
+            return bool(self.state_of(client).flags & FLAPPING)
+        return client in self.duplicates or self._triggers.has_open(client, "duplicate")
 
     def _any_holds(self, clients: Sequence[str], target: int, since_ms: int) -> bool:
         """Is the hold that began then still the one of any of them?"""
@@ -447,125 +417,86 @@ class Fleet:
     def advance(self, to_ms: int, watermark_ms: int, limit: int = FOREVER) -> bool:
         """Let time pass to `to_ms`: act on everything due by then, in order.
 
-        What rests on silence acts only up to `watermark_ms`; when it was held back before, it acts at `to_ms` and not at
-        its own instant. Stops after about `limit` lines of output; returns whether anything due is left.
+        Event-time timers act only up to `watermark_ms`; one that was held back before acts at `to_ms` and not at its own
+        instant. Stops after about `limit` lines of output; returns whether anything due is left.
 
         To `ALL_TIME` it lets time pass only while anything is left that keeps a replay running, see `next_due`.
         """
         to_ms = max(to_ms, self.clock_ms)
-        watermark_ms = self._silence_ms = min(to_ms, watermark_ms)
+        watermark_ms = self._watermark_ms = min(to_ms, watermark_ms)
         if self.wake_ms > to_ms:
             self.clock_ms = to_ms
             return False
-        lines = self.book.out.lines
+        lines = self.alerts.out.lines
         done = len(lines) + limit
         self._release(min(self.clock_ms, watermark_ms), to_ms)
-        self.book.resume(to_ms)
+        self.alerts.resume(to_ms)
         if self.policy.asks and watermark_ms < to_ms:
-            self._ask_about_held(to_ms)
-        alarm = self.book.alarm
+            self._query_held_back(to_ms)
+        wake_up = self.alerts.wake_up
         while True:
-            best, kind = self._next(watermark_ms, to_ms)
-            if best > to_ms:
+            due_ms = self._next_of_clients(watermark_ms)
+            timer: Timer | None = None
+            # Alerts have many kinds of timers, and most instants are about holds: they are looked at when one may be due.
+            if wake_up.at_ms < due_ms and wake_up.at_ms <= to_ms:
+                alerts_due_ms, alerts_timer = self.alerts.next_timer(watermark_ms)
+                if alerts_due_ms < due_ms:
+                    due_ms, timer = alerts_due_ms, alerts_timer
+            if due_ms > to_ms:
                 break
-            if to_ms >= ALL_TIME and kind - 2 in PASSING_KINDS and self.next_due(running_on=True) == FOREVER:
+            is_passing = timer is not None and not timer.kind.keeps_replay_running
+            if is_passing and to_ms >= ALL_TIME and self.next_due(running_on=True) == FOREVER:
                 break
             if len(lines) >= done:
                 return True
-            self._act(kind, best, watermark_ms)
-            if self.pauses and self._is_asking:
-                self.clock_ms = max(self.clock_ms, best)
+            if timer is not None:
+                timer.run(due_ms)
+            elif self._calms.next() <= due_ms:
+                self._look_for_calm(due_ms)
+            else:
+                self._settle_due(due_ms, watermark_ms)
+            if self.pauses and self._has_requests:
+                self.clock_ms = max(self.clock_ms, due_ms)
                 return True
         self.clock_ms = to_ms
-        self._wake_ms = min(self._due_of(0, FOREVER), self._due_of(1, FOREVER))
-        if alarm.at_ms <= to_ms:
-            self.book.rest()
+        self._wake_ms = self._next_of_clients(FOREVER)
+        if wake_up.at_ms <= to_ms:
+            self.alerts.rest()
         return False
 
+    def _next_of_clients(self, watermark_ms: int) -> int:
+        """When the earliest timer of a single client acts."""
+        return min(self._calms.next(), self._holds.next(watermark_ms))
+
     def _release(self, due_by_ms: int, to_ms: int) -> None:
-        """What rests on silence and was due by the instant that the clock shows has been held back: it acts at `to_ms`.
+        """Event-time timers that were due by the instant that the clock shows have been held back: they act at `to_ms`."""
+        self._holds.release(due_by_ms, to_ms)
+        if self.alerts.wake_ms <= due_by_ms:
+            self.alerts.release(due_by_ms, to_ms)
 
-        So it comes after all that is due meanwhile, and the clock never goes back.
-        """
-        late: list[tuple[int, int, list[str]]] = []
-        for (target, length_ms), queue in self._holds.items():
-            while target == OFFLINE and queue and queue[0][0] <= due_by_ms:
-                due_ms, clients = queue.popleft()
-                late.append((due_ms, due_ms - length_ms, clients))
-        late.sort()
-        self._released.extend((to_ms, since_ms, clients) for _, since_ms, clients in late)
-        if self.book.alarm.at_ms <= due_by_ms:
-            self.book.release(due_by_ms, to_ms)
-
-    def _ask_about_held(self, to_ms: int) -> None:
-        """Holds kept for longer than `max_hold` beyond their time, because a source is behind, are asked about once."""
+    def _query_held_back(self, to_ms: int) -> None:
+        """Clients whose hold is kept for longer than `max_hold` beyond its time, because a source is behind, are queried once."""
         upto_ms = to_ms - self.policy.max_hold_ms
-        if upto_ms < self._held_ms + 1_000:  # once a second is often enough
+        if upto_ms < self._held_back_ms + 1_000:  # once a second is often enough
             return
-        for (target, _), queue in self._holds.items():
-            for due_ms, clients in queue:
-                if target != OFFLINE or due_ms > upto_ms:
-                    break
-                if due_ms > self._held_ms:
-                    for client in clients:
-                        state = self.state_of(client)
-                        if state.on_hold and state.observed == OFFLINE:
-                            self._ask(client, HELD, to_ms)
-        self._held_ms = upto_ms
+        for client in self._holds.held_back(self._held_back_ms, upto_ms):
+            state = self.state_of(client)
+            if state.on_hold and state.observed == OFFLINE:
+                self._query(client, HELD, to_ms)
+        self._held_back_ms = upto_ms
 
-    def _due_of(self, index: int, watermark_ms: int) -> int:
-        """The earliest deadline of one kind: 0 calm, 1 hold."""
-        if index == 0:
-            return self._calms[0][0] if self._calms else FOREVER
-        best = self._released[0][0] if self._released else FOREVER
-        if self._sure and self._sure[0][0] < best:
-            best = self._sure[0][0]
-        for (target, _), queue in self._holds.items():
-            if queue and queue[0][0] < best and (target != OFFLINE or queue[0][0] <= watermark_ms):
-                best = queue[0][0]
-        return best
-
-    def _next(self, watermark_ms: int, until_ms: int = FOREVER) -> tuple[int, int]:
-        """The earliest deadline that may act, and its kind; of one instant the kinds in their order.
-
-        Those of the book are looked at only when one of them may be due by `until_ms`: there are many kinds, and most
-        instants are about holds.
-        """
-        best, kind = FOREVER, -1
-        for index in range(2):
-            due = self._due_of(index, watermark_ms)
-            if due < best:
-                best, kind = due, index
-        at_ms = self.book.alarm.at_ms
-        if at_ms < best and at_ms <= until_ms:
-            due, index = self.book.next_due(watermark_ms)
-            if due < best:
-                best, kind = due, 2 + index
-        return best, kind
-
-    def _act(self, kind: int, due_ms: int, watermark_ms: int) -> None:
-        if kind == 0:
-            self._pass_calm(due_ms)
-        elif kind == 1:
-            self._pass_holds(due_ms, watermark_ms)
-        else:
-            self.book.act(kind - 2, due_ms)
-
-    def _pass_holds(self, due_ms: int, watermark_ms: int) -> None:
+    def _settle_due(self, due_ms: int, watermark_ms: int) -> None:
         """Settle the holds that act at `due_ms`, those released first."""
-        while self._released and self._released[0][0] == due_ms:
-            _, since_ms, clients = self._released.popleft()
+        for since_ms, clients in self._holds.take_released(due_ms):
             self._settle_all(clients, OFFLINE, since_ms, due_ms)
-        while self._sure and self._sure[0][0] <= due_ms:
-            _, _, since_ms, client = heapq.heappop(self._sure)
-            if self._asked_first.get(client) == since_ms:
-                del self._asked_first[client]
+        for since_ms, client in self._holds.take_confirmed(due_ms):
+            if self._queried_first.get(client) == since_ms:
+                del self._queried_first[client]
             state = self.state_of(client)
             if state.hold_since_ms == since_ms and state.observed == OFFLINE:
                 self._settle(client, state, due_ms)
-        for (target, length_ms), queue in self._holds.items():
-            if queue and queue[0][0] == due_ms and (target != OFFLINE or due_ms <= watermark_ms):
-                self._settle_all(queue.popleft()[1], target, due_ms - length_ms, due_ms)
+        for target, since_ms, clients in self._holds.take_due(due_ms, watermark_ms):
+            self._settle_all(clients, target, since_ms, due_ms)
 
     def _settle_all(self, clients: Sequence[str], target: int, since_ms: int, at_ms: int) -> None:
         """Settle those whose hold still is the one that began at `since_ms`; a reverted one left its client behind."""
@@ -573,60 +504,60 @@ class Fleet:
             state = self.state_of(client)
             if state.hold_since_ms != since_ms or state.observed != target:
                 continue
-            if target != OFFLINE or not self._ask_first(client, state, at_ms):
+            if target != OFFLINE or not self._query_first(client, state, at_ms):
                 self._settle(client, state, at_ms)
 
-    def _schedule_calm(self, due_ms: int | None, client: str, flag: int) -> None:
-        if due_ms is None:
-            return
-        self._order += 1
-        heapq.heappush(self._calms, (due_ms, flag, self._order, client))  # what resolves before what it would release
-        self._wake_ms = min(self._wake_ms, due_ms)
+    def _await_calm(self, due_ms: int | None, client: str, what: int) -> None:
+        if due_ms is not None:
+            self._calms.add(due_ms, client, what)
+            self._wake_ms = min(self._wake_ms, due_ms)
 
-    def _pass_calm(self, due_ms: int) -> None:
-        """A client may have come to rest: flapping stops, or its takeovers are few again."""
-        _, flag, _, client = heapq.heappop(self._calms)
+    def _look_for_calm(self, due_ms: int) -> None:
+        """A client may be calm: flapping stops, or its takeovers are few again."""
+        what, client = self._calms.pop()
         state = self.state_of(client)
-        if flag != FLAPPING:
+        if what == CalmTimers.TAKEOVERS:
             self._watch_duplicates(client, state, due_ms)
             return
         if not state.flags & FLAPPING:
             return
         again = debounce.calm_at(debounce.younger(state.changes, due_ms, self.policy), self.policy)
         if again is not None:
-            self._schedule_calm(again, client, FLAPPING)
+            self._await_calm(again, client, CalmTimers.FLAPPING)
             return
         facts = self.facts
         after = debounce.calm(state, self._row + FACT_OFFSET + len(facts))
         facts.append(Fact(len(self.previous), CALMED, client, due_ms, state.last))
         self.committed.setdefault(client, state)
         self.states[client] = after
-        self.book.flapping_stopped(client, after, due_ms)
+        self._triggers.flapping_stopped(client, after, due_ms)
 
     def _watch_duplicates(self, client: str, state: ClientState, now_ms: int) -> None:
         """Start or end what the trigger `duplicate` is about: two live channels, or too many takeovers."""
         policy = self.policy
-        # After a restart only the alert knows that the client had two, where few takeovers are left to tell.
-        known = client in self.duplicates or self.book.has_open(client, "duplicate")
-        if not known and not self.book.matcher.watches_duplicates_of(client):
+        # After a restart only the alert knows that the client had two, when few takeovers are left.
+        known = client in self.duplicates or self._triggers.has_open(client, "duplicate")
+        if not known and not self.alerts.matcher.watches_duplicates_of(client):
             return
         live = resolver.connection_count(state, policy.clock_skew_ms)
         recent = debounce.younger(state.takeovers, now_ms, policy) if state.takeovers else ()
         if not known and (live > 1 or len(recent) >= policy.flapping_start):
             self.duplicates.add(client)
-            self.book.duplicate(client, state, now_ms, started=True)
-            self._schedule_calm(debounce.calm_at(recent, policy), client, 0)
+            self._triggers.duplicate(client, state, now_ms, started=True)
+            self._await_calm(debounce.calm_at(recent, policy), client, CalmTimers.TAKEOVERS)
         elif known and live <= 1:
             quiet_at = debounce.calm_at(recent, policy)
             if quiet_at is None:
                 self.duplicates.discard(client)
-                self.book.duplicate(client, state, now_ms, started=False)
+                self._triggers.duplicate(client, state, now_ms, started=False)
             else:
-                self._schedule_calm(quiet_at, client, 0)
+                self._await_calm(quiet_at, client, CalmTimers.TAKEOVERS)
 
     # After a restart
 
-    def recall_row(self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int) -> None:
+    def apply_row_again(
+        self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int
+    ) -> None:
         """Apply one journal row again; clients whose loaded state contains the row already are skipped."""
         self.clock_ms = max(self.clock_ms, now_ms)
         missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
@@ -634,16 +565,16 @@ class Fleet:
         upcoming = 0
         for place, (client, kind, occurred_at_ms, channel, ip) in enumerate(events):
             while upcoming < len(facts) and facts[upcoming].after <= place:
-                self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
+                self._apply_fact_again(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
                 upcoming += 1
             state = states.get(client) or ClientState(client=client)
             if missing.setdefault(client, state.last < row):
                 states[client] = learn(state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place)
         while upcoming < len(facts):
-            self._recall_fact(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
+            self._apply_fact_again(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
             upcoming += 1
 
-    def _recall_fact(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
+    def _apply_fact_again(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
         state = self.states.get(fact.client)
         if state is None:
             if fact.answer is None:
@@ -668,21 +599,19 @@ class Fleet:
         `kept`: groups, outages, silences, schedules and bursts, as far as they are not over.
         """
         self._rebuild()
-        self.book.restore(alerts, throttles, kept, self.clock_ms)
-        for client in self.book.waiting_for_calm():
+        self.alerts.restore(alerts, throttles, kept, self.clock_ms)
+        for client in self._triggers.waiting_for_calm():
             state = self.states.get(client)
             if state is not None and not state.flags & FLAPPING:
-                # Other knobs than before found no flapping in the journal: whoever waits for its end is told that now.
+                # Another configuration than before found no flapping in the journal: what waits for its end is released now.
                 self.states[client] = debounce.restless(state)
-                self._schedule_calm(max(state.changes, default=0), client, FLAPPING)
+                self._await_calm(max(state.changes, default=0), client, CalmTimers.FLAPPING)
 
     def _rebuild(self) -> None:
-        self._holds.clear()
-        self._released.clear()
         self._calms.clear()
-        self._sure.clear()
-        self._asked_first.clear()
-        self._held_ms = 0
+        self._queried_first.clear()
+        self._held_back_ms = 0
+        confirmed: list[tuple[str, int, int]] = []
         holds: dict[tuple[int, int], list[tuple[int, str]]] = {}
         for client, state in self.states.items():
             if state.on_hold:
@@ -690,35 +619,30 @@ class Fleet:
                 due_ms = state.hold_since_ms + length_ms
                 holds.setdefault((state.observed, length_ms), []).append((due_ms, client))
                 if state.flags & CONFIRMED:
-                    self._await_sure(client, state.hold_since_ms, due_ms)
+                    confirmed.append((client, state.hold_since_ms, due_ms))
             if state.answered is not None and state.answered.is_unconfirmed:
-                self._ask(client, CONFIRM, self.clock_ms)
+                self._query(client, CONFIRM, self.clock_ms)
             if state.flags & FLAPPING:
                 due = debounce.calm_at(state.changes, self.policy)
-                # Other knobs than before may say that it has been calm all along: then since its newest change.
-                self._schedule_calm(due if due is not None else max(state.changes, default=0), client, FLAPPING)
-        self._recall_duplicates()
-        for key, entries in holds.items():
-            queue: deque[tuple[int, list[str]]] = deque()
-            for due_ms, client in sorted(entries):
-                if queue and queue[-1][0] == due_ms:
-                    queue[-1][1].append(client)
-                else:
-                    queue.append((due_ms, [client]))
-            self._holds[key] = queue
+                # Another configuration than before may say that it has been calm all along: then since its newest change.
+                self._await_calm(due if due is not None else max(state.changes, default=0), client, CalmTimers.FLAPPING)
+        self._holds.restore(holds)
+        for client, since_ms, due_ms in confirmed:
+            self._await_confirmed(client, since_ms, due_ms)
+        self._find_duplicates()
         self._wake_ms = 0  # look at everything at the next turn
 
     def use(self, matcher: Matcher, retired: Iterable[Rule] = ()) -> None:
         """Work with these rules from now on; `retired` ones only end the alerts they have."""
-        self.book.use(matcher, retired, self.clock_ms)
-        self._recall_duplicates()
+        self.alerts.use(matcher, retired, self.clock_ms)
+        self._find_duplicates()
 
-    def _recall_duplicates(self) -> None:
-        """Find those who have more than one connection now: they did not begin to have it."""
+    def _find_duplicates(self) -> None:
+        """Find the clients that have more than one connection already: nothing begins for them."""
         self.duplicates.clear()
-        if not self.book.watches_duplicates:
+        if not self.alerts.watches_duplicates:
             return
-        policy, matcher = self.policy, self.book.matcher
+        policy, matcher = self.policy, self.alerts.matcher
         for client, state in self.states.items():
             answered = state.answered
             several = len(state.channels) > 1 or (answered is not None and answered.connections > 1)
@@ -726,7 +650,7 @@ class Fleet:
                 many = len(state.takeovers) >= policy.flapping_start
                 if many or resolver.connection_count(state, policy.clock_skew_ms) > 1:
                     self.duplicates.add(client)
-                self._schedule_calm(debounce.calm_at(state.takeovers, policy), client, 0)
+                self._await_calm(debounce.calm_at(state.takeovers, policy), client, CalmTimers.TAKEOVERS)
 
     def forget(self, client: str, at_ms: int) -> None:
         """Keep the client no longer; its alerts are closed."""
@@ -736,25 +660,25 @@ class Fleet:
         self.states[client] = NEW_CLIENT
         self._forgetting = True
         self.duplicates.discard(client)
-        if self.book.watches:
-            self.book.moved(client, state, NEW_CLIENT, at_ms)
-        self.book.forget(client, at_ms)
+        if self._outages.watches:
+            self._outages.moved(client, state, NEW_CLIENT, at_ms)
+        self._triggers.forget(client, at_ms)
 
     # What operators do; everything due by `now_ms` must have been passed
 
     def silence(self, silence: Silence, now_ms: int) -> None:
         """Add a silence, or put another in the place of the one of its id. A store keeps it whole (`Output.silences`)."""
         self.clock_ms = max(now_ms, self.clock_ms)
-        self.book.silence(silence, self.clock_ms)
+        self.alerts.silence(silence, self.clock_ms)
 
     def expire_silence(self, silence_id: str, now_ms: int) -> bool:
-        """End a silence now; what it held back and still holds fires, together. False when no such silence is open."""
+        """End a silence now; what it suppressed and still holds fires, together. False when no such silence is open."""
         self.clock_ms = max(now_ms, self.clock_ms)
-        return self.book.expire_silence(silence_id, self.clock_ms)
+        return self.alerts.expire_silence(silence_id, self.clock_ms)
 
-    def why_not(self, rule: str, client: str, now_ms: int) -> list[Gate]:
-        """Every gate between the client and a firing of the rule, see `whynot`; changes nothing. Empty: no such rule."""
-        return why_not(self.book, rule, client, self.state_of(client), now_ms)
+    def why_not(self, rule: str, client: str, now_ms: int) -> list[StageReport]:
+        """Every step between the client and a firing of the rule, see `explain`; changes nothing. Empty: no such rule."""
+        return why_not(self.alerts, rule, client, self.state_of(client), now_ms)
 
     def acknowledge(
         self,
@@ -765,9 +689,9 @@ class Fleet:
         client: str | None = None,
         by: str = "",
     ) -> int:
-        """Somebody knows of these alerts: no more reminders, the recovery is sent all the same. Returns how many they were.
+        """An operator knows of these alerts: no more reminders, the recovery is sent all the same. Returns how many they were.
 
         Every criterion given must hold; `alert_id` may be a group's, which means all that fires in it.
         """
         self.clock_ms = max(now_ms, self.clock_ms)
-        return self.book.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)
+        return self.alerts.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)

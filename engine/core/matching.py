@@ -2,9 +2,9 @@
 
 Every pattern of every rule is compiled once into one pattern set a field, and each pattern knows the rules it belongs to
 as a bit mask; the rules that concern a client are the AND of one mask a field. So a thousand rules cost a handful of
-look-ups for a client never asked about, and one dictionary look-up for one that was. Read `Matcher.plan` first.
+look-ups for a client that is new, and one dictionary look-up for one that is known. Read `Matcher.plan` first.
 
-What decides at firing time (`for`, `condition`, flapping, throttle) is in `alerting`.
+What decides when an alert is due (`for`, `condition`, the stages) is in `alerting.pipeline`.
 """
 
 from __future__ import annotations

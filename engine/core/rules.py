@@ -89,7 +89,7 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
+class OutageTerms:
     """When many offline clients of one key are one incident."""
 
     by: tuple[str, ...] = ("group",)  # "group", "ip/24" (any prefix length) or an inventory column
@@ -101,7 +101,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When a roll call is held."""
+    """When a rule with `trigger: schedule` fires."""
 
     ticks: Ticks
     catch_up: str = "once"  # once or skip
@@ -140,7 +140,7 @@ class Rule:
     mute: Calendar | None = field(default=None, compare=False)  # None: never
     grouping: Grouping | None = None
     repeat_ms: int = 0  # 0: no reminders
-    outage: Outage | None = None
+    outage: OutageTerms | None = None
     schedule: Schedule | None = field(default=None, compare=False)
     inhibited_by: tuple[str, ...] = ()
     verify: bool = False

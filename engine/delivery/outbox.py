@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from engine.actions.base import OutboxItem, Outcome
 from engine.actions.email.sender import MailSender
 from engine.config.loader import Config
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.runtime.operator_api import Desk
 from engine.runtime.writer import Renderer as Render

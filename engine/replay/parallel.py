@@ -116,8 +116,8 @@ class _Share(Replay):
         self._flush()
 
     def _flush(self) -> None:
-        self._has_held = self._has_held or any(planned.held for planned in self.fleet.book.out.deliveries)
-        self.lines += [(_instant(entry), self._line(entry)) for entry in self.fleet.book.out.lines]
+        self._has_held = self._has_held or any(planned.held for planned in self.fleet.alerts.out.deliveries)
+        self.lines += [(_instant(entry), self._line(entry)) for entry in self.fleet.alerts.out.lines]
         self.fleet.commit()
 
     def _reject(self, rejection: Rejection) -> None:

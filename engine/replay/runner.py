@@ -17,8 +17,8 @@ import msgspec
 from engine.config.inventory import Inventory
 from engine.config.patterns import compile_patterns
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.manager import BURST
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
+from engine.core.alerting.rate_limit import DEFAULT_BURST
 from engine.core.events import EventFields, Rejection
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher
@@ -32,6 +32,7 @@ from engine.sources.wire import Replayed, decode_replay_lines
 from engine.templates.burst_summary import plain
 from engine.templates.command import CommandRoutes
 from engine.templates.email import Mailing
+from engine.templates.evidence_text import evidence_variable
 from engine.templates.renderer import conceal, names_used
 
 CHUNK_BYTES = 256 * 1024
@@ -59,7 +60,7 @@ class Terms:
     max_future_ms: int
     commands: CommandRoutes = field(default_factory=CommandRoutes)
     mailing: Mailing | None = None
-    burst: int = BURST
+    burst: int = DEFAULT_BURST
 
 
 class Compiled:
@@ -78,7 +79,13 @@ class Replay:
     def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
         compiled = compiled or Compiled(terms)
         self.fleet = Fleet(
-            terms.policy, compiled.matcher, terms.inventory.attributes, compiled.names_used, False, terms.burst
+            terms.policy,
+            compiled.matcher,
+            terms.inventory.attributes,
+            compiled.names_used,
+            keeps_records=False,
+            burst=terms.burst,
+            evidence_variable=evidence_variable,
         )
         self._renderer = compiled.renderer
         self._max_future_ms = terms.max_future_ms
@@ -128,7 +135,7 @@ class Replay:
             self._flush()
 
     def _flush(self) -> None:
-        lines = self.fleet.book.out.lines
+        lines = self.fleet.alerts.out.lines
         if lines:
             self._write("".join([self._line(entry) for entry in lines]).encode())
         self.fleet.commit()

@@ -17,7 +17,7 @@ from engine.config.matchers import words
 from engine.config.schema import did_you_mean
 from engine.config.time_intervals import cron, windows
 from engine.config.yamlfile import Document, Path_
-from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, Outage, Schedule
+from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, OutageTerms, Schedule
 from engine.errors import Problem
 
 ABOUT_MANY = frozenset({"outage", "schedule"})
@@ -134,20 +134,20 @@ class KeyReader:
             self._say(("repeat",), f"would never remind: `{triggers[0]}` is over at once", at_key=True)
         return repeat_ms
 
-    def _outage(self, entry: Mapping[str, Any]) -> Outage | None:
+    def _outage(self, entry: Mapping[str, Any]) -> OutageTerms | None:
         written = entry.get("outage")
         if written is None:
             return None
         at: Path_ = ("outage",)
         by = words(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=False)
-        within_ms = self._duration(written, "within", at, Outage().within_ms)
+        within_ms = self._duration(written, "within", at, OutageTerms().within_ms)
         if within_ms == 0:
             self._say((*at, "within"), "must be longer than 0")
-        return Outage(
+        return OutageTerms(
             by=by,
-            at_least=written.get("at_least", Outage().at_least),
-            percent=written.get("percent", Outage().percent),
+            at_least=written.get("at_least", OutageTerms().at_least),
+            percent=written.get("percent", OutageTerms().percent),
             within_ms=within_ms,
             inhibit=written.get("inhibit", True),
         )

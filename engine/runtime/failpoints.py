@@ -38,7 +38,9 @@ def with_fault(fleet: Fleet, render: Render) -> Render:
             fleet.policy, holds_of=raising(lambda client: holds, lambda client: bool(client == victim))
         )
     elif where == "settle":  # a firing is planned, and what is known about its client is asked
-        fleet.book.attributes = raising(fleet.book.attributes, lambda client: bool(client == victim))
+        fleet.alerts.variables.attributes = raising(
+            fleet.alerts.variables.attributes, lambda client: bool(client == victim)
+        )
     elif where == "render":
         faulty = raising(render, lambda planned: bool(planned.client == victim))
         return lambda planned: faulty(planned)

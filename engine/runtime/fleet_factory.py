@@ -14,6 +14,7 @@ from engine.core.presence.debounce import Policy
 from engine.core.rules import Rule
 from engine.templates.command import CommandRoutes
 from engine.templates.email import Mailing, MailRenderer
+from engine.templates.evidence_text import evidence_variable
 from engine.templates.renderer import Renderer, names_used
 
 MAX_REMEMBERED = 100_000
@@ -65,7 +66,14 @@ def inventory_of(config: Config) -> Inventory:
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
-    return Fleet(policy_of(config), matcher, inventory.attributes, names_used, burst=config.deliveries.burst)
+    return Fleet(
+        policy_of(config),
+        matcher,
+        inventory.attributes,
+        names_used,
+        burst=config.deliveries.burst,
+        evidence_variable=evidence_variable,
+    )
 
 
 def command_routes(config: Config) -> CommandRoutes:

@@ -8,11 +8,13 @@ from typing import Any
 from engine.config.inventory import Inventory
 from engine.config.matcher_arguments import Matches, match_of_words, matches_of_words
 from engine.core.events import LifecycleEvent
+from engine.core.presence.evidence import Doubt, Reading
 from engine.core.rules import Match
 from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
 from engine.stores.base import DeliveryRow, QuarantineRow
 from engine.stores.sqlite import delivery_rows
+from engine.templates.evidence_text import WHY, doubt_text
 from engine.templates.renderer import conceal
 
 RETRIED_ROWS = 500
@@ -39,6 +41,14 @@ class Answering:
     def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A stored request as it may be shown."""
         return conceal(request)
+
+    def why(self, reading: Reading) -> str:
+        """Why an event or an answer was used as it was, as a sentence."""
+        return WHY[reading.why]
+
+    def doubt(self, doubt: Doubt) -> str:
+        """Why a belief may be wrong, as a sentence."""
+        return doubt_text(doubt)
 
 
 def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:

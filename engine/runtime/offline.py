@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from engine.clock import SystemClock
 from engine.config.loader import Config, SourceConfig
-from engine.core.alerting.explain import Gate
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
+from engine.core.alerting.stages.base import StageReport
 from engine.core.fleet import Fleet
 from engine.core.presence.client_state import NEW_CLIENT, ClientState
 from engine.core.presence.query import QueryRequest
@@ -134,7 +134,7 @@ class Offline(Answering):
         with reading(self._config.data) as reader:
             return self.answers.reconciliation(reader, number)
 
-    def why_not(self, rule: str, client: str) -> list[Gate]:
+    def why_not(self, rule: str, client: str) -> list[StageReport]:
         """Every gate between a client and a firing of the rule, as things were left; none: there is no such rule."""
         self._needs_rules()
         return self.fleet.why_not(rule, client, self.now_ms())

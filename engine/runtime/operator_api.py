@@ -12,8 +12,8 @@ from typing import TypeVar
 from engine.clock import Clock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.core.alerting.explain import Gate
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
+from engine.core.alerting.stages.base import StageReport
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.delivery.dispatcher import Dispatcher
@@ -135,11 +135,11 @@ class Desk(Answering):
 
     def outages(self) -> Mapping[str, tuple[int, int]]:
         """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
-        return self.fleet.book.gates.counts()
+        return self.fleet.alerts.inhibitors.progress()
 
     def silences_open(self) -> int:
         """How many silences are not over."""
-        return len(self.fleet.book.gates.silences.open)
+        return len(self.fleet.alerts.silences.open)
 
     async def silence(self, silence: Silence) -> None:
         """Add a silence."""
@@ -149,7 +149,7 @@ class Desk(Answering):
         """End a silence now; was there one that was not over?"""
         return await self.write(lambda connection: self.fleet.expire_silence(id_, self.clock.now_ms()))
 
-    async def why_not(self, rule: str, client: str) -> list[Gate]:
+    async def why_not(self, rule: str, client: str) -> list[StageReport]:
         """Every gate between a client and a firing of the rule; asked between two turns, when nothing changes."""
         return await self.write(lambda connection: self.fleet.why_not(rule, client, self.clock.now_ms()))
 

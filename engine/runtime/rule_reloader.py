@@ -68,7 +68,7 @@ class RuleKeeper:
         while True:
             await asyncio.sleep(RULES_POLL_S)
             now = await asyncio.to_thread(fingerprint, self._config.rules)
-            retire = self._fleet.book.rules.keys() - {rule.name for rule in self.rules}
+            retire = self._fleet.alerts.rules.keys() - {rule.name for rule in self.rules}
             if now != self.seen:
                 await self._reload()
                 self.seen = now  # not before: an edit that could not be stored is taken again
@@ -91,7 +91,7 @@ class RuleKeeper:
 
     def take(self, rules: tuple[Rule, ...]) -> None:
         """In the writer's thread: work with these rules; remember them, and when those that went went."""
-        now_ms, store, book = self._clock.now_ms(), self._store, self._fleet.book
+        now_ms, store, book = self._clock.now_ms(), self._store, self._fleet.alerts
         known = store.rules()
         names = {rule.name for rule in rules}
         gone = []
@@ -111,7 +111,7 @@ class RuleKeeper:
     def _adopt(self, rule: Rule, now_ms: int) -> None:
         if not self._fleet.states or not {"offline", "online"} & set(rule.triggers):
             return
-        found = self._fleet.book.adopt(rule, list(self._fleet.states.items()), now_ms)
+        found = self._fleet.alerts.triggers.adopt(rule, list(self._fleet.states.items()), now_ms)
         if found:
             log.info(Event.RULE_NEW, rule=rule.name, clients=found, fired=rule.existing)
 
@@ -119,6 +119,6 @@ class RuleKeeper:
         now_ms = self._clock.now_ms()
         for name, (_, missing) in self._store.rules().items():
             if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
-                self._fleet.book.retire(name, now_ms)
+                self._fleet.alerts.retire(name, now_ms)
                 self._store.delete_rule(name)
                 log.info(Event.RULE_RETIRED, rule=name)

@@ -96,12 +96,12 @@ class Feeding:
 
     def in_trouble(self) -> dict[str, str]:
         """What was wrong with which source, by the alerts that are open."""
-        alerts = (alert for some in self._fleet.book.active.values() for alert in some)
+        alerts = (alert for some in self._fleet.alerts.open_alerts.by_subject.values() for alert in some)
         return {alert.source: alert.detail for alert in alerts if alert.source is not None}
 
     def _tell(self, changed: Sequence[tuple[str, str | None]], now_ms: int, connection: object) -> None:
         for name, trouble in changed:
-            self._fleet.book.feed(name, trouble, now_ms)
+            self._fleet.alerts.triggers.feed(name, trouble, now_ms)
 
 
 def source_of(entry: SourceConfig, config: Config, now_ms: Callable[[], int]) -> Source:

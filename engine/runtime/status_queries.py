@@ -154,7 +154,7 @@ class Asking:
             sweep_total=progress.total if progress else 0,
             sweep_asked=progress.tally.asked if progress else 0,
             stale=self._fleet.counts.stale_answers,
-            avoided=self._fleet.book.false_alarms_avoided,
+            avoided=self._fleet.alerts.pipeline.verification.false_alarms_avoided,
         )
 
 
@@ -177,7 +177,7 @@ def assemble(
         submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.lists
     )
     asker = _asker(config, status, clock, seams)
-    fleet.can_ask = asker.can_answer
+    fleet.can_query = asker.can_answer
     wiring = Wiring(
         submit=submit,
         clients=whom.sweep,
@@ -225,7 +225,7 @@ class _Whom:
 
     def _alerting(self) -> set[str]:
         """Clients with an alert that is about to fire, or firing."""
-        alerts = (alert for some in list(self._fleet.book.active.values()) for alert in list(some))
+        alerts = (alert for some in list(self._fleet.alerts.open_alerts.by_subject.values()) for alert in list(some))
         return {alert.client for alert in alerts if alert.client is not None and alert.state in {"pending", "firing"}}
 
 

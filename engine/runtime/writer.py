@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from engine.actions.base import OutboxItem
 from engine.clock import Clock
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
 from engine.core.presence.client_state import NEW_CLIENT
@@ -291,7 +291,7 @@ class Writer:
                 results.append((done, *_tried(work, connection)))
             self._append_row(now_ms, "", ())
             if now_ms >= self._purge_at_ms:
-                fleet.book.purge(now_ms)
+                fleet.alerts.purge(now_ms)
             items = self._write_outcome()
             written = self._write_slice(now_ms, first_row)
             if self.failure is not None:
@@ -341,7 +341,7 @@ class Writer:
 
     def _write_outcome(self) -> list[OutboxItem]:
         """Alerts, what is kept for them, and rendered deliveries of this transaction; returns the deliveries that are due."""
-        out, store = self.fleet.book.out, self.store
+        out, store = self.fleet.alerts.out, self.store
         if out.alerts:
             store.write_alerts(out.alerts.values())
         if out.throttles:
@@ -353,7 +353,7 @@ class Writer:
         return store.add_deliveries(rows)
 
     def _count(self, batches: list[Batch]) -> None:
-        stats, out = self.stats, self.fleet.book.out
+        stats, out = self.stats, self.fleet.alerts.out
         stats.commits += 1
         stats.batches += len(batches)
         events = sum(len(batch.events) for batch in batches)
@@ -502,7 +502,7 @@ class Writer:
         applied = 0
         for row in store.journal_after(self._checkpoint):
             events = decode(list(row.events), row.at_ms) if row.events else []
-            fleet.recall_row(row.id, events, row.facts, row.at_ms)
+            fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
             self._dirty.update(event.client for event in events)
             self._dirty.update(fact.client for fact in row.facts)
             applied += len(events)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from engine.actions.base import OutboxItem
 from engine.core.alerting.alert import Alert, Kept, Output, Throttled
-from engine.core.fleet import Fact
+from engine.core.history import Fact
 from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
 from engine.stores.base import NewDelivery

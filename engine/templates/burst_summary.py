@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.alerting.planning import SUMMARY, PlannedDelivery
+from engine.core.alerting.planned_delivery import PHASE_SUMMARY, PlannedDelivery
 from engine.core.rules import Action
 
 _DETAIL = "{{ alert.detail }}"
@@ -21,22 +21,15 @@ _JSON = {
 
 def plain(planned: PlannedDelivery) -> PlannedDelivery:
     """The delivery as it is to be rendered: itself, unless it is a summary."""
-    if planned.phase != SUMMARY:
+    if planned.phase != PHASE_SUMMARY:
         return planned
-    return PlannedDelivery(
-        planned.key,
-        planned.rule,
-        _action(planned.action),
-        planned.phase,
-        planned.client,
-        planned.group_key,
-        planned.clients,
-        planned.alert,
-        planned.lane,
-        planned.at_ms,
-        planned.variables,
-        held=planned.held,
+    alert = planned.variables["alert"]
+    detail = (
+        f"{planned.rule.name} decided more than {alert['limit']} deliveries in a minute: the rest is held, {alert['count']} so far. "
+        f"`rollcall deliveries release` sends what is held, `rollcall deliveries discard` drops it."
     )
+    shown = {name: value for name, value in alert.items() if name != "limit"} | {"detail": detail}
+    return planned.evolve(action=_action(planned.action), variables={**planned.variables, "alert": shown})
 
 
 def _action(action: Action) -> Action:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.config.addresses import domain_of, is_address, mailbox
-from engine.core.alerting.planning import FIRING, RECOVERY, PlannedDelivery
+from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY, PlannedDelivery
 from engine.core.times import EPOCH
 from engine.templates.renderer import Rendered, Renderer, default_text, said
 
@@ -183,18 +183,18 @@ def chosen(phase: str, clients: Sequence[str] | None, variables: Mapping[str, An
     alert = variables.get("alert") or {}
     if not alert.get("source") and (clients is not None or alert.get("count", 1) != 1):
         return "clients"
-    return "recovery" if phase == RECOVERY else "firing"
+    return "recovery" if phase == PHASE_RECOVERY else "firing"
 
 
 def default_subject(phase: str, variables: Mapping[str, Any]) -> str:
     """What stands in the inbox when the rule does not say: how bad, which rule, who, what."""
     rule, alert, client = (variables.get(name) or {} for name in ("rule", "alert", "client"))
-    mark = "resolved" if phase == RECOVERY else rule.get("severity", "")
-    if phase not in (FIRING, RECOVERY):
+    mark = "resolved" if phase == PHASE_RECOVERY else rule.get("severity", "")
+    if phase not in (PHASE_FIRING, PHASE_RECOVERY):
         mark = f"{mark}, {phase}"
     status = variables.get("status") or ""
     if alert.get("source"):
-        what = f"{alert['source']}: {'is well again' if phase == RECOVERY else alert.get('detail')}"
+        what = f"{alert['source']}: {'is well again' if phase == PHASE_RECOVERY else alert.get('detail')}"
     elif alert.get("count", 1) != 1:
         of = ", ".join(str(value) for value in (alert.get("key") or {}).values())
         what = f"{alert['count']} clients{f' of {of}' if of else ''} {status}"

@@ -22,7 +22,7 @@ import jinja2
 import msgspec
 from jinja2 import meta, nodes
 
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.rules import Action, Condition, Rule
 from engine.errors import RollcallError
 from engine.templates.command import CommandRoutes, render_command

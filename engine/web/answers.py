@@ -12,9 +12,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from engine.core.alerting.explain import Gate
-from engine.core.presence import resolver
+from engine.core.alerting.stages.base import StageReport
 from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
+from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
@@ -148,7 +148,7 @@ class Answers:
             raise BadQuestion("`cursor` must be a `next` that was answered before for this client")
         from_the_start = bool(entries) and entries[-1].previous == 0
         steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
-        shown = [step_object(step, self._skew_ms, from_the_start=from_the_start) for step in steps]
+        shown = [step_object(step, self._skew_ms, self._subject.why, from_the_start=from_the_start) for step in steps]
         items = shown[::-1][:limit]
         rest = entries[limit:]
         purged = not rest and bool(entries) and entries[-1].previous != 0
@@ -172,7 +172,7 @@ class Answers:
             if not steps:
                 raise NotThere(self._nothing_by(reader, client, state, at_ms))
             state = steps[-1].after
-        evidence = evidence_objects(steps, state, self._skew_ms)
+        evidence = evidence_objects(steps, state, self._skew_ms, self._subject.why)
         shown = self._client_object(client, state)
         if at_ms is not None:
             shown["verified_at"] = serializers.verified_at(
@@ -182,7 +182,7 @@ class Answers:
             "at": rfc3339(at_ms if at_ms is not None else self._subject.now_ms()),
             "occurred_at": serializers.instant(state.occurred_at_ms),
             "hold": self._hold_object(client, state),
-            "doubts": resolver.doubts(state, self._skew_ms),
+            "doubts": [self._subject.doubt(one) for one in doubts(state, self._skew_ms)],
             "evidence": evidence[-MAX_EVIDENCE:],
             "evidence_left_out": max(0, len(evidence) - MAX_EVIDENCE),
             "complete": complete,
@@ -256,7 +256,7 @@ class Answers:
             raise NotThere(f"there is no silence {id_[:60]!r}")
         return serializers.silence_object(found, self._subject.now_ms())
 
-    def why_not(self, rule: str, client: str, gates: Sequence[Gate]) -> Object:
+    def why_not(self, rule: str, client: str, gates: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `gates` as the fleet tells them."""
         if not gates:
             raise NotThere(f"there is no rule {rule[:100]!r}")

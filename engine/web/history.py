@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from engine.core.events import CONNECT, TCPCLEAN, LifecycleEvent
-from engine.core.fleet import ANSWERED, CALMED, FORGOTTEN, SETTLED
-from engine.core.presence import debounce, query_result, resolver
+from engine.core.history import ANSWERED, CALMED, FORGOTTEN, SETTLED
+from engine.core.presence import debounce, query_result
 from engine.core.presence.client_state import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
+from engine.core.presence.evidence import ANSWER, Reading, readings
 from engine.core.presence.query import AGREED, CORRECTED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.times import rfc3339
 from engine.stores.base import HistoryEntry
 
 Decode = Callable[[list[bytes], int], list[LifecycleEvent]]
 """Stored texts and the instant at which they were received -> events."""
+
+Words = Callable[[Reading], str]
+"""Why an event or an answer was used as it was, as a sentence."""
 
 SUPERSEDED = "of a channel that a newer connect has superseded"
 KNOWN = "said before"
@@ -71,11 +75,11 @@ def retrace(
         yield Step(entry, event, transition, before, state, verdict)
 
 
-def step_object(step: Step, skew_ms: int, *, from_the_start: bool) -> dict[str, Any]:
+def step_object(step: Step, skew_ms: int, words: Words, *, from_the_start: bool) -> dict[str, Any]:
     """One entry as the timeline shows it. `from_the_start`: the state before is known, not only guessed from what is kept."""
     entry, event = step.entry, step.event
     if event is not None:
-        used, why = reading(event, step.before, step.after, skew_ms)
+        used, why = reading_of(event, step.before, step.after, skew_ms, words)
         return {
             "position": entry.position,
             "at": rfc3339(entry.at_ms),
@@ -118,29 +122,26 @@ def _settled(transition: Transition | None, from_the_start: bool) -> dict[str, A
     }
 
 
-def reading(event: LifecycleEvent, before: ClientState, after: ClientState, skew_ms: int) -> tuple[bool, str]:
+def reading_of(
+    event: LifecycleEvent, before: ClientState, after: ClientState, skew_ms: int, words: Words
+) -> tuple[bool, str]:
     """How an event was read when it came: (was it used, why)."""
     if after.channels == before.channels:
         known = any(channel.id == event.channel for channel in before.channels)
         return False, KNOWN if known else SUPERSEDED
-    found = _evidence_of(event, after, skew_ms)
-    return (bool(found["used"]), str(found["why"])) if found is not None else (False, SUPERSEDED)
+    for reading in readings(after, skew_ms):
+        if (reading.type, reading.time_ms, reading.channel) == (event.type, event.occurred_at_ms, event.channel):
+            return reading.used, words(reading)
+    return False, SUPERSEDED
 
 
-def _evidence_of(event: LifecycleEvent, state: ClientState, skew_ms: int) -> dict[str, object] | None:
-    for entry in resolver.evidence(state, skew_ms):
-        if (entry["type"], entry["time_ms"], entry["channel"]) == (event.type, event.occurred_at_ms, event.channel):
-            return entry
-    return None
-
-
-def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int) -> list[dict[str, Any]]:
+def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int, words: Words) -> list[dict[str, Any]]:
     """The verdict's grounds: every event of the history and what it counts for now, oldest first.
 
     What the state rests on but the kept history does not say any more comes without `received_at`.
     """
-    kept = {(entry["type"], entry["time_ms"], entry["channel"]): entry for entry in resolver.evidence(state, skew_ms)}
-    told: set[tuple[object, object, object]] = set()
+    kept = {(reading.type, reading.time_ms, reading.channel): reading for reading in readings(state, skew_ms)}
+    told: set[tuple[str, int, str]] = set()
     found = []
     for step in steps:
         if step.event is None:
@@ -149,18 +150,20 @@ def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int) ->
         key = (event.type, event.occurred_at_ms, event.channel)
         if key in kept and key not in told:
             told.add(key)
-            used, why = bool(kept[key]["used"]), str(kept[key]["why"])
+            used, why = kept[key].used, words(kept[key])
         else:
             used, why = False, KNOWN if key in told else _why_gone(event, state)
         found.append(_evidence_object(event.type, event.occurred_at_ms, event.channel, used, why, step.entry.at_ms))
     missing: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
-    for (kind, time_ms, channel), entry in kept.items():
-        if (kind, time_ms, channel) in told:
+    for key, reading in kept.items():
+        if key in told:
             continue
-        is_answer = kind == resolver.ANSWER
-        grounds = (str(kind), int(str(time_ms)), str(channel), bool(entry["used"]), str(entry["why"]))
-        (answers if is_answer else missing).append(_evidence_object(*grounds, int(str(time_ms)) if is_answer else None))
+        grounds = (reading.type, reading.time_ms, reading.channel, reading.used, words(reading))
+        if reading.type == ANSWER:
+            answers.append(_evidence_object(*grounds, reading.time_ms))
+        else:
+            missing.append(_evidence_object(*grounds, None))
     return missing + found + answers
 
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
-from engine.core.presence import resolver
 from engine.core.presence.client_state import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
+from engine.core.presence.evidence import doubts
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
@@ -81,7 +81,7 @@ def client_object(
         "graceful": bool(state.flags & GRACEFUL),
         "flaps": state.flaps,
         "flapping": bool(state.flags & FLAPPING),
-        "doubtful": bool(resolver.doubts(state, skew_ms)),
+        "doubtful": bool(doubts(state, skew_ms)),
         "verified_at": verified_at(verified_ms),
         "ip": address(state.ip),
         "attributes": dict(attributes),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from engine.core.alerting.explain import Gate
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
+from engine.core.alerting.stages.base import StageReport
 from engine.core.fleet import Fleet
+from engine.core.presence.evidence import Doubt, Reading
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Match, Rule
 from engine.stores.base import DeliveryRow, Reader
@@ -38,6 +39,14 @@ class Subject(Protocol):
 
     def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A stored request as it may be shown, without secrets."""
+        ...
+
+    def why(self, reading: Reading) -> str:
+        """Why an event or an answer was used as it was, as a sentence."""
+        ...
+
+    def doubt(self, doubt: Doubt) -> str:
+        """Why a belief may be wrong, as a sentence."""
         ...
 
     def healths(self) -> Sequence[serializers.Health]:
@@ -139,7 +148,7 @@ class Service(Subject, Protocol):
         """End a silence now; was there one that was not over?"""
         ...
 
-    async def why_not(self, rule: str, client: str) -> list[Gate]:
+    async def why_not(self, rule: str, client: str) -> list[StageReport]:
         """Every gate between a client and a firing of the rule; none: there is no such rule."""
         ...
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from engine.config.durations import parse_duration
-from engine.core.alerting.planning import stamped
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.planned_delivery import stamped
+from engine.core.alerting.silences import Silence
 from engine.core.rules import Match
 from engine.errors import BadQuestion
 

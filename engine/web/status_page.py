@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from engine import __version__
 from engine.config.durations import format_duration
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.times import rfc3339
 from engine.stores.base import TOTALS_STOP, AlertRow, Reader
 from engine.telemetry import escape

@@ -7,26 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.config.durations import format_duration
-from engine.core.alerting.explain import Gate
+from engine.core.alerting.stages.base import StageReport
 from engine.core.times import rfc3339
 
 Object = dict[str, Any]
 Detail = Mapping[str, Any]
 
 
-def told(rule: str, client: str, gates: Sequence[Gate], now_ms: int) -> Object:
+def told(rule: str, client: str, gates: Sequence[StageReport], now_ms: int) -> Object:
     """All gates in the order in which they are passed; `stopped_by` is the first closed one, None when nothing stands in the way."""
-    first = next((gate for gate in gates if not gate.is_open), None)
+    first = next((gate for gate in gates if not gate.passes), None)
     return {
         "rule": rule,
         "client": client,
         "at": rfc3339(now_ms),
-        "stopped_by": first.name if first is not None else None,
+        "stopped_by": first.stage if first is not None else None,
         "why": sentence(first) if first is not None else "nothing stands in the way: it fires when its trigger happens",
         "gates": [
             {
-                "gate": gate.name,
-                "open": gate.is_open,
+                "gate": gate.stage,
+                "open": gate.passes,
                 "why": sentence(gate),
                 "until": rfc3339(gate.until_ms) if gate.until_ms is not None else None,
             }
@@ -35,9 +35,9 @@ def told(rule: str, client: str, gates: Sequence[Gate], now_ms: int) -> Object:
     }
 
 
-def sentence(gate: Gate) -> str:
+def sentence(gate: StageReport) -> str:
     """What a gate says."""
-    return WORDS[gate.name](gate.is_open, gate.detail)
+    return WORDS[gate.stage](gate.passes, gate.detail)
 
 
 def _rule(is_open: bool, detail: Detail) -> str:
@@ -130,7 +130,7 @@ def _alert(is_open: bool, detail: Detail) -> str:
         return "no alert of this rule is open for the client"
     state = f"the alert {detail['id']} is {detail['state']}"
     if not is_open:
-        told_ = "" if detail["told"] else ", not told yet"
+        told_ = "" if detail["notified"] else ", not told yet"
         seen = ", acknowledged" if detail["acknowledged"] else ""
         return f"{state} since {rfc3339(detail['fired_at_ms'] or detail['started_at_ms'])}{told_}{seen}: it has fired already"
     return (

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import requests
 
-from engine.core.fleet import SETTLED
+from engine.core.history import SETTLED
 from tests.benchmarks.engine_process import BenchmarkError, Engine
 
 Figures = dict[str, float]

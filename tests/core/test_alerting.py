@@ -514,7 +514,7 @@ def test_lanes_keep_what_one_rule_says_of_one_client_in_order() -> None:
 def feed(world: World, instant: str, trouble: str | None, source: str = "log") -> World:
     """Time passes, then a source is found in trouble, or well again."""
     world.pass_to(instant)
-    return world.act(lambda fleet: fleet.book.feed(source, trouble, at(instant)))
+    return world.act(lambda fleet: fleet.alerts.triggers.feed(source, trouble, at(instant)))
 
 
 def test_a_feed_in_trouble_fires_once_and_is_resolved_when_it_is_well() -> None:
@@ -553,19 +553,19 @@ def test_feeds_that_waited_for_a_throttle_are_told_together_by_their_names() -> 
 
 def test_throttles_in_which_nothing_counts_are_forgotten_some_at_a_time() -> None:
     world = World(rule("r", "offline", throttle=(1, "1m", "client"))).tell(*THROTTLED).pass_to("1m31s")
-    assert len(world.fleet.book.throttles) == 3
+    assert len(world.fleet.alerts.throttles) == 3
     world.act(
-        lambda fleet: fleet.book.purge(at("1m31s"), 2)
+        lambda fleet: fleet.alerts.purge(at("1m31s"), 2)
     )  # p1's counts no more at 1m30s, p2's and p3's do or just do
-    world.act(lambda fleet: fleet.book.purge(at("1m31s"), 2))
-    assert [key for _, key in world.fleet.book.throttles] == [f'{{"client": "{full("p3")}"}}']
-    changed = {key: throttled.firings for (_, key), throttled in world.fleet.book.out.throttles.items()}
+    world.act(lambda fleet: fleet.alerts.purge(at("1m31s"), 2))
+    assert [key for _, key in world.fleet.alerts.throttles] == [f'{{"client": "{full("p3")}"}}']
+    changed = {key: throttled.firings for (_, key), throttled in world.fleet.alerts.out.throttles.items()}
     assert all(firings == [] for firings in changed.values())
 
 
 def test_a_throttle_that_someone_waits_for_is_kept() -> None:
     world = World(rule("r", "offline", throttle=(1, "1m"))).tell(*THROTTLED[:2]).pass_to("1m29s")
-    world.act(lambda fleet: fleet.book.purge(at("1m29s")))
+    world.act(lambda fleet: fleet.alerts.purge(at("1m29s")))
     assert world.run_on().alerts[-1] == "1m30s r p2 firing"
 
 
@@ -586,7 +586,7 @@ def adopted(world: World, new: Rule, instant: str) -> int:
 
     def load(fleet: Any) -> None:
         fleet.use(world.matcher())
-        found.append(fleet.book.adopt(new, list(fleet.states.items()), at(instant)))
+        found.append(fleet.alerts.triggers.adopt(new, list(fleet.states.items()), at(instant)))
 
     world.act(load)
     return found[0]
@@ -619,7 +619,7 @@ def retired(world: World, name: str, instant: str) -> World:
     world.rules = tuple(one for one in world.rules if one.name != name)
     world.act(lambda fleet: fleet.use(world.matcher(), gone))
     world.pass_to(instant)
-    return world.act(lambda fleet: fleet.book.retire(name, at(instant)))
+    return world.act(lambda fleet: fleet.alerts.retire(name, at(instant)))
 
 
 def test_a_rule_that_is_removed_sends_the_recovery_of_what_it_sent() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
-from engine.core.presence import resolver
 from engine.core.presence.client_state import NEVER, STATUS_NAMES, Answered, Channel, ClientState
+from engine.core.presence.evidence import readings
 from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.presence.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
 from engine.stores.sqlite.store import _alert, _alert_row
@@ -296,7 +296,7 @@ def test_a_doubtful_client_waits_no_longer_than_confirm_after(answers: list[None
 
 def test_a_doubtful_client_that_cannot_be_asked_settles_in_its_time() -> None:
     told = world(DARK)
-    told.fleet.can_ask = lambda client: False
+    told.fleet.can_query = lambda client: False
     told.tell("0s p1 connect A", "10s p1 connect B", "20s p1 tcpclean B").run_on()
     assert told.transitions[-1] == "50s p1 offline"
 
@@ -365,7 +365,7 @@ def test_a_contradiction_suppresses_the_alert_and_is_a_false_alarm_avoided() -> 
     told.answer("41s", "p1", 1)
     told.answer("46s", "p1", 1)
     assert told.story[1:] == ["40s p1 offline", "41s sure p1 suppressed verify", "41s p1 online"]
-    assert told.fleet.book.false_alarms_avoided == 1
+    assert told.fleet.alerts.pipeline.verification.false_alarms_avoided == 1
 
 
 def test_a_contradiction_that_is_undone_is_verified_anew() -> None:
@@ -424,7 +424,7 @@ def test_where_nobody_can_be_asked_a_rule_that_verifies_fires_at_once() -> None:
 
 def test_an_alert_that_waits_for_an_answer_waits_again_after_a_restart() -> None:
     told = dark_and_asked()
-    alerts = [_alert(_alert_row(alert)) for some in told.fleet.book.active.values() for alert in some]
+    alerts = [_alert(_alert_row(alert)) for some in told.fleet.alerts.open_alerts.by_subject.values() for alert in some]
     told.fleet.restore(alerts, [])
     told.pass_to("50s")
     assert told.asks == ["40s p1 verify", "50s p1 verify"]
@@ -585,8 +585,8 @@ def test_the_evidence_names_answers_as_such() -> None:
     told = world().tell("0s p1 connect A")
     told.answer("10s", "p1", 0)
     told.answer("15s", "p1", 0)
-    shown = resolver.evidence(told.state("p1"), 1_000)
-    assert [(entry["type"], entry["used"]) for entry in shown] == [
+    shown = readings(told.state("p1"), 1_000)
+    assert [(reading.type, reading.used) for reading in shown] == [
         ("connect", True),
         ("answer", True),
         ("answer", True),
@@ -606,7 +606,7 @@ def test_an_answer_is_taken_again_after_a_restart() -> None:
         fleet.commit()
     again = world().tell("0s p1 connect A").fleet
     for number, facts, when_ms in kept:
-        again.recall_row(number, [], facts, when_ms)
+        again.apply_row_again(number, [], facts, when_ms)
     assert again.state_of(full("p1")).as_row() == fleet.state_of(full("p1")).as_row()
 
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.rules import Grouping, Rule
-from engine.core.rules import Outage as Terms
+from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
 from tests.core.test_kept import GROUPS, RowWorld, Turn, act, played, stories
 from tests.core.worlds import START_MS, Hours, rule

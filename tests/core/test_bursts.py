@@ -24,9 +24,7 @@ def test_what_is_beyond_the_burst_is_held_and_one_summary_says_so() -> None:
         "30s r > - log summary",
     ]
     summary = world.planned[-1]
-    assert "2 so far" in summary.variables["alert"]["detail"]
-    assert "rollcall deliveries release" in summary.variables["alert"]["detail"]
-    assert summary.variables["alert"]["count"] == 2
+    assert (summary.variables["alert"]["count"], summary.variables["alert"]["limit"]) == (2, 2)
     assert summary.lane not in {one.lane for one in world.planned[:-1]}
 
 
@@ -66,15 +64,15 @@ def test_no_guard_at_all() -> None:
 def test_a_removed_rule_has_nothing_to_summarize() -> None:
     burst = Burst("gone", [(at("0s"), 1)], 1)
     world = World(rule("r", "offline"))
-    world.act(lambda fleet: fleet.book.teller.summarize(fleet.book.out, None, burst, at("1s")))
+    world.act(lambda fleet: fleet.alerts._notifier.rate_limited(None, burst, at("1s")))
     assert world.story == []
 
 
 def test_bursts_in_which_nothing_counts_are_forgotten() -> None:
     world = World(rule("r", "offline")).tell(*cut(1)).pass_to("5m")
-    world.act(lambda fleet: fleet.book.purge(at("5m")))
-    assert world.fleet.book.teller.bursts == {}
-    assert world.fleet.book.out.bursts["r"].times == []
+    world.act(lambda fleet: fleet.alerts.purge(at("5m")))
+    assert world.fleet.alerts.rate_limits.bursts == {}
+    assert world.fleet.alerts.out.bursts["r"].times == []
 
 
 @given(st.lists(st.integers(0, 20_000), max_size=60), st.integers(1, 5))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.rules import Grouping, Rule
 from tests.core.worlds import POLICY, UNITS_MS, Hours, World, at, full, rule
 
@@ -179,7 +179,7 @@ def test_a_removed_rule_sends_its_groups_one_recovery() -> None:
     world = World(told).tell(CUT, CUT2).pass_to("2m")
     world.rules = ()
     world.act(lambda fleet: fleet.use(world.matcher(), [told]))
-    world.pass_to("3m").act(lambda fleet: fleet.book.retire("r", at("3m")))
+    world.pass_to("3m").act(lambda fleet: fleet.alerts.retire("r", at("3m")))
     assert world.pass_to("1h").deliveries == ["1m r > p1+p2 log firing", "3m r > p1+p2 log recovery"]
     assert world.planned[-1].variables["alert"]["reason"] == "rule_removed"
 

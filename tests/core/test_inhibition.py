@@ -136,7 +136,7 @@ def test_a_removed_inhibitor_lets_go() -> None:
     world = World(minor, major).tell(UP, CUT).pass_to("5m")
     world.rules = (minor,)
     world.act(lambda fleet: fleet.use(world.matcher(), [major]))
-    world.pass_to("6m").act(lambda fleet: fleet.book.retire("major", at("6m")))
+    world.pass_to("6m").act(lambda fleet: fleet.alerts.retire("major", at("6m")))
     assert world.alerts[2:] == ["6m major p1 resolved rule_removed", "6m minor p1 firing"]
 
 

@@ -19,10 +19,10 @@ from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.rules import Grouping, Match, Rule, Schedule
-from engine.core.rules import Outage as Terms
+from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
 from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule
 
@@ -45,11 +45,19 @@ RULES = (
 GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
 
 
+KEPT = (
+    *("name", "rule", "client", "source", "trigger", "state", "started_at_ms", "due_at_ms", "transition", "reason"),
+    *("fired_at_ms", "notified", "notification_id", "detail", "throttle_key", "key", "group", "acknowledged"),
+    *("acknowledged_by", "remind_at_ms", "verified", "until"),
+)
+"""What a store keeps of an alert."""
+
+
 class Rows:
     """A store: the values of `Output` as rows."""
 
     def __init__(self) -> None:
-        self.alerts: dict[str, tuple[Any, ...]] = {}
+        self.alerts: dict[str, dict[str, Any]] = {}
         self.throttles: dict[tuple[str, str], list[int]] = {}
         self.groups: dict[str, tuple[Any, ...]] = {}
         self.outages: dict[str, tuple[Any, ...]] = {}
@@ -63,14 +71,7 @@ class Rows:
         for name, alert in out.alerts.items():
             self.alerts.pop(name, None)
             if alert.open:
-                self.alerts[name] = (
-                    (alert.name, alert.rule, alert.client, alert.source, alert.trigger, alert.state, alert.started_at_ms,
-                     alert.due_at_ms, alert.transition),
-                    {key: getattr(alert, key) for key in (
-                        "reason", "fired_at_ms", "told", "told_as", "detail", "throttle_key", "key", "group", "acknowledged",
-                        "acknowledged_by", "remind_at_ms",
- "held_by", "verified")},
-                )  # fmt: skip
+                self.alerts[name] = {key: getattr(alert, key) for key in KEPT}
         for key, throttled in out.throttles.items():
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
@@ -89,7 +90,7 @@ class Rows:
         self.silences |= out.silences
         self.schedules |= {name: tick.at_ms for name, tick in out.schedules.items()}
         self.bursts |= {
-            name: (name, list(burst.times), burst.held, burst.is_told) for name, burst in out.bursts.items()
+            name: (name, list(burst.times), burst.held, burst.is_announced) for name, burst in out.bursts.items()
         }
 
     def read(self) -> tuple[list[Alert], list[Throttled], Kept]:
@@ -102,7 +103,7 @@ class Rows:
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
         )
-        alerts = [Alert(*row, **more) for row, more in self.alerts.values()]
+        alerts = [Alert(**fields) for fields in self.alerts.values()]
         alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
         return alerts, [Throttled(*key, list(firings)) for key, firings in self.throttles.items() if firings], kept
 
@@ -134,7 +135,7 @@ class RowWorld(World):
         self.fleet.begin()
         self.fleet.advance(to_ms, to_ms)
         do(self.fleet)
-        self.rows.write(self.fleet.book.out)
+        self.rows.write(self.fleet.alerts.out)
         self.commit()
 
 
@@ -251,6 +252,6 @@ def test_rows_of_what_is_over_are_gone() -> None:
     for turn in STORY:
         now_ms = START_MS + turn.at_ms
         world.turn(now_ms, act(turn, now_ms))
-    world.turn(START_MS + 7_200_000, lambda fleet: fleet.book.purge(START_MS + 7_200_000))
-    assert {row[0][1] for row in world.rows.alerts.values()} == {"active"}  # they are online
+    world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
+    assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
     assert (world.rows.groups, world.rows.outages, world.rows.members) == ({}, {}, {})

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from engine.core.alerting.alert import AlertLine
 from engine.core.alerting.outages import is_down
 from engine.core.presence.client_state import OFFLINE, ONLINE, UNKNOWN, Transition
-from engine.core.rules import Outage
+from engine.core.rules import OutageTerms
 from tests.core.worlds import POLICY, World, full, rule
 
 SITES = {"a": "north", "b": "north", "c": "north", "d": "south", "e": "south", "f": ""}
-TERMS = Outage(by=("site",), at_least=2, percent=50, within_ms=60_000)
+TERMS = OutageTerms(by=("site",), at_least=2, percent=50, within_ms=60_000)
 
 Step = tuple[int, str, bool]
 
@@ -114,12 +114,14 @@ def test_so_they_are_when_answers_correct_what_events_said(story: list[tuple[int
 
 def check_counts(world: World) -> None:
     """The counts of every key, and of every outage."""
-    watch = world.fleet.book.watches["o"]
+    watch = world.fleet.alerts.outages.watches["o"]
     for site in ("north", "south"):
         states = [world.fleet.state_of(full(one)) for one in SITES if SITES[one] == site]
         counts = watch._keys.get(f'{{"site": "{site}"}}')
         online, down = sum(state.observed == ONLINE for state in states), sum(is_down(state) for state in states)
-        assert (counts.online, len(counts.downs)) == (online, down) if counts is not None else (online, down) == (0, 0)
+        assert (
+            (counts.online, len(counts.offline)) == (online, down) if counts is not None else (online, down) == (0, 0)
+        )
     for outages in watch.outages.values():
         for outage in outages:
             assert outage.down == sum(outage.members.values()) > 0

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.alerting.offline_index import Downs
-from engine.core.rules import Match, Outage, Rule
+from engine.core.alerting.offline_index import OfflineIndex
+from engine.core.rules import Match, OutageTerms, Rule
 from tests.core.worlds import Hours, World, at, event, full, rule
 
 
 def outage(name: str = "o", *, at_least: int = 3, recovery: bool = True, **more: Any) -> Rule:
     """An outage rule that tells its end."""
     terms = {key: more.pop(key) for key in ("by", "percent", "within_ms", "inhibit") if key in more}
-    return rule(name, "outage", recovery=recovery, outage=Outage(at_least=at_least, **terms), **more)
+    return rule(name, "outage", recovery=recovery, outage=OutageTerms(at_least=at_least, **terms), **more)
 
 
 DARK = rule("dark", "offline", recovery=True)
@@ -285,7 +285,7 @@ def test_a_removed_outage_rule_says_so_and_lets_go() -> None:
     world = World(*rules).tell(*ups(5), *cuts(0, 1, 2)).pass_to("5m")
     world.rules = (DARK,)
     world.act(lambda fleet: fleet.use(world.matcher(), [rules[1]]))
-    world.pass_to("6m").act(lambda fleet: fleet.book.retire("o", at("6m")))
+    world.pass_to("6m").act(lambda fleet: fleet.alerts.retire("o", at("6m")))
     assert world.deliveries[1:] == ["6m o > p0+p1+p2 log recovery", "6m dark > p0+p1+p2 log firing"]
 
 
@@ -306,7 +306,7 @@ def test_a_condition_is_asked_of_the_outage_as_a_whole() -> None:
     assert world.pass_to("2m").alerts[:2] == ["1m30s o group=G firing", "1m30s dark p0 suppressed inhibited"]
     small = World(DARK, large).tell(*ups(9), *cuts(0, 1, 2, 3)).pass_to("2m")
     assert small.alerts == [f"1m30s dark p{number} firing" for number in range(4)]
-    assert small.fleet.book.out.members == {}
+    assert small.fleet.alerts.out.members == {}
 
 
 def test_who_fired_before_goes_on_firing_and_gets_a_recovery() -> None:
@@ -343,7 +343,7 @@ def test_a_large_failover_is_one_incident_and_few_deliveries() -> None:
     ]
     assert len(world.deliveries) == 3
     assert [world.planned[1].variables["alert"][name] for name in ("total", "back")] == [size, size - 8]
-    assert world.fleet.book.active.keys() == {full(f"p{number}") for number in range(size - 8, size)}
+    assert world.fleet.alerts.open_alerts.by_subject.keys() == {full(f"p{number}") for number in range(size - 8, size)}
 
 
 @given(
@@ -351,7 +351,7 @@ def test_a_large_failover_is_one_incident_and_few_deliveries() -> None:
     st.integers(0, 60),
 )
 def test_downs_count_like_a_plain_list(changes: list[tuple[bool, int, str]], bound: int) -> None:
-    downs, plain = Downs(), set[tuple[int, str]]()
+    downs, plain = OfflineIndex(), set[tuple[int, str]]()
     for is_down, instant, client in changes:
         if is_down and (instant, client) not in plain:
             plain.add((instant, client))
@@ -369,7 +369,7 @@ def test_downs_count_like_a_plain_list(changes: list[tuple[bool, int, str]], bou
 @given(st.integers(0, 1 << 30))
 @settings(max_examples=20)
 def test_downs_count_like_a_plain_list_when_they_are_many(seed: int) -> None:
-    chance, downs = Random(seed), Downs()
+    chance, downs = Random(seed), OfflineIndex()
     entries = [(chance.randrange(40), f"c{number}") for number in range(3_000)]
     for instant, client in entries:
         downs.add(instant, client)
@@ -383,7 +383,7 @@ def test_downs_count_like_a_plain_list_when_they_are_many(seed: int) -> None:
 
 
 def test_what_is_not_down_cannot_come_back() -> None:
-    downs = Downs()
+    downs = OfflineIndex()
     downs.add(1, "a")
     for instant, client in ((1, "b"), (2, "a")):
         with pytest.raises(KeyError):
@@ -395,6 +395,6 @@ def test_keys_of_which_nobody_is_left_are_forgotten() -> None:
     world = World(outage(by=("ip/32",)))
     for number in range(20):
         world.tell(f"{number}s p1 connect {number} 10.0.0.{number}:1")
-    assert list(world.fleet.book.watches["o"]._keys) == ['{"ip/32": "10.0.0.19/32"}']
+    assert list(world.fleet.alerts.outages.watches["o"]._keys) == ['{"ip/32": "10.0.0.19/32"}']
     world.pass_to("1h").act(lambda fleet: fleet.forget(full("p1"), at("1h")))
-    assert world.fleet.book.watches["o"]._keys == {}
+    assert world.fleet.alerts.outages.watches["o"]._keys == {}

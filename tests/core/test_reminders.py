@@ -46,7 +46,7 @@ def test_by_its_id_by_its_rule_or_by_its_client_and_each_only_once() -> None:
     assert world.acknowledge("2m", client="G@@@p1") == 1
     assert world.acknowledge("2m") == 1
     assert world.acknowledge("2m") == 0
-    assert [alert.acknowledged for alert in world.fleet.book.active["G@@@p2"]] == [True, True]
+    assert [alert.acknowledged for alert in world.fleet.alerts.open_alerts.by_subject["G@@@p2"]] == [True, True]
 
 
 def test_what_does_not_fire_cannot_be_acknowledged() -> None:
@@ -100,7 +100,7 @@ def test_no_reminder_of_a_device_whose_reconnect_may_be_waiting_to_be_read() -> 
 
 def test_of_a_dead_feed_everybody_is_reminded_while_nothing_is_read() -> None:
     world = World(rule("r", "feed", repeat_ms=600_000))
-    world.act(lambda fleet: fleet.book.feed("log", "gone", at("0s")))
+    world.act(lambda fleet: fleet.alerts.triggers.feed("log", "gone", at("0s")))
     assert world.pass_to("15m", silence="0s").deliveries[1:] == ["10m r > - log reminder"]
 
 
@@ -119,7 +119,7 @@ def test_a_removed_rule_reminds_of_nothing() -> None:
     world = World(REPEATED).tell(CUT).pass_to("2m")
     world.rules = ()
     world.act(lambda fleet: fleet.use(world.matcher(), [REPEATED]))
-    world.pass_to("3m").act(lambda fleet: fleet.book.retire("r", at("3m")))
+    world.pass_to("3m").act(lambda fleet: fleet.alerts.retire("r", at("3m")))
     assert world.pass_to("1h").deliveries == ["30s r > p1 log firing", "3m r > p1 log recovery"]
 
 

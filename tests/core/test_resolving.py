@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine.core.presence import resolver
 from engine.core.presence.client_state import MAX_CHANNELS, STATUS_NAMES, UNKNOWN, Channels, ClientState, state_of_row
+from engine.core.presence.evidence import REASONS, TOO_MANY_CHANNELS, doubts, readings
 from engine.core.presence.resolver import observe, observe_any
 from tests.oracle import presence
 from tests.oracle.reading import Told
@@ -180,7 +181,7 @@ DOUBTS: list[tuple[str, int, list[Event]]] = [
 
 @pytest.mark.parametrize(("why", "count", "events"), DOUBTS, ids=[row[0] for row in DOUBTS])
 def test_doubts(why: str, count: int, events: list[Event]) -> None:
-    assert len(resolver.doubts(state_with(resolved(events)[0]), SKEW_MS)) == count
+    assert len(doubts(state_with(resolved(events)[0]), SKEW_MS)) == count
 
 
 # Properties. Times lie on a grid of half a skew, so that differences of exactly a skew, or two, are common.
@@ -314,7 +315,7 @@ def test_never_more_than_the_cap_is_kept_and_the_newest_decide(closed: bool) -> 
 def test_at_the_cap_the_oldest_entry_is_dropped_first_and_the_client_is_doubtful() -> None:
     channels, _, _ = resolved(a_long_life(MAX_CHANNELS + 1, closed=False))
     assert [channel.id for channel in channels] == [f"c{number}" for number in range(1, MAX_CHANNELS + 1)]
-    assert "more channels than are kept" in resolver.doubts(state_with(channels), SKEW_MS)
+    assert TOO_MANY_CHANNELS in {doubt.code for doubt in doubts(state_with(channels), SKEW_MS)}
 
 
 def test_an_old_entry_that_comes_late_to_a_full_state_is_the_one_that_is_dropped() -> None:
@@ -357,7 +358,7 @@ def test_a_client_once_known_is_never_unknown_again(telling: tuple[list[Event], 
 def test_the_evidence_names_every_kept_event_once_and_oldest_first(telling: tuple[list[Event], list[Event]]) -> None:
     _, order = telling
     channels, _, _ = resolved(order)
-    found = resolver.evidence(state_with(channels), SKEW_MS)
+    found = readings(state_with(channels), SKEW_MS)
     assert len(found) == sum(time is not None for channel in channels for time in channel.as_row()[1:])
-    assert [entry["time_ms"] for entry in found] == sorted(entry["time_ms"] for entry in found)  # type: ignore[type-var]
-    assert all(entry["why"] for entry in found)
+    assert [reading.time_ms for reading in found] == sorted(reading.time_ms for reading in found)
+    assert all(reading.why in REASONS for reading in found)

@@ -56,9 +56,9 @@ class KeptWorld(World):
             self.fleet.restore(self.store.open_alerts(), self.store.throttles())
         self._decide(events, to_ms)
         if purge:
-            self.fleet.book.purge(to_ms, 3)
+            self.fleet.alerts.purge(to_ms, 3)
         with self.store.transaction():
-            fleet, out = self.fleet, self.fleet.book.out
+            fleet, out = self.fleet, self.fleet.alerts.out
             if fleet.previous or fleet.facts:
                 self.row += 1
                 raw = [msgspec.json.encode(one) for one in events]
@@ -87,7 +87,7 @@ class KeptWorld(World):
         self.fleet.states.update(self.store.load_clients())
         for row in self.store.journal_after(self.checkpoint):
             events = [msgspec.json.decode(raw, type=LifecycleEvent) for raw in row.events]
-            self.fleet.recall_row(row.id, events, row.facts, row.at_ms)
+            self.fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
         self.fleet.restore(self.store.open_alerts(), self.store.throttles())
 
     def run_on(self) -> KeptWorld:

@@ -129,7 +129,7 @@ PAUSES: list[tuple[str, str, str, list[str]]] = [
 @pytest.mark.parametrize(("why", "catch_up", "back", "expected"), PAUSES, ids=[row[0] for row in PAUSES])
 def test_after_a_pause(why: str, catch_up: str, back: str, expected: list[str]) -> None:
     world = World(called(catch_up=catch_up)).tell(*STORY).pass_to("5m")
-    kept = Kept(schedules=[Tick("roll", world.fleet.book.ticks["roll"].at_ms)])
+    kept = Kept(schedules=[Tick("roll", world.fleet.alerts.schedules.ticks["roll"].at_ms)])
     world.act(lambda fleet: fleet.restore([], [], kept))
     assert world.pass_to(back).deliveries == expected
     assert world.pass_to("41m").deliveries[len(expected) :][-1:] == ["40m roll > p1+p2 log firing"]
@@ -137,7 +137,7 @@ def test_after_a_pause(why: str, catch_up: str, back: str, expected: list[str]) 
 
 def test_how_far_it_has_come_is_told_at_each_tick() -> None:
     world = World(called()).tell(*STORY).pass_to("10m")
-    assert world.fleet.book.out.schedules["roll"].at_ms == at("10m")
+    assert world.fleet.alerts.out.schedules["roll"].at_ms == at("10m")
 
 
 def test_a_new_rule_begins_with_the_instant_in_which_it_is_loaded() -> None:

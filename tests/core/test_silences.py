@@ -35,7 +35,7 @@ def test_the_end_of_a_silence_is_excluded_and_its_beginning_included() -> None:
 
 
 def test_a_silence_can_begin_later() -> None:
-    from engine.core.alerting.stages.silence import Silence
+    from engine.core.alerting.silences import Silence
     from engine.core.rules import Match
 
     world = World(rule("r", "offline"))
@@ -79,7 +79,7 @@ def test_an_operator_can_end_a_silence_early() -> None:
     world.act(lambda fleet: ended.extend(fleet.expire_silence("s", at("3m")) for _ in range(2)))
     assert ended == [True, False]
     assert told(world)[1:] == ["3m r p1 firing", "3m r > p1 log firing"]
-    assert world.fleet.book.out.silences["s"].until_ms == at("3m")
+    assert world.fleet.alerts.out.silences["s"].until_ms == at("3m")
 
 
 def test_while_another_silence_covers_it_the_end_of_one_frees_nothing() -> None:
@@ -130,9 +130,9 @@ def test_what_is_silenced_in_the_instant_the_silence_is_given_is_what_comes_afte
 
 def test_only_a_silence_of_everything_silences_a_feed() -> None:
     world = World(rule("r", "feed")).silence("0s", "10m", "g", group=("*",), device=("x",))
-    world.act(lambda fleet: fleet.book.feed("a", "gone", at("1m")))
+    world.act(lambda fleet: fleet.alerts.triggers.feed("a", "gone", at("1m")))
     world.silence("1m", "10m", "all")
-    world.act(lambda fleet: fleet.book.feed("b", "gone", at("2m")))
+    world.act(lambda fleet: fleet.alerts.triggers.feed("b", "gone", at("2m")))
     assert world.alerts == ["1m r a firing", "2m r b suppressed silence"]
 
 

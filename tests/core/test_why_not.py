@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from engine.core.alerting.explain import PATH, Gate
-from engine.core.rules import Grouping, Match, Outage, Rule
+from engine.core.alerting.explain import WAY
+from engine.core.alerting.stages.base import StageReport
+from engine.core.rules import Grouping, Match, OutageTerms, Rule
 from tests.core.worlds import POLICY, Hours, World, at, full, rule, span
 
 UP, CUT = "0s p1 connect A", "60s p1 tcpclean A"
 
 
-def gates(world: World, name: str, when: str, client: str = "p1") -> list[Gate]:
+def gates(world: World, name: str, when: str, client: str = "p1") -> list[StageReport]:
     """The way of one rule for one client."""
     world.pass_to(when)
     return world.fleet.why_not(name, full(client), at(when))
@@ -23,9 +24,9 @@ def closed(world: World, name: str, when: str, client: str = "p1") -> list[str]:
     """The closed ones, as `NAME [until WHEN]`."""
     found = gates(world, name, when, client)
     return [
-        f"{one.name} until {span(one.until_ms)}" if one.until_ms is not None else one.name
+        f"{one.stage} until {span(one.until_ms)}" if one.until_ms is not None else one.stage
         for one in found
-        if not one.is_open
+        if not one.passes
     ]
 
 
@@ -75,7 +76,7 @@ TABLE: list[Row] = [
     ),
     (
         "an outage",
-        [rule("r", "offline"), rule("o", "outage", outage=Outage(at_least=1))],
+        [rule("r", "offline"), rule("o", "outage", outage=OutageTerms(at_least=1))],
         [UP, CUT],
         "2m",
         ["inhibited"],
@@ -112,19 +113,19 @@ def test_what_is_closed(why: str, rules: list[Rule], story: list[str], when: str
 def test_a_silence_is_named_with_who_gave_it_and_its_end() -> None:
     world = World(rule("r", "offline")).tell(UP).silence("10s", "1h", group=("G",)).tell(CUT)
     assert closed(world, "r", "2m") == ["silence until 1h"]
-    detail = next(gate.detail for gate in gates(world, "r", "2m") if gate.name == "silence")
+    detail = next(gate.detail for gate in gates(world, "r", "2m") if gate.stage == "silence")
     assert detail["id"] == "s"
 
 
 def test_an_outage_is_named_with_its_key_and_how_many_are_down() -> None:
-    world = World(rule("r", "offline"), rule("o", "outage", outage=Outage(at_least=1))).tell(UP, CUT)
-    detail: dict[str, Any] = next(gate.detail for gate in gates(world, "r", "2m") if gate.name == "inhibited")
+    world = World(rule("r", "offline"), rule("o", "outage", outage=OutageTerms(at_least=1))).tell(UP, CUT)
+    detail: dict[str, Any] = next(gate.detail for gate in gates(world, "r", "2m") if gate.stage == "inhibited")
     assert detail == {"rule": "o", "key": '{"group": "G"}', "down": 1, "total": 1}
 
 
 def test_an_inhibitor_is_named() -> None:
     world = World(rule("r", "offline", inhibited_by=("big",)), rule("big", "offline")).tell(UP, CUT)
-    assert next(gate.detail for gate in gates(world, "r", "2m") if gate.name == "inhibited") == {"rule": "big"}
+    assert next(gate.detail for gate in gates(world, "r", "2m") if gate.stage == "inhibited") == {"rule": "big"}
 
 
 def test_the_gates_come_in_their_order_and_asking_changes_nothing() -> None:
@@ -135,8 +136,8 @@ def test_the_gates_come_in_their_order_and_asking_changes_nothing() -> None:
     ]  # fmt: skip
     world = World(*rules).tell(UP).silence("1s", "1h", group=("X",)).tell(CUT)
     before = len(world.pass_to("7m").lines)
-    names = [gate.name for gate in gates(world, "r", "7m")]
-    assert names == [name for name in PATH if name in names] == list(PATH)
+    names = [gate.stage for gate in gates(world, "r", "7m")]
+    assert names == [name for name in WAY if name in names] == list(WAY)
     assert len(world.pass_to("7m").lines) == before
 
 
@@ -151,4 +152,4 @@ def test_no_rule_of_that_name_has_no_gates_and_a_removed_one_says_so() -> None:
 def test_a_client_without_a_throttle_yet_has_room() -> None:
     world = World(rule("r", "offline", throttle=(1, "1m", "client")), policy=POLICY).tell(UP)
     assert closed(world, "r", "2m") == ["trigger"]
-    assert world.fleet.book.throttles == {}
+    assert world.fleet.alerts.throttles == {}

@@ -143,7 +143,7 @@ def test_windows(why: str, muted: Rule, story: list[str], expected: list[str]) -
 
 def test_a_feed_is_muted_like_anything_else_and_heard_of_at_the_end() -> None:
     world = World(rule("r", "feed", mute=NIGHT))
-    world.act(lambda fleet: fleet.book.feed("log", "gone", at("1m")))
+    world.act(lambda fleet: fleet.alerts.triggers.feed("log", "gone", at("1m")))
     assert world.pass_to("10m").alerts == ["1m r log suppressed mute", "10m r log firing"]
 
 
@@ -169,4 +169,4 @@ def test_alerts_that_come_and_go_all_night_leave_one_deadline() -> None:
     world = World(rule("r", "offline", mute=Hours(("0s", "10h"))))
     for hour in range(9):
         world.tell(f"{hour}h p1 tcpclean A{hour}", f"{hour}h10m p1 connect A{hour + 1}")
-    assert len(world.fleet.book.endings._heap) == 1
+    assert len(world.fleet.alerts.pipeline.suppressions.timers._heap) == 1

@@ -19,9 +19,9 @@ from typing import Any
 
 from engine.config.patterns import compile_patterns
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.manager import BURST
-from engine.core.alerting.planning import PlannedDelivery
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.planned_delivery import PlannedDelivery
+from engine.core.alerting.rate_limit import DEFAULT_BURST
+from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher
@@ -148,7 +148,7 @@ class World:
         *rules: Rule,
         policy: Policy = POLICY,
         attributes: Mapping[str, Mapping[str, str]] | None = None,
-        burst: int = BURST,
+        burst: int = DEFAULT_BURST,
     ) -> None:
         self.policy = policy
         self.burst = burst
@@ -239,7 +239,7 @@ class World:
     def commit(self) -> None:
         """The transaction is durable."""
         self.asks += [f"{span(ask.at_ms)} {short(ask.client)} {ask.why}" for ask in self.fleet.take_query_requests()]
-        self.lines += self.fleet.book.out.lines
+        self.lines += self.fleet.alerts.out.lines
         self.fleet.commit()
 
     # What came of it

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.templates.email import MailRenderer
 from tests.mail.browser import WIDTHS, Browser, Look
 from tests.mail.test_mailrendering import planned, variables

@@ -11,7 +11,7 @@ from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.rules import Match
 from engine.stores.sqlite.store import SqliteStore
 from tests.stores.backends import Backend, Store

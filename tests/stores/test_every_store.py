@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Throttled
 from engine.core.delivery import Delivered, Outcome, Policy, Rejected, RetryLater
-from engine.core.fleet import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
+from engine.core.history import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
 from engine.core.presence.client_state import (
     FLAPPING,
     GRACEFUL,

@@ -1,7 +1,7 @@
-"""What the alert book keeps and tells, as values: alerts, throttles, and what one step brought about.
+"""Alerts and what one step of the engine brought about, as values.
 
-Their life is in `alerting`; a store writes and reads them, `replay` prints them. What a store must keep of each is in its
-docstring; all of it goes back into `Fleet.restore` after a start and after a failed commit.
+How an alert changes is in `lifecycle`; a store writes and reads them, `replay` prints them. What a store must keep of each is in
+its docstring; all of it goes back into `Fleet.restore` after a start and after a failed commit.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from engine.core.alerting import planning
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
-from engine.core.alerting.planning import PlannedDelivery
+from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
 from engine.core.presence.client_state import Transition
+
+PENDING: Final = "pending"
+FIRING: Final = "firing"
+SUPPRESSED: Final = "suppressed"
+RESOLVED: Final = "resolved"
+DROPPED: Final = "dropped"
+"""The states of an alert; see `lifecycle` for what they mean."""
 
 
 @mypyc_attr(acyclic=True)
@@ -30,6 +36,7 @@ class AlertLine:
 
     def __init__(
         self,
+        *,
         rule: str,
         client: str | None,
         key: dict[str, str] | None,
@@ -49,7 +56,8 @@ class AlertLine:
 class Alert:
     """One rule firing for one client (or one source, or one key). `name` says in full which; `id` is its digest.
 
-    A store keeps every field but `listed` and `count`, and hands back those that are open, oldest first.
+    A store keeps every field but `listed` and `count`, and hands back those that are open, oldest first. Only `lifecycle`
+    changes `state`, `reason`, `fired_at_ms` and `resolved_at_ms`.
     """
 
     __slots__ = (
@@ -62,11 +70,11 @@ class Alert:
         "due_at_ms",
         "fired_at_ms",
         "group",
-        "held_by",
         "key",
         "listed",
         "name",
         "notification_id",
+        "notified",
         "reason",
         "remind_at_ms",
         "resolved_at_ms",
@@ -75,9 +83,9 @@ class Alert:
         "started_at_ms",
         "state",
         "throttle_key",
-        "told",
         "transition",
         "trigger",
+        "until",
         "verified",
         "verify_from_ms",
         "verify_until_ms",
@@ -86,20 +94,20 @@ class Alert:
     def __init__(
         self,
         name: str,
+        *,
         rule: str,
         client: str | None,
         source: str | None,
         trigger: str,
-        state: str,
         started_at_ms: int,
         due_at_ms: int,
+        state: str = PENDING,
         transition: Transition | None = None,
-        *,
         id: str | None = None,
         reason: str | None = None,
         fired_at_ms: int | None = None,
         resolved_at_ms: int | None = None,
-        told: bool = False,
+        notified: bool = False,
         notification_id: str = "",
         detail: str = "",
         throttle_key: str = "",
@@ -108,11 +116,11 @@ class Alert:
         acknowledged: bool = False,
         acknowledged_by: str = "",
         remind_at_ms: int | None = None,
-        held_by: str = "",
         verified: str = "",
+        until: str = "",
     ) -> None:
         self.name = name
-        self._id = id  # None until somebody asks: most alerts of a replay end before
+        self._id = id  # None until it is needed: most alerts of a replay end before
         self.rule = rule
         self.client = client
         self.source = source
@@ -124,16 +132,16 @@ class Alert:
         self.reason = reason
         self.fired_at_ms = fired_at_ms
         self.resolved_at_ms = resolved_at_ms
-        self.told = told  # was a firing handed to the outbox for it?
-        self.notification_id = notification_id  # under which name, when it was told together with others
+        self.notified = notified  # was a firing handed to the outbox for it?
+        self.notification_id = notification_id  # the id that notification had, when it was about several alerts
         self.detail = detail  # for feeds: what is wrong with the source
         self.throttle_key = throttle_key  # JSON of {by: value}, the throttle it counts in
         self.key = key  # of outages and schedules: JSON of {by: value}
-        self.group = group  # JSON of {by: value}, the group it is told in; None: it is told by itself
-        self.acknowledged = acknowledged  # somebody knows: no more reminders
+        self.group = group  # JSON of {by: value}, the group whose notifications list it; None: it has its own
+        self.acknowledged = acknowledged  # an operator knows of it: no more reminders
         self.acknowledged_by = acknowledged_by
         self.remind_at_ms = remind_at_ms  # when the next reminder leaves; None: none does
-        self.held_by = held_by  # what keeps it suppressed, in the words of `gates`
+        self.until = until  # what has to end before a suppressed alert is looked at again, see `suppressions`
         self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
         self.count = 1
         self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
@@ -144,12 +152,12 @@ class Alert:
     def id(self) -> str:
         """A short stable name: the same alert always has the same one."""
         if self._id is None:
-            self._id = planning.stamped(self.started_at_ms, self.name)
+            self._id = stamped(self.started_at_ms, self.name)
         return self._id
 
     @property
     def subject(self) -> str:
-        """Where the book keeps it: the client; else the source, or rule and key, behind a NUL that no client id can hold."""
+        """What it is filed under: the client; else the source, or rule and key, behind a NUL that no client id can hold."""
         if self.client is not None:
             return self.client
         return f"\0{self.source}" if self.key is None else f"\0{self.rule}\0{self.key}"
@@ -180,7 +188,7 @@ class Throttled:
         self.key = key
         self.firings: list[int] = [] if firings is None else firings
         self.waiting: dict[str, Alert] = {}
-        self.room_at_ms: int | None = None  # when it is looked at again, None: nobody waits
+        self.room_at_ms: int | None = None  # when it is looked at again, None: no alert waits
 
 
 class Output:
@@ -217,7 +225,7 @@ class Output:
 
 
 class Kept:
-    """What a store hands back beside alerts and throttles: the rows that `Output` told it to write and that are not over."""
+    """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
     __slots__ = ("bursts", "groups", "members", "outages", "schedules", "silences")
 

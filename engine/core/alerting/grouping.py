@@ -8,14 +8,14 @@
 | nothing fires any more                    | one recovery at the same pace, and the group is closed                 |
 
 What fires is compared by client. Alerts that end in the instant they fire (`first_seen`, `stable`) pass through: they are in
-the next delivery and in no other. A group is a value with counts that change by one; the alerts in it belong to the book.
+the next delivery and in no other. A group is a value with counts that change by one; the alerts in it are in `OpenAlerts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.core.alerting import planning
+from engine.core.alerting.planned_delivery import stamped
 
 
 class Group:
@@ -52,10 +52,10 @@ class Group:
         self.rule = rule
         self.key = key  # JSON of {by: value}
         self.first_ms = first_ms  # when its first alert fired
-        self.name = planning.stamped(first_ms, f"group\0{rule}\0{key}")
+        self.name = stamped(first_ms, f"group\0{rule}\0{key}")
         self.sent_at_ms = sent_at_ms  # when its last delivery left; None: none has
         self.sent = set(sent)  # the clients that fired then
-        self.passing = list(passing)  # clients whose alerts ended as they fired, to be told in the next delivery
+        self.passing = list(passing)  # clients whose alerts ended as they fired, to be listed in the next delivery
         self.passed = passed  # how many those are; not all are listed
         self.remind_at_ms = remind_at_ms
         self.due_at_ms: int | None = None
@@ -108,14 +108,14 @@ class Group:
             self.passing.append(client)
 
     def next_due(self, at_ms: int, wait_ms: int, interval_ms: int) -> int | None:
-        """When the next delivery leaves or the group is closed, as things are; None: there is nothing to tell."""
+        """When the next delivery leaves or the group is closed, as things are; None: there is nothing to send."""
         if self.sent_at_ms is None:
             return self.first_ms + wait_ms
         if not self.differs and self.fires:
             return None
         return max(at_ms, self.sent_at_ms + interval_ms)
 
-    def told(self, at_ms: int) -> None:
+    def sent_now(self, at_ms: int) -> None:
         """What fires now has been sent."""
         self.sent = set(self._clients)
         self.sent_at_ms = at_ms

@@ -1,71 +1,61 @@
-"""An alert's life: pending, firing, resolved or suppressed; and what many alerts share.
+"""Every open alert and all they share: the half of the engine that concerns many clients.
 
-| state      | from        | because                                                   | leaves                              |
-|------------|-------------|-----------------------------------------------------------|-------------------------------------|
-| pending    | (new)       | the trigger happened, `for` is not over                   | when `for` is over, or it reverts   |
-| firing     | any of these| due, the condition holds and no gate is closed            | when what it is about ends          |
-| suppressed | pending     | due, but a gate is closed (see `gates`)                   | when the gate opens, or it reverts  |
-| resolved   | firing      | the opposite transition, the end of what it is about      | -                                   |
+It never reads a clock and never does I/O. What happens to clients and sources goes to `triggers`, which opens and ends alerts; the
+way of an alert to its firing and its end is `pipeline`, its states are `lifecycle`. Nothing here inherits: each part is given the
+parts that it needs.
 
-A pending or suppressed alert whose status reverts is dropped: nobody heard of it, so nobody hears of its end. What waits for
-one gate fires together when it opens, as one firing.
+| part | what it does |
+|---|---|
+| `OpenAlerts` | holds the open alerts and the output of the step |
+| `Pipeline` with its stages | due -> suppressed or firing -> resolved |
+| `Triggers` | what happens to a client, a source or an answer opens and ends alerts |
+| `OutageAlerts`, `ScheduledAlerts` | alerts about many clients |
+| `Groups`, `Reminders`, `Renotification` | what is sent after the first notification |
+| `Notifier`, `VariableSource`, `RateLimits` | from alerts to deliveries |
 
-This is the half of the engine that concerns many clients. It is a reducer over transitions with small keyed states; it never
-reads a clock and never does I/O. `AlertManager` is told what happens and when a deadline passes; what that does is told by subject,
-each a layer on the one before: `ledger` (one alert's life), `verifying` (questions), `retelling` (groups, reminders, acknowledgement), `incidents` (outages),
-`rollcalls` (schedules), `happenings` (what happens to clients and what operators do). Read `Happenings.transition` first, then `KINDS`.
+`AlertManager` puts them together, in one `TimerTable`, and is what the fleet and operators speak to. Read `Pipeline.due` first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
-from engine.core.alerting.alert import Alert, Kept, Output, Throttled
-from engine.core.alerting.happenings import Happenings
-from engine.core.alerting.incidents import EachClient
-from engine.core.alerting.ledger import FREED
-from engine.core.alerting.rollcalls import nobody
+from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Kept, Output, Throttled
+from engine.core.alerting.groups import Groups
+from engine.core.alerting.notification import Notifier
+from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.outage_alerts import EachClient, OutageAlerts
+from engine.core.alerting.pipeline import Pipeline
+from engine.core.alerting.rate_limit import Burst, RateLimits
+from engine.core.alerting.reminders import Reminders
+from engine.core.alerting.renotification import Renotification
+from engine.core.alerting.scheduled_alerts import ScheduledAlerts
+from engine.core.alerting.silences import Silence, Silences
+from engine.core.alerting.stages.inhibition import Inhibitors
+from engine.core.alerting.suppressions import FREED, silence_until
+from engine.core.alerting.template_variables import EvidenceVariable, VariableSource, as_codes
+from engine.core.alerting.triggers import Triggers
 from engine.core.matching import Attributes, Matcher
-from engine.core.presence.client_state import (
-    GRACEFUL,
-    STATUS_NAMES,
-    UNKNOWN,
-    ClientState,
-    Transition,
-)
+from engine.core.presence.client_state import ClientState
 from engine.core.presence.debounce import Policy
+from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
-from engine.core.timers import TimerQueue
+from engine.core.timers import NextWakeUp, Timer, TimerTable
 from engine.core.times import FOREVER
 
 PURGED_AT_ONCE: Final = 20_000
 """Throttles that one purge looks at: about 10 ms."""
 
-BURST: Final = 1_000
-"""Deliveries that one rule may decide in a minute, when the configuration does not say."""
 
-KINDS: Final = (
-    "outages are calm",
-    "windows and silences end",
-    "throttles have room",
-    "`for`s are over",
-    "`for`s that rest on silence are over",
-    "answers did not come in time",
-    "groups",
-    "reminders",
-    "reminders that rest on silence",
-    "roll calls",
-    "summaries of bursts",
-)
-"""The book's deadlines, in the order in which those of one instant act."""
-
-PASSING_KINDS: Final = (1, 7, 8, 9)
-"""Those that never keep a replay running after its last event: they could go on for ever."""
+def no_clients() -> Iterable[tuple[str, ClientState]]:
+    """No client at all."""
+    return ()
 
 
-class AlertManager(Happenings):
-    """Every open alert and all they share. Changes are written to `out`, which the caller empties after each commit."""
+class AlertManager:
+    """The alerts of all rules. Changes are written to `out`, which the caller replaces after each commit."""
 
     def __init__(
         self,
@@ -74,193 +64,233 @@ class AlertManager(Happenings):
         attributes: Attributes,
         state_of: Callable[[str], ClientState],
         names_used: Callable[[Rule], frozenset[str]],
-        each_client: EachClient = nobody,
+        *,
+        each_client: EachClient = no_clients,
         burst: int = 0,
+        evidence_variable: EvidenceVariable = as_codes,
     ) -> None:
-        super().__init__(policy, attributes, state_of, burst)
-        self._prepare()
-        self._agendas: list[TimerQueue] = [
-            self.calms, self.endings, self.throttling.rooms, self.fors, self.silent_fors, self.verdicts,
-            self.group_deliveries, self.reminders, self.silent_reminders, self.calls, self.teller.summaries,
-        ]  # fmt: skip  # as KINDS names them
+        """`burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit."""
         self._names_used = names_used
-        self._each_client = each_client
-        self._again: list[Alert] = []  # of a restart: suppressed ones that nothing seems to hold
+        wake_up = NextWakeUp()
+        alerts = OpenAlerts()
+        inhibitors = Inhibitors(alerts)
+        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, evidence_variable)
+        rate_limits = RateLimits(burst, wake_up)
+        notifier = Notifier(alerts, variables, state_of, rate_limits)
+        groups = Groups(alerts, wake_up, variables, state_of)
+        reminders = Reminders(alerts, wake_up)
+        silences = Silences()
+        pipeline = Pipeline(
+            alerts=alerts,
+            wake_up=wake_up,
+            variables=variables,
+            notifier=notifier,
+            groups=groups,
+            reminders=reminders,
+            silences=silences,
+            inhibitors=inhibitors,
+            state_of=state_of,
+            matcher=matcher,
+        )
+        outages = OutageAlerts(pipeline, wake_up, each_client)
+        schedules = ScheduledAlerts(pipeline, wake_up, each_client)
+        triggers = Triggers(pipeline, outages)
+        renotification = Renotification(pipeline)
+        self.wake_up: Final = wake_up
+        self.open_alerts: Final = alerts
+        self.inhibitors: Final = inhibitors
+        self.variables: Final = variables
+        self.rate_limits: Final = rate_limits
+        self.silences: Final = silences
+        self.pipeline: Final = pipeline
+        self.outages: Final = outages
+        self.schedules: Final = schedules
+        self.triggers: Final = triggers
+        self._notifier: Final = notifier
+        self._renotification: Final = renotification
+        self._to_look_at: list[Alert] = []  # of a restart: suppressed ones that nothing seems to suppress any more
+        self._timers: Final = TimerTable(
+            [
+                Timer(outages.timers, outages.on_timer),
+                Timer(pipeline.suppressions.timers, self._suppression_over),
+                Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
+                Timer(pipeline.fors, pipeline.for_over),
+                Timer(pipeline.offline_fors, pipeline.for_over),
+                Timer(pipeline.verification.timers, triggers.answer_overdue),
+                Timer(groups.timers, renotification.notify_group),
+                Timer(reminders.feed_timers, renotification.remind),
+                Timer(reminders.timers, renotification.remind),
+                Timer(schedules.timers, schedules.on_timer),
+                Timer(rate_limits.timers, self._rate_limited),
+            ]
+        )
+        self.watches_duplicates = False  # is there a rule of trigger `duplicate`?
         self.use(matcher)
+
+    # What the step brought about
+
+    @property
+    def out(self) -> Output:
+        """What the step in hand brought about."""
+        return self.open_alerts.out
+
+    def begin(self) -> None:
+        """Start a step: what the last one brought about has been committed, or undone."""
+        self.open_alerts.out = Output()
+
+    # Rules
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The rules in force and those that are being retired, by name."""
+        return self.pipeline.rules
+
+    @property
+    def matcher(self) -> Matcher:
+        """The rules in force."""
+        return self.pipeline.matcher
 
     def use(self, matcher: Matcher, retired: Iterable[Rule] = (), now_ms: int = 0) -> None:
         """Work with these rules from `now_ms` on; `retired` ones only end the alerts they have."""
-        self.matcher = matcher
+        pipeline, before = self.pipeline, self.pipeline.rules
         self.watches_duplicates = any("duplicate" in rule.triggers for rule in matcher.rules)
-        before = self.rules
-        self.rules = {rule.name: rule for rule in retired} | {rule.name: rule for rule in matcher.rules}
-        self.teller.names = {name: self._names_used(rule) for name, rule in self.rules.items()}
-        self._depths = _depths(matcher.rules)
-        self._use_watches(self._each_client, now_ms)
-        self.gates.use(self.rules)
-        self._use_schedules(now_ms)
-        self._compile_silences(self.gates.silences.open.values())
-        self.edges.clear()
-        again = self.held.take_all()
-        if again:  # by other windows and other inhibitors than before
-            self._freed += again
-            self.endings.push(now_ms, (FREED, ""))
-        self._remind_of(
-            [
-                rule
-                for name, rule in self.rules.items()
-                if rule.repeat_ms and name in before and not before[name].repeat_ms
-            ],
-            now_ms,
-        )
-
-    @property
-    def attributes(self) -> Attributes:
-        """The inventory's columns for a client."""
-        return self.teller.attributes
-
-    @attributes.setter
-    def attributes(self, attributes: Attributes) -> None:
-        self.teller.attributes = attributes
-
-    @property
-    def policy(self) -> Policy:
-        """The knobs."""
-        return self.teller.policy
-
-    @policy.setter
-    def policy(self, policy: Policy) -> None:
-        self.teller.policy = policy
-
-    @property
-    def throttles(self) -> dict[tuple[str, str], Throttled]:
-        """Every throttle in which something counts or somebody waits, by rule and key."""
-        return self.throttling.all
-
-    # Rules come and go
+        rules = {rule.name: rule for rule in retired} | {rule.name: rule for rule in matcher.rules}
+        self._notifier.names = {name: self._names_used(rule) for name, rule in rules.items()}
+        pipeline.use(matcher, rules)
+        self.outages.use(now_ms)
+        self.schedules.use(now_ms)
+        self._compile_silences(self.silences.open.values())
+        pipeline.compile()
+        # By other time intervals and other inhibitors than before.
+        pipeline.suppressions.free(pipeline.suppressions.take_all(), now_ms)
+        newly_repeated = [
+            rule for name, rule in rules.items() if rule.repeat_ms and name in before and not before[name].repeat_ms
+        ]
+        self._renotification.begin_reminders(newly_repeated, now_ms)
 
     def retire(self, rule: str, at_ms: int) -> None:
         """The rule is gone: alerts that were sent get their recovery, the others vanish."""
-        for alerts in list(self.active.values()):
-            for alert in list(alerts):
-                if alert.rule == rule and alert.open:
-                    self._end_by_itself(alert, at_ms, self._subject_state(alert), "rule_removed")
-        self._retire_groups(rule, at_ms)
-        self.rules.pop(rule, None)
-        self.watches.pop(rule, None)
-        self.throttling.retire(self.out, rule)
-        self._free(at_ms)
+        for alert in self.open_alerts.of_rule(rule):
+            if alert.open:
+                state = self.pipeline.state_of_subject(alert)
+                self.outages.end_alert(alert, at_ms, state, "rule_removed")
+        self._renotification.retire_groups(rule, at_ms)
+        self.outages.retire(rule)
+        self.pipeline.retire(rule)
+        self.pipeline.release_freed(at_ms)
 
-    def adopt(self, rule: Rule, clients: Iterable[tuple[str, ClientState]], at_ms: int) -> int:
-        """A rule is new: with `existing` it fires for clients in its status; returns how many such clients there were."""
+    @property
+    def throttles(self) -> dict[tuple[str, str], Throttled]:
+        """Every throttle in which something counts or an alert waits, by rule and key."""
+        return self.pipeline.throttles.all
+
+    # What operators do
+
+    def silence(self, silence: Silence, now_ms: int) -> None:
+        """From `silence.from_ms` on, nothing that it covers fires; what fires already goes on."""
+        self.out.silences[silence.id] = silence
+        if silence.until_ms > now_ms:
+            self._compile_silences([*self.silences.open.values(), silence])
+            self.pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
+
+    def expire_silence(self, silence_id: str, now_ms: int) -> bool:
+        """The silence is over now: what it suppressed and still holds fires, together. Was there such a silence?"""
+        known = self.silences.open.get(silence_id)
+        if known is None:
+            return False
+        self._end_silence(replace(known, until_ms=min(known.until_ms, now_ms)), now_ms)
+        return True
+
+    def _end_silence(self, silence: Silence, at_ms: int) -> None:
+        self.out.silences[silence.id] = silence
+        self._compile_silences([one for one in self.silences.open.values() if one.id != silence.id])
+        self.pipeline.release(self.pipeline.suppressions.take(silence_until(silence.id)), at_ms)
+
+    def _compile_silences(self, silences: Iterable[Silence]) -> None:
+        before = bool(self.silences.open)
+        self.silences.set(list(silences), self.variables.attributes, self.matcher.compile_patterns)
+        if bool(self.silences.open) != before:
+            self.pipeline.compile()
+
+    def acknowledge(
+        self, *, alert_id: str | None = None, rule: str | None = None, client: str | None = None, by: str = ""
+    ) -> int:
+        """An operator knows of these alerts: no more reminders are sent. Returns how many were firing and not acknowledged.
+
+        Every criterion that is given must hold; `alert_id` is an alert's, or a group's for all alerts in it.
+        """
         found = 0
-        for client, state in clients:
-            trigger = STATUS_NAMES[state.settled]
-            if trigger not in rule.triggers or rule not in self.matcher.plan(client, state.ip).rules:
+        for alert in list(self.open_alerts) if client is None else list(self.open_alerts.of(client)):
+            if alert.state != FIRING or alert.acknowledged or (rule is not None and alert.rule != rule):
                 continue
+            if alert_id is not None and alert_id not in (alert.id, alert.notification_id or alert.id):
+                continue
+            alert.acknowledged, alert.acknowledged_by, alert.remind_at_ms = True, by, None
+            self.open_alerts.changed(alert)
             found += 1
-            if rule.existing:
-                transition = Transition(
-                    client, state.settled, UNKNOWN, state.occurred_at_ms, state.since_ms, state.settled_at_ms,
-                    bool(state.flags & GRACEFUL), state.flaps, False,
-                )  # fmt: skip
-                self._open(rule, trigger, client, state, transition, at_ms)
         return found
 
-    # Deadlines
+    # Queries
+
+    def take_requests(self) -> list[QueryRequest]:
+        """Clients that alerts want queried, since they were taken last."""
+        verification = self.pipeline.verification
+        requests, verification.requests = verification.requests, []
+        return requests
+
+    @property
+    def has_requests(self) -> bool:
+        """Does an alert want a client queried?"""
+        return bool(self.pipeline.verification.requests)
+
+    # Timers
 
     @property
     def wake_ms(self) -> int:
-        """Nothing is due before this instant: may be early, never late."""
-        return self.alarm.at_ms
+        """No timer is due before this instant: it may be too early, never too late."""
+        return self.wake_up.at_ms
 
-    def next_due(self, watermark_ms: int) -> tuple[int, int]:
-        """The earliest deadline that may act and its place in `KINDS`; `FOREVER` when nothing is left."""
-        best, kind = FOREVER, -1
-        for index, agenda in enumerate(self._agendas):
-            if not agenda.is_empty:
-                due = agenda.next(watermark_ms)
-                if due < best:
-                    best, kind = due, index
-        return best, kind
+    def next_timer(self, watermark_ms: int) -> tuple[int, Timer | None]:
+        """When the earliest timer acts, and which one; (`FOREVER`, None) when none may."""
+        return self._timers.next(watermark_ms)
 
-    def next_lasting(self) -> int:
-        """The earliest deadline of a kind that is not in PASSING_KINDS; what is to be looked at again at once counts as well."""
-        if self._freed:
-            return 0
-        return min([self._next_of(kind, FOREVER) for kind in range(len(KINDS)) if kind not in PASSING_KINDS])
+    def next_keeping_replay_running(self) -> int:
+        """When the earliest timer acts that keeps a replay running; alerts that are to be looked at at once count as well."""
+        return 0 if self.pipeline.suppressions.freed else self._timers.next_keeping_replay_running()
 
     def rest(self) -> None:
         """Everything due has acted: note when something is due next, be it held back or not."""
-        self.alarm.at_ms = self.next_due(FOREVER)[0]
-
-    def _next_of(self, kind: int, watermark_ms: int) -> int:
-        agenda = self._agendas[kind]
-        return FOREVER if agenda.is_empty else agenda.next(watermark_ms)
-
-    def act(self, kind: int, at_ms: int) -> None:
-        """The earliest deadline of a kind has come; `next_due` said so."""
-        if kind == 0:
-            self.pass_calm(at_ms)
-        elif kind == 1:
-            self.pass_ending(at_ms)
-        elif kind == 2:
-            self.pass_room(at_ms)
-        elif kind <= 4:
-            self.pass_for(at_ms, silent=kind == 4)
-        elif kind == 5:
-            self.pass_verdict(at_ms)
-        elif kind == 6:
-            self.pass_group(at_ms)
-        elif kind <= 8:
-            self.pass_reminder(at_ms, silent=kind == 8)
-        elif kind == 9:
-            self.pass_tick(at_ms)
-        else:
-            burst = self.teller.summaries.pop(at_ms)
-            self.teller.summarize(self.out, self.rules.get(burst.rule), burst, at_ms)
+        self.wake_up.at_ms = self._timers.next(FOREVER)[0]
 
     def release(self, due_by_ms: int, to_ms: int) -> None:
-        """What rests on silence and should have acted by `due_by_ms` acts at `to_ms`."""
-        for agenda in (self.calms, self.silent_fors, self.silent_reminders):
-            agenda.release(due_by_ms, to_ms)
+        """Event-time timers that should have acted by `due_by_ms` and were held back by the watermark act at `to_ms`."""
+        self._timers.release(due_by_ms, to_ms)
 
-    def pass_ending(self, at_ms: int) -> None:
-        """A window's edge, a silence's end, or what an inhibitor that has ended sets free."""
-        what, name = self.endings.pop(at_ms)
-        if what == FREED:
-            self._free(at_ms)
-        elif what == "silence":
-            self._end_silence(self.gates.silences.open[name], at_ms)
+    def resume(self, to_ms: int) -> None:
+        """Time is about to pass to `to_ms`."""
+        self.schedules.resume(to_ms)
+        if self._to_look_at:
+            self.pipeline.suppressions.free(self._to_look_at, to_ms)
+            self._to_look_at = []
+
+    def _suppression_over(self, until: str, at_ms: int) -> None:
+        """The edge of a time interval, a silence's end, or alerts whose inhibitor has ended."""
+        kind, _, name = until.partition("\0")
+        if until == FREED:
+            self.pipeline.release_freed(at_ms)
+        elif kind == "silence":
+            self._end_silence(self.silences.open[name], at_ms)
         else:
-            del self.edges[name]
-            rule = self.rules.get(name)
-            if rule is not None and self.gates.is_muted(rule, at_ms):
-                self._await_edge(rule, at_ms)
-            else:
-                self._release(self.held.take(f"mute\0{name}"), at_ms)
+            self.pipeline.interval_edge(name, at_ms)
 
-    def pass_for(self, at_ms: int, *, silent: bool) -> None:
-        """The earliest `for` is over, at `at_ms`."""
-        alert: Alert = (self.silent_fors if silent else self.fors).pop(at_ms)
-        self._gate(alert, self._subject_state(alert), at_ms)
-
-    def pass_room(self, at_ms: int) -> None:
-        """There is room in a throttle: those whose status still holds fire together, as one firing."""
-        throttled: Throttled = self.throttling.rooms.pop(at_ms)
-        throttled.room_at_ms = None
-        rule = self.rules.get(throttled.rule)
-        waiting = list(throttled.waiting.values())
-        if rule is None or not self.throttling.has_room(rule, throttled, at_ms):
-            self.throttling.await_room(rule, throttled)
-            return
-        throttled.waiting.clear()
-        self._release(waiting, at_ms)
+    def _rate_limited(self, burst: Burst, at_ms: int) -> None:
+        self._notifier.rate_limited(self.rules.get(burst.rule), burst, at_ms)
 
     def purge(self, at_ms: int, limit: int = PURGED_AT_ONCE) -> None:
         """Forget throttles and bursts in which nothing counts any more; looks at some, and at the next at the next call."""
-        self.throttling.purge(self.out, self.rules, at_ms, limit)
-        self.teller.purge(self.out, at_ms)
+        self.pipeline.throttles.purge(self.rules, at_ms, limit)
+        for burst in self.rate_limits.purge(at_ms):
+            self.out.bursts[burst.rule] = burst
 
     # After a restart
 
@@ -271,68 +301,24 @@ class AlertManager(Happenings):
 
         `now_ms`: the instant as of which that is, as far as it is known.
         """
-        kept = kept or Kept()
+        kept, pipeline = kept or Kept(), self.pipeline
         alerts = list(alerts)
         base_ms = max([now_ms, *[alert.fired_at_ms or alert.started_at_ms for alert in alerts]])
-        self.active.clear()
-        self._born_ms = -1
-        self._freed = []
-        self._again = []
-        self._forget_questions()
-        for agenda in (self.silent_fors, self.fors, self.endings):
-            agenda.clear()
-        self.held.clear()
-        self.edges.clear()
-        self.throttling.recall(throttles)
-        self.teller.recall(kept.bursts)
-        self.out = Output()
-        for alert in alerts:
-            self.active.setdefault(alert.subject, []).append(alert)
+        self._to_look_at = []
+        pipeline.clear_timers()
+        pipeline.throttles.restore(throttles)
+        self.rate_limits.restore(kept.bursts)
+        self.open_alerts.restore(alerts)
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
-        for silence in self.gates.silences.open.values():
-            self.endings.push(silence.until_ms, ("silence", silence.id))
-        self._count_all(self._each_client)
-        self._recall_outages(alerts, kept.outages, kept.members)
-        self._recall_told(kept.groups, alerts, base_ms)
-        self._recall_ticks(kept.schedules)
-        self.gates.names = {alert.name for alert in alerts}
+        for silence in self.silences.open.values():
+            pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
+        self.outages.count_all()
+        self.outages.restore(alerts, kept.outages, kept.members)
+        self._renotification.restore(kept.groups, alerts, base_ms)
+        self.schedules.restore(kept.schedules)
+        names = {alert.name for alert in alerts}
         for alert in alerts:
-            if alert.state == "pending":
-                self._await_for(alert)
-            elif alert.state == "suppressed":
-                self._hold_again(alert, base_ms)
-        self.gates.names = set()
-
-    def _hold_again(self, alert: Alert, base_ms: int) -> None:
-        """Something held the alert when it was kept: find it. When nothing does, it is looked at as soon as time passes."""
-        rule = self.rules.get(alert.rule)
-        if alert.reason == "throttle":
-            self.throttling.recall_waiting(rule, alert)
-        elif alert.reason == "verify":
-            self._ask(alert, 0)
-        elif alert.reason != "flapping" and rule is not None:
-            at_ms = max(base_ms, alert.due_at_ms)
-            holder, alert.held_by = alert.held_by, ""
-            if not self.gates.still_holds(rule, holder, at_ms):
-                holder = self.gates.holder(rule, alert, self._subject_state(alert), alert.reason or "", at_ms)
-            if holder:
-                self._hold(rule, alert, alert.reason or "", holder, at_ms)
-            else:
-                self._again.append(alert)
-
-    def resume(self, to_ms: int) -> None:
-        """Time is about to pass to `to_ms`."""
-        super().resume(to_ms)
-        if self._again:
-            self._freed += self._again
-            self._again = []
-            self.endings.push(to_ms, (FREED, ""))
-
-
-def _depths(rules: Iterable[Rule]) -> dict[str, int]:
-    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first."""
-    found: dict[str, int] = {}
-    for rule in rules:
-        if rule.inhibited_by:
-            found[rule.name] = 1 + max([found.get(name, 0) for name in rule.inhibited_by])
-    return found
+            if alert.state == PENDING:
+                pipeline.await_for(alert)
+            elif alert.state == SUPPRESSED and not pipeline.restore_suppressed(alert, names, base_ms):
+                self._to_look_at.append(alert)

@@ -1,4 +1,4 @@
-"""Who of one key is down since when, kept so that a storm can count itself: each change and each question is cheap.
+"""The clients of one key that are offline, by the time of their change, kept so that each change and each count is cheap in a storm.
 
 A sorted list in pieces: entering, removing and counting cost about the square root of its length, whatever the order in
 which clients come and go. A hundred thousand clients that fail over within a minute are counted at every one of them.
@@ -16,8 +16,8 @@ Entry = tuple[int, str]
 """(when the change occurred, client)"""
 
 
-class Downs:
-    """Clients that are down, by when their change occurred (epoch ms)."""
+class OfflineIndex:
+    """Clients that are offline, by when their change occurred (epoch ms)."""
 
     __slots__ = ("_pieces",)
 
@@ -29,11 +29,11 @@ class Downs:
 
     @property
     def is_empty(self) -> bool:
-        """Is nobody down?"""
+        """Is no client offline?"""
         return not self._pieces
 
     def add(self, occurred_ms: int, client: str) -> None:
-        """The client is down."""
+        """The client is offline."""
         pieces, entry = self._pieces, (occurred_ms, client)
         if not pieces:
             pieces.append([entry])
@@ -45,7 +45,7 @@ class Downs:
             pieces[place : place + 1] = [piece[:PIECE], piece[PIECE:]]
 
     def remove(self, occurred_ms: int, client: str) -> None:
-        """The client is down no longer. KeyError when it was not."""
+        """The client is not offline any more. KeyError when it was not."""
         entry = (occurred_ms, client)
         place = self._place(entry)
         piece = self._pieces[place] if place < len(self._pieces) else []

@@ -2,30 +2,29 @@
 
 | what happens                                                                | what comes of it                       |
 |-----------------------------------------------------------------------------|----------------------------------------|
-| a client settles offline, nobody's outage has room for it                   | it counts who else of its key is down  |
-| the count reaches `at_least`, and `percent` of those online plus the counted| an outage opens with all who were counted |
+| a client settles offline and no outage has room for it                      | the offline clients of its key are counted |
+| the count reaches `at_least`, and `percent` of those online plus the counted| an outage opens with all that were counted |
 | a client settles offline within `within` of the latest to join              | it joins                               |
 | a member is back                                                            | it is counted back                     |
 | all are back                                                                | the outage is over                     |
-| fewer than half of the peak down, nobody joined or back for `within`        | the outage is over                     |
+| fewer than half of the peak down, no member joined or back for `within`     | the outage is over                     |
 
 "Down" is observed offline, settled or on hold, until it is online again and settled; "within" compares when changes
 occurred, so backlog and live news are counted alike. A client that goes offline too late to join and is enough with others opens
 a second outage of the same key beside the first: a new failure is never swallowed by an old one.
 
-`OutageWatch` is one rule's half: counts and members. What its alerts do is in `alerting`. Read `OutageWatch.settled_offline` first.
+`OutageWatch` is one rule's half: counts and members. What its alerts do is in `outage_alerts`. Read `OutageWatch.settled_offline` first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.core.alerting.offline_index import Downs
+from engine.core.alerting.offline_index import OfflineIndex
 from engine.core.keys import key_text, values_of
 from engine.core.matching import Attributes
 from engine.core.presence.client_state import NEVER, OFFLINE, ONLINE, UNKNOWN, ClientState
-from engine.core.rules import Outage as Terms
-from engine.core.rules import Rule
+from engine.core.rules import OutageTerms, Rule
 
 
 class Outage:
@@ -53,7 +52,7 @@ class Outage:
         self.key = key  # JSON of {by: value}
         self.earliest_ms = earliest_ms  # when its members' changes occurred, the first and the latest of them
         self.latest_ms = latest_ms
-        self.quiet_since_ms = quiet_since_ms  # when somebody joined or came back last, the engine's clock
+        self.quiet_since_ms = quiet_since_ms  # when a member joined or came back last, the engine's clock
         self.peak = peak  # the most that were down at once
         self.members: dict[str, bool] = {}  # everybody who ever joined -> is it down?
         self.down = 0
@@ -74,7 +73,7 @@ class Outage:
         """Is the client a member that is down?"""
         return self.members.get(client, False)
 
-    def downs(self) -> Iterator[str]:
+    def offline_members(self) -> Iterator[str]:
         """The members that are down, in the order in which they joined."""
         for client, is_down in self.members.items():
             if is_down:
@@ -84,14 +83,14 @@ class Outage:
 class _Key:
     """The clients of one key: how many are online, and who is down."""
 
-    __slots__ = ("downs", "online")
+    __slots__ = ("offline", "online")
 
     def __init__(self) -> None:
         self.online = 0
-        self.downs = Downs()
+        self.offline = OfflineIndex()
 
 
-def down_since(state: ClientState) -> int:
+def offline_since(state: ClientState) -> int:
     """When the change occurred that took a client offline (epoch ms), for one that is observed offline."""
     return state.hold_occurred_at_ms if state.hold_since_ms != NEVER else state.occurred_at_ms
 
@@ -107,7 +106,7 @@ def differ(before: ClientState, after: ClientState) -> bool:
         return True
     if after.observed != OFFLINE:
         return False
-    return is_down(before) != is_down(after) or down_since(before) != down_since(after)
+    return is_down(before) != is_down(after) or offline_since(before) != offline_since(after)
 
 
 class OutageWatch:
@@ -115,7 +114,7 @@ class OutageWatch:
 
     def __init__(self, rule: Rule, attributes: Attributes) -> None:
         self.rule = rule
-        self.terms = rule.outage or Terms()
+        self.terms = rule.outage or OutageTerms()
         self.outages: dict[str, list[Outage]] = {}  # by key, none empty
         self.member_of: dict[str, Outage] = {}
         self._attributes = attributes
@@ -150,7 +149,7 @@ class OutageWatch:
         if state.observed == ONLINE:
             counts.online += 1
         elif is_down(state):
-            counts.downs.add(down_since(state), client)
+            counts.offline.add(offline_since(state), client)
 
     def take(self, client: str, state: ClientState) -> None:
         """Count the client no longer as its state was."""
@@ -161,8 +160,8 @@ class OutageWatch:
         if state.observed == ONLINE:
             counts.online -= 1
         elif is_down(state):
-            counts.downs.remove(down_since(state), client)
-        if key is not None and not counts.online and counts.downs.is_empty:  # addresses change: keys do not pile up
+            counts.offline.remove(offline_since(state), client)
+        if key is not None and not counts.online and counts.offline.is_empty:  # addresses change: keys do not pile up
             del self._keys[key]
             self._refused.pop(key, None)
 
@@ -193,12 +192,12 @@ class OutageWatch:
             refused is not None
         ):  # asked again when it has grown, by so much that asking does not cost more than counting
             enough = max(enough, refused + 1 + refused // 64)
-        found = counts.downs.count(from_ms, enough + others) - others
+        found = counts.offline.count(from_ms, enough + others) - others
         if found < enough:
             if refused is not None and found < refused:
                 del self._refused[key]
             return None, []
-        return None, [name for _, name in counts.downs.since(from_ms) if not self._is_down(name)]
+        return None, [name for _, name in counts.offline.since(from_ms) if not self._is_down(name)]
 
     def _is_down(self, client: str) -> bool:
         outage = self.member_of.get(client)
@@ -244,7 +243,7 @@ class OutageWatch:
         return outage
 
     def looks_calm(self, outage: Outage) -> bool:
-        """Are fewer than half of its peak down? It is over when nobody joins or comes back for `within` then."""
+        """Are fewer than half of its peak down? It is over when no member joins or comes back for `within` then."""
         return 2 * outage.down < outage.peak
 
     def close(self, outage: Outage) -> None:
@@ -262,7 +261,7 @@ class OutageWatch:
                     if client in other.members:
                         self.member_of[client] = other
 
-    def recall(self, outage: Outage) -> None:
+    def restore(self, outage: Outage) -> None:
         """An outage that a store kept, with its members; the earlier ones first."""
         self.open(outage)
         for client, is_down in outage.members.items():

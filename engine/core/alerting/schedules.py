@@ -1,4 +1,4 @@
-"""Schedules: at each tick a roll call of all clients that a rule matches. Read `missed` for what happens after a pause."""
+"""Schedules: when the ticks of a rule with `trigger: schedule` are. Read `missed` for what happens after a pause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LATE_MS = 60_000
 """After a start, a tick that is younger than this is held as if nothing had happened: a restart is no pause."""
 
 LISTED = 1_000
-"""Clients listed in one alert that is about many; how many there are is told beside them."""
+"""Clients listed in one alert that is about many; `alert.count` says how many there are."""
 
 
 class Tick:
@@ -28,7 +28,7 @@ def next_tick(schedule: Schedule, last_ms: int) -> int:
 
 
 def missed(schedule: Schedule, last_ms: int, now_ms: int) -> tuple[bool, int]:
-    """After a pause that ended at `now_ms`: is one roll call to be held now for all that was missed, and the last tick after that."""
+    """After a pause that ended at `now_ms`: is the rule to fire once now for all ticks that were missed, and which is the last tick after that."""
     if next_tick(schedule, last_ms) > now_ms - LATE_MS:
         return False, last_ms
     if schedule.catch_up == "skip":

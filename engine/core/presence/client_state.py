@@ -34,6 +34,9 @@ FIRST_HEARD: Final = 32
 NEVER: Final = -(1 << 60)
 """The instant of what has not happened: before every other, by more than any duration."""
 
+KEEP: Final = -(1 << 61)
+"""In `evolve`: this field stays as it is. A number of its own, because a compiled call with numbers makes no objects."""
+
 MAX_CHANNELS: Final = 32
 """Channels kept for one client; the oldest are dropped first."""
 
@@ -112,6 +115,38 @@ class Answered:
         self.undo_flaps: Final = undo_flaps
         self.undo_observed: Final = undo_observed
 
+    def evolve(
+        self,
+        *,
+        asked_ms: int = KEEP,
+        verified_ms: int = KEEP,
+        connections: int = KEEP,
+        void_ms: int = KEEP,
+        zero_ms: int = KEEP,
+        anonymous_ms: int = KEEP,
+        undo_since_ms: int = KEEP,
+        undo_occurred_ms: int = KEEP,
+        undo_flaps: int = KEEP,
+        undo_observed: int = KEEP,
+    ) -> Answered:
+        """The same with other values of the fields that are named."""
+        return Answered(
+            asked_ms=self.asked_ms if asked_ms == KEEP else asked_ms,
+            verified_ms=self.verified_ms if verified_ms == KEEP else verified_ms,
+            connections=self.connections if connections == KEEP else connections,
+            void_ms=self.void_ms if void_ms == KEEP else void_ms,
+            zero_ms=self.zero_ms if zero_ms == KEEP else zero_ms,
+            anonymous_ms=self.anonymous_ms if anonymous_ms == KEEP else anonymous_ms,
+            undo_since_ms=self.undo_since_ms if undo_since_ms == KEEP else undo_since_ms,
+            undo_occurred_ms=self.undo_occurred_ms if undo_occurred_ms == KEEP else undo_occurred_ms,
+            undo_flaps=self.undo_flaps if undo_flaps == KEEP else undo_flaps,
+            undo_observed=self.undo_observed if undo_observed == KEEP else undo_observed,
+        )
+
+    def without_undo(self) -> Answered:
+        """The same, with nothing that a correction took the place of: it is confirmed, undone or overtaken by events."""
+        return self.evolve(undo_since_ms=NEVER, undo_occurred_ms=NEVER, undo_flaps=0, undo_observed=UNKNOWN)
+
     @property
     def meddles(self) -> bool:
         """Does it bear on how events are read?"""
@@ -140,6 +175,8 @@ class Answered:
 
 
 NOT_ASKED: Final = Answered()
+KEEP_ANSWER: Final = Answered()
+"""`KEEP` for the field `answered`, where None is a value."""
 
 
 @mypyc_attr(acyclic=True)
@@ -206,6 +243,47 @@ class ClientState:
         self.heard_ms: Final = heard_ms  # the latest instant at which an event about it occurred or was learned of
         self.answered: Final = answered  # what was asked and answered, None: nothing ever was
 
+    def evolve(
+        self,
+        *,
+        last: int,
+        channels: Channels | None = None,
+        observed: int = KEEP,
+        settled: int = KEEP,
+        since_ms: int = KEEP,
+        occurred_at_ms: int = KEEP,
+        settled_at_ms: int = KEEP,
+        hold_since_ms: int = KEEP,
+        hold_occurred_at_ms: int = KEEP,
+        flaps: int = KEEP,
+        changes: tuple[int, ...] | None = None,
+        flags: int = KEEP,
+        takeovers: tuple[int, ...] | None = None,
+        ip: str | None = None,
+        heard_ms: int = KEEP,
+        answered: Answered | None = KEEP_ANSWER,
+    ) -> ClientState:
+        """The same client with other values of the fields that are named; `last`: see the field."""
+        return ClientState(
+            channels=self.channels if channels is None else channels,
+            observed=self.observed if observed == KEEP else observed,
+            settled=self.settled if settled == KEEP else settled,
+            since_ms=self.since_ms if since_ms == KEEP else since_ms,
+            occurred_at_ms=self.occurred_at_ms if occurred_at_ms == KEEP else occurred_at_ms,
+            settled_at_ms=self.settled_at_ms if settled_at_ms == KEEP else settled_at_ms,
+            hold_since_ms=self.hold_since_ms if hold_since_ms == KEEP else hold_since_ms,
+            hold_occurred_at_ms=self.hold_occurred_at_ms if hold_occurred_at_ms == KEEP else hold_occurred_at_ms,
+            flaps=self.flaps if flaps == KEEP else flaps,
+            changes=self.changes if changes is None else changes,
+            flags=self.flags if flags == KEEP else flags,
+            takeovers=self.takeovers if takeovers is None else takeovers,
+            ip=self.ip if ip is None else ip,
+            last=last,
+            client=self.client,
+            heard_ms=self.heard_ms if heard_ms == KEEP else heard_ms,
+            answered=self.answered if answered is KEEP_ANSWER else answered,
+        )
+
     @property
     def verified_ms(self) -> int:
         """When the newest question was asked whose answer is what is believed; NEVER: there was none."""
@@ -262,7 +340,7 @@ NEW_CLIENT: Final = ClientState()
 def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
     """The state of `client` whose `as_row` this is."""
     flat, observed, settled, since, occurred, settled_at, hold, flaps, changes, flags, takeovers, ip, last = row[:13]
-    # A row of an earlier version does not say when it was heard of: its channels do.
+    # A row of an earlier version has no time of the last event: its channels have.
     heard, answered = row[13:] or (max([value for value in flat if isinstance(value, int)], default=0), None)
     hold_since, hold_occurred = (NEVER, NEVER) if hold is None else hold
     channels = tuple(
@@ -272,9 +350,24 @@ def state_of_row(row: Sequence[Any], client: str = "") -> ClientState:
         ]
     )
     return ClientState(
-        channels, observed, settled, since, occurred, settled_at, hold_since, hold_occurred, flaps, tuple(changes), flags,
-        tuple(takeovers), ip, last, client, _instant(heard), None if answered is None else Answered(*answered),
-    )  # fmt: skip
+        channels=channels,
+        observed=observed,
+        settled=settled,
+        since_ms=since,
+        occurred_at_ms=occurred,
+        settled_at_ms=settled_at,
+        hold_since_ms=hold_since,
+        hold_occurred_at_ms=hold_occurred,
+        flaps=flaps,
+        changes=tuple(changes),
+        flags=flags,
+        takeovers=tuple(takeovers),
+        ip=ip,
+        last=last,
+        client=client,
+        heard_ms=_instant(heard),
+        answered=None if answered is None else Answered(*answered),
+    )
 
 
 def _known(instant_ms: int) -> int | None:
@@ -303,6 +396,7 @@ class Transition:
 
     def __init__(
         self,
+        *,
         client: str,
         status: int,
         previous: int,
@@ -329,6 +423,22 @@ class Transition:
             self.client, self.status, self.previous, self.occurred_at_ms, self.since_ms, self.settled_at_ms,
             self.graceful, self.flaps, self.first_seen,
         )  # fmt: skip
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Transition:
+        """The transition whose `as_row` this is."""
+        client, status, previous, occurred, since, settled_at, graceful, flaps, first_seen = row
+        return Transition(
+            client=client,
+            status=status,
+            previous=previous,
+            occurred_at_ms=occurred,
+            since_ms=since,
+            settled_at_ms=settled_at,
+            graceful=graceful,
+            flaps=flaps,
+            first_seen=first_seen,
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Transition) and self.as_row() == other.as_row()

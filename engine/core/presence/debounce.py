@@ -39,7 +39,7 @@ MAX_TIMES: Final = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The knobs of resolving and settling. `holds_of` answers (offline, online) hold of one client where overrides exist."""
+    """The configuration of resolving and settling. `holds_of` answers (offline, online) hold of one client where overrides exist."""
 
     clock_skew_ms: int = 1_000
     offline_ms: int = 30_000
@@ -48,9 +48,11 @@ class Policy:
     flapping_start: int = 6
     flapping_stop: int = 2
     flapping_window_ms: int = 600_000
-    asks: bool = False  # can clients be asked about?
+    asks: bool = False  # is a status provider configured, so that clients can be queried?
     confirm_after_ms: int = 5_000
-    max_hold_ms: int = 300_000  # a hold kept so long beyond its time, because a source is behind, is asked about
+    max_hold_ms: int = (
+        300_000  # a client whose hold lasts this much longer than its time, because a source is behind, is queried
+    )
 
     def hold_ms(self, client: str, target: int) -> int:
         """How long a change of this client to `target` must last before it settles."""
@@ -89,14 +91,22 @@ def learn(
                 flaps += 1
             else:
                 hold_since, hold_occurred = now_ms, occurred_at_ms
-    heard_ms = state.heard_ms
-    heard_ms = max(heard_ms, occurred_at_ms)
+    heard_ms = max(state.heard_ms, occurred_at_ms)
     heard_ms = max(heard_ms, now_ms)
-    return ClientState(
-        merged, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, hold_since,
-        hold_occurred, flaps, changes, flags, takeovers, known_ip, last, state.client,
-        heard_ms, answered,
-    )  # fmt: skip
+    return state.evolve(
+        channels=merged,
+        observed=observed,
+        hold_since_ms=hold_since,
+        hold_occurred_at_ms=hold_occurred,
+        flaps=flaps,
+        changes=changes,
+        flags=flags,
+        takeovers=takeovers,
+        ip=known_ip,
+        last=last,
+        heard_ms=heard_ms,
+        answered=answered,
+    )
 
 
 def with_time(times: tuple[int, ...], time_ms: int, now_ms: int, policy: Policy) -> tuple[int, ...]:
@@ -127,20 +137,12 @@ def calm_at(times: tuple[int, ...], policy: Policy) -> int | None:
 
 def calm(state: ClientState, last: int) -> ClientState:
     """The state after flapping has stopped."""
-    return _flagged(state, state.flags & ~FLAPPING, last)
+    return state.evolve(flags=state.flags & ~FLAPPING, last=last)
 
 
 def restless(state: ClientState) -> ClientState:
     """The same state, flapping."""
-    return _flagged(state, state.flags | FLAPPING, state.last)
-
-
-def _flagged(state: ClientState, flags: int, last: int) -> ClientState:
-    return ClientState(
-        state.channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
-        state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, flags, state.takeovers, state.ip,
-        last, state.client, state.heard_ms, state.answered,
-    )  # fmt: skip
+    return state.evolve(flags=state.flags | FLAPPING, last=state.last)
 
 
 def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tuple[ClientState, Transition]:
@@ -154,11 +156,26 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
         flags |= UNHEARD
     elif state.settled == UNKNOWN or flags & UNHEARD:
         flags = (flags | FIRST_HEARD) & ~UNHEARD
-    after = ClientState(
-        state.channels, observed, observed, since, occurred, settled_at_ms, NEVER, NEVER, 0, state.changes, flags,
-        state.takeovers, state.ip, last, state.client, state.heard_ms, state.answered,
-    )  # fmt: skip
+    after = state.evolve(
+        settled=observed,
+        since_ms=since,
+        occurred_at_ms=occurred,
+        settled_at_ms=settled_at_ms,
+        hold_since_ms=NEVER,
+        hold_occurred_at_ms=NEVER,
+        flaps=0,
+        flags=flags,
+        last=last,
+    )
     transition = Transition(
-        client, observed, state.settled, occurred, since, settled_at_ms, graceful, state.flaps, state.settled == UNKNOWN
+        client=client,
+        status=observed,
+        previous=state.settled,
+        occurred_at_ms=occurred,
+        since_ms=since,
+        settled_at_ms=settled_at_ms,
+        graceful=graceful,
+        flaps=state.flaps,
+        first_seen=state.settled == UNKNOWN,
     )
     return after, transition

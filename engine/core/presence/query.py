@@ -1,7 +1,7 @@
-"""Synchronous questions and their answers, as values: whom to ask, why, what was answered, and what that meant.
+"""Synchronous queries and their answers, as values: which client to query and why, the answer, and what it meant.
 
-`StatusAnswer` is a stimulus like an event. Its life: the fleet asks (`QueryRequest` in the output of a step) or the reconciler does,
-the shell queries within the budget, and `Fleet.answer` takes the answer and returns a verdict.
+`StatusAnswer` is a stimulus like an event. Its life: the fleet requests a query (`Fleet.take_query_requests`) or the reconciler
+does, the shell queries within the budget, and `Fleet.answer` takes the answer and returns a verdict.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ STALE: Final = "stale"
 UNKNOWN: Final = "unknown"
 """Verdict: the query could not say, or failed; the belief stands and the client is unverified."""
 IGNORED: Final = "ignored"
-"""Verdict: nobody at all knows the client, neither an event, nor the inventory, nor the broker."""
+"""Verdict: the client is unknown: no event named it, no row of the inventory does, and the broker has no connection."""
 
 
 class QueryRequest(NamedTuple):
-    """One client to be asked about, not before `at_ms`."""
+    """One client to be queried, not before `at_ms`."""
 
     client: str
     why: str  # verify, doubt, confirm or held

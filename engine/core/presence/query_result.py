@@ -25,7 +25,6 @@ from engine.core.presence.client_state import (
     ONLINE,
     UNVERIFIED,
     Answered,
-    Channels,
     ClientState,
 )
 from engine.core.presence.client_state import UNKNOWN as NOT_KNOWN
@@ -44,7 +43,9 @@ def take(state: ClientState, answer: StatusAnswer, now_ms: int, policy: Policy, 
     if asked_ms < state.heard_ms or asked_ms < known.asked_ms:
         return state, STALE
     if count is None or count < 0:
-        return _changed(state, _still(known, asked_ms), last, flags=state.flags | UNVERIFIED), UNKNOWN
+        # Nothing was learned: what waited for confirmation waits no longer.
+        unanswered = known.without_undo().evolve(asked_ms=asked_ms, zero_ms=NEVER)
+        return state.evolve(answered=unanswered, flags=state.flags | UNVERIFIED, last=last), UNKNOWN
     if count > 0:
         return _connected(state, known, asked_ms, count, now_ms, last)
     if state.observed == ONLINE:
@@ -56,31 +57,31 @@ def take(state: ClientState, answer: StatusAnswer, now_ms: int, policy: Policy, 
     return _agreed_offline(state, known, asked_ms, now_ms, policy, last), AGREED
 
 
-def _still(known: Answered, asked_ms: int) -> Answered:
-    """Asked in vain: what waited for confirmation waits no longer."""
-    return Answered(asked_ms, known.verified_ms, known.connections, known.void_ms, NEVER, known.anonymous_ms)
-
-
 def _connected(
     state: ClientState, known: Answered, asked_ms: int, count: int, now_ms: int, last: int
 ) -> tuple[ClientState, str]:
     """It has connections: that is what was believed, or an anonymous channel is live from now on."""
     flags = state.flags & ~UNVERIFIED
+    after = known.evolve(asked_ms=asked_ms, connections=count, zero_ms=NEVER)
     if state.observed == ONLINE:
         verdict = CORRECTED if known.undo_since_ms != NEVER else AGREED
-        after = Answered(asked_ms, asked_ms, count, known.void_ms, NEVER, known.anonymous_ms)
-        return _changed(state, after, last, flags=flags), verdict
+        confirmed = after.without_undo().evolve(verified_ms=asked_ms)
+        return state.evolve(answered=confirmed, flags=flags, last=last), verdict
     if state.observed == NOT_KNOWN:
         undo_since, undo_occurred = asked_ms, asked_ms
     elif state.on_hold:
         undo_since, undo_occurred = state.hold_since_ms, state.hold_occurred_at_ms
     else:
         undo_since, undo_occurred = state.since_ms, state.occurred_at_ms
-    after = Answered(
-        asked_ms, known.verified_ms, count, known.void_ms, NEVER, asked_ms,
-        undo_since, undo_occurred, state.flaps, state.observed,
-    )  # fmt: skip
-    return _observed(state, after, state.channels, ONLINE, asked_ms, now_ms, last, flags & ~CONFIRMED), UNCONFIRMED
+    after = after.evolve(
+        anonymous_ms=asked_ms,
+        undo_since_ms=undo_since,
+        undo_occurred_ms=undo_occurred,
+        undo_flaps=state.flaps,
+        undo_observed=state.observed,
+    )
+    corrected = state.evolve(answered=after, flags=flags & ~CONFIRMED, last=last)
+    return _observed(corrected, ONLINE, asked_ms, now_ms), UNCONFIRMED
 
 
 def _undone(
@@ -89,89 +90,72 @@ def _undone(
     """A zero follows the count that made it online: as if that had not been, the old hold or status counts."""
     observed = observed_status(state.channels, known.undo_observed, policy.clock_skew_ms)
     since, occurred = known.undo_since_ms, known.undo_occurred_ms
-    if observed == NOT_KNOWN:  # nobody had ever heard of it: now it is known to be offline
+    if observed == NOT_KNOWN:  # no event and no answer had ever spoken of it: now it is known to be offline
         observed, since, occurred = OFFLINE, now_ms, asked_ms
-    flags = state.flags & ~UNVERIFIED
     if observed == state.settled:
         since = occurred = NEVER
-    zero_ms = asked_ms if since != NEVER else NEVER
-    after = Answered(asked_ms, asked_ms, 0, known.void_ms, zero_ms, NEVER)
-    return (
-        ClientState(
-            state.channels, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, since,
-            occurred, known.undo_flaps, state.changes, flags, state.takeovers, state.ip, last, state.client,
-            state.heard_ms, after,
-        ),
-        AGREED,
-    )  # fmt: skip
+    after = known.without_undo().evolve(
+        asked_ms=asked_ms,
+        verified_ms=asked_ms,
+        connections=0,
+        zero_ms=asked_ms if since != NEVER else NEVER,
+        anonymous_ms=NEVER,
+    )
+    undone = state.evolve(
+        observed=observed,
+        hold_since_ms=since,
+        hold_occurred_at_ms=occurred,
+        flaps=known.undo_flaps,
+        flags=state.flags & ~UNVERIFIED,
+        answered=after,
+        last=last,
+    )
+    return undone, AGREED
 
 
 def _none_left(
     state: ClientState, known: Answered, asked_ms: int, now_ms: int, policy: Policy, last: int
 ) -> tuple[ClientState, str]:
     """No connection where one was believed: the first such answer waits for the second, which closes what is open."""
-    flags = state.flags & ~UNVERIFIED
+    flags, skew_ms = state.flags & ~UNVERIFIED, policy.clock_skew_ms
+    zero = known.without_undo().evolve(asked_ms=asked_ms, connections=0)
     if known.zero_ms == NEVER or asked_ms < known.zero_ms + policy.confirm_after_ms:
-        zero_ms = asked_ms if known.zero_ms == NEVER else known.zero_ms
-        after = Answered(asked_ms, known.verified_ms, 0, known.void_ms, zero_ms, known.anonymous_ms)
-        return _changed(state, after, last, flags=flags), UNCONFIRMED
-    void_ms = max(known.void_ms, asked_ms - policy.clock_skew_ms)
-    channels = closed_until(state.channels, void_ms, policy.clock_skew_ms)
+        first = zero if known.zero_ms != NEVER else zero.evolve(zero_ms=asked_ms)
+        return state.evolve(answered=first, flags=flags, last=last), UNCONFIRMED
+    void_ms = max(known.void_ms, asked_ms - skew_ms)
+    channels = closed_until(state.channels, void_ms, skew_ms)
     anonymous_ms = known.anonymous_ms if known.anonymous_ms > void_ms else NEVER
-    after = Answered(asked_ms, asked_ms, 0, void_ms, NEVER, anonymous_ms)
-    observed = status_beside(after, channels, state.observed, policy.clock_skew_ms)
+    after = zero.evolve(void_ms=void_ms, anonymous_ms=anonymous_ms)
+    observed = status_beside(after, channels, state.observed, skew_ms)
     if observed == ONLINE:  # what is left connected so lately that the clocks may differ: asked once more
-        again = Answered(asked_ms, known.verified_ms, 0, void_ms, asked_ms, anonymous_ms)
-        return _with_channels(state, again, channels, last, flags), UNCONFIRMED
-    return _observed(state, after, channels, observed, asked_ms, now_ms, last, flags | CONFIRMED), CORRECTED
+        again = after.evolve(zero_ms=asked_ms)
+        return state.evolve(answered=again, channels=channels, flags=flags, last=last), UNCONFIRMED
+    final = after.evolve(verified_ms=asked_ms, zero_ms=NEVER)
+    closed = state.evolve(answered=final, channels=channels, flags=flags | CONFIRMED, last=last)
+    return _observed(closed, observed, asked_ms, now_ms), CORRECTED
 
 
 def _agreed_offline(
     state: ClientState, known: Answered, asked_ms: int, now_ms: int, policy: Policy, last: int
 ) -> ClientState:
-    """It is offline, as was believed, or as nobody knew."""
+    """It is offline: that was believed, or nothing was known."""
     flags = state.flags & ~UNVERIFIED
     zero_ms = NEVER
     if state.on_hold:
         zero_ms = asked_ms if known.zero_ms == NEVER else known.zero_ms
         if asked_ms >= zero_ms + policy.confirm_after_ms:
             flags |= CONFIRMED
-    after = Answered(asked_ms, asked_ms, 0, known.void_ms, zero_ms, NEVER)
-    if state.observed == NOT_KNOWN:
-        return _observed(state, after, state.channels, OFFLINE, asked_ms, now_ms, last, flags)
-    return _changed(state, after, last, flags=flags)
+    agreed = known.without_undo().evolve(
+        asked_ms=asked_ms, verified_ms=asked_ms, connections=0, zero_ms=zero_ms, anonymous_ms=NEVER
+    )
+    after = state.evolve(answered=agreed, flags=flags, last=last)
+    return _observed(after, OFFLINE, asked_ms, now_ms) if state.observed == NOT_KNOWN else after
 
 
-def _changed(state: ClientState, answered: Answered, last: int, *, flags: int) -> ClientState:
-    """The same belief, with another record of what was asked."""
-    return _with_channels(state, answered, state.channels, last, flags)
-
-
-def _with_channels(state: ClientState, answered: Answered, channels: Channels, last: int, flags: int) -> ClientState:
-    return ClientState(
-        channels, state.observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms,
-        state.hold_since_ms, state.hold_occurred_at_ms, state.flaps, state.changes, flags, state.takeovers, state.ip,
-        last, state.client, state.heard_ms, answered,
-    )  # fmt: skip
-
-
-def _observed(
-    state: ClientState,
-    answered: Answered,
-    channels: Channels,
-    observed: int,
-    occurred_at_ms: int,
-    now_ms: int,
-    last: int,
-    flags: int,
-) -> ClientState:
+def _observed(state: ClientState, observed: int, occurred_at_ms: int, now_ms: int) -> ClientState:
     """Another observed status: a hold begins, or one is reverted. Corrections do not count as changes for flapping."""
     if observed == state.settled:
-        since = occurred = NEVER
-        flaps = state.flaps + 1
-    else:
-        since, occurred, flaps = now_ms, occurred_at_ms, state.flaps
-    return ClientState(
-        channels, observed, state.settled, state.since_ms, state.occurred_at_ms, state.settled_at_ms, since, occurred,
-        flaps, state.changes, flags, state.takeovers, state.ip, last, state.client, state.heard_ms, answered,
-    )  # fmt: skip
+        return state.evolve(
+            observed=observed, hold_since_ms=NEVER, hold_occurred_at_ms=NEVER, flaps=state.flaps + 1, last=state.last
+        )
+    return state.evolve(observed=observed, hold_since_ms=now_ms, hold_occurred_at_ms=occurred_at_ms, last=state.last)

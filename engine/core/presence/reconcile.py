@@ -1,11 +1,11 @@
-"""Whom to ask next: the order of a sweep, and whom a gap in a feed concerns. Pure."""
+"""Which client to query next: the order of a sweep, and which clients a gap in a feed affects. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
 from engine.core.presence.client_state import NEVER, NEW_CLIENT, ClientState
-from engine.core.presence.resolver import is_doubtful
+from engine.core.presence.evidence import is_doubtful
 
 Gaps = tuple[tuple[int, int], ...]
 """Gaps in feeds, each the two instants that `is_concerned` wants."""
@@ -18,9 +18,9 @@ def sweep_order(
     skew_ms: int,
     gaps: Gaps = (),
 ) -> list[str]:
-    """Every client once, those first about whom a wrong belief does most harm.
+    """Every client once, those first for which a wrong belief does most harm.
 
-    The order: an alert about it is about to fire or firing; doubtful and not verified since it was heard of; never verified;
+    The order: an alert about it is about to fire or firing; doubtful and not verified since its last event; never verified;
     then the longest unverified. `roll`: clients that ought to exist, known or not; `gaps`: see `is_unsure`.
     """
     ranked: list[tuple[int, int, str]] = []
@@ -44,7 +44,7 @@ def _rank(state: ClientState, verified_ms: int, is_alerting: bool, skew_ms: int)
 
 
 def is_concerned(state: ClientState, gap_to_ms: int, noted_ms: int) -> bool:
-    """May the belief about a client rest on what a gap has swallowed? Nothing newer than the gap was heard or asked.
+    """Could the messages that a gap lost change the belief about a client? No event and no answer is newer than the gap.
 
     `gap_to_ms`: when the newest of the lost messages occurred at the latest; `noted_ms`: when the gap was found.
     """
@@ -54,7 +54,7 @@ def is_concerned(state: ClientState, gap_to_ms: int, noted_ms: int) -> bool:
 
 
 def is_unsure(state: ClientState, gaps: Gaps) -> bool:
-    """Does any gap concern the client, so that it counts as unverified?"""
+    """Does any gap affect the client, so that it counts as unverified?"""
     for to_ms, noted_ms in gaps:
         if is_concerned(state, to_ms, noted_ms):
             return True
@@ -62,7 +62,7 @@ def is_unsure(state: ClientState, gaps: Gaps) -> bool:
 
 
 def with_gap(gaps: Gaps, to_ms: int, noted_ms: int) -> Gaps:
-    """The gaps with one more, without those that concern nobody whom another one does not concern as well."""
+    """The gaps with one more, without those that affect only clients that another one affects as well."""
     if any(to >= to_ms and noted >= noted_ms for to, noted in gaps):
         return gaps
     return (*[gap for gap in gaps if gap[0] > to_ms or gap[1] > noted_ms], (to_ms, noted_ms))

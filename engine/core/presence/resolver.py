@@ -13,7 +13,7 @@ closed it is forgotten; while its close is missing it is remembered, never live,
 whose connect is unknown matters only if that connect is live when it comes, so below `newest - 2 * skew` it never can.
 
 Answers of the synchronous query stand beside the events. Two zeros close every channel connected until then, those whose
-connect comes later included. A count where none was believed is an anonymous channel, connected when it was asked about:
+connect comes later included. A count where none was believed is an anonymous channel, connected at the instant of the query:
 live until the connect or the close that it stands for is seen. `observe_beside` keeps both; `answering` makes them.
 
 Read `observe` first: it is the only function that changes anything, and the hottest one of the product.
@@ -21,13 +21,10 @@ Read `observe` first: it is the only function that changes anything, and the hot
 
 from __future__ import annotations
 
-from typing import Final
-
 from engine.core.events import CONNECT, DISCONNECT, TCPCLEAN
 from engine.core.presence.client_state import (
     MAX_CHANNELS,
     NEVER,
-    NOT_ASKED,
     OFFLINE,
     ONLINE,
     Answered,
@@ -35,9 +32,6 @@ from engine.core.presence.client_state import (
     Channels,
     ClientState,
 )
-
-ANSWER: Final = "answer"
-"""The type that an answer of a query has among events, where people see both."""
 
 
 def observe(
@@ -139,19 +133,9 @@ def observe_beside(
             # This was it; and as it was connected then, a goodbye of an older channel says nothing about it.
             merged, _, _ = observe_any(merged, CONNECT, anonymous_ms, channel, observed, skew_ms)
             anonymous_ms = NEVER
-    is_undoable = anonymous_ms != NEVER
-    left = Answered(
-        answered.asked_ms,
-        answered.verified_ms,
-        connections,
-        void_ms,
-        NEVER,
-        anonymous_ms,
-        answered.undo_since_ms if is_undoable else NEVER,
-        answered.undo_occurred_ms if is_undoable else NEVER,
-        answered.undo_flaps if is_undoable else 0,
-        answered.undo_observed if is_undoable else 0,
-    )
+    left = answered.evolve(connections=connections, zero_ms=NEVER, anonymous_ms=anonymous_ms)
+    if anonymous_ms == NEVER:
+        left = left.without_undo()
     return merged, status_beside(left, merged, observed, skew_ms), takeover, left
 
 
@@ -301,88 +285,3 @@ def graceful(channels: Channels) -> bool:
     if newest == NEVER:
         return False
     return any(channel.close_ms == newest and channel.goodbye_ms != NEVER for channel in channels)
-
-
-def doubts(state: ClientState, skew_ms: int) -> list[str]:
-    """Why the belief about this client may be wrong, in words; empty when there is no reason. A hint, never a verdict."""
-    found = []
-    channels = state.channels
-    live = live_count(channels, skew_ms)
-    newest = newest_connect(channels)
-    if live > 1:
-        found.append(f"{live} channels are live")
-    if newest == NEVER:
-        found.append("no connect was ever seen")
-    for channel in channels:
-        if channel.connect_ms == NEVER or is_closed(channel, skew_ms):
-            continue
-        if channel.connect_ms < newest - skew_ms:
-            found.append(f"superseded channel {channel.id} was never closed")
-        elif live == 1 and channel.goodbye_ms != NEVER:
-            found.append(f"the only live channel {channel.id} said goodbye")
-    if len(channels) >= MAX_CHANNELS:
-        found.append("more channels than are kept")
-    return found
-
-
-def is_doubtful(state: ClientState, skew_ms: int) -> bool:
-    """Is there a reason for doubt? Cheap for the histories that make up almost all of a fleet."""
-    channels = state.channels
-    if len(channels) == 1 and channels[0].connect_ms != NEVER and is_closed(channels[0], skew_ms):
-        return False
-    return bool(doubts(state, skew_ms))
-
-
-def evidence(state: ClientState, skew_ms: int) -> list[dict[str, object]]:
-    """What the verdict rests on: one entry an event kept, `{type, time_ms, channel, used, why}`, oldest first."""
-    newest = newest_connect(state.channels)
-    found: list[tuple[int, str, dict[str, object]]] = []
-    answered = state.answered or NOT_ASKED
-    voided_ms = answered.void_ms + skew_ms if answered.void_ms != NEVER else NEVER
-    for time, why in _answers(answered):
-        entry: dict[str, object] = {"type": ANSWER, "time_ms": time, "channel": "", "used": True, "why": why}
-        found.append((time, ANSWER, entry))
-    for channel in state.channels:
-        for kind, time, used, why in _readings(channel, newest, skew_ms):
-            if kind == TCPCLEAN and time == voided_ms:
-                kind, why = ANSWER, "asked twice, there was no connection: closes its channel"
-            entry = {"type": kind, "time_ms": time, "channel": channel.id, "used": used, "why": why}
-            found.append((time, kind, entry))
-    return [entry for _, _, entry in sorted(found, key=lambda reading: reading[:2])]
-
-
-def _answers(answered: Answered) -> list[tuple[int, str]]:
-    """The answers that the belief rests on, as (asked_ms, why)."""
-    found = []
-    if answered.anonymous_ms != NEVER:
-        found.append((answered.anonymous_ms, "asked, there was a connection that no event had named"))
-    if answered.zero_ms != NEVER:
-        found.append((answered.zero_ms, "asked, there was no connection; asked again before it counts"))
-    if answered.verified_ms not in (NEVER, answered.anonymous_ms, answered.zero_ms):
-        found.append((answered.verified_ms, "asked, and it was as believed"))
-    return found
-
-
-def _readings(channel: Channel, newest: int, skew_ms: int) -> list[tuple[str, int, bool, str]]:
-    """How each event about one channel was read."""
-    readings = []
-    connect, close = channel.connect_ms, channel.close_ms
-    if connect != NEVER:
-        if is_closed(channel, skew_ms):
-            readings.append((CONNECT, connect, True, "the channel was closed later"))
-        elif connect < newest - skew_ms:
-            readings.append((CONNECT, connect, False, "superseded by a newer connect"))
-        else:
-            readings.append((CONNECT, connect, True, "the channel is live"))
-    if close != NEVER:
-        if connect == NEVER:
-            readings.append((TCPCLEAN, close, True, "closes a channel whose connect was not seen"))
-        elif is_closed(channel, skew_ms):
-            readings.append((TCPCLEAN, close, True, "closes its channel"))
-        else:
-            readings.append((TCPCLEAN, close, False, "dated too long before its own connect"))
-    if channel.goodbye_ms != NEVER:
-        decides = connect in (NEVER, newest)
-        why = "the client said goodbye" if decides else "a goodbye of a channel that is not the newest"
-        readings.append((DISCONNECT, channel.goodbye_ms, decides, why))
-    return readings

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.presence.client_state import Transition
 from engine.core.presence.query import StatusAnswer
 from engine.core.times import FOREVER
@@ -203,7 +203,7 @@ class _Run(Replay):
         self._timeline.append(Seen(at_ms=at_ms, line={"type": type, **told}))
 
     def _flush(self) -> None:
-        for entry in self.fleet.book.out.lines:
+        for entry in self.fleet.alerts.out.lines:
             at_ms = entry.settled_at_ms if isinstance(entry, Transition) else entry.at_ms
             self._timeline.append(Seen(at_ms=at_ms, line=json.loads(self._line(entry))))
         self.fleet.commit()

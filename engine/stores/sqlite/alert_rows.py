@@ -16,7 +16,7 @@ from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
-from engine.core.alerting.stages.silence import Silence
+from engine.core.alerting.silences import Silence
 from engine.core.rules import Match
 from engine.stores.sqlite.delivery_rows import queries
 
@@ -71,7 +71,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
     for rule, tick in out.schedules.items():
         yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
     for rule, burst in out.bursts.items():
-        yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_told]) if burst.times else None
+        yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_announced]) if burst.times else None
 
 
 def read(connection: sqlite3.Connection) -> Kept:
@@ -87,8 +87,8 @@ def read(connection: sqlite3.Connection) -> Kept:
         silences=[_silence(row) for row in connection.execute(sql["all_silences"])],
         schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
         bursts=[
-            Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_told)
-            for rule, times, held, is_told in found[BURST]
+            Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_announced)
+            for rule, times, held, is_announced in found[BURST]
         ],
     )
 

@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from engine.core.alerting.stages.silence import Silence
-from engine.core.fleet import POSITION_BITS
+from engine.core.alerting.silences import Silence
+from engine.core.history import POSITION_BITS
 from engine.errors import StoreError
 from engine.stores.base import (
     TOTALS_STOP,

@@ -24,7 +24,7 @@ import msgspec
 
 from engine.actions.base import OutboxItem
 from engine.core.alerting.alert import Alert, Kept, Output, Throttled
-from engine.core.fleet import FACT_OFFSET, POSITION_BITS, Fact
+from engine.core.history import FACT_OFFSET, POSITION_BITS, Fact
 from engine.core.presence.client_state import ClientState, Transition, state_of_row
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
@@ -426,7 +426,8 @@ def _fact(
 
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
     transition = alert.transition and alert.transition.as_row()
-    detail = json.dumps([alert.detail, transition, alert.notification_id, alert.verified], ensure_ascii=False)
+    kept = [alert.detail, transition, alert.notification_id, alert.verified]
+    detail = json.dumps([*kept, alert.until] if alert.until else kept, ensure_ascii=False)
     return (
         alert.id,
         alert.rule,
@@ -439,7 +440,7 @@ def _alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.due_at_ms,
         alert.fired_at_ms,
         alert.resolved_at_ms,
-        alert.told,
+        alert.notified,
         alert.throttle_key,
         detail,
         alert.key,
@@ -468,9 +469,10 @@ def _alert(row: Sequence[Any]) -> Alert:
         due_at_ms=row[8],
         fired_at_ms=row[9],
         resolved_at_ms=row[10],
-        told=bool(row[11]),
+        notified=bool(row[11]),
         notification_id=notification_id,
         verified=later[0] if later else "",
+        until=later[1] if len(later) > 1 else "",
         throttle_key=row[12],
         detail=detail,
         key=row[14],
@@ -478,5 +480,5 @@ def _alert(row: Sequence[Any]) -> Alert:
         acknowledged=acknowledged,
         acknowledged_by=row[16] or "",
         remind_at_ms=remind_at_ms,
-        transition=Transition(*transition) if transition else None,
+        transition=Transition.of_row(transition) if transition else None,
     )

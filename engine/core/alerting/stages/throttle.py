@@ -1,85 +1,74 @@
-"""Throttles: how many firings of a rule and key still count, and who waits for room."""
+"""Stage `throttle`: have as many of the rule's firings as it allows counted already? It ends when there is room again.
+
+What fires by one decision counts once a throttle. Read `ThrottleStage.check`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from engine.core.alerting.alert import Alert, Output, Throttled
+from engine.core.alerting.alert import FIRING, Alert, Throttled
+from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppressed, Verdict
+from engine.core.alerting.template_variables import VariableSource
 from engine.core.keys import key_text, values_of
-from engine.core.matching import Attributes
-from engine.core.rules import Rule
-from engine.core.timers import NextWakeUp, TimerQueue
+from engine.core.presence.client_state import ClientState
+from engine.core.rules import Rule, Throttle
+from engine.core.timers import THROTTLES, NextWakeUp, TimerQueue
+
+REASON: Final = "throttle"
+SUPPRESSED: Final = Suppressed(REASON)
 
 
 class Throttles:
-    """Every throttle in which something counts or somebody waits."""
+    """Every throttle in which something counts or an alert waits."""
 
-    def __init__(self, alarm: NextWakeUp) -> None:
+    def __init__(self, alerts: OpenAlerts, wake_up: NextWakeUp) -> None:
         self.all: dict[tuple[str, str], Throttled] = {}  # by rule and key
-        self.rooms = TimerQueue(alarm, _is_awaited)
+        self.timers: Final = TimerQueue(THROTTLES, wake_up, _is_awaited)
+        self._alerts = alerts
         self._unlooked: list[tuple[str, str]] = []  # those that the purge going on has still to look at
 
-    def of(self, rule: Rule, alert: Alert, ip: str, attributes: Attributes) -> Throttled:
-        """The throttle that an alert counts in; `ip` is `ip:port` of its client."""
-        if not alert.throttle_key:
-            alert.throttle_key = self.key_of(rule, alert, ip, attributes)
-        found = self.all.get((rule.name, alert.throttle_key))
+    def of(self, rule: str, key: str) -> Throttled:
+        """One throttle."""
+        found = self.all.get((rule, key))
         if found is None:
-            found = self.all[rule.name, alert.throttle_key] = Throttled(rule.name, alert.throttle_key)
+            found = self.all[rule, key] = Throttled(rule, key)
         return found
 
-    def key_of(self, rule: Rule, alert: Alert, ip: str, attributes: Attributes) -> str:
-        """The key of that throttle, as JSON of {by: value}."""
-        assert rule.throttle is not None
-        if alert.throttle_key:
-            return alert.throttle_key
-        client = alert.client or ""
-        values = values_of(rule.throttle.by, client, ip, attributes(client))
-        values |= {name: value for name, value in (alert.shown_key or {}).items() if name in values}
-        return key_text(values)
-
-    def has_room(self, rule: Rule, throttled: Throttled, at_ms: int) -> bool:
-        """May one more fire?"""
-        if rule.throttle is None:
-            return True
-        oldest = at_ms - rule.throttle.per_ms
-        firings = throttled.firings
-        while firings and firings[0] <= oldest:
-            del firings[0]
-        return len(firings) < rule.throttle.max
-
-    def count(self, out: Output, throttled: Throttled, at_ms: int) -> None:
+    def count(self, throttled: Throttled, at_ms: int) -> None:
         """One more fires."""
         throttled.firings.append(at_ms)
-        out.throttles[throttled.rule, throttled.key] = throttled
+        self._alerts.out.throttles[throttled.rule, throttled.key] = throttled
 
-    def wait(self, rule: Rule | None, throttled: Throttled, alert: Alert) -> None:
+    def wait(self, terms: Throttle | None, throttled: Throttled, alert: Alert) -> None:
         """The alert waits for room."""
         throttled.waiting[alert.name] = alert
-        self.await_room(rule, throttled)
+        self.await_room(terms, throttled)
 
-    def await_room(self, rule: Rule | None, throttled: Throttled) -> None:
-        """Look again when the oldest counted firing no longer counts."""
-        if rule is None or not throttled.waiting or throttled.room_at_ms is not None:
+    def await_room(self, terms: Throttle | None, throttled: Throttled) -> None:
+        """Look again when the oldest counted firing no longer counts. `terms`: the rule's; None: it has none any more."""
+        if not throttled.waiting or throttled.room_at_ms is not None:
             return
-        per_ms = rule.throttle.per_ms if rule.throttle else 0
-        surplus = max(0, len(throttled.firings) - (rule.throttle.max if rule.throttle else 0))
+        per_ms = terms.per_ms if terms is not None else 0
+        surplus = max(0, len(throttled.firings) - (terms.max if terms is not None else 0))
         throttled.room_at_ms = throttled.firings[surplus] + per_ms if throttled.firings else 0
-        self.rooms.push(throttled.room_at_ms, throttled)
+        self.timers.push(throttled.room_at_ms, throttled)
 
     def leave(self, alert: Alert) -> None:
         """The alert waits no more."""
         throttled = self.all.get((alert.rule, alert.throttle_key))
         if throttled is not None and throttled.waiting.pop(alert.name, None) is not None and not throttled.waiting:
-            throttled.room_at_ms = None  # nobody looks for room
+            throttled.room_at_ms = None  # nothing waits for room
 
-    def retire(self, out: Output, rule: str) -> None:
+    def retire(self, rule: str) -> None:
         """The rule is gone."""
         for key in [key for key in self.all if key[0] == rule]:
-            throttled = out.throttles[key] = self.all.pop(key)
+            throttled = self._alerts.out.throttles[key] = self.all.pop(key)
             throttled.firings.clear()
 
-    def purge(self, out: Output, rules: dict[str, Rule], at_ms: int, limit: int) -> None:
+    def purge(self, rules: dict[str, Rule], at_ms: int, limit: int) -> None:
         """Forget those in which nothing counts any more; looks at some of them, and at the next at the next call."""
         if not self._unlooked:
             self._unlooked = list(self.all)
@@ -88,24 +77,87 @@ class Throttles:
             throttled, rule = self.all.get(key), rules.get(key[0])
             if throttled is None or throttled.waiting:
                 continue
-            if rule is None or rule.throttle is None or self._is_idle(rule, throttled, at_ms):
+            terms = rule.throttle if rule is not None else None
+            if terms is not None:
+                forget_old(terms, throttled, at_ms)
+            if terms is None or not throttled.firings:
                 throttled.firings.clear()
-                out.throttles[key] = self.all.pop(key)
+                self._alerts.out.throttles[key] = self.all.pop(key)
 
-    def _is_idle(self, rule: Rule, throttled: Throttled, at_ms: int) -> bool:
-        self.has_room(rule, throttled, at_ms)  # drops what no longer counts
-        return not throttled.firings
-
-    def recall(self, throttles: Iterable[Throttled]) -> None:
+    def restore(self, throttles: Iterable[Throttled]) -> None:
         """What a store kept."""
         self.all = {(throttled.rule, throttled.key): throttled for throttled in throttles}
-        self.rooms.clear()
-
-    def recall_waiting(self, rule: Rule | None, alert: Alert) -> None:
-        """An alert that waited for room when it was kept."""
-        key = alert.rule, alert.throttle_key
-        self.wait(rule, self.all.setdefault(key, Throttled(*key)), alert)
+        self.timers.clear()
 
 
 def _is_awaited(throttled: Throttled, due_ms: int) -> bool:
     return throttled.room_at_ms == due_ms
+
+
+def forget_old(terms: Throttle, throttled: Throttled, at_ms: int) -> None:
+    """Drop the firings that count no longer."""
+    oldest = at_ms - terms.per_ms
+    firings = throttled.firings
+    while firings and firings[0] <= oldest:
+        del firings[0]
+
+
+def has_room(terms: Throttle | None, throttled: Throttled, at_ms: int) -> bool:
+    """May one more fire? Always, when the rule has no throttle any more."""
+    if terms is None:
+        return True
+    forget_old(terms, throttled, at_ms)
+    return len(throttled.firings) < terms.max
+
+
+class ThrottleStage(Stage):
+    """The throttle of one rule."""
+
+    def __init__(self, rule: Rule, terms: Throttle, throttles: Throttles, variables: VariableSource) -> None:
+        self.reason = REASON
+        self.counts_together = True
+        self._rule = rule
+        self._terms = terms
+        self._throttles = throttles
+        self._variables = variables
+
+    def check(self, alert: Alert, state: ClientState, at_ms: int) -> Verdict:
+        """See `Stage`."""
+        throttled = self._throttle_of(alert, state)
+        return PASS if has_room(self._terms, throttled, at_ms) else SUPPRESSED
+
+    def _throttle_of(self, alert: Alert, state: ClientState) -> Throttled:
+        """The throttle that an alert counts in."""
+        if not alert.throttle_key:
+            alert.throttle_key = self.key_of(alert, state)
+        return self._throttles.of(self._rule.name, alert.throttle_key)
+
+    def key_of(self, alert: Alert, state: ClientState) -> str:
+        """The key of that throttle, as JSON of {by: value}."""
+        if alert.throttle_key:
+            return alert.throttle_key
+        client = alert.client or ""
+        values = values_of(self._terms.by, client, state.ip, self._variables.attributes(client))
+        values |= {name: value for name, value in (alert.shown_key or {}).items() if name in values}
+        return key_text(values)
+
+    def wait(self, alert: Alert, until: str, at_ms: int) -> None:
+        """See `Stage`."""
+        self._throttles.wait(self._terms, self._throttles.of(self._rule.name, alert.throttle_key), alert)
+
+    def passed(self, alerts: Sequence[Alert], at_ms: int) -> None:
+        """What fires by one decision counts once in each throttle."""
+        counted: set[str] = set()
+        for alert in alerts:
+            if alert.throttle_key not in counted:
+                counted.add(alert.throttle_key)
+                self._throttles.count(self._throttles.of(self._rule.name, alert.throttle_key), at_ms)
+
+    def report(self, alert: Alert, state: ClientState, at_ms: int) -> StageReport:
+        """See `Stage`."""
+        terms, key = self._terms, self.key_of(alert, state)
+        throttled = self._throttles.all.get((self._rule.name, key))
+        firings = [fired_ms for fired_ms in throttled.firings if at_ms - fired_ms < terms.per_ms] if throttled else []
+        detail = {"key": key, "max": terms.max, "per_ms": terms.per_ms, "counted": len(firings)}
+        passes = alert.state == FIRING or len(firings) < terms.max
+        return StageReport(REASON, passes, detail, None if passes else firings[-terms.max] + terms.per_ms)

@@ -1,0 +1,109 @@
+"""Which alerts are in which group, and when each group is to be notified. What a group is, and when, is in `grouping`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from engine.core.alerting.alert import FIRING, Alert
+from engine.core.alerting.grouping import Group
+from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.template_variables import VariableSource
+from engine.core.keys import key_text, values_of
+from engine.core.presence.client_state import ClientState
+from engine.core.rules import AT_ONCE, Grouping, Rule
+from engine.core.timers import GROUPS, NextWakeUp, TimerQueue
+
+DEFAULT_GROUPING: Final = Grouping()
+"""The terms of a group whose rule has no `grouping` any more."""
+
+
+def terms_of(rule: Rule | None) -> Grouping:
+    """The terms of a rule's groups."""
+    return DEFAULT_GROUPING if rule is None or rule.grouping is None else rule.grouping
+
+
+class Groups:
+    """Every group that is not closed."""
+
+    def __init__(
+        self,
+        alerts: OpenAlerts,
+        wake_up: NextWakeUp,
+        variables: VariableSource,
+        state_of: Callable[[str], ClientState],
+    ) -> None:
+        self.all: dict[tuple[str, str], Group] = {}  # by rule and key
+        self.timers: Final = TimerQueue(GROUPS, wake_up, _is_due)
+        self._alerts = alerts
+        self._variables = variables
+        self._state_of = state_of
+
+    def enter(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
+        """These alerts fire: they are listed with the others of their group."""
+        terms, out = terms_of(rule), self._alerts.out
+        for alert in alerts:
+            client = alert.client or ""
+            ip = self._state_of(client).ip
+            key = key_text(values_of(terms.by, client, ip, self._variables.attributes(client)))
+            group = self.all.get((rule.name, key))
+            if group is None:
+                group = self.all[rule.name, key] = Group(rule.name, key, at_ms)
+                out.groups[group.name] = group
+            if alert.trigger in AT_ONCE:
+                group.pass_through(client, terms.limit)
+                out.groups[group.name] = group
+            else:
+                alert.group = key
+                group.add(client)
+            self.plan(group, terms, at_ms)
+
+    def leave(self, alert: Alert, rule: Rule | None, at_ms: int) -> None:
+        """The alert fires no more."""
+        group = self.all.get((alert.rule, alert.group or ""))
+        if group is not None and alert.fired_at_ms is not None:
+            group.remove(alert.client or "")
+            self.plan(group, terms_of(rule), at_ms)
+
+    def plan(self, group: Group, terms: Grouping, at_ms: int) -> None:
+        """Note when the group is to be notified, if it has anything to say."""
+        due_ms = group.next_due(at_ms, terms.wait_ms, terms.interval_ms)
+        if due_ms is None:
+            group.due_at_ms = None
+        elif group.due_at_ms is None:
+            group.due_at_ms = due_ms
+            self.timers.push(due_ms, group)
+
+    def firing(self, group: Group) -> list[Alert]:
+        """The group's alerts that fire, in the order in which their clients began to."""
+        return [
+            alert
+            for client in group.clients
+            for alert in self._alerts.of(client)
+            if alert.rule == group.rule and alert.group == group.key and alert.state == FIRING
+        ]
+
+    def of_rule(self, rule: str) -> list[Group]:
+        """The groups of a rule."""
+        return [group for group in self.all.values() if group.rule == rule]
+
+    def close(self, group: Group) -> None:
+        """Nothing fires any more in the group."""
+        group.is_closed = True
+        self.all.pop((group.rule, group.key), None)
+        self._alerts.out.groups[group.name] = group
+
+    def restore(self, groups: Iterable[Group]) -> None:
+        """Groups as they were kept; the members follow from the open alerts, see `add_restored`."""
+        self.all = {(group.rule, group.key): group for group in groups}
+        self.timers.clear()
+
+    def add_restored(self, alert: Alert) -> None:
+        """An alert that fires and is in a group."""
+        group = self.all.get((alert.rule, alert.group or ""))
+        if group is not None:
+            group.add(alert.client or "")
+
+
+def _is_due(group: Group, due_ms: int) -> bool:
+    return group.due_at_ms == due_ms and not group.is_closed

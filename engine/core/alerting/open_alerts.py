@@ -1,0 +1,114 @@
+"""Every alert that is about something that goes on, and what the step in hand changes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine.core.alerting.alert import Alert, AlertLine, Output
+from engine.core.presence.client_state import Transition
+from engine.core.rules import Rule
+
+NO_ALERTS: Sequence[Alert] = ()
+
+
+class OpenAlerts:
+    """Open alerts by subject (see `Alert.subject`), and `out`, which the caller replaces after each commit."""
+
+    def __init__(self) -> None:
+        self.out = Output()
+        self.by_subject: dict[str, list[Alert]] = {}
+        self._newest_ms = -1  # the instant of the newest alert, and how often each name was asked for in it
+        self._names: dict[str, int] = {}
+
+    def of(self, subject: str) -> Sequence[Alert]:
+        """The open alerts about a client (or another subject), oldest first; not to be kept while alerts change."""
+        return self.by_subject.get(subject, NO_ALERTS)
+
+    def __iter__(self) -> Iterator[Alert]:
+        """Every open alert; nothing may change meanwhile."""
+        for alerts in self.by_subject.values():
+            yield from alerts
+
+    def of_rule(self, rule: str) -> list[Alert]:
+        """The open alerts of a rule."""
+        return [alert for alerts in self.by_subject.values() for alert in alerts if alert.rule == rule]
+
+    def add(
+        self,
+        rule: Rule,
+        trigger: str,
+        at_ms: int,
+        *,
+        client: str | None = None,
+        source: str | None = None,
+        key: str | None = None,
+        due_ms: int | None = None,
+        transition: Transition | None = None,
+        detail: str = "",
+    ) -> Alert:
+        """A new pending alert, due at `due_ms` (by default at once). Its name says what it is about, and is its own."""
+        since_ms = transition.since_ms if transition else at_ms
+        about = source if key is None else key
+        name = self._distinct(f"{rule.name}\0{client}\0{about}\0{trigger}\0{since_ms}\0{at_ms}", at_ms)
+        alert = Alert(
+            name=name,
+            rule=rule.name,
+            client=client,
+            source=source,
+            trigger=trigger,
+            started_at_ms=at_ms,
+            due_at_ms=at_ms if due_ms is None else due_ms,
+            transition=transition,
+            key=key,
+            detail=detail,
+        )
+        subject = alert.subject
+        alerts = self.by_subject.get(subject)
+        if alerts is None:
+            self.by_subject[subject] = [alert]
+        else:
+            alerts.append(alert)
+        self.changed(alert)
+        return alert
+
+    def _distinct(self, name: str, at_ms: int) -> str:
+        """A name of its own for what happens more than once in one instant: without a hold, a client can come and go."""
+        if at_ms != self._newest_ms:
+            self._newest_ms, self._names = at_ms, {}
+        before = self._names.get(name, 0)
+        self._names[name] = before + 1
+        return f"{name}\0{before}" if before else name
+
+    def changed(self, alert: Alert) -> None:
+        """The alert is another than the store knows."""
+        self.out.alerts[alert.name] = alert
+
+    def line(self, alert: Alert, at_ms: int) -> None:
+        """The alert has taken a step that people see."""
+        self.changed(alert)
+        self.out.lines.append(
+            AlertLine(
+                rule=alert.rule,
+                client=alert.client,
+                key=alert.shown_key,
+                state=alert.state,
+                reason=alert.reason,
+                at_ms=at_ms,
+            )
+        )
+
+    def remove(self, alert: Alert) -> None:
+        """The alert is closed."""
+        subject = alert.subject
+        alerts = self.by_subject[subject]
+        alerts.remove(alert)
+        if not alerts:
+            del self.by_subject[subject]
+
+    def restore(self, alerts: Sequence[Alert]) -> None:
+        """Start again with the open alerts that a store holds."""
+        self.by_subject.clear()
+        self._newest_ms = -1
+        self.out = Output()
+        for alert in alerts:
+            self.by_subject.setdefault(alert.subject, []).append(alert)

@@ -1,0 +1,472 @@
+"""From an alert that is due to its firing, and to its end: through the stages of its rule, in their order.
+
+    trigger ─► pending ─(for)─► condition ─► flapping · mute · silence · inhibited ─► throttle · verify ─► firing ─► notification
+                                             one alert after the other                those that are left, together
+
+`STAGES` is the one place where the order of the stages is written; a rule gets only those that it needs (`Pipeline.compile`), so a
+stage that a rule lacks costs nothing. `why-not`, `explain`, `deliveries show` and the console walk the same stages.
+What is suppressed is looked at again when what suppresses it has ended (`release`): alerts of a rule that pass by then fire
+together. Read `Pipeline.due`, `Pipeline.release` and `Pipeline._fire`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from engine.core.alerting import lifecycle
+from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Throttled
+from engine.core.alerting.groups import Groups
+from engine.core.alerting.notification import Notifier
+from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY
+from engine.core.alerting.reminders import Reminders
+from engine.core.alerting.silences import Silences
+from engine.core.alerting.stages import flapping, inhibition, silence, throttle, time_intervals, verification
+from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Stage, Suppressed, Verdict
+from engine.core.alerting.stages.flapping import FlappingStage
+from engine.core.alerting.stages.inhibition import InhibitionStage, Inhibitors
+from engine.core.alerting.stages.silence import SilenceStage
+from engine.core.alerting.stages.throttle import Throttles, ThrottleStage
+from engine.core.alerting.stages.time_intervals import TimeIntervalStage
+from engine.core.alerting.stages.verification import Verification, VerificationStage
+from engine.core.alerting.suppressions import Suppressions, mute_until
+from engine.core.alerting.template_variables import VariableSource
+from engine.core.matching import Matcher
+from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
+from engine.core.rules import AT_ONCE, Rule
+from engine.core.timers import FORS, OFFLINE_FORS, NextWakeUp, TimerQueue
+
+STAGES: Final = (
+    flapping.REASON,
+    time_intervals.REASON,
+    silence.REASON,
+    inhibition.REASON,
+    throttle.REASON,
+    verification.REASON,
+)
+"""Every stage by its reason, in the order in which they are asked: the first that does not pass is the reason."""
+
+
+class RuleStages:
+    """A rule and its stages: `stages` are all in their order, the others are parts of them."""
+
+    __slots__ = ("before_reminders", "counting", "one_by_one", "rule", "stages")
+
+    def __init__(self, rule: Rule, stages: Sequence[Stage]) -> None:
+        self.rule: Final = rule
+        self.stages: Final = tuple(stages)
+        self.one_by_one: Final = tuple([stage for stage in stages if not stage.counts_together])
+        self.counting: Final = tuple([stage for stage in stages if stage.counts_together])
+        self.before_reminders: Final = tuple([stage for stage in stages if stage.mutes_reminders])
+
+
+class Pipeline:
+    """Every rule's stages, and what becomes of alerts in them."""
+
+    def __init__(
+        self,
+        *,
+        alerts: OpenAlerts,
+        wake_up: NextWakeUp,
+        variables: VariableSource,
+        notifier: Notifier,
+        groups: Groups,
+        reminders: Reminders,
+        silences: Silences,
+        inhibitors: Inhibitors,
+        state_of: Callable[[str], ClientState],
+        matcher: Matcher,
+    ) -> None:
+        self.alerts: Final = alerts
+        self.notifier: Final = notifier
+        self.groups: Final = groups
+        self.reminders: Final = reminders
+        self.inhibitors: Final = inhibitors
+        self.variables: Final = variables
+        self.silences: Final = silences
+        self.suppressions: Final = Suppressions(wake_up, self._suppression_ends_at)
+        self.throttles: Final = Throttles(alerts, wake_up)
+        self.verification: Final = Verification(alerts, wake_up, variables.current_policy)
+        self.fors: Final = TimerQueue(FORS, wake_up, _is_pending)
+        self.offline_fors: Final = TimerQueue(OFFLINE_FORS, wake_up, _is_pending)
+        self.matcher = matcher  # the rules in force
+        self.rules: dict[str, Rule] = {}  # and those that are being retired
+        self.state_of: Final = state_of
+        self._compiled: dict[str, RuleStages] = {}
+        self._intervals: dict[str, TimeIntervalStage] = {}
+        self._depths: dict[str, int] = {}  # how many rules inhibit one another above a rule; most are not in here
+        self._flapping_stage: Final = FlappingStage()
+        self._silence_stage: Final = SilenceStage(silences, self.suppressions, inhibitors.outages, state_of)
+        self._verification_stage: Final = VerificationStage(self.verification)
+
+    # Compiling
+
+    def use(self, matcher: Matcher, rules: dict[str, Rule]) -> None:
+        """Work with these rules from now on; `rules` also has those that are being retired."""
+        self.matcher, self.rules = matcher, rules
+        self.inhibitors.rules = rules
+        self._depths = _depths(matcher.rules)
+        self._intervals = {
+            name: TimeIntervalStage(rule, self.suppressions)
+            for name, rule in rules.items()
+            if time_intervals.is_needed(rule)
+        }
+        self.compile()
+
+    def retire(self, rule: str) -> None:
+        """The rule is gone for good."""
+        self.rules.pop(rule, None)
+        self._compiled.pop(rule, None)
+        self._intervals.pop(rule, None)
+        self.throttles.retire(rule)
+
+    def compile(self) -> None:
+        """Make every rule's stages: when rules change, and when the first silence begins or the last one ends."""
+        self._compiled = {name: RuleStages(rule, self._stages_of(rule)) for name, rule in self.rules.items()}
+
+    def _stages_of(self, rule: Rule) -> list[Stage]:
+        found = [self._stage_of(rule, reason) for reason in STAGES]
+        return [stage for stage in found if stage is not None]
+
+    def _stage_of(self, rule: Rule, reason: str) -> Stage | None:
+        """One stage of a rule; None for one that it does not need."""
+        if reason == flapping.REASON:
+            return self._flapping_stage if flapping.is_needed(rule) else None
+        if reason == time_intervals.REASON:
+            return self._intervals.get(rule.name)
+        if reason == silence.REASON:
+            return self._silence_stage if self.silences.open else None
+        if reason == inhibition.REASON:
+            is_needed = bool(rule.inhibited_by or self.inhibitors.watches)
+            return InhibitionStage(rule, self.inhibitors, self.suppressions) if is_needed else None
+        if reason == throttle.REASON:
+            terms = rule.throttle
+            return ThrottleStage(rule, terms, self.throttles, self.variables) if terms is not None else None
+        return self._verification_stage if rule.verify else None
+
+    def stages_of(self, rule: str) -> Sequence[Stage]:
+        """A rule's stages; none for a rule that is not loaded."""
+        compiled = self._compiled.get(rule)
+        return () if compiled is None else compiled.stages
+
+    # Opening
+
+    def open(
+        self, rule: Rule, trigger: str, client: str, state: ClientState, transition: Transition | None, at_ms: int
+    ) -> None:
+        """A rule's trigger has happened for a client: a new alert, which is due at once or when `for` is over."""
+        due_ms = at_ms
+        if rule.for_ms and transition is not None and trigger != "first_seen":
+            due_ms = max(at_ms, transition.since_ms + rule.for_ms)
+        alert = self.alerts.add(rule, trigger, at_ms, client=client, due_ms=due_ms, transition=transition)
+        if due_ms > at_ms:
+            self.alerts.line(alert, at_ms)
+            self.await_for(alert)
+        else:
+            self.due(alert, state, at_ms)
+
+    def await_for(self, alert: Alert) -> None:
+        """The alert is pending until its `for` is over."""
+        queue = self.offline_fors if alert.trigger == "offline" else self.fors
+        queue.push(alert.due_at_ms, alert, self._depths.get(alert.rule, 0))
+
+    def for_over(self, alert: Alert, at_ms: int) -> None:
+        """The timer of an alert's `for`."""
+        self.due(alert, self.state_of_subject(alert), at_ms)
+
+    def state_of_subject(self, alert: Alert) -> ClientState:
+        """The state of the client that the alert is about; `NEW_CLIENT` when it is about none."""
+        return self.state_of(alert.client) if alert.client is not None else NEW_CLIENT
+
+    # Due: firing, or not
+
+    def due(self, alert: Alert, state: ClientState, at_ms: int) -> None:
+        """The alert is due: it fires, unless its condition fails or a stage does not pass."""
+        compiled = self._compiled.get(alert.rule)
+        if compiled is None:
+            self.drop(alert, at_ms)
+            return
+        if (
+            alert.reason is None
+            and not alert.verified
+            and not self._condition_holds(compiled.rule, alert, state, at_ms)
+        ):
+            self.drop(alert, at_ms)
+            return
+        if self._passes(compiled.one_by_one, alert, state, at_ms):
+            self._fire_what_counts(compiled, [alert], at_ms)
+
+    def _condition_holds(self, rule: Rule, alert: Alert, state: ClientState, at_ms: int) -> bool:
+        if rule.condition is None or alert.trigger == "schedule":  # a schedule asks it of each client
+            return True
+        return rule.condition(self.variables.of_alert(rule, alert, state, at_ms, rule.condition_names))
+
+    def _passes(self, stages: tuple[Stage, ...], alert: Alert, state: ClientState, at_ms: int) -> bool:
+        """Does every stage pass? The first that does not decides what becomes of the alert."""
+        for stage in stages:
+            verdict = stage.check(alert, state, at_ms)
+            if verdict is PASS:
+                continue
+            if verdict is AWAITS_ANSWER:
+                self._await_answer(alert, at_ms)
+            else:
+                assert isinstance(verdict, Suppressed)
+                self.suppress(alert, stage, verdict, at_ms)
+            return False
+        return True
+
+    def release(self, alerts: Iterable[Alert], at_ms: int) -> None:
+        """What suppressed these has ended: those of a rule that pass every stage now fire together."""
+        by_rule: dict[str, list[Alert]] = {}
+        for alert in alerts:
+            if alert.open and alert.state == SUPPRESSED:
+                by_rule.setdefault(alert.rule, []).append(alert)
+        for name in self._inhibitors_first(by_rule):
+            compiled = self._compiled.get(name)
+            if compiled is None:
+                for alert in by_rule[name]:
+                    self.drop(alert, at_ms)
+                continue
+            ready = [
+                alert
+                for alert in by_rule[name]
+                if self._passes(compiled.one_by_one, alert, self.state_of_subject(alert), at_ms)
+            ]
+            if ready:
+                self._fire_what_counts(compiled, ready, at_ms)
+
+    def _inhibitors_first(self, names: Mapping[str, object]) -> Iterable[str]:
+        depths = self._depths
+        return sorted(names, key=lambda name: depths.get(name, 0)) if depths else names
+
+    def release_of_client(self, alerts: Iterable[Alert], state: ClientState, at_ms: int) -> None:
+        """What suppressed these alerts of one client has ended: each is looked at by itself, inhibitors before the inhibited."""
+        depths = self._depths
+        for alert in sorted(alerts, key=lambda alert: depths.get(alert.rule, 0)) if depths else alerts:
+            self.due(alert, state, at_ms)
+
+    def release_freed(self, at_ms: int) -> None:
+        """Look at the alerts whose inhibitor has ended."""
+        while self.suppressions.freed:
+            self.release(self.suppressions.take_freed(), at_ms)
+
+    def _fire_what_counts(self, compiled: RuleStages, alerts: Sequence[Alert], at_ms: int) -> None:
+        """These have passed the stages that look at one alert: those that pass the others too fire together."""
+        ready = alerts
+        if compiled.counting:
+            ready = [
+                alert for alert in alerts if self._passes(compiled.counting, alert, self.state_of_subject(alert), at_ms)
+            ]
+            if not ready:
+                return
+            for stage in compiled.counting:
+                stage.passed(ready, at_ms)
+        self._fire(compiled.rule, ready, at_ms)
+
+    def _await_answer(self, alert: Alert, at_ms: int) -> None:
+        """The broker is to be asked before the alert fires."""
+        if alert.verify_until_ms is None:
+            lifecycle.await_answer(alert)
+            self.verification.begin(self.rules[alert.rule], alert, at_ms)
+
+    def suppress(self, alert: Alert, stage: Stage | None, verdict: Suppressed, at_ms: int) -> None:
+        """A stage does not pass: the alert waits for what suppresses it. A schedule's does not: its list would grow old."""
+        self.throttles.leave(alert)
+        self.suppressions.leave(alert)
+        if lifecycle.suppress(alert, verdict.reason):
+            self.alerts.line(alert, at_ms)
+        if alert.trigger == "schedule":
+            self.drop(alert, at_ms)
+        elif stage is not None:
+            stage.wait(alert, verdict.until, at_ms)
+
+    def flapping_started(self, alert: Alert, state: ClientState, at_ms: int) -> None:
+        """The client of a suppressed alert began to flap: from now on it waits for the end of that, if its rule skips flapping."""
+        compiled = self._compiled.get(alert.rule)
+        if compiled is not None and self._flapping_stage in compiled.stages:
+            verdict = self._flapping_stage.check(alert, state, at_ms)
+            if isinstance(verdict, Suppressed):
+                self.suppress(alert, self._flapping_stage, verdict, at_ms)
+
+    def suppressed_after_firing(self, alert: Alert, at_ms: int) -> bool:
+        """An alert fires but its group was not notified yet: does a stage suppress it meanwhile?"""
+        found = self._muting_stage(alert, at_ms)
+        if found is None:
+            return False
+        stage, verdict = found
+        self.suppress(alert, stage, verdict, at_ms)
+        return True
+
+    def may_remind(self, alert: Alert, at_ms: int) -> bool:
+        """May a reminder of the alert be sent now?"""
+        return self._muting_stage(alert, at_ms) is None
+
+    def _muting_stage(self, alert: Alert, at_ms: int) -> tuple[Stage, Suppressed] | None:
+        """The stage that mutes an alert that fires; None for none."""
+        compiled = self._compiled.get(alert.rule)
+        if compiled is not None and compiled.before_reminders:
+            state = self.state_of_subject(alert)
+            for stage in compiled.before_reminders:
+                verdict = stage.check(alert, state, at_ms)
+                if isinstance(verdict, Suppressed):
+                    return stage, verdict
+        return None
+
+    def _fire(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
+        """Fire alerts of one rule by one decision: one delivery an action, with the list when there are several."""
+        is_grouped = rule.grouping is not None and alerts[0].client is not None
+        for alert in alerts:
+            lifecycle.fire(alert, at_ms)
+            alert.notified = not is_grouped
+            self.alerts.line(alert, at_ms)
+        if is_grouped:
+            self.groups.enter(rule, alerts, at_ms)
+        elif len(alerts) == 1:
+            self.notifier.one(rule, alerts[0], PHASE_FIRING, at_ms, self.state_of_subject(alerts[0]))
+        else:
+            self.notifier.together(rule, alerts, PHASE_FIRING, at_ms)
+        if rule.repeat_ms and not is_grouped:
+            self.reminders.plan(rule, alerts, at_ms)
+        for alert in alerts:
+            if alert.trigger in AT_ONCE:
+                self._resolve(alert, at_ms)
+
+    # Its end
+
+    def end(
+        self,
+        alert: Alert,
+        at_ms: int,
+        state: ClientState,
+        transition: Transition | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """What the alert is about has ended: a recovery if its firing was sent, no word if not."""
+        if alert.state != FIRING:
+            self.drop(alert, at_ms)
+            return
+        self._resolve(alert, at_ms, reason)
+        rule = self.rules.get(alert.rule)
+        if rule is not None and rule.on_recovery and alert.notified and alert.group is None:
+            self.notifier.one(rule, alert, PHASE_RECOVERY, at_ms, state, transition)
+
+    def _resolve(self, alert: Alert, at_ms: int, reason: str | None = None) -> None:
+        lifecycle.resolve(alert, at_ms, reason)
+        self.alerts.line(alert, at_ms)
+        self._leave(alert, at_ms)
+
+    def drop(self, alert: Alert, at_ms: int) -> None:
+        """Nobody was notified of it: it is closed without a line."""
+        lifecycle.drop(alert, at_ms)
+        self.alerts.changed(alert)
+        self._leave(alert, at_ms)
+
+    def _leave(self, alert: Alert, at_ms: int) -> None:
+        self.alerts.remove(alert)
+        if alert.throttle_key:
+            self.throttles.leave(alert)
+        if alert.until:
+            self.suppressions.leave(alert)
+        if alert.group is not None:
+            self.groups.leave(alert, self.rules.get(alert.rule), at_ms)
+        self.suppressions.inhibitor_ended(alert, at_ms)
+
+    # Timers
+
+    def _suppression_ends_at(self, until: str) -> int | None:
+        kind, _, name = until.partition("\0")
+        if kind == "mute":
+            intervals = self._intervals.get(name)
+            return None if intervals is None else intervals.edge_ms
+        open_silence = self.silences.open.get(name)
+        return None if open_silence is None else open_silence.until_ms
+
+    def interval_edge(self, rule: str, at_ms: int) -> None:
+        """The time intervals of a rule may say otherwise: what they suppressed is looked at, unless they still mute it."""
+        intervals = self._intervals.get(rule)
+        if intervals is None:
+            return
+        intervals.edge_ms = None
+        if intervals.is_muted(at_ms):
+            intervals.await_edge(at_ms)
+        else:
+            self.release(self.suppressions.take(mute_until(rule)), at_ms)
+
+    def throttle_has_room(self, throttled: Throttled, at_ms: int) -> None:
+        """The timer of a throttle: those whose status still holds fire together, if there is room."""
+        throttled.room_at_ms = None
+        rule = self.rules.get(throttled.rule)
+        if rule is None:
+            return
+        if not throttle.has_room(rule.throttle, throttled, at_ms):
+            self.throttles.await_room(rule.throttle, throttled)
+            return
+        waiting = list(throttled.waiting.values())
+        throttled.waiting.clear()
+        self.release(waiting, at_ms)
+
+    # After a restart
+
+    def clear_timers(self) -> None:
+        """Start again: no alert waits for anything."""
+        self.verification.clear()
+        self.fors.clear()
+        self.offline_fors.clear()
+        self.suppressions.clear()
+        for intervals in self._intervals.values():
+            intervals.edge_ms = None
+
+    def restore_suppressed(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
+        """Find what suppresses an alert that was suppressed when it was kept. False when nothing does any more.
+
+        `names`: those of all alerts that were kept.
+        """
+        rule = self.rules.get(alert.rule)
+        if alert.reason == throttle.REASON:
+            throttled = self.throttles.of(alert.rule, alert.throttle_key)
+            if rule is None:
+                throttled.waiting[alert.name] = alert
+            else:
+                self.throttles.wait(rule.throttle, throttled, alert)
+        elif alert.reason == verification.REASON:
+            self.verification.request(alert, 0)
+        elif alert.reason != flapping.REASON and rule is not None:
+            return self._find_suppressing_stage(alert, names, max(at_ms, alert.due_at_ms))
+        return True
+
+    def _find_suppressing_stage(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
+        until, alert.until = alert.until, ""
+        for stage in self.stages_of(alert.rule):
+            if stage.reason != alert.reason:
+                continue
+            verdict: Verdict = Suppressed(stage.reason, until)
+            if not self._still_goes_on(alert.rule, until, names, at_ms):
+                verdict = stage.check(alert, self.state_of_subject(alert), at_ms)
+            if isinstance(verdict, Suppressed):
+                self.suppress(alert, stage, verdict, at_ms)
+                return True
+        return False
+
+    def _still_goes_on(self, rule: str, until: str, names: Collection[str], at_ms: int) -> bool:
+        """Is what the alert waited for when it was kept still going on?"""
+        kind, _, name = until.partition("\0")
+        if kind == "mute":
+            intervals = self._intervals.get(rule)
+            return intervals is not None and intervals.is_muted(at_ms)
+        if kind == "silence":
+            return name in self.silences.open
+        return kind == "alert" and name in names
+
+
+def _is_pending(alert: Alert, due_ms: int) -> bool:
+    return alert.state == PENDING and alert.resolved_at_ms is None
+
+
+def _depths(rules: Iterable[Rule]) -> dict[str, int]:
+    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first."""
+    found: dict[str, int] = {}
+    for rule in rules:
+        if rule.inhibited_by:
+            found[rule.name] = 1 + max([found.get(name, 0) for name in rule.inhibited_by])
+    return found
