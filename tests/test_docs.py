@@ -13,6 +13,7 @@ import pytest
 from engine.config.loader import load_config
 from engine.rulefiles.loader import load_rules
 from engine.runtime.app import build
+from engine.telemetry import Event
 from engine.web.routes import create
 from tests.web.test_starting import asked
 
@@ -154,3 +155,10 @@ def test_the_page_about_the_architecture_names_every_folder_and_only_those() -> 
     alerting = {path.name for path in (engine / "core" / "alerting").rglob("*.py")}
     section = text.partition("## The alert pipeline")[2].partition("\n## ")[0]
     assert set(re.findall(r"`([a-z_]+\.py)`", section)) - alerting == set()
+
+
+def test_the_log_events_that_the_page_about_deployment_explains_exist() -> None:
+    section = (ROOT / "docs" / "deployment.md").read_text().partition("### The log")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([a-z_.]+)`", section, re.MULTILINE)
+    assert len(named) > 5
+    assert set(named) <= {str(event) for event in Event}
