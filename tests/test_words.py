@@ -54,7 +54,7 @@ OLD = {
     r"than fits|wished for|than is wished|asked too much": "the queue is full; narrower",
     r"(?:share|sharing) the \d+ out|share \d+ calls": "divide the limit between processes",
     r"very instant": "at the deadline",
-    r"(?:can|could|cannot|could not) say (?!how|that|which|what)|could not be said|cannot be said": "no usable answer",
+    r"(?:can|could|cannot) say (?!how|that|which|what)|could not be said|cannot be said": "no usable answer",
     r"it was so before|said then|what its rule said": "the status before the rule existed; the rule at that time",
     r"leads? nowhere": "gets no usable answer",
     r"knows? of it|he knows|somebody knows|says? that (?:he|you) knows?": "acknowledged",
