@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from engine.core.delivery import STATES
+
 ROOT = Path(__file__).parents[1]
 
 OLD = {
@@ -179,6 +181,40 @@ def test_an_old_word_is_found_across_lines_but_not_in_names_and_inline_code() ->
         "docs/x.md:2: 'fault of ours': write: internal error"
     ]
     assert old_words(prose_of("`gates` and [x](gates.md), writer.poisoned, `told`, false alarms avoided"), here) == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "when more is waiting than fits",
+        "Nobody is paged for what only looks like silence",
+        "whom a gap concerns counts as unverified",
+        "a sweep that does less than is wished for",
+        "share the 300 out",
+        "who was never told hears of no end",
+        "in the very instant its hold ends was away",
+        "nobody can trust the silence",
+        "who is kept on hold for longer is asked about",
+        "Silence whom all matchers cover",
+        "What nobody wants to hear",
+        "what its rule said then is not kept",
+        "it was so before the rule was new",
+        "its windows let it speak",
+        "a fault of ours that no event explains",
+        "a sender broke its promise",
+        "the sending process is not understood",
+        "the last events were old news",
+        "there is nobody to ask",
+        "known to",
+    ],
+)
+def test_the_sentences_that_made_readers_stumble_are_found(sentence: str) -> None:
+    assert old_words(sentence, ROOT / "docs" / "x.md") != []
+
+
+def test_the_glossary_names_every_state_of_a_delivery() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    assert [state for state in STATES if f"| `{state}` |" not in glossary] == []
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
