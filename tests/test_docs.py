@@ -1,4 +1,4 @@
-"""What the documents show works: every rule in them loads, and what they name exists."""
+"""What the documents show works: every rule in them loads, and every link, path and key that they name exists."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from engine.config.loader import load_config
 from engine.rulefiles.loader import load_rules
 from engine.runtime.app import build
+from engine.telemetry import Event
 from engine.web.routes import create
 from tests.web.test_starting import asked
 
@@ -99,3 +100,65 @@ def test_the_page_about_http_names_every_path(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "http.md").read_text()
     named = set(re.findall(r"/[a-z0-9/{}-]+", text))
     assert {path for path in paths if path not in named and f"/{path.rpartition('/')[2]}" not in named} == set()
+
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    headings = re.findall(
+        r"^#{1,6} +(.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    plain = (re.sub(r"[^\w\- ]", "", heading.replace("`", "").strip().lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def links_of(page: Path) -> list[str]:
+    """The relative links and images of a page."""
+    links: list[str] = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in links_of(ROOT / "README.md")}
+    assert {page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in linked} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_and_module_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    paths = set(re.findall(r"\b(?:engine|schemas|tests)/[A-Za-z0-9_./-]*[A-Za-z0-9_/]", text))
+    modules = {name.replace(".", "/") for name in re.findall(r"\bengine(?:\.[a-z_]+)+\b", text)}
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    missing |= {path for path in modules if not (ROOT / path).is_dir() and not (ROOT / f"{path}.py").is_file()}
+    assert missing == set()
+
+
+def test_the_page_about_the_architecture_names_every_folder_and_only_those() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    engine = ROOT / "engine"
+    folders = {f"engine/{path.name}/" for path in engine.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert {folder for folder in folders if f"| `{folder}` |" not in text} == set()
+    # Files of the pipeline are named without their folder.
+    alerting = {path.name for path in (engine / "core" / "alerting").rglob("*.py")}
+    section = text.partition("## The alert pipeline")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z_]+\.py)`", section)) - alerting == set()
+
+
+def test_the_log_events_that_the_page_about_deployment_explains_exist() -> None:
+    section = (ROOT / "docs" / "deployment.md").read_text().partition("### The log")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([a-z_.]+)`", section, re.MULTILINE)
+    assert len(named) > 5
+    assert set(named) <= {str(event) for event in Event}
