@@ -27,6 +27,9 @@ from tests.compare.versions import Commands, Player, Version, VersionError
 CRASHES = ("a fault of ours", "internal error", "Internal error", "player:")
 """What a version writes to standard error when it fails in a way that it should not."""
 
+EVERY_TOLD = 50
+"""Cases between two lines of progress."""
+
 
 @dataclass(kw_only=True)
 class Report:
@@ -44,6 +47,8 @@ class Report:
         """Count a case that was run, and keep its folder when the versions differ."""
         with self.lock:
             self.ran["cases"] += 1
+            if self.ran["cases"] % EVERY_TOLD == 0:
+                print(f"  {self.ran['cases']} cases, {len(self.differing)} differ", file=sys.stderr, flush=True)
             if found:
                 shutil.copytree(case.folder, self.keep / case.name.replace(" ", "-"))
                 self.differing.append(case.name)

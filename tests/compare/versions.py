@@ -15,7 +15,7 @@ PLAYER = Path(__file__).with_name("player.py")
 JOBS_A_PLAYER = 100
 """After so many a player is replaced: a replay keeps its states to the end of its process."""
 
-WITHIN_S = 300.0
+WITHIN_S = 120.0
 """The longest that the commands of one case may take; then the player is killed and its codes are `HANGS`."""
 
 HANGS = -1
