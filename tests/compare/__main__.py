@@ -105,9 +105,12 @@ class Pair:
 def compare(case: Case, pair: Pair, report: Report, *, as_processes: bool) -> None:
     """Run one case in both versions and report it. Rules that the old version refuses are only counted."""
     play = pair.run if as_processes else pair.play
-    old, new = play(case.folder, case.gate)
-    found = differences(case.folder, old, new)
-    loads = not any(old.values())
+    found: list[str] = []
+    loads = True
+    if case.gate:
+        old, new = play(case.folder, case.gate)
+        found = differences(case.folder, old, new)
+        loads = not any(old.values())
     if loads:
         commands = {name: arguments for name, arguments in case.commands.items() if name not in report.skip}
         found += differences(case.folder, *play(case.folder, commands))

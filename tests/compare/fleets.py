@@ -1,7 +1,7 @@
 """Traces of a small fleet in every kind of trouble: what happens to clients one by one, to whole groups, and to the feed.
 
-A story is a list of chapters: lives of single clients (those of `tests.oracle.traces`), blackouts of a group, flapping,
-takeovers, noise that makes no sense, and quiet spans of minutes to days. Its times lie on a coarse grid, so that equal instants
+A story is a list of chapters: lives of single clients (those of `tests.oracle.traces`), a group that goes offline together or one by one,
+flapping, takeovers, noise that makes no sense, and quiet spans of minutes to days. Its times lie on a coarse grid, so that equal instants
 and deadlines that meet events are common. The same random numbers always tell the same story.
 """
 
@@ -72,7 +72,7 @@ class Story:
 def story(random: Random, *, longest: int) -> Story:
     """A story of up to about `longest` arrivals."""
     start_ms = random.choice(STARTS)
-    clients = random.sample(CLIENTS, random.choice([2, 4, 6, 8, 12, len(CLIENTS)]))
+    clients = random.sample(CLIENTS, random.choice([2, 4, 8, 12, len(CLIENTS), len(CLIENTS)]))
     teller = _Teller(
         random=random, grid=grid_of(random), clients=clients, quiet_ms=random.choice(QUIET), at_ms=start_ms
     )
@@ -80,7 +80,8 @@ def story(random: Random, *, longest: int) -> Story:
         teller.lives,
         teller.lives,
         teller.blackout,
-        teller.blackout,
+        teller.stragglers,
+        teller.stragglers,
         teller.flaps,
         teller.takeovers,
         teller.noise,
@@ -123,12 +124,12 @@ class _Teller:
             self._tell(events)
 
     def blackout(self) -> None:
-        """A group goes offline within a few ticks; some come back, at once or one by one."""
-        group = self.random.choice(self.clients).partition("@@@")[0]
-        members = [client for client in self.clients if client.partition("@@@")[0] == group]
+        """A group goes offline within a few ticks, with stragglers; some come back, at once or one by one."""
+        members = self._group()
         online = [self._connect(client, self.at_ms) for client in members if self.random.random() < 0.6]
         dark_ms = self.at_ms + self._ticks(1, 4)
-        gone = [event for client in members for event in self._leave(client, dark_ms + self._ticks(0, 2))]
+        spread = self.random.choice([0, 1, 2, 2, 6])
+        gone = [event for client in members for event in self._leave(client, dark_ms + self._ticks(0, spread))]
         pace = self.random.choice([0, self.grid.tick, self.grid.hold, MINUTE])
         back_ms = dark_ms + self.random.choice([self.grid.tick, self.grid.hold, 2 * self.grid.hold, 3 * MINUTE, HOUR])
         back = [
@@ -137,6 +138,19 @@ class _Teller:
             if self.random.random() < 0.8
         ]
         self._tell([*online, *gone, *back])
+
+    def stragglers(self) -> None:
+        """A group that was online goes offline: some at once, the others one by one at an even pace; so they come back."""
+        members, pace = self._group(), self._ticks(1, 3)
+        online = [self._connect(client, self.at_ms) for client in members]
+        dark_ms = self.at_ms + self.grid.hold + self._ticks(2, 10)
+        at_once = self.random.randint(1, 3)
+        events: list[Event] = []
+        for place, client in enumerate(members):
+            events += self._leave(client, dark_ms + max(0, place - at_once) * pace)
+        back_ms = dark_ms + len(members) * pace + self.random.choice([self.grid.tick, self.grid.hold, self.grid.window])
+        back = [self._connect(client, back_ms + place * pace) for place, client in enumerate(members)]
+        self._tell([*online, *events, *back[: self.random.randint(0, len(back))]])
 
     def flaps(self) -> None:
         """One client comes and goes, faster than anybody waits."""
@@ -188,6 +202,12 @@ class _Teller:
         latest = max((event["time"] for event in events), default=self.at_ms)
         pauses = [0, self.grid.tick, self.grid.hold, self.grid.hold + self.grid.tick, self.grid.window]
         self.at_ms = max(self.at_ms, min(latest, self.at_ms + HOUR)) + self.random.choice(pauses)
+
+    def _group(self) -> list[str]:
+        """The clients of one group, in any order."""
+        group = self.random.choice(self.clients).partition("@@@")[0]
+        members = [client for client in self.clients if client.partition("@@@")[0] == group]
+        return self.random.sample(members, len(members))
 
     def _some(self) -> list[str]:
         return [client for client in self.clients if self.random.random() < 0.85]

@@ -38,7 +38,7 @@ WITHOUT_FOR = frozenset(
     {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "outage", "schedule", "feed"}
 )
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Auckland")
-MOST_REMINDERS = 150
+MOST_REMINDERS = 40
 """Reminders of one alert in one story, about: more would only take time."""
 
 STATUS: Sequence[Any] = (
@@ -270,13 +270,13 @@ def _grouping(times: _Times, *, narrow: bool) -> dict[str, Any]:
 
 def _outage(times: _Times) -> dict[str, Any]:
     random = times.random
-    found: dict[str, Any] = {"at_least": random.choice([1, 2, 2, 3])}
+    found: dict[str, Any] = {"at_least": random.choice([1, 2, 2, 2, 3])}
     if random.random() < 0.7:
         found["by"] = random.choice(OUTAGE_BYS)
     if random.random() < 0.4:
         found["percent"] = random.choice([10, 50, 66.7, 100])
-    if random.random() < 0.7:
-        found["within"] = times.lasting()
+    if random.random() < 0.8:  # ticks: what comes exactly at the edge is common then
+        found["within"] = random.choice([written(times.grid.tick * random.randint(1, 3)), times.lasting()])
     if random.random() < 0.5:
         found["inhibit"] = random.choice([True, False])
     return found

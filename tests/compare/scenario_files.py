@@ -14,6 +14,9 @@ from tests.compare.rule_sets import MATCHES, Rule, settings
 MAX_FUTURE_MS = 60_000
 """An event dated further ahead of its reception makes a scenario file invalid."""
 
+LATEST_MS = 60_000
+"""So long after the last event an act or an answer may come: a hold of six ticks of ten seconds."""
+
 NEVER_SEEN = ("G9@@@ghost", "G1@@@a9")
 
 
@@ -39,12 +42,12 @@ def _test(random: Random, story: Story, rules: Sequence[Rule], number: int) -> d
         "events": [
             _row(start_ms, received, event) for received, _, event in story.arrivals if _is_possible(received, event)
         ],
-        "acts": [_act(random, story, rules, span_ms) for _ in range(random.choice([0, 1, 2, 4]))],
+        "acts": [_act(random, story, rules, start_ms) for _ in range(random.choice([0, 1, 2, 4]))],
     }
     if number % 2:
-        test["answers"] = _answers(random, story, span_ms)
+        test["answers"] = _answers(random, story, start_ms)
     if random.random() < 0.5:
-        test["until"] = _offset(span_ms + random.choice([0, MINUTE, 5 * HOUR]))
+        test["until"] = _offset(span_ms + LATEST_MS + random.choice([0, MINUTE, 5 * HOUR]))
     if random.random() < 0.3:
         names = [rule["name"] for rule in rules]
         expected = [{"rule": random.choice(names), "phase": "firing"}, {"action": "log", "state": None}]
@@ -69,11 +72,18 @@ def _row(start_ms: int, received: int, event: dict[str, Any]) -> str:
     return " ".join([*words, json.dumps(event["clientIp"])] if "clientIp" in event else words)
 
 
-def _act(random: Random, story: Story, rules: Sequence[Rule], span_ms: int) -> dict[str, Any]:
-    act: dict[str, Any] = {"at": _offset(random.randint(0, span_ms))}
+def _moment(random: Random, story: Story, start_ms: int) -> str:
+    """An instant at which something happens in a story, or a hold or a tick later: deadlines meet there."""
+    received = random.choice(story.arrivals)[0] if story.arrivals else start_ms
+    return _offset(received - start_ms + random.choice([0, 0, story.grid.hold, story.grid.tick, 1]))
+
+
+def _act(random: Random, story: Story, rules: Sequence[Rule], start_ms: int) -> dict[str, Any]:
+    act: dict[str, Any] = {"at": _moment(random, story, start_ms)}
     if random.random() < 0.6:
         match = random.choice([*MATCHES, {"client": random.choice(story.clients)}])
-        act["silence"] = {"match": match, "for": random.choice(["10s", "1m", "20m", "6h"])}
+        ticks = _offset(story.grid.tick * random.randint(1, 12))
+        act["silence"] = {"match": match, "for": random.choice([ticks, ticks, "1m", "20m", "6h"])}
         if random.random() < 0.5:
             act["silence"] |= {"author": "eve", "comment": "works on the pumps"}
     else:
@@ -81,11 +91,11 @@ def _act(random: Random, story: Story, rules: Sequence[Rule], span_ms: int) -> d
     return act
 
 
-def _answers(random: Random, story: Story, span_ms: int) -> list[dict[str, Any]]:
+def _answers(random: Random, story: Story, start_ms: int) -> list[dict[str, Any]]:
     clients = [client for client in (*story.clients, *NEVER_SEEN) if random.random() < 0.7]
     return [
         {
-            "at": _offset(random.choice([0, random.randint(0, span_ms)])),
+            "at": random.choice(["0s", _moment(random, story, start_ms)]),
             "client": client,
             "connections": random.choice([0, 0, 0, 1, 1, 2, -1, None]),
         }
