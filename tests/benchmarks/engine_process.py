@@ -34,12 +34,12 @@ class BenchmarkError(Exception):
     """A measurement could not be made; the message says why, and the others go on."""
 
 
-def command() -> list[str]:
-    """How `rollcall` is called in this environment. Raises BenchmarkError when it is not installed."""
-    beside = Path(sys.executable).with_name("rollcall")
-    if not beside.exists():
-        raise BenchmarkError(f"no `rollcall` beside {sys.executable}: install the package first")
-    return [str(beside)]
+def command(rollcall: Path | None = None) -> list[str]:
+    """How `rollcall` is called: the one named, else that of this environment. Raises BenchmarkError when it is not there."""
+    found = rollcall or Path(sys.executable).with_name("rollcall")
+    if not found.exists():
+        raise BenchmarkError(f"no `rollcall` at {found}: install the package there first")
+    return [str(found)]
 
 
 def free_port() -> int:
@@ -125,10 +125,12 @@ class Engine:
         self._store: sqlite3.Connection | None = None
 
     @classmethod
-    def start(cls, folder: Path, config: dict[str, Any], rules: Sequence[dict[str, Any]]) -> Self:
+    def start(
+        cls, folder: Path, config: dict[str, Any], rules: Sequence[dict[str, Any]], rollcall: Path | None = None
+    ) -> Self:
         """Write `config` (without rules, data and http) and `rules` into `folder` and start the service there.
 
-        What the engine logs goes to `engine.log` beside them. Returns before it is ready.
+        `rollcall` is the command of another version than the one of this environment. What the engine logs goes to `engine.log` beside them. Returns before it is ready.
         """
         port = free_port()
         (folder / "rules").mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,11 @@ class Engine:
         (folder / "config.yaml").write_text(json.dumps(here | config))
         with (folder / "engine.log").open("ab") as log:
             process = subprocess.Popen(
-                [*command(), "run", "-c", "config.yaml"], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command(rollcall), "run", "-c", "config.yaml"],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         return cls(folder, process, port)
 

@@ -1,7 +1,7 @@
 """What the engine is asked to do, each work as its users would run it; every function returns figures by name.
 
 Rates are events a second; names that end in `_s`, `_ms`, `_us` or `_mib` carry that unit. Each function works in a fresh
-folder, starts its own processes, and stops them.
+folder, starts its own processes, and stops them. `rollcall` names the command of another version than the one of this environment.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def cpu_figures(before: dict[str, float], after: dict[str, float], events: int) 
     return {f"cpu {name}_us": value for name, value in used.items() if value >= 0.05}
 
 
-def from_file(load: Load, folder: Path, rules: list[rule_sets.Rule]) -> Figures:
+def from_file(load: Load, folder: Path, rules: list[rule_sets.Rule], rollcall: Path | None = None) -> Figures:
     """A running engine reads the file: history, states, alerts, log deliveries and position durable at its end."""
-    with Engine.start(folder, file_config(), rules) as engine:
+    with Engine.start(folder, file_config(), rules, rollcall) as engine:
         engine.wait_for("/healthz")
         before = engine.usage()
         seconds = read_through(engine, load)
@@ -91,11 +91,11 @@ def _count(engine: Engine, sql: str) -> float:
     return float(rows[0][0]) if rows else float("nan")
 
 
-def with_webhooks(load: Load, folder: Path) -> Figures:
+def with_webhooks(load: Load, folder: Path, rollcall: Path | None = None) -> Figures:
     """The same, and every client's first connect is a webhook that arrives: until the last one has."""
     with CollectorProcess() as target:
         rules = rule_sets.everyone_to(target.url)
-        with Engine.start(folder, file_config(), rules) as engine:
+        with Engine.start(folder, file_config(), rules, rollcall) as engine:
             engine.wait_for("/healthz")
             before = engine.usage()
             started = time.monotonic()
@@ -146,13 +146,13 @@ def killed_storm(load: Load, folder: Path) -> Figures:
         return {"restart_s": engine.wait_for("/readyz", within_s=WITHIN_S) - restarting}
 
 
-def replay(load: Load, folder: Path) -> Figures:
+def replay(load: Load, folder: Path, rollcall: Path | None = None) -> Figures:
     """`rollcall replay` of the file with ten rules, every line of its result written to a file."""
     (folder / "rules").mkdir(parents=True)
     (folder / "rules" / "rules.yaml").write_text(json.dumps({"version": 1, "rules": rule_sets.ten()}))
     (folder / "config.yaml").write_text(json.dumps({"version": 1, "rules": "rules/"} | file_config()))
     out = folder / "lines.jsonl"
-    call = [*command(), "replay", str(load.path), "-c", "config.yaml", "--format", "jsonl", "-o", str(out)]
+    call = [*command(rollcall), "replay", str(load.path), "-c", "config.yaml", "--format", "jsonl", "-o", str(out)]
     started = time.monotonic()
     with (folder / "replay.log").open("wb") as log:
         process = subprocess.Popen(call, cwd=folder, stdout=log, stderr=log)

@@ -64,28 +64,33 @@ class Grid:
     window: int  # of flapping
 
 
-def scenario(seed: int) -> Scenario:
-    """The scenario of this seed."""
-    random = Random(seed)
+def grid_of(random: Random) -> Grid:
+    """A tick, and a skew, a hold and a window that are multiples of it."""
     tick = random.choice([500, 1000, 5000, 10_000])
-    grid = Grid(
+    return Grid(
         tick=tick,
         skew=random.choice([0, tick, tick, 2 * tick]),
         hold=tick * random.choice([0, 1, 2, 3, 6]),
         window=tick * random.choice([6, 10, 20, 40]),
     )
+
+
+def scenario(seed: int) -> Scenario:
+    """The scenario of this seed."""
+    random = Random(seed)
+    grid = grid_of(random)
     clients = random.sample(
         ["G1@@@a1", "G1@@@a2", "G1@@@b1", "G2@@@a1", "G2@@@c1", "lonely"], random.choice([1, 2, 3, 3, 4, 5])
     )
     told: list[tuple[int, int, dict[str, Any]]] = []  # (received, tie, event)
     for client in clients:
-        told += _arrivals(random, grid, _life(random, grid, client))
+        told += arrivals(random, grid, life(random, grid, client))
     told.sort(key=lambda arrival: arrival[:2])
-    lines = [_line(random, grid, received, event) for received, _, event in told]
+    lines = [line_of(random, grid, received, event) for received, _, event in told]
     return Scenario(
         config=_config(random, grid),
         rules=tuple(_rule(random, grid, number) for number in range(random.randint(1, 5))),
-        lines=tuple(_disturbed(random, grid, lines)),
+        lines=tuple(disturbed(random, grid, lines)),
     )
 
 
@@ -117,7 +122,8 @@ def _config(random: Random, grid: Grid) -> dict[str, Any]:
 # What the broker saw of one client: (time, event).
 
 
-def _life(random: Random, grid: Grid, client: str) -> list[dict[str, Any]]:
+def life(random: Random, grid: Grid, client: str) -> list[dict[str, Any]]:
+    """The events of one client, as the broker would tell them: sessions, a storm, takeovers, or anything at all."""
     style = random.choice(["sessions", "sessions", "storm", "soup", "soup", "twins"])
     channels = random.randint(1, 4) if style == "soup" else random.randint(2, 10)
     at = START_MS + grid.tick * random.randint(0, 10)
@@ -161,7 +167,8 @@ def _next_start(random: Random, grid: Grid, style: str, start: int, end: int) ->
 # How the news travelled: loss, duplicates, delay.
 
 
-def _arrivals(random: Random, grid: Grid, life: list[dict[str, Any]]) -> list[tuple[int, int, dict[str, Any]]]:
+def arrivals(random: Random, grid: Grid, events: list[dict[str, Any]]) -> list[tuple[int, int, dict[str, Any]]]:
+    """When each event arrives, if at all and how often: (received, order within that instant, event)."""
     lossy = random.choice([0, 0, 0.1])
     doubling = random.choice([0, 0.1, 0.4])
     delays = random.choice(
@@ -169,7 +176,7 @@ def _arrivals(random: Random, grid: Grid, life: list[dict[str, Any]]) -> list[tu
     )
     shuffled = random.random() < 0.5
     told = []
-    for number, event in enumerate(life):
+    for number, event in enumerate(events):
         if random.random() < lossy:
             continue
         for _ in range(2 if random.random() < doubling else 1):
@@ -178,7 +185,8 @@ def _arrivals(random: Random, grid: Grid, life: list[dict[str, Any]]) -> list[tu
     return told
 
 
-def _line(random: Random, grid: Grid, received: int, event: dict[str, Any]) -> bytes:
+def line_of(random: Random, grid: Grid, received: int, event: dict[str, Any]) -> bytes:
+    """One line of a trace, in one of the spellings that brokers use."""
     told = dict(event)
     time = told["time"]
     if received != time or random.random() < 0.7:
@@ -193,7 +201,8 @@ def _line(random: Random, grid: Grid, received: int, event: dict[str, Any]) -> b
     return json.dumps(told).encode()
 
 
-def _disturbed(random: Random, grid: Grid, lines: list[bytes]) -> list[bytes]:
+def disturbed(random: Random, grid: Grid, lines: list[bytes]) -> list[bytes]:
+    """The lines, some of them in another order, with malformed ones among them."""
     if random.random() < 0.25:  # neighbours change places: received times go back
         for _ in range(3):
             i = random.randrange(len(lines)) if lines else 0
