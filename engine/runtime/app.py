@@ -37,7 +37,7 @@ from engine.runtime.rule_reloader import RuleKeeper
 from engine.runtime.source_runner import Feeding
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
 from engine.runtime.store_factory import open_store
-from engine.runtime.writer import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Writer
+from engine.runtime.writer import Writer
 from engine.sources.base import Gap, Source
 from engine.stores.base import SourceRow
 from engine.telemetry import Event, log_all, logger
@@ -74,9 +74,7 @@ class App(Desk):
             keep_ms=config.history.keep_ms,
             give_up=self._writer_gave_up,
             asked=self._asked,
-            checkpoint_events=failpoints.checkpoint_events or CHECKPOINT_EVENTS,
-            checkpoint_slice=failpoints.checkpoint_slice or CHECKPOINT_SLICE,
-            reached=failpoints.reached,
+            checkpoint=failpoints.checkpoint(self.store, clock.now_ms()),
         )
         self._fault: BaseException | None = None
         self._faulted = asyncio.Event()
@@ -186,7 +184,7 @@ class App(Desk):
             log.info(Event.STOPPING)
             await self._stop(tasks)
         if self._fault is not None:
-            raise RollcallError(f"stopped by a fault of ours, nothing that was accepted is lost: {self._fault!r}")
+            raise RollcallError(f"internal error, stopped; nothing that was accepted is lost: {self._fault!r}")
         log.info(Event.STOPPED)
 
     def _recover(self) -> None:

@@ -13,26 +13,27 @@ from typing import Any, TypeVar
 
 from engine.core.fleet import Fleet
 from engine.delivery.rendering import RenderRow
+from engine.runtime.checkpoint import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Checkpoint
+from engine.stores.base import Store
 
 T = TypeVar("T")
-
-
-class FaultForTests(RuntimeError):
-    """Raised where `ROLLCALL_FAULT` asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failpoints:
     """Hooks of a service.
 
-    `reached` is told of the places `before_commit`, `after_commit` and `checkpoint`; `checkpoint_events` and
-    `checkpoint_slice` stand in for the writer's own, None: they do not.
+    `reached` is told of the places `before_commit`, `after_commit` and `checkpoint`.
     """
 
     reached: Callable[[str], None] = lambda place: None
-    checkpoint_events: int | None = None
-    checkpoint_slice: int | None = None
+    checkpoint_events: int = CHECKPOINT_EVENTS
+    checkpoint_rows: int = CHECKPOINT_SLICE
     fault: tuple[str, str] = ("", "")  # where to raise, and for which client
+
+    def checkpoint(self, store: Store, now_ms: int) -> Checkpoint:
+        """The checkpoint of a writer, with slices as these hooks want them."""
+        return Checkpoint(store, now_ms, events=self.checkpoint_events, rows=self.checkpoint_rows, reached=self.reached)
 
     def break_fleet(self, fleet: Fleet) -> None:
         """Make the fleet raise for a client: when an event of it is applied, or when a firing about it is planned."""
@@ -62,8 +63,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Failpoints:
     events, _, rows = environment.get("ROLLCALL_CHECKPOINT", "").partition(":")
     return Failpoints(
         reached=_killer(place, int(count or 1)) if place else lambda place: None,
-        checkpoint_events=int(events) if events else None,
-        checkpoint_slice=int(rows) if rows else None,
+        checkpoint_events=int(events or CHECKPOINT_EVENTS),
+        checkpoint_rows=int(rows or CHECKPOINT_SLICE),
         fault=(where, victim),
     )
 
@@ -84,7 +85,7 @@ def _killer(wanted: str, count: int) -> Callable[[str], None]:
 def _raising(work: Callable[[Any], T], concerns: Callable[[Any], bool]) -> Callable[[Any], T]:
     def work_or_raise(subject: Any) -> T:
         if concerns(subject):
-            raise FaultForTests("a fault that a test asked for")
+            raise RuntimeError("an error that a test asked for")
         return work(subject)
 
     return work_or_raise
