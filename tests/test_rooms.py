@@ -45,8 +45,13 @@ MAY: dict[str, set[str]] = {
 }
 """What each room may import beside itself. `runtime`, `replay` and `cli` may import everything below them, see `ABOVE`."""
 
-ABOVE: dict[str, set[str]] = {"runtime": {"replay", "cli"}, "replay": {"cli"}, "cli": set()}
-"""The rooms that put the others together, each with the rooms that may import it."""
+ABOVE: dict[str, set[str]] = {
+    "runtime": {"replay", "cli", "testing"},
+    "replay": {"cli"},
+    "cli": set(),
+    "testing": set(),
+}
+"""The rooms that put the others together, and what tests are built with, each with the rooms that may import it."""
 
 ADAPTERS = ("sources", "stores", "status", "actions")
 

@@ -7,11 +7,9 @@ instant; which of several clients comes first within one instant is nobody's pro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,9 +21,8 @@ from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.rules import Rule
 from engine.core.times import FOREVER
 from engine.stores.sqlite.store import SqliteStore
+from engine.testing import temporary_folder
 from tests.core.worlds import POLICY, START_MS, World, event, full, rule
-
-MEMORY = Path("/dev/shm")
 
 RULES = (
     rule("dark", "offline", recovery=True),
@@ -100,8 +97,8 @@ class KeptWorld(World):
 @contextmanager
 def kept(*rules: Rule) -> Iterator[KeptWorld]:
     """A new world over a store of its own, in memory where the machine has a file system there."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        store = SqliteStore.open(Path(folder))
+    with temporary_folder() as folder:
+        store = SqliteStore.open(folder)
         try:
             yield KeptWorld(store, *rules)
         finally:

@@ -19,6 +19,7 @@ from engine.core.delivery import Policy
 from engine.delivery.dispatcher import Dispatcher, Limits
 from engine.runtime.heartbeat import Heartbeat
 from engine.stores.base import DeliveryRow, NewDelivery
+from engine.testing import delivery
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 
@@ -29,10 +30,9 @@ Senders = dict[str, ActionSender | BatchSender]
 
 
 def new(key: str, url: str, path: str = "ok", **changes: Any) -> NewDelivery:
-    """A due firing in a lane of its own."""
-    row = NewDelivery(key, "dark", f"G@@@{key}", None, None, f"alert-{key}", "webhook", url, f"lane-{key}", "firing",
-                      "due", SystemClock().now_ms(), {"url": f"{url}/{path}", "json": {}, "timeout_ms": 5_000})  # fmt: skip
-    return row._replace(**changes)
+    """A due firing in a lane of its own, decided now."""
+    request = {"url": f"{url}/{path}", "json": {}, "timeout_ms": 5_000}
+    return delivery(key, **{"target": url, "decided_at_ms": SystemClock().now_ms(), "request": request} | changes)
 
 
 class House:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from engine import testing
 from engine.actions.base import Answer, Delivered, OutboxItem, RetryLater
 from engine.actions.webhook.request import WebhookSender
 from engine.clock import SystemClock
@@ -47,23 +48,11 @@ class Scripted:
 
 
 def delivery(key: str, **changes: Any) -> NewDelivery:
-    """A due firing in a lane of its own."""
-    row = NewDelivery(
-        key=key,
-        rule="dark",
-        client=f"G@@@{key}",
-        group_key=None,
-        clients=None,
-        alert=f"alert-{key}",
-        action="webhook",
-        target=TARGET,
-        lane=f"lane-{key}",
-        phase="firing",
-        state="due",
-        decided_at_ms=SystemClock().now_ms(),
-        request={"url": f"{TARGET}/", "json": {"key": key}},
+    """A due firing in a lane of its own, decided now."""
+    request = {"url": f"{TARGET}/", "json": {"key": key}}
+    return testing.delivery(
+        key, **{"target": TARGET, "decided_at_ms": SystemClock().now_ms(), "request": request} | changes
     )
-    return row._replace(**changes)
 
 
 @contextlib.asynccontextmanager

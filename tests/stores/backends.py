@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from engine.errors import StoreError
 from engine.stores.base import Reader, Store
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 
 
 class Backend(Protocol):
-    """One kind of store, empty at first."""
+    """One kind of store, empty at first. What the suite cannot do through `Store` itself stands here."""
 
     def open(self) -> Store:
         """Open it for writing, creating or migrating what is missing."""
         ...
 
     def reader(self) -> AbstractContextManager[Reader]:
-        """A reader beside the writer."""
+        """A reader of another process, beside the writer."""
+        ...
+
+    def close(self) -> None:
+        """Close whatever a test left open."""
         ...
 
     def schema(self) -> tuple[object, ...]:
@@ -48,12 +53,12 @@ class SqliteBackend:
     def close(self) -> None:
         """Close whatever a test left open."""
         for store in self._opened:
-            with suppress(sqlite3.Error):
+            with suppress(StoreError):
                 store.close()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """A reader beside the writer."""
+        """A reader of another process, beside the writer."""
         store = SqliteStore.open_read_only(self.folder)
         try:
             with store.reading() as found:
@@ -79,3 +84,7 @@ class SqliteBackend:
             yield connection
         finally:
             connection.close()
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
+"""Every store that the suite runs on: its name, and what makes an empty one that may use a folder."""

@@ -24,6 +24,7 @@ from engine.core.presence.client_state import (
 from engine.errors import StoreError, StoreInUse
 from engine.sources.base import Gap
 from engine.stores.base import NewCorrection, NewDelivery, Share, Store, Tally
+from engine.testing import delivery
 from tests.stores.backends import Backend
 
 TARGET = "http://pager.test:80"
@@ -297,15 +298,6 @@ def test_throttles_come_back_and_leave_when_nothing_counts(store: Store) -> None
 
 
 # Deliveries.
-
-
-def delivery(key: str, **changes: Any) -> NewDelivery:
-    """A due firing in a lane of its own."""
-    row = NewDelivery(
-        key=key, rule="dark", client=f"G@@@{key}", group_key=None, clients=None, alert=f"alert-{key}", action="webhook",
-        target=TARGET, lane=f"lane-{key}", phase="firing", state="due", decided_at_ms=0, request={"url": TARGET},
-    )  # fmt: skip
-    return row._replace(**changes)
 
 
 def added(store: Store, *rows: NewDelivery) -> list[str]:

@@ -10,17 +10,11 @@ from hypothesis import strategies as st
 
 from engine.core.delivery import Answer, Delivered, Expired, OutboxItem, Outcome, Policy, Rejected, RetryLater
 from engine.stores.base import DeliveryRow, NewDelivery, Recorded, Share, Store
+from engine.testing import delivery
 
 TARGET = "http://pager.test:80"
 POLICY = Policy(max_age_ms=100_000)
 ANSWERS: dict[str, Answer] = {"ok": Delivered(), "later": RetryLater(reason="busy"), "never": Rejected(reason="no")}
-
-
-def new(key: str, **changes: Any) -> NewDelivery:
-    """A due firing in a lane of its own."""
-    row = NewDelivery(key, "dark", f"G@@@{key}", None, None, f"alert-{key}", "webhook", TARGET, f"lane-{key}", "firing",
-                      "due", 0, {"url": TARGET, "json": {}})  # fmt: skip
-    return row._replace(**changes)
 
 
 class Box:
@@ -83,14 +77,19 @@ def box(store: Store) -> Box:
 
 
 def test_a_key_that_exists_is_the_same_delivery(box: Box) -> None:
-    assert box.add(new("a"), new("b")) == ["a", "b"]
-    assert box.add(new("b", rule="other"), new("c"), new("c")) == ["c"]
+    assert box.add(delivery("a"), delivery("b")) == ["a", "b"]
+    assert box.add(delivery("b", rule="other"), delivery("c"), delivery("c")) == ["c"]
     assert [row.key for row in box.rows()] == ["c", "b", "a"]
     assert box.row("b").rule == "dark"
 
 
 def test_shadow_held_and_dead_ones_do_not_leave(box: Box) -> None:
-    rows = [new("s", state="shadow"), new("h", state="held"), new("d", state="dead", error="broken"), new("due")]
+    rows = [
+        delivery("s", state="shadow"),
+        delivery("h", state="held"),
+        delivery("d", state="dead", error="broken"),
+        delivery("due"),
+    ]
     assert box.add(*rows) == box.keys() == ["due"]
     with box.store.reading() as reader:
         totals = reader.totals()
@@ -98,12 +97,12 @@ def test_shadow_held_and_dead_ones_do_not_leave(box: Box) -> None:
 
 
 def test_what_is_held_by_the_reader_is_not_handed_out_again(box: Box) -> None:
-    box.add(new("a"), new("b"))
+    box.add(delivery("a"), delivery("b"))
     assert box.keys(holding=("a",)) == ["b"]
 
 
 def test_a_lane_waits_for_its_retry_and_others_do_not(box: Box) -> None:
-    box.add(new("1", lane="l"), new("2", lane="l"), new("other"))
+    box.add(delivery("1", lane="l"), delivery("2", lane="l"), delivery("other"))
     box.ended("1", RetryLater(reason="busy"))
     assert box.keys(500) == ["other"]
     with box.store.reading() as reader:
@@ -114,7 +113,10 @@ def test_a_lane_waits_for_its_retry_and_others_do_not(box: Box) -> None:
 
 
 def test_a_lane_waits_for_what_is_held_until_it_is_released_or_discarded(box: Box) -> None:
-    assert box.add(new("1", lane="l", state="held"), new("2", lane="l", state="held"), new("3", lane="l")) == []
+    assert (
+        box.add(delivery("1", lane="l", state="held"), delivery("2", lane="l", state="held"), delivery("3", lane="l"))
+        == []
+    )
     assert box.keys() == []
     assert box.act("release", "1") == ["1"]
     assert box.keys(20) == ["1"]
@@ -129,7 +131,12 @@ def test_an_act_on_a_delivery_that_does_not_exist_changes_nothing(box: Box) -> N
 
 
 def test_an_act_on_the_held_deliveries_of_a_rule_leaves_other_rules_alone(box: Box) -> None:
-    box.add(new("1", state="held"), new("2"), new("3", state="held", rule="other"), new("4", state="held"))
+    box.add(
+        delivery("1", state="held"),
+        delivery("2"),
+        delivery("3", state="held", rule="other"),
+        delivery("4", state="held"),
+    )
     with box.store.transaction():
         assert box.store.deliveries.act_on_held("dark", "release", 20) == 2
         assert box.store.deliveries.act_on_held("dark", "release", 20) == 0
@@ -137,28 +144,28 @@ def test_an_act_on_the_held_deliveries_of_a_rule_leaves_other_rules_alone(box: B
 
 
 def test_the_recovery_of_a_firing_that_died_dies_with_it(box: Box) -> None:
-    box.add(new("f", alert="a", lane="l"), new("r", alert="a", lane="l", phase="recovery"))
+    box.add(delivery("f", alert="a", lane="l"), delivery("r", alert="a", lane="l", phase="recovery"))
     box.ended("f", Rejected(reason="HTTP 404"))
     recovery = box.row("r")
     assert recovery.state == "dead" and "never delivered" in (recovery.last_error or "")
 
 
 def test_a_recovery_decided_after_its_firing_died_is_dead_at_once(box: Box) -> None:
-    box.add(new("f", alert="a", lane="l"))
+    box.add(delivery("f", alert="a", lane="l"))
     box.ended("f", Rejected(reason="HTTP 404"))
-    assert box.add(new("r", alert="a", lane="l", phase="recovery")) == []
+    assert box.add(delivery("r", alert="a", lane="l", phase="recovery")) == []
     assert box.states("r") == ["dead"] and box.keys() == []
 
 
 def test_the_recovery_of_a_firing_that_may_have_arrived_is_sent(box: Box) -> None:
-    box.add(new("f", alert="a", lane="l"), new("r", alert="a", lane="l", phase="recovery"))
+    box.add(delivery("f", alert="a", lane="l"), delivery("r", alert="a", lane="l", phase="recovery"))
     box.ended("f", RetryLater(reason="no answer", may_have_arrived=True))
     box.ended("f", Rejected(reason="HTTP 404"))
     assert box.keys() == ["r"]
 
 
 def test_the_recovery_is_sent_when_a_reminder_died_but_the_firing_had_arrived(box: Box) -> None:
-    box.add(new("f", alert="a"), new("reminder", alert="a"), new("r", alert="a", phase="recovery"))
+    box.add(delivery("f", alert="a"), delivery("reminder", alert="a"), delivery("r", alert="a", phase="recovery"))
     box.ended("f", Delivered())
     box.ended("reminder", Rejected(reason="HTTP 404"))
     assert box.keys() == ["r"]
@@ -166,7 +173,9 @@ def test_the_recovery_is_sent_when_a_reminder_died_but_the_firing_had_arrived(bo
 
 def test_the_recovery_lives_as_long_as_another_action_may_still_arrive(box: Box) -> None:
     box.add(
-        new("f1", alert="a", lane="l"), new("f2", alert="a", lane="l"), new("r", alert="a", lane="l", phase="recovery")
+        delivery("f1", alert="a", lane="l"),
+        delivery("f2", alert="a", lane="l"),
+        delivery("r", alert="a", lane="l", phase="recovery"),
     )
     box.ended("f1", Rejected(reason="HTTP 404"))
     assert box.states("r") == ["due"]
@@ -175,21 +184,21 @@ def test_the_recovery_lives_as_long_as_another_action_may_still_arrive(box: Box)
 
 
 def test_what_passed_its_deadline_unsent_is_dead_and_was_not_attempted(box: Box) -> None:
-    box.add(new("a"))
+    box.add(delivery("a"))
     assert box.ended("a", Expired(), 99_999).dead == 0
     assert box.ended("a", Expired(), 100_000).dead == 1
     assert (box.row("a").state, box.row("a").attempts) == ("dead", 0)
 
 
 def test_an_answer_that_comes_after_a_discard_changes_nothing(box: Box) -> None:
-    box.add(new("a"))
+    box.add(delivery("a"))
     box.act("discard", "a")
     assert box.ended("a", Delivered()) == box.ended("a", Rejected(reason="no")) == Recorded()
     assert box.states("a") == ["discarded"]
 
 
 def test_a_dead_one_can_be_sent_once_more(box: Box) -> None:
-    box.add(new("a"))
+    box.add(delivery("a"))
     assert box.act("retry", "a") == []
     box.ended("a", Rejected(reason="HTTP 401"))
     assert box.act("retry", "a", now_ms=200_000) == ["a"]
@@ -197,7 +206,7 @@ def test_a_dead_one_can_be_sent_once_more(box: Box) -> None:
 
 
 def test_lists_are_filtered_and_paged_newest_first(box: Box) -> None:
-    box.add(new("a"), new("b", rule="r"), new("c", client="G@@@a"), new("d", clients=["x", "y"]))
+    box.add(delivery("a"), delivery("b", rule="r"), delivery("c", client="G@@@a"), delivery("d", clients=["x", "y"]))
     assert [row.key for row in box.rows(limit=2)] == ["d", "c"]
     assert [row.key for row in box.rows(cursor=box.row("c").id)] == ["b", "a"]
     assert [row.key for row in box.rows(client="G@@@a")] == ["c", "a"]
@@ -208,7 +217,7 @@ def test_lists_are_filtered_and_paged_newest_first(box: Box) -> None:
 
 
 def test_purging_removes_old_finished_ones_only(box: Box) -> None:
-    box.add(new("a"), new("b"), new("c", decided_at_ms=50))
+    box.add(delivery("a"), delivery("b"), delivery("c", decided_at_ms=50))
     box.ended("b", Delivered())
     box.ended("c", Delivered())
     with box.store.transaction():
@@ -222,7 +231,7 @@ def test_whatever_targets_answer_a_lane_leaves_in_order(box: Box, plan: list[tup
     box.act("discard", *(row.key for row in box.rows(state="due", limit=10_000)))  # of an example that was cut short
     run = len(box.rows(limit=10_000))
     answers = {f"{run + n:06}": how for n, (_, how) in enumerate(plan)}
-    box.add(*(new(key, lane=f"{run}-{lane}", alert=key) for key, (lane, _) in zip(answers, plan, strict=True)))
+    box.add(*(delivery(key, lane=f"{run}-{lane}", alert=key) for key, (lane, _) in zip(answers, plan, strict=True)))
     left: dict[str, list[str]] = {}
     now_ms = 0
     for _ in range(3 * len(plan) + 1):
@@ -243,7 +252,7 @@ def test_whatever_targets_answer_a_lane_leaves_in_order(box: Box, plan: list[tup
 
 
 def test_a_commands_life_is_kept_with_it(box: Box) -> None:
-    box.add(new("a", action="command", request={"to": "d", "expires_ms": 5_000}))
+    box.add(delivery("a", action="command", request={"to": "d", "expires_ms": 5_000}))
     assert box.ended("a", Expired(), now_ms=4_999).dead == 0
     assert box.ended("a", RetryLater(reason="down"), now_ms=100).retried == 1
     assert box.keys(725) == ["a"]
@@ -259,12 +268,12 @@ def mail(key: str, *to: str, cc: tuple[str, ...] = (), **changes: Any) -> NewDel
     """An e-mail of one alert."""
     request = {"to": list(to), "cc": list(cc)}
     told = {"action": "email", "target": SMTP, "alert": "a", "lane": "l", "request": request} | changes
-    return new(key, **told)
+    return delivery(key, **told)
 
 
 def order(key: str, to: str, **changes: Any) -> NewDelivery:
     """A command of one alert to a device."""
-    return new(
+    return delivery(
         key, **({"action": "command", "target": BROKER, "alert": "a", "lane": "l", "request": {"to": to}} | changes)
     )
 
