@@ -68,7 +68,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 """Names on `datetime` that read the machine's clock or time zone."""
 
 LIBRARIES = {
-    "aiohttp": ["engine.actions", "engine.runtime.app"],
+    "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
     "aiormq": ["engine.sources.amqp.source", "engine.sources.amqp.connection", "engine.sources.amqp.login"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],

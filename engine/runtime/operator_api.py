@@ -17,8 +17,8 @@ from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.delivery.dispatcher import Dispatcher
 from engine.runtime.history_codec import RETRIED_ROWS, Answering, quarantined_batch
-from engine.runtime.rule_reloader import RuleKeeper
-from engine.runtime.source_runner import Feeding
+from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.source_runner import SourceRunner
 from engine.runtime.writer import Writer
 from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
@@ -35,8 +35,8 @@ class Desk(Answering):
 
     store: Store
     fleet: Fleet
-    keeper: RuleKeeper
-    feeding: Feeding
+    rule_reloader: RuleReloader
+    source_runner: SourceRunner
     writer: Writer
     dispatcher: Dispatcher
 
@@ -49,17 +49,17 @@ class Desk(Answering):
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
-        return self.keeper.rules
+        return self.rule_reloader.rules
 
     @property
     def rules_problem(self) -> str | None:
         """Why the rule files do not load; None while they do."""
-        return self.keeper.problem
+        return self.rule_reloader.problem
 
     @property
     def push(self) -> HttpSource | None:
         """The source that events are sent to."""
-        return self.feeding.push
+        return self.source_runner.push
 
     async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
@@ -76,13 +76,13 @@ class Desk(Answering):
 
     def healths(self) -> list[SourceHealth]:
         """How every source is doing, and what its alert says."""
-        now_ms, trouble = self.clock.now_ms(), self.feeding.watch.trouble
-        found = [source.health(now_ms) for source in self.feeding.sources.values()]
+        now_ms, trouble = self.clock.now_ms(), self.source_runner.watch.trouble
+        found = [source.health(now_ms) for source in self.source_runner.sources.values()]
         return [replace(health, trouble=trouble.get(health.name)) for health in found]
 
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""
-        return self.feeding.watch.gaps_found
+        return self.source_runner.watch.gaps_found
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
@@ -147,8 +147,8 @@ class Desk(Answering):
             reasons.append("starting: the states are being loaded")
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
-        for name, source in self.feeding.sources.items():
-            reason = self.feeding.watch.not_flowing(source.health(now_ms), now_ms)
+        for name, source in self.source_runner.sources.items():
+            reason = self.source_runner.watch.not_flowing(source.health(now_ms), now_ms)
             if reason is not None:
                 reasons.append(f"source {name}: {reason}")
         return reasons

@@ -1,4 +1,4 @@
-"""The rules in force: taken from their files, remembered, watched, and retired when they are gone. Read `RuleKeeper.take`."""
+"""The rules in force: taken from their files, remembered, watched, and retired when they are gone. Read `RuleReloader.take`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RETIRE_AFTER_MS = int(os.environ.get("ROLLCALL_RETIRE_AFTER_MS", "60000"))
 log = logger(__name__)
 
 
-class RuleKeeper:
-    """Keeps the fleet's rules as the files say. `write` does something inside the next transaction."""
+class RuleReloader:
+    """Keeps the fleet's rules as the files say."""
 
     def __init__(
         self,
@@ -38,10 +38,12 @@ class RuleKeeper:
         clock: Clock,
         write: Callable[[Callable[[], None]], Awaitable[None]],
         rules: tuple[Rule, ...],
+        seen: object,
     ) -> None:
+        """`write` does work in the writer's next transaction; `seen`: the fingerprint of the files that `rules` came from."""
         self.rules = rules
         self.problem: str | None = None  # why the files do not load
-        self.seen: object = None  # what the files were like when they were read last
+        self._seen = seen
         self._config, self._inventory, self._fleet, self._remembered = config, inventory, fleet, remembered
         self._clock, self._write = clock, write
 
@@ -63,14 +65,14 @@ class RuleKeeper:
                     yield rule_from_definition(definition)
 
     async def watch(self) -> None:
-        """Look at the files from time to time, for good."""
+        """Look at the files from time to time, until cancelled."""
         while True:
             await asyncio.sleep(RULES_POLL_S)
             now = await asyncio.to_thread(fingerprint, self._config.rules)
             retire = self._fleet.book.rules.keys() - {rule.name for rule in self.rules}
-            if now != self.seen:
+            if now != self._seen:
                 await self._reload()
-                self.seen = now  # not before: an edit that could not be stored is taken again
+                self._seen = now  # not before: an edit that could not be stored is tried again
             elif retire:
                 await self._write(lambda: self._retire())
 
@@ -89,7 +91,7 @@ class RuleKeeper:
         log.info(Event.RULES_LOADED, rules=len(loaded.rules))
 
     def take(self, rules: tuple[Rule, ...]) -> None:
-        """In the writer's thread: work with these rules; remember them, and when those that went went."""
+        """In the writer's thread: work with these rules; remember them, and since when others are missing."""
         now_ms, remembered, book = self._clock.now_ms(), self._remembered, self._fleet.book
         known = remembered.all()
         names = {rule.name for rule in rules}

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
 from engine.runtime.recovery import DecodeStored, recover, restore_alerts
+from engine.runtime.tracebacks import where_of
 from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
 from engine.stores.base import Store
@@ -152,7 +152,7 @@ class Writer:
             while self._inbox.wait(self._idle_s()):
                 self.run_once()
         except Exception as error:  # noqa: BLE001  # a thread that dies unnoticed leaves a service that looks alive
-            log.error(Event.WRITER_FAILED, error=repr(error), where=_where(error))
+            log.error(Event.WRITER_FAILED, error=repr(error), where=where_of(error))
             self._ended = self.failure = f"the writer has ended by an internal error: {error!r}"
             self._turn_away()
             self._give_up(error)
@@ -340,7 +340,7 @@ class Writer:
             index = bisect_batch.find(batch, self._is_well)
             if index is not None and self._quarantined < MAX_QUARANTINED:
                 self._quarantined += 1
-                log.error(Event.POISONED, source=batch.source, error=repr(error), where=_where(error))
+                log.error(Event.POISONED, source=batch.source, error=repr(error), where=where_of(error))
                 self._inbox.replace(place, bisect_batch.without(batch, index, error))
                 return True
         return False
@@ -374,9 +374,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _where(error: Exception) -> str:
-    """The innermost places of an error, for whoever fixes it."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
