@@ -102,16 +102,16 @@ class App(Desk):
 
     # From the writer's thread to the loop
 
-    def _asked(self, asks: list[QueryRequest]) -> None:
-        """In the writer's thread: the fleet wants these clients asked."""
+    def _asked(self, requests: list[QueryRequest]) -> None:
+        """In the writer's thread: a committed transaction wants these queries."""
         if self.asking is not None:
-            self.asking.want(asks)
+            self.asking.want(requests)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
         if loop is None or not (calls or items):
             return
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the event loop has ended: nothing waits any more
             loop.call_soon_threadsafe(self._announced, calls, items)
 
     def _announced(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
@@ -124,7 +124,7 @@ class App(Desk):
                 log.error(Event.INTERNAL, error=repr(error))
 
     def _writer_gave_up(self, error: Exception) -> None:
-        """In the writer's thread: nothing will be committed any more, so the service ends, and says so by its exit code."""
+        """In the writer's thread: nothing will be committed any more, so the service ends with exit code 1."""
         self._error = error
         loop = self._loop
         if loop is not None:
@@ -256,7 +256,7 @@ class App(Desk):
         return found
 
     async def _remember_alive(self) -> None:
-        """So that the next start knows how long nobody listened."""
+        """So that the next start knows how long the engine was away."""
         assert self.asking is not None
         reconciler = self.asking.reconciler
         while True:

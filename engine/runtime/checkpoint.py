@@ -36,7 +36,7 @@ class Checkpoint:
         rows: int = CHECKPOINT_SLICE,
         reached: Callable[[str], None] = lambda place: None,
     ) -> None:
-        """`events`: journalled events until the next one; `rows`: of one slice; `reached`: told of each slice."""
+        """`events`: journalled events until the next one; `rows`: of one slice; `reached`: called for each slice."""
         self.row = int(store.meta(CHECKPOINT) or 0)  # the journal row that is vouched for
         self.finished = 0  # checkpoints since the start
         self._store = store

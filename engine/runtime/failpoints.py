@@ -1,6 +1,6 @@
-"""What tests ask of a running service through its environment: to die at a place, to fail, and to write checkpoints sooner.
+"""What tests ask of a running service through its environment: to die at a place, to raise for a client, and to write checkpoints sooner.
 
-`app.build` asks `from_environment` once. Without these variables every hook is the one that does nothing.
+`app.build` calls `from_environment` once. Without these variables every hook does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Failpoints:
     """Hooks of a service.
 
-    `reached` is told of the places `before_commit`, `after_commit` and `checkpoint`.
+    `reached` is called with the places `before_commit`, `after_commit` and `checkpoint`.
     """
 
     reached: Callable[[str], None] = lambda place: None
@@ -38,11 +38,11 @@ class Failpoints:
     def break_fleet(self, fleet: Fleet) -> None:
         """Make the fleet raise for a client: when an event of it is applied, or when a firing about it is planned."""
         where, victim = self.fault
-        if where == "apply":  # an event begins a hold, and how long it is to be is asked
+        if where == "apply":  # an event begins a hold, and the fleet looks up how long it lasts
             holds = fleet.policy.offline_ms, fleet.policy.online_ms
             holds_of = _raising(lambda client: holds, lambda client: bool(client == victim))
             fleet.policy = replace(fleet.policy, holds_of=holds_of)
-        elif where == "settle":  # a firing is planned, and what is known about its client is asked
+        elif where == "settle":  # a firing is planned, and the fleet looks up what is known about its client
             fleet.book.attributes = _raising(fleet.book.attributes, lambda client: client == victim)
 
     def break_rendering(self, render: RenderRow) -> RenderRow:

@@ -38,14 +38,14 @@ class Work(NamedTuple):
 
 
 class WorkResult(NamedTuple):
-    """What became of a piece of work, to be told once the transaction has committed or failed."""
+    """What became of a piece of work, for whoever waits, once the transaction has committed or failed."""
 
     done: Future[Any]
     value: Any
     error: Exception | None
 
-    def tell(self) -> None:
-        """Tell whoever waits."""
+    def settle(self) -> None:
+        """Give it to whoever waits."""
         if self.error is not None:
             self.done.set_exception(self.error)
         else:
@@ -161,11 +161,11 @@ class Inbox:
 
 
 def acknowledgement(batch: Batch, error: Exception | None = None) -> Callable[[], None]:
-    """A call that tells the source of a batch that it is durable, or (with an error) that it was refused."""
+    """A call that acknowledges a batch to its source: it is durable, or (with an error) refused."""
     return lambda: batch.acknowledge(error) if batch.acknowledge is not None else None
 
 
 def refusals(batches: Sequence[Batch], works: Sequence[Work], error: Exception) -> list[Callable[[], None]]:
-    """Calls that tell whoever waits that nothing was done."""
+    """Calls for whoever waits: nothing was done."""
     refused = [acknowledgement(batch, error) for batch in batches]
-    return refused + [WorkResult(work.done, None, error).tell for work in works]
+    return refused + [WorkResult(work.done, None, error).settle for work in works]

@@ -12,7 +12,7 @@ from engine.stores.sqlite.store import SqliteStore, owner
 def open_store(data: Path, reached: Callable[[str], None] = lambda place: None) -> Store:
     """Open or create the store in a data folder for writing. StoreInUse while another process has it, else StoreError.
 
-    `reached` is told of the places of a transaction (see `runtime.failpoints`).
+    `reached` is called with the places of a transaction (see `runtime.failpoints`).
     """
     return SqliteStore.open(data, reached)
 

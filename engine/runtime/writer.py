@@ -219,7 +219,7 @@ class Writer:
         self._checkpoint.slice_committed(written)
         self._fruitless = self._row == first_row and not written
         self._count(turn.batches)
-        return [acknowledgement(batch) for batch in turn.batches] + [result.tell for result in results], items
+        return [acknowledgement(batch) for batch in turn.batches] + [result.settle for result in results], items
 
     def _apply_batches(self, now_ms: int, turn: Turn) -> None:
         """Steps 2 and 3. Batches that do not fit, because too much is due before them, go back and leave the turn."""

@@ -120,8 +120,8 @@ class HistoryEntry:
     source: str  # who handed the event over
     raw: bytes | None = None
     fact: str | None = None  # settled, calmed, forgotten or answered
-    answer: tuple[int, int, bool] | None = None  # of an answered one, see `core.step.Fact`
-    client: str | None = None  # whom a fact is about; of an event, `raw` says it
+    answer: tuple[int, int, bool] | None = None  # of an answered one, see `core.fleet.Fact`
+    client: str | None = None  # the client of a fact; of an event, `raw` names it
 
 
 class Tally(NamedTuple):
@@ -130,8 +130,8 @@ class Tally(NamedTuple):
     asked: int = 0
     agreed: int = 0
     corrected: int = 0
-    unknown: int = 0  # nobody could say, after all passes
-    failed: int = 0  # nobody answered, after all passes
+    unknown: int = 0  # the provider did not know, after all passes
+    failed: int = 0  # the query failed, after all passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ class ReconciliationRow:
 
     id: int
     why: str  # schedule, operator, gap, restart or dry run
-    scope: Mapping[str, Any] | None  # whom it is about, None: everybody
+    scope: Mapping[str, Any] | None  # which clients it is about, None: all
     started_at_ms: int
     finished_at_ms: int | None
     total: int
@@ -178,7 +178,7 @@ class Totals(NamedTuple):
 
 
 TOTALS_STOP = 100_000
-"""Where counting stops: beyond, the exact number tells nobody more."""
+"""Where counting stops: beyond it the exact number does not matter."""
 
 
 class JournalRow(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -108,6 +110,46 @@ def test_a_reader_beside_the_writer_sees_what_is_committed_and_nothing_else(back
             assert reader.alerts() == []
         assert reader.sources()["log"].position == "2"
         assert [row.id for row in reader.alerts()] == ["a1"]
+
+
+def test_a_question_that_goes_wrong_does_not_spoil_the_next(store: Store) -> None:
+    with store.transaction():
+        store.sources.write("log", "1", None, None)
+    with pytest.raises(Boom), store.reading():
+        raise Boom
+    assert positions(store) == {"log": ("1", None, None)}
+
+
+def test_many_threads_read_at_once_while_the_writer_writes(store: Store) -> None:
+    def read(_: int) -> list[int]:
+        return sorted(len(reader.sources()) for _ in range(10) for reader in [entered.enter_context(store.reading())])
+
+    with ThreadPoolExecutor(8) as threads, ExitStack() as entered:
+        answers = [threads.submit(read, n) for n in range(8)]
+        for number in range(20):
+            with store.transaction():
+                store.sources.write(f"source-{number}", "1", None, None)
+        assert all(0 <= count <= 20 for answer in answers for count in answer.result())
+    with store.reading() as reader:
+        assert len(reader.sources()) == 20
+
+
+def test_a_store_that_was_given_back_raises_the_error_of_stores(store: Store) -> None:
+    store.close()
+    for verb in (
+        store.alerts.open,
+        store.clients.load,
+        store.journal.last_id,
+        store.rules.all,
+        lambda: store.meta("k"),
+        lambda: store.deliveries.add([delivery("a")]),
+        lambda: store.quarantine.add("log", 1, [("broken", b"{}")]),
+        lambda: store.sweeps.open_reconciliations(),
+    ):
+        with pytest.raises(StoreError):
+            verb()
+    with pytest.raises(StoreError), store.transaction():
+        pass
 
 
 # The journal.

@@ -122,10 +122,10 @@ class SqliteDeliveries:
         if not lost:
             return False
         window = (lost[0][0] - SIBLINGS, lost[-1][0] + SIBLINGS, alert, target)
-        told = self._connection.execute(Q["told_firings"], (alert, target)).fetchall()
-        told += self._connection.execute(Q["unfinished_siblings"], window).fetchall()
+        heard = self._connection.execute(Q["told_firings"], (alert, target)).fetchall()
+        heard += self._connection.execute(Q["unfinished_siblings"], window).fetchall()
         missed = [(_people(text), bool(arrived)) for _, arrived, text in lost]
-        return delivery.never_heard(people, missed, [_people(text) for (text,) in told])
+        return delivery.never_heard(people, missed, [_people(text) for (text,) in heard])
 
     def _is_lost(self, row: NewDelivery) -> bool:
         return self._firing_lost(row.alert, row.target, _people_of(row.request))

@@ -38,7 +38,7 @@ OPEN_STATES = frozenset({"pending", "firing"})
 """States of alerts that are never over: an index holds exactly the open ones."""
 
 MAX_IDLE = 4
-"""Connections kept open while nobody asks: as many as usually ask at once."""
+"""Connections kept open between questions: as many as are usually asked at the same time."""
 
 
 class Readers:

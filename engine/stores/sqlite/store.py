@@ -80,7 +80,7 @@ class SqliteStore:
     def open(cls, data: Path, reached: Callable[[str], None] = lambda place: None) -> SqliteStore:
         """Open or create the store in a folder for writing; StoreInUse while another process has it, else StoreError.
 
-        `reached` is told when a transaction reaches the places `before_commit` and `after_commit`.
+        `reached` is called with a transaction's places `before_commit` and `after_commit`.
         """
         try:
             data.mkdir(parents=True, exist_ok=True)
@@ -133,8 +133,8 @@ class SqliteStore:
             self._connection.execute("COMMIT")
             self._reached("after_commit")
         except BaseException as error:
-            if self._connection.in_transaction:
-                with suppress(sqlite3.Error):  # SQLite rolls back by itself on a full disk
+            with suppress(sqlite3.Error):  # SQLite rolls back by itself on a full disk
+                if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{COMMIT_FAILED}: {error}") from error
