@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
 
 from engine.core.presence.client_state import STATUS_NAMES, ClientState
 from engine.core.presence.query import AGREED, CORRECTED, UNKNOWN
@@ -24,7 +23,7 @@ class DryRun:
         books: threading.Lock,
         store: Sweeps,
         published: Callable[[str], ClientState | None],
-        do: Callable[[Callable[[Any], None]], None],
+        do: Callable[[Callable[[], None]], None],
     ) -> None:
         """`books`: the lock of the sweeps' books; `published`: what is believed about a client; `do`: work in a transaction."""
         self._books, self._store, self._published, self._do = books, store, published, do
@@ -69,7 +68,7 @@ class DryRun:
         with self._books:
             more = sweep.count(said)
         with contextlib.suppress(CancelledError):
-            self._do(lambda connection: self._write(sweep.number, more, corrections))
+            self._do(lambda: self._write(sweep.number, more, corrections))
         with self._books:
             sweep.take(said)
 

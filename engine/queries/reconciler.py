@@ -87,7 +87,7 @@ class Wiring:
     sources been read, so that asking does not run ahead of what waits to be read?
     """
 
-    submit: Callable[[Callable[[Any], Any]], Future[Any]]
+    submit: Callable[[Callable[[], Any]], Future[Any]]
     clients: Callable[[Scope | None, int | None], Sequence[str]]
     published: Callable[[str], ClientState | None]
     is_settled: Callable[[], bool] = lambda: True
@@ -277,7 +277,7 @@ class Reconciler:
             return True
         return self._wiring.is_settled() or now_ms - self._started_at_ms > self._wiring.max_hold_ms
 
-    def _do(self, work: Callable[[Any], T]) -> T:
+    def _do(self, work: Callable[[], T]) -> T:
         """Inside a transaction of the writer's."""
         found: T = self._wiring.submit(work).result()
         return found
@@ -306,14 +306,14 @@ class Reconciler:
         wiring, row = self._wiring, request.row
         now_ms = self._clock.now_ms()
         if row is not None and request.sweep is None:  # a dry run: whoever wanted to know has gone
-            self._do(lambda connection: self._store.finish_reconciliation(row.id, now_ms))
+            self._do(lambda: self._store.finish_reconciliation(row.id, now_ms))
             return None
         if request.sweep is not None:
             sweep = request.sweep
-            self._do(lambda connection: self._store.write_reconciliation_total(sweep.number, sweep.total))
+            self._do(lambda: self._store.write_reconciliation_total(sweep.number, sweep.total))
         else:
             clients = wiring.clients(request.scope, None)
-            number = self._do(lambda connection: self._write_down(request, now_ms, len(clients)))
+            number = self._do(lambda: self._write_down(request, now_ms, len(clients)))
             sweep = Sweep(number, request.why, now_ms, clients)
         sweep.begun_ms = now_ms
         with self._judging.lock:
@@ -405,7 +405,7 @@ class Reconciler:
         now_ms = self._clock.now_ms()
         while not self._stopping:
             with contextlib.suppress(StoreError):
-                self._do(lambda connection: self._finish(sweep.number, rest, now_ms))
+                self._do(lambda: self._finish(sweep.number, rest, now_ms))
                 break
             self._rest(LOOK_S)
         sweep.end(rest)

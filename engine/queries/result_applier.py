@@ -48,7 +48,7 @@ class Judging:
         self._of: Sweep | None = None  # and the sweep that they count for
         self._corrected = 0
 
-    def judge(self, connection: object, answers: Sequence[Asked]) -> list[str]:
+    def judge(self, answers: Sequence[Asked]) -> list[str]:
         """Inside the transaction: the verdicts. The sweep's counters are written with them."""
         said, corrections = [], []
         for asked in answers:

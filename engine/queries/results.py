@@ -34,8 +34,8 @@ class Verdict(NamedTuple):
     verdict: str | None
 
 
-Judge = Callable[[Any, Sequence[Asked]], Sequence[str]]
-"""Inside the writer's transaction (its connection is given): apply the answers, a verdict for each. Memory that is not the
+Judge = Callable[[Sequence[Asked]], Sequence[str]]
+"""Inside the writer's transaction: apply the answers, a verdict for each. Memory that is not the
 fleet's must not change here, because the transaction may fail."""
 
 
@@ -47,8 +47,8 @@ class Seams:
     connections is what is believed; `is_listed` whether the inventory names a client by its whole id.
     """
 
-    submit: Callable[[Callable[[Any], Any]], Future[Any]] | None = None
-    judge: Judge = lambda connection, answers: [UNKNOWN for _ in answers]
+    submit: Callable[[Callable[[], Any]], Future[Any]] | None = None
+    judge: Judge = lambda answers: [UNKNOWN for _ in answers]
     judged: Callable[[Sequence[Verdict]], None] = lambda verdicts: None
     agrees: Callable[[str, int], bool] = lambda client, connections: False
     is_listed: Callable[[str], bool] = lambda client: False
@@ -107,11 +107,11 @@ class Handing:
     def _submit(self) -> None:
         taken: list[tuple[Entry, Asked]] = []
 
-        def work(connection: Any) -> Sequence[str]:
+        def work() -> Sequence[str]:
             with self._lock:
                 taken.extend(self._waiting)
                 self._waiting.clear()
-            return self._seams.judge(connection, [asked for _, asked in taken])
+            return self._seams.judge([asked for _, asked in taken])
 
         assert self._seams.submit is not None
         self._seams.submit(work).add_done_callback(lambda done: self._settled(taken, done))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine import __version__
-from engine.actions.base import ActionSender, BatchSender, OutboxItem
-from engine.actions.log import LogSender
-from engine.actions.webhook.sender import SenderProcess
+from engine.actions.base import OutboxItem
 from engine.clock import Clock, SystemClock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
@@ -21,29 +18,35 @@ from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
 from engine.delivery.dispatcher import Dispatcher, Limits
-from engine.delivery.outbox import Outbox, log_actions, mail_sender, render_or_bury, render_row
+from engine.delivery.outbox import Outbox
+from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import fingerprint, load_rules
-from engine.runtime.command_sender import command_sender
-from engine.runtime.failpoints import checkpoints, with_fault
+from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
-from engine.runtime.heartbeat import Heartbeat
+from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
 from engine.runtime.operator_api import Desk
-from engine.runtime.rule_reloader import RuleKeeper
-from engine.runtime.source_runner import Feeding
+from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.senders import Senders
+from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
+from engine.runtime.store_factory import open_store
+from engine.runtime.supervision import supervised
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap, Source
-from engine.stores.sqlite.store import SqliteStore
+from engine.stores.base import SourceRow
 from engine.telemetry import Event, logger
 
-TASK_RETRY_S = 1.0
-"""Before a background task that failed goes on."""
-
 FORGET_EVERY_S = 3600.0
+"""Between two looks for clients that have been quiet for longer than they are kept."""
+
+FORGOTTEN_AT_ONCE = 500
+"""Clients that are forgotten in one transaction."""
+
 DRAIN_S = 10.0
+"""How long a stop waits for deliveries under way."""
 
 log = logger(__name__)
 
@@ -51,69 +54,64 @@ log = logger(__name__)
 class App(Desk):
     """The running service."""
 
-    def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...]) -> None:
+    def __init__(
+        self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...], seen: object
+    ) -> None:
+        """`seen`: the fingerprint of the files that `rules` came from."""
         super().__init__(config, clock, inventory)
-        self.store = SqliteStore.open(config.data)
+        failpoints = from_environment()
+        self.store = open_store(config.data, failpoints.reached)
         self.fleet = fleet_of(config, rules, inventory)
-        self.keeper = RuleKeeper(config, inventory, self.fleet, self.store, clock, self.write, rules)
-        self.feeding = Feeding(config, clock, self.fleet)
+        self.rule_reloader = RuleReloader(
+            config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen
+        )
+        self.source_runner = SourceRunner(config, clock, self.fleet)
         renderer = renderer_of(mailing_of(config), command_routes(config))
-        render = with_fault(self.fleet, partial(render_row, renderer))
+        failpoints.break_fleet(self.fleet)
+        render = failpoints.break_rendering(partial(render_row, renderer))
         self.writer = Writer(
             self.store,
             self.fleet,
             clock,
-            partial(render_or_bury, render),
-            self.feeding.silence,
-            self._announce,
-            config.history.keep_ms,
-            self._writer_gave_up,
-            *checkpoints(),
+            render=partial(render_or_bury, render),
+            watermark_of=self.source_runner.watermark_of,
+            announce=self._announce,
+            keep_ms=config.history.keep_ms,
+            give_up=self._writer_gave_up,
             asked=self._asked,
+            checkpoint=failpoints.checkpoint(self.store, clock.now_ms()),
         )
-        self._fault: BaseException | None = None
-        self._faulted = asyncio.Event()
+        self._error: BaseException | None = None
+        self._writer_ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
-        self.sender = SenderProcess(
-            secrets, [str(network) for network in config.network.deny], per_target=config.deliveries.per_target
-        )
-        self.commands = command_sender(config, clock.now_ms)
+        self.senders = Senders(config, clock)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
-        self.mail = mail_sender(config)
-        senders: dict[str, ActionSender | BatchSender] = {
-            "webhook": self.sender,
-            "command": self.commands,
-            "log": LogSender(log_actions),
-        }
-        if self.mail is not None:
-            senders["email"] = self.mail
         self.dispatcher = Dispatcher(
-            Outbox(self, policy),
-            senders,
+            Outbox(self.store, self.write, clock, policy),
+            self.senders.by_action(),
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
         )
         self.asking = assemble(
-            config, self.store, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
+            config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
 
     def _has_read_all(self) -> bool:
         """Has everything been read that the sources held when we began?"""
-        return self.ready_at_ms is not None and self.feeding.silence(self.clock.now_ms()) >= self.ready_at_ms
+        return self.ready_at_ms is not None and self.source_runner.watermark_of(self.clock.now_ms()) >= self.ready_at_ms
 
     # From the writer's thread to the loop
 
-    def _asked(self, asks: list[QueryRequest]) -> None:
-        """In the writer's thread: the fleet wants these clients asked."""
+    def _asked(self, requests: list[QueryRequest]) -> None:
+        """In the writer's thread: a committed transaction wants these queries."""
         if self.asking is not None:
-            self.asking.want(asks)
+            self.asking.want(requests)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
         if loop is None or not (calls or items):
             return
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the event loop has ended: nothing waits any more
             loop.call_soon_threadsafe(self._announced, calls, items)
 
     def _announced(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
@@ -125,13 +123,13 @@ class App(Desk):
             except Exception as error:  # noqa: BLE001  # one broken listener must not stop the others
                 log.error(Event.INTERNAL, error=repr(error))
 
-    def _writer_gave_up(self, fault: Exception) -> None:
-        """In the writer's thread: nothing will be committed any more, so the service ends, and says so by its exit code."""
-        self._fault = fault
+    def _writer_gave_up(self, error: Exception) -> None:
+        """In the writer's thread: nothing will be committed any more, so the service ends with exit code 1."""
+        self._error = error
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and the service with it
-                loop.call_soon_threadsafe(self._faulted.set)
+                loop.call_soon_threadsafe(self._writer_ended.set)
 
     # Running
 
@@ -150,15 +148,19 @@ class App(Desk):
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
-            self.feeding.watch.recall(self.feeding.in_trouble(), self.store.gaps())
+            with self.store.reading() as reader:
+                gaps, left = reader.gaps(), reader.sources()
+            self.source_runner.watch.recall(self.source_runner.in_trouble(), gaps)
             if self.asking is not None:
-                self.asking.reconciler.recover(self.store.gaps(), self.config.feed.max_lag_ms)
+                self.asking.reconciler.recover(gaps, self.config.feed.max_lag_ms)
             self.writer.start()
-            await self.write(lambda connection: self.keeper.take(self.rules))
-            await self.sender.start()
+            await self.write(lambda: self.rule_reloader.take(self.rules))
+            await self.senders.start()
             tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
-            sources = self.feeding.sources
-            tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in sources.items()]
+            sources = self.source_runner.sources
+            tasks += [
+                asyncio.create_task(self._feed(source, left.get(name)), name=name) for name, source in sources.items()
+            ]
             self.ready_at_ms = self.clock.now_ms()
             if self.asking is not None:
                 self.asking.start()
@@ -166,23 +168,21 @@ class App(Desk):
                 if source.type == "simulator":
                     log.warning(Event.SYNTHETIC, source=source.name)
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
-            ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
+            ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._writer_ended.wait())]
             await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done() and not tasks[0].cancelled():
-                self._fault = self._fault or tasks[0].exception()
+                self._error = self._error or tasks[0].exception()
             for end in ends:
                 end.cancel()
             log.info(Event.STOPPING)
             await self._stop(tasks)
-        if self._fault is not None:
-            raise RollcallError(f"stopped by a fault of ours, nothing that was accepted is lost: {self._fault!r}")
+        if self._error is not None:
+            raise RollcallError(f"internal error, stopped; nothing that was accepted is lost: {self._error!r}")
         log.info(Event.STOPPED)
 
     def _recover(self) -> None:
         gc.disable()
         applied = self.writer.recover(decode_stored)
-        for gap in reversed(self.store.gaps()):
-            self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -191,33 +191,23 @@ class App(Desk):
 
     def _background(self) -> Iterator[tuple[str, Any]]:
         yield "dispatcher", self.dispatcher.run()
-        yield "rules", self._again_and_again("rules", self.keeper.watch)
-        yield "feeds", self._again_and_again("feeds", partial(self.feeding.keep_watch, self.write))
-        yield "forgetting", self._again_and_again("forgetting", self._forget_clients)
+        yield "rules", supervised("rules", self.rule_reloader.watch)
+        yield "feeds", supervised("feeds", partial(self.source_runner.keep_watch, self.write))
+        yield "forgetting", supervised("forgetting", self._forget_clients)
         if self.asking is not None:
-            yield "alive", self._again_and_again("alive", self._remember_alive)
+            yield "alive", supervised("alive", self._remember_alive)
         beat = self.config.heartbeat
         if beat is not None:
-            ping = partial(_ping, [str(network) for network in self.config.network.deny])
-            yield (
-                "heartbeat",
-                self._again_and_again("heartbeat", Heartbeat(beat.url, beat.every_ms, ping, self._is_flowing).run),
-            )
-
-    async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Let a task that only looks from time to time survive a failed commit, and faults of ours."""
-        while True:
-            try:
-                await work()
-            except StoreError:
-                pass  # the writer has said so
-            except Exception as error:  # noqa: BLE001  # the next look may go well
-                log.error(Event.TASK_FAILED, task=name, error=repr(error))
-            await asyncio.sleep(TASK_RETRY_S)
+            post = partial(ping, [str(network) for network in self.config.network.deny])
+            heartbeat = Heartbeat(beat.url, beat.every_ms, post, self._is_flowing)
+            yield "heartbeat", supervised("heartbeat", heartbeat.run)
 
     def _is_flowing(self) -> bool:
         now_ms = self.clock.now_ms()
-        return not self.readiness(now_ms) and now_ms - self.feeding.silence(now_ms) <= self.config.feed.max_lag_ms
+        return (
+            not self.readiness(now_ms)
+            and now_ms - self.source_runner.watermark_of(now_ms) <= self.config.feed.max_lag_ms
+        )
 
     async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Sources first, then the batch in hand, then deliveries under way; each within a bound."""
@@ -227,23 +217,20 @@ class App(Desk):
         await asyncio.gather(*others, return_exceptions=True)
         if self.asking is not None:
             with contextlib.suppress(StoreError):
-                await self.write(lambda connection, asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
+                await self.write(lambda asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
             await asyncio.to_thread(self.asking.stop)
-        self.commands.stop_waiting()
+        self.senders.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
         dispatcher.cancel()
         await asyncio.gather(dispatcher, return_exceptions=True)
-        await self.sender.close()
-        await self.commands.close()
-        if self.mail is not None:
-            await self.mail.close()
+        await self.senders.close()
         await asyncio.to_thread(self.writer.stop)
         self.store.close()
 
-    async def _feed(self, source: Source) -> None:
-        position = self.store.sources().get(source.name, (None, None, None))[0]
-        await self.feeding.feed(source, position, self.writer.offer, self._note_gap)
+    async def _feed(self, source: Source, left: SourceRow | None) -> None:
+        position = left.position if left is not None else None
+        await self.source_runner.run(source, position, self.writer.offer, self._note_gap)
 
     def _note_gap(self, gap: Gap) -> None:
         self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
@@ -257,8 +244,8 @@ class App(Desk):
             await asyncio.sleep(FORGET_EVERY_S)
             before_ms = self.clock.now_ms() - self.config.clients.forget_ms
             names = await asyncio.to_thread(self._forgettable, before_ms)
-            for start in range(0, len(names), 500):
-                await self.forget(names[start : start + 500])
+            for start in range(0, len(names), FORGOTTEN_AT_ONCE):
+                await self.forget(names[start : start + FORGOTTEN_AT_ONCE])
 
     def _forgettable(self, before_ms: int) -> list[str]:
         found = []
@@ -269,30 +256,12 @@ class App(Desk):
         return found
 
     async def _remember_alive(self) -> None:
-        """So that the next start knows how long nobody listened."""
+        """So that the next start knows how long the engine was away."""
         assert self.asking is not None
         reconciler = self.asking.reconciler
         while True:
-            await self.write(lambda connection: reconciler.remember_alive())
+            await self.write(lambda: reconciler.remember_alive())
             await asyncio.sleep(ALIVE_EVERY_S)
-
-
-async def _ping(deny: Sequence[str], url: str) -> None:
-    """Ask a URL for the heartbeat; 2xx has arrived. As with webhooks, no redirect is followed and `network.deny` holds."""
-    import aiohttp
-
-    from engine.actions.webhook.request import CheckedResolver, DenyList
-
-    denied = DenyList(deny)
-    denied.check_literal(urlsplit(url).hostname or "")
-    connector = aiohttp.TCPConnector(resolver=CheckedResolver(denied))
-    timeout = aiohttp.ClientTimeout(total=10)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
-        session.get(url, allow_redirects=False) as answer,
-    ):
-        if not 200 <= answer.status < 300:
-            raise RollcallError(f"the heartbeat was answered with {answer.status}")
 
 
 def build(config: Config, clock: Clock | None = None) -> App:
@@ -312,9 +281,8 @@ def build(config: Config, clock: Clock | None = None) -> App:
         rules = load_rules(config.rules, inventory=inventory, config=config).rules
     except InvalidFiles as error:
         problem = error
-    app = App(config, clock or SystemClock(), inventory, rules)
-    app.keeper.seen = seen
-    if problem is not None and not app.keeper.fall_back(problem):
+    app = App(config, clock or SystemClock(), inventory, rules, seen)
+    if problem is not None and not app.rule_reloader.fall_back(problem):
         app.store.close()
         raise problem
     return app

@@ -1,4 +1,4 @@
-"""Is a feed dead? A source that is not caught up, disconnected, silent or has a gap is an alert of trigger `feed`."""
+"""Which sources are in trouble: not caught up, disconnected, without events, or with a gap. Trouble fires `feed` alerts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from engine.config.durations import format_duration
 from engine.sources.base import Gap, SourceHealth
 
 GAP_SHOWN_MS = 600_000
-"""How long a gap keeps its feed in trouble: long enough to be seen, and to be asked about."""
+"""How long a gap keeps its source in trouble: long enough to be seen, and to query the clients that it may concern."""
 
 SILENT = "silent"
-"""How the trouble of a source begins that is well but for the events that do not come."""
+"""How the trouble of a source begins that is well, except that no events come."""
 
 
 class FeedWatch:
-    """Turns health into trouble and says what changed. Pure but for what it is told to note."""
+    """Turns the health of sources into trouble, and says what changed since `note` was called last. No I/O."""
 
     def __init__(self, max_lag_ms: int, max_silence_ms: int | None, started_at_ms: int) -> None:
         self._max_lag_ms = max_lag_ms
@@ -57,7 +57,7 @@ class FeedWatch:
         return [*begun, *((name, None) for name in self._trouble if now.get(name) is None)]
 
     def note(self, changed: Iterable[tuple[str, str | None]]) -> None:
-        """These changes are known now, and are not told again."""
+        """These changes are known now: `changes` does not return them again."""
         for name, trouble in changed:
             self._recalled.discard(name)
             if trouble is None:
@@ -66,7 +66,7 @@ class FeedWatch:
                 self._trouble[name] = trouble
 
     def not_flowing(self, health: SourceHealth, now_ms: int) -> str | None:
-        """Why verdicts that rest on silence have to wait for a source for longer than it may lag, None: they do not."""
+        """Why offline alerts wait for a source for longer than it may lag; None: they do not."""
         if not health.connected:
             return health.detail
         behind_ms = now_ms - max(health.caught_up_to_ms or 0, self._started_at_ms)

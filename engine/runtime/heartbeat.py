@@ -1,22 +1,28 @@
-"""A dead-man's switch: pings a URL while verdicts flow, so that something outside can watch the watcher.
+"""A dead-man's switch: pings a URL while verdicts flow, so that something outside notices when the engine stops.
 
-When the engine stops, hangs, or its feed is down, the pings stop, and whoever waits for them raises the alarm.
+When the engine stops, hangs, or a source is down, the pings stop, and whoever waits for them raises the alarm.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
 
-log = logging.getLogger(__name__)
+from engine.errors import RollcallError
+from engine.telemetry import Event, logger
+
+TIMEOUT_S = 10
+"""Of one ping."""
+
+log = logger(__name__)
 
 Post = Callable[[str], Awaitable[None]]
-"""Pings a URL; bounded in time. Raises any exception to say that it did not arrive."""
+"""Pings a URL; bounded in time. Raises any exception to say that the ping did not arrive."""
 
 
 class Heartbeat:
-    """Pings `url` every `every_ms` milliseconds as long as `is_flowing` says so. `post` does the asking."""
+    """Pings `url` every `every_ms` milliseconds as long as `is_flowing` says so. `post` makes the request."""
 
     def __init__(self, url: str, every_ms: int, post: Post, is_flowing: Callable[[], bool]) -> None:
         self._url = url
@@ -36,12 +42,12 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001  # whatever is wrong over there must not stop anything here
             self.failed += 1
             if not self._failing:
-                # The URL may hold a token, and an error's text may hold the URL: only its kind is told.
-                log.warning("heartbeat failed: %s", type(error).__name__)
+                # The URL may hold a token, and an error's text may hold the URL: only its kind is logged.
+                log.warning(Event.HEARTBEAT_FAILED, error=type(error).__name__)
             self._failing = True
             return False
         if self._failing:
-            log.info("heartbeat arrives again")
+            log.info(Event.HEARTBEAT_RECOVERED)
         self._failing = False
         self.sent += 1
         return True
@@ -51,3 +57,21 @@ class Heartbeat:
         while True:
             await self.run_once()
             await asyncio.sleep(self._every_ms / 1000)
+
+
+async def ping(deny: Sequence[str], url: str) -> None:
+    """Request a URL; 2xx means that the ping arrived. As with webhooks, no redirect is followed and `network.deny` holds."""
+    import aiohttp
+
+    from engine.actions.webhook.request import CheckedResolver, DenyList
+
+    denied = DenyList(deny)
+    denied.check_literal(urlsplit(url).hostname or "")
+    connector = aiohttp.TCPConnector(resolver=CheckedResolver(denied))
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+        session.get(url, allow_redirects=False) as answer,
+    ):
+        if not 200 <= answer.status < 300:
+            raise RollcallError(f"the heartbeat was answered with {answer.status}")

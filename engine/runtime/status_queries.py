@@ -164,7 +164,7 @@ def assemble(
     fleet: Fleet,
     inventory: Inventory,
     clock: Clock,
-    submit: Callable[[Callable[[Any], Any]], Future[Any]],
+    submit: Callable[[Callable[[], Any]], Future[Any]],
     is_settled: Callable[[], bool] = lambda: True,
 ) -> Asking | None:
     """Those who ask under this configuration; None without `status`."""

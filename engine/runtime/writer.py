@@ -1,61 +1,51 @@
-"""The one writer: it turns stimuli into transactions, and tells the world only of what has committed.
+"""The one writer: it turns stimuli into transactions, and lets the world know only of what has committed.
 
 It runs in a thread of its own and is the only one that changes the fleet or the store. One turn:
 
 1. take the batches that wait, up to `MAX_TURN_EVENTS` events, and other work that needs a transaction;
 2. begin; for each batch let time pass to the instant at which it was received, then apply it: one journal row each;
 3. when nothing else waits, let time pass to now;
-4. write journal, positions, quarantine, alerts and rendered deliveries, and a slice of the checkpoint if one is going on;
+4. write journal, positions, quarantine, alerts and rendered deliveries, and a slice of the checkpoint if one is under way;
 5. COMMIT; only then publish the states, acknowledge the sources and hand the deliveries to the dispatcher.
 
-When the commit fails everything is as it was before step 2: the batches are refused and their sources offer them again.
-A fault of our own is treated alike, and then the event that brings it about is looked for and quarantined (`_isolate`); when
-no event does, the writer gives up, loudly and with nothing acknowledged: after a restart all is as after a power cut.
-Read `Writer.run_once` first.
+When the commit fails (`_refuse`), everything is as it was before step 2: batches are refused and their sources offer them again.
+When something raises that must not (`_isolate`), the same happens, and then the event that brings it about is looked for and
+quarantined. When no event does, the writer ends and so does the service: nothing was acknowledged, and the next start is one
+as after a power cut. Read `Writer.run_once` first.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import TypeVar
 
-from engine.actions.base import OutboxItem
 from engine.clock import Clock
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.planned_delivery import PlannedDelivery
-from engine.core.events import LifecycleEvent
+from engine.core.delivery import OutboxItem
 from engine.core.fleet import Fleet
-from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.presence.query import QueryRequest
+from engine.delivery.rendering import RenderRow
 from engine.errors import StoreError
 from engine.runtime import bisect_batch
+from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
+from engine.runtime.recovery import DecodeStored, recover, restore_alerts
+from engine.runtime.tracebacks import where_of
+from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
-from engine.stores.base import NewDelivery
-from engine.stores.journal import JournalStore
+from engine.stores.base import Store
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
 
-MAX_TURN_EVENTS = 1_000
-"""Events in one transaction."""
+T = TypeVar("T")
 
 MAX_TURN_TRANSITIONS = 1_000
 """Transitions that passing time may bring about in one transaction."""
-
-CHECKPOINT_SLICE = 1_000
-"""Client rows written along with one transaction: about 5 ms."""
-
-CHECKPOINT_EVENTS = 500_000
-"""Journalled events after which client rows are written, so that a restart has at most about so many to apply again."""
-
-CHECKPOINT_AFTER_MS = 60_000
-"""Time after which client rows are written, when there were fewer events."""
 
 PURGE_EVERY_MS = 30_000
 TRIM_REJECTED = 1_000
@@ -64,89 +54,67 @@ TRIM_REJECTED = 1_000
 RETRY_AFTER_S = 1.0
 """Pause after a failed commit (a full disk, say)."""
 
-MAX_POISONED = 100
-"""Events quarantined by faults of ours since the start; with more of them, going on does more harm than stopping."""
+MAX_QUARANTINED = 100
+"""Events that raised and were quarantined since the start; with more of them, going on does more harm than stopping."""
 
 IDLE_S = 0.25
 """Longest wait when nothing is due: sources may have caught up meanwhile."""
 
-HELD_S = 0.02
+FRUITLESS_S = 0.02
 """Wait after a turn in which nothing happened although something was due: it waits for a source to catch up."""
 
-
-class Renderer(Protocol):
-    """Turns a planned delivery into the row that every attempt sends."""
-
-    def __call__(self, planned: PlannedDelivery) -> NewDelivery:
-        """The row of one delivery."""
-        ...
-
-
-@dataclass(slots=True)
-class Stats:
-    """Counters since the start; plain attributes, read by the metrics page."""
-
-    alerts: int = 0
-    batches: int = 0
-    checkpoints: int = 0
-    commit_failures: int = 0
-    commits: int = 0
-    deliveries: int = 0
-    events: int = 0
-    purged: int = 0
-    rejected: int = 0
-    transitions: int = 0
+Announce = Callable[[list[Callable[[], None]], list[OutboxItem]], None]
+"""Called in the writer's thread after a turn, with calls to make and deliveries that may leave at once."""
 
 
 class Writer:
-    """Owns the fleet and the store. `start` it, `offer` batches, `submit` work, `stop` it."""
+    """Owns the fleet and the store. `recover`, `start` it, `offer` batches, `submit` work, `stop` it."""
 
     def __init__(
         self,
-        store: JournalStore,
+        store: Store,
         fleet: Fleet,
         clock: Clock,
-        render: Renderer,
-        silence: Callable[[int], int],
-        announce: Callable[[list[Callable[[], None]], list[OutboxItem]], None],
+        *,
+        render: RenderRow,
+        watermark_of: Callable[[int], int],
+        announce: Announce,
         keep_ms: int,
-        give_up: Callable[[Exception], None] = lambda fault: None,
-        checkpoint_events: int = CHECKPOINT_EVENTS,
-        checkpoint_slice: int = CHECKPOINT_SLICE,
-        asked: Callable[[list[QueryRequest]], None] = lambda asks: None,
+        checkpoint: Checkpoint | None = None,
+        asked: Callable[[list[QueryRequest]], None] = lambda requests: None,
+        give_up: Callable[[Exception], None] = lambda error: None,
     ) -> None:
+        """Everything that is called is called in the writer's thread.
+
+        `watermark_of` gives the instant up to which no event is missing, as of an instant (both epoch ms). `keep_ms`: how
+        long history is kept. `asked` gets the queries that a committed transaction wants; `give_up` the error that ended
+        the writer.
+        """
         self.store = store
         self.fleet = fleet
-        self.stats = Stats()
+        self.stats = WriterStats()
         self.suppressed: dict[str, int] = {}  # alerts since the start, by the reason
         self.failure: str | None = None  # why the last commit failed, None when it did not
         self._clock = clock
         self._render = render
-        self._silence = silence
+        self._watermark_of = watermark_of
         self._announce = announce
         self._keep_ms = keep_ms
-        self._give_up = give_up  # told of a fault that ended the writer
-        self._asked = asked  # told, in the writer's thread, whom the fleet wants asked about, once that has committed
-        self._gone: str | None = None  # why the writer has ended before it was stopped
-        self._poisoned = 0
-        self._alone = 0  # so many batches are taken one by one, because together they failed
-        self._checkpoint_events = checkpoint_events
-        self._checkpoint_slice = checkpoint_slice
-        self._batches: deque[Batch] = deque()
-        self._works: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
-        self._woken = threading.Condition()
-        self._stopping = False
+        self._asked = asked
+        self._give_up = give_up
+        self._checkpoint = checkpoint or Checkpoint(store, clock.now_ms())
+        self._inbox = Inbox()
         self._thread: threading.Thread | None = None
-        self._row = store.last_journal_id()
-        self._dirty: set[str] = set()
-        self._pending: list[str] = []  # clients the checkpoint going on has still to write
-        self._target = self._row  # journal row that the checkpoint going on will vouch for
-        self._checkpoint = int(store.meta("checkpoint") or 0)
-        self._since_checkpoint = 0
-        self._checkpoint_at_ms = clock.now_ms()
+        self._ended: str | None = None  # why the writer has ended before it was stopped
+        self._row = store.journal.last_id()
         self._purge_at_ms = 0
         self._fruitless = False  # did nothing happen in the last turn?
-        self._rejected = 0  # since the quarantine was trimmed by their number
+        self._rejected = 0  # events since the quarantine was trimmed by their number
+        self._quarantined = 0  # events that raised, since the start
+
+    def recover(self, decode: DecodeStored) -> int:
+        """Load the states, before `start`; returns how many events of the journal were applied again."""
+        return recover(self.store, self.fleet, self._checkpoint, decode)
 
     # From other threads
 
@@ -157,32 +125,23 @@ class Writer:
 
     def offer(self, batch: Batch) -> None:
         """Hand over a batch; its `acknowledge` is called once it is durable, or was refused."""
-        with self._woken:
-            self._batches.append(batch)
-            self._woken.notify()
-        if self._gone is not None:
+        self._inbox.offer(batch)
+        if self._ended is not None:
             self._turn_away()
 
-    def submit(self, work: Callable[[Any], Any]) -> Future[Any]:
-        """Do something inside the next transaction; the future is done when that has committed."""
-        done: Future[Any] = Future()
-        with self._woken:
-            self._works.append((work, done))
-            self._woken.notify()
-        if self._gone is not None:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Do something inside the next transaction; the future is done when that has committed.
+
+        What `work` raises is raised to whoever waits, and does not stop the others; StoreError undoes the transaction.
+        """
+        done = self._inbox.submit(work)
+        if self._ended is not None:
             self._turn_away()
         return done
 
-    @property
-    def waiting(self) -> int:
-        """Batches not yet applied."""
-        return len(self._batches)
-
     def stop(self) -> None:
-        """Finish what waits, write the checkpoint as far as a few seconds allow, and end the thread."""
-        with self._woken:
-            self._stopping = True
-            self._woken.notify()
+        """Finish what waits, and end the thread."""
+        self._inbox.stop()
         if self._thread is not None:
             self._thread.join()
 
@@ -190,189 +149,153 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            self._work()
-        except Exception as fault:  # noqa: BLE001  # a thread that dies in silence leaves a service that looks alive
-            log.error(Event.WRITER_FAILED, error=repr(fault), where=_where(fault))
-            self._gone = self.failure = f"the writer has ended by a fault of ours: {fault!r}"
+            while self._inbox.wait(self._idle_s()):
+                self.run_once()
+        except Exception as error:  # noqa: BLE001  # a thread that dies unnoticed leaves a service that looks alive
+            log.error(Event.WRITER_FAILED, error=repr(error), where=where_of(error))
+            self._ended = self.failure = f"the writer has ended by an internal error: {error!r}"
             self._turn_away()
-            self._give_up(fault)
+            self._give_up(error)
 
     def _turn_away(self) -> None:
-        """Refuse what waits, because nobody will ever do it."""
-        error = StoreError(self._gone or "the writer has ended")
-        with self._woken:
-            refused = [_acknowledge(batch, error) for batch in self._batches]
-            refused += [_settle(done, None, error) for _, done in self._works]
-            self._batches.clear()
-            self._works.clear()
-        self._announce(refused, [])
-
-    def _work(self) -> None:
-        while True:
-            with self._woken:
-                if not self._batches and not self._works and not self._stopping:
-                    self._woken.wait(self._idle_s())
-                if self._stopping and not self._batches and not self._works:
-                    break
-            self.run_once()
+        """Refuse what waits, because it will never be done."""
+        left = self._inbox.take_all()
+        self._announce(refusals(left.batches, left.works, StoreError(self._ended or "the writer has ended")), [])
 
     def _idle_s(self) -> float:
-        if self._pending:
+        if self._checkpoint.is_under_way:
             return 0.0
         ahead_ms = min(self.fleet.wake_ms - self._clock.now_ms(), int(IDLE_S * 1000))
-        return max(HELD_S if self._fruitless else 0.001, ahead_ms / 1000)
+        return max(FRUITLESS_S if self._fruitless else 0.001, ahead_ms / 1000)
 
     def run_once(self) -> None:
         """One turn; see the module's steps."""
         now_ms = self._clock.now_ms()
-        batches, works = self._take()
-        if not batches and not works and not self._anything_due(now_ms):
+        turn = self._inbox.take()
+        if turn.is_empty and not self._is_anything_due(now_ms):
             return
-        collected = gc.isenabled()
-        gc.disable()
         try:
-            announced = self._transact(now_ms, batches, works)
+            with _no_garbage_collection():
+                calls, items = self._commit(now_ms, turn)
         except StoreError as error:
-            self._refuse(error, batches, works)
-            return
-        except Exception as fault:  # noqa: BLE001  # whatever it is, it is undone and looked into
-            self._isolate(fault, batches, works)
-            return
-        finally:
-            if collected:
-                gc.enable()
-        self._announce(*announced)
+            self._refuse(error, turn)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is undone and looked into
+            self._isolate(error, turn)
+        else:
+            self._announce(calls, items)
 
-    def _anything_due(self, now_ms: int) -> bool:
+    def _is_anything_due(self, now_ms: int) -> bool:
         return bool(
             self.fleet.wake_ms <= now_ms
-            or self._pending
+            or self._checkpoint.is_under_way
             or self.failure is not None
             or now_ms >= self._purge_at_ms
-            or self._checkpoint_is_due(now_ms)
+            or self._checkpoint.is_due(now_ms)
         )
 
-    def _take(self) -> tuple[list[Batch], list[tuple[Callable[[Any], Any], Future[Any]]]]:
-        """Batches of at most `MAX_TURN_EVENTS` events together (a larger one alone), and all other work."""
-        batches: list[Batch] = []
-        room = MAX_TURN_EVENTS
-        while self._batches:
-            size = len(self._batches[0].events) + len(self._batches[0].rejected)
-            if batches and (size > room or self._alone):
-                break
-            room -= size
-            batches.append(self._batches.popleft())
-        self._alone = max(0, self._alone - 1)
-        works = []
-        while self._works:
-            works.append(self._works.popleft())
-        return batches, works
-
-    def _transact(
-        self, now_ms: int, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
-    ) -> tuple[list[Callable[[], None]], list[OutboxItem]]:
-        fleet, store = self.fleet, self.store
-        first_row, written = self._row, 0
+    def _commit(self, now_ms: int, turn: Turn) -> tuple[list[Callable[[], None]], list[OutboxItem]]:
+        """Steps 2 to 5; returns the calls that acknowledge, and the deliveries that may leave."""
+        fleet, first_row = self.fleet, self._row
         fleet.begin()
-        results: list[tuple[Future[Any], Any, Exception | None]] = []
-        with store.transaction() as connection:
-            late = None
-            for index, batch in enumerate(batches):
-                if self._pass_time(batch.received_at_ms):
-                    late = index  # too much is due: what is left waits for the next turn
-                    break
-                self._apply(batch)
-            if late is None and not self._batches:
-                self._pass_time(now_ms)
-            elif late is not None:
-                self._put_back(batches[late:])
-                del batches[late:]
-            for work, done in works:
-                results.append((done, *_tried(work, connection)))
+        with self.store.transaction():
+            self._apply_batches(now_ms, turn)
+            results = [work.attempt() for work in turn.works]
             self._append_row(now_ms, "", ())
-            if now_ms >= self._purge_at_ms:
+            is_purging = now_ms >= self._purge_at_ms
+            if is_purging:
                 fleet.alerts.purge(now_ms)
             items = self._write_outcome()
-            written = self._write_slice(now_ms, first_row)
+            written = self._checkpoint.write_slice(fleet.states, now_ms, first_row)
             if self.failure is not None:
-                store.write_meta("written_again_at", str(now_ms))  # so that this commit shows whether the disk takes it
-            if now_ms >= self._purge_at_ms:
+                self.store.write_meta(
+                    "written_again_at", str(now_ms)
+                )  # so that this commit shows whether the disk takes it
+            if is_purging:
                 self._purge(now_ms)
-        self._dirty.update(fleet.committed)
+        self._checkpoint.note(fleet.committed, sum(len(batch.events) for batch in turn.batches))
         fleet.commit()
-        if asks := fleet.take_query_requests():
-            self._asked(asks)
-        self._slice_committed(written)
+        if requests := fleet.take_query_requests():
+            self._asked(requests)
+        self._checkpoint.slice_committed(written)
         self._fruitless = self._row == first_row and not written
-        self._count(batches)
-        return [_acknowledge(batch) for batch in batches] + [_settle(*result) for result in results], items
+        self._count(turn.batches)
+        return [acknowledgement(batch) for batch in turn.batches] + [result.settle for result in results], items
+
+    def _apply_batches(self, now_ms: int, turn: Turn) -> None:
+        """Steps 2 and 3. Batches that do not fit, because too much is due before them, go back and leave the turn."""
+        for index, batch in enumerate(turn.batches):
+            if self._pass_time(batch.received_at_ms):
+                self._inbox.put_back(turn.batches[index:])
+                del turn.batches[index:]
+                return
+            self._apply(batch)
+        if not self._inbox.holds_batches:
+            self._pass_time(now_ms)
 
     def _pass_time(self, to_ms: int) -> bool:
-        """Act on what is due; facts go to the row in hand."""
+        """Act on what is due; facts go to the row in hand. True: more is due than fits into one transaction."""
         if not self.fleet.previous and not self.fleet.facts:
             self.fleet.begin_row(self._row + 1)
-        return self.fleet.advance(to_ms, self._silence(to_ms), MAX_TURN_TRANSITIONS)
+        return self.fleet.advance(to_ms, self._watermark_of(to_ms), MAX_TURN_TRANSITIONS)
 
     def _apply(self, batch: Batch) -> None:
         fleet, store = self.fleet, self.store
         if batch.events:
             at_ms = max(batch.received_at_ms, fleet.clock_ms)
-            fleet.apply(batch.events, at_ms, self._silence(at_ms))
+            fleet.apply(batch.events, at_ms, self._watermark_of(at_ms))
             self._append_row(at_ms, batch.source, batch.raw)
         if batch.rejected:
             rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
-            store.quarantine(batch.source, batch.received_at_ms, rejected)
+            store.quarantine.add(batch.source, batch.received_at_ms, rejected)
             self._rejected += len(rejected)
             if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
                 self._rejected = self._purge_at_ms = 0
         for gap in batch.gaps:
-            store.write_gap(gap)
+            store.sources.write_gap(gap)
         last_event_ms = batch.received_at_ms if batch.events else None
         if batch.position is not None or last_event_ms is not None:
-            store.write_source(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
+            store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
 
     def _append_row(self, at_ms: int, source: str, raw: Iterable[bytes]) -> None:
         """Close the journal row in hand, if it says anything."""
         fleet = self.fleet
         if fleet.previous or fleet.facts:
             self._row += 1
-            self.store.append_journal(self._row, at_ms, source, list(raw), fleet.previous, fleet.facts)
+            self.store.journal.append(self._row, at_ms, source, list(raw), fleet.previous, fleet.facts)
             fleet.begin_row(self._row + 1)
 
     def _write_outcome(self) -> list[OutboxItem]:
-        """Alerts, what is kept for them, and rendered deliveries of this transaction; returns the deliveries that are due."""
+        """Alerts, what is kept for them, and rendered deliveries; returns the deliveries that may leave at once."""
         out, store = self.fleet.alerts.out, self.store
         if out.alerts:
-            store.write_alerts(out.alerts.values())
+            store.alerts.write(out.alerts.values())
         if out.throttles:
-            store.write_throttles(out.throttles.values())
-        store.write_kept(out)
+            store.alerts.write_throttles(out.throttles.values())
+        store.alerts.write_kept(out)
         if not out.deliveries:
             return []
-        rows = [self._render(planned) for planned in out.deliveries]
-        return store.add_deliveries(rows)
+        return store.deliveries.add([self._render(planned) for planned in out.deliveries])
 
-    def _count(self, batches: list[Batch]) -> None:
-        stats, out = self.stats, self.fleet.alerts.out
-        stats.commits += 1
-        stats.batches += len(batches)
-        events = sum(len(batch.events) for batch in batches)
-        stats.events += events
-        stats.rejected += sum(len(batch.rejected) for batch in batches)
-        stats.deliveries += len(out.deliveries)
-        stats.alerts += len(out.alerts)
+    def _purge(self, now_ms: int) -> None:
+        self.stats.purged += self.store.purge(now_ms - self._keep_ms, self._checkpoint.row)
+        self._purge_at_ms = now_ms + PURGE_EVERY_MS
+
+    def _count(self, batches: Sequence[Batch]) -> None:
+        """The transaction has committed: count what it held."""
+        out = self.fleet.alerts.out
+        self.stats.count(batches, out)
+        self.stats.transitions = self.fleet.counts.transitions
+        self.stats.checkpoints = self._checkpoint.finished
         for line in out.lines:
             if isinstance(line, AlertLine) and line.state == "suppressed" and line.reason:
                 self.suppressed[line.reason] = self.suppressed.get(line.reason, 0) + 1
-        stats.transitions = self.fleet.counts.transitions
-        self._since_checkpoint += events
         if self.failure is not None:
             log.info(Event.STORE_WELL)
         self.failure = None
 
-    def _refuse(
-        self, error: StoreError, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
-    ) -> None:
+    # When a transaction fails
+
+    def _refuse(self, error: StoreError, turn: Turn) -> None:
         """The commit failed: everything as before, and a pause, because the next one is likely to fail too."""
         self.stats.commit_failures += 1
         if self.failure is None:
@@ -381,53 +304,44 @@ class Writer:
         self._undo()
         # A batch with a position is tried again before any later one of its source: its position must not be passed.
         # When stopping it is not, or a full disk would keep us here: it is read again after the next start.
-        again = [batch for batch in batches if batch.position is not None and not self._stopping]
-        self._put_back(again)
-        refused = [_acknowledge(batch, error) for batch in batches if batch not in again]
-        refused += [_settle(done, None, error) for _, done in works]
-        self._announce(refused, [])
-        with self._woken:
-            if not self._stopping:
-                self._woken.wait(RETRY_AFTER_S)
+        again = [batch for batch in turn.batches if batch.position is not None and not self._inbox.is_stopping]
+        self._inbox.put_back(again)
+        self._announce(refusals([batch for batch in turn.batches if batch not in again], turn.works, error), [])
+        self._inbox.pause(RETRY_AFTER_S)
 
     def _undo(self) -> None:
-        """The transaction is not: states, deadlines and alerts as the store has them."""
-        self._row = self.store.last_journal_id()
+        """The transaction is not: states, timers and alerts as the store has them."""
+        self._row = self.store.journal.last_id()
         self.fleet.rollback()
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles(), self.store.kept())
+        restore_alerts(self.store, self.fleet)
 
-    # Faults of ours
-
-    def _isolate(
-        self, fault: Exception, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
-    ) -> None:
+    def _isolate(self, error: Exception, turn: Turn) -> None:
         """Something raised that must not: find the event that brings it about, quarantine it, and go on without it.
 
-        Raises the fault when no event brings it about, or too many did.
+        Raises the error when no event brings it about, or too many did.
         """
         self._undo()
-        self._put_back(batches)
-        error = StoreError(f"a fault of ours: {fault!r}")
-        self._announce([_settle(done, None, error) for _, done in works], [])
-        if works:
+        self._inbox.put_back(turn.batches)
+        self._announce(refusals([], turn.works, StoreError(f"internal error: {error!r}")), [])
+        if turn.works:
             return  # it may have been one of them: without them the batches may be well
         try:
-            if self._quarantine_poison(fault, batches):
+            if self._quarantine_cause(error, turn.batches):
                 return
         except StoreError:
             return  # the disk is full as well: tried again
-        if len(batches) < 2:
-            raise fault
-        self._alone = len(batches)
+        if len(turn.batches) < 2:
+            raise error
+        self._inbox.take_one_by_one(len(turn.batches))
 
-    def _quarantine_poison(self, fault: Exception, batches: list[Batch]) -> bool:
+    def _quarantine_cause(self, error: Exception, batches: Sequence[Batch]) -> bool:
         """Take the event out of the batches, which are the first that wait; returns whether one was found."""
         for place, batch in enumerate(batches):
             index = bisect_batch.find(batch, self._is_well)
-            if index is not None and self._poisoned < MAX_POISONED:
-                self._poisoned += 1
-                log.error(Event.POISONED, source=batch.source, error=repr(fault), where=_where(fault))
-                self._batches[place] = bisect_batch.without(batch, index, fault)
+            if index is not None and self._quarantined < MAX_QUARANTINED:
+                self._quarantined += 1
+                log.error(Event.POISONED, source=batch.source, error=repr(error), where=where_of(error))
+                self._inbox.replace(place, bisect_batch.without(batch, index, error))
                 return True
         return False
 
@@ -449,93 +363,14 @@ class Writer:
         finally:
             self._undo()
 
-    def _put_back(self, batches: list[Batch]) -> None:
-        with self._woken:
-            self._batches.extendleft(reversed(batches))
 
-    # Checkpoint and retention
-
-    def _checkpoint_is_due(self, now_ms: int) -> bool:
-        return bool(self._dirty) and (
-            self._since_checkpoint >= self._checkpoint_events or now_ms - self._checkpoint_at_ms >= CHECKPOINT_AFTER_MS
-        )
-
-    def _write_slice(self, now_ms: int, committed_row: int) -> int:
-        """Write some client rows of the checkpoint going on, or begin one; returns how many were written."""
-        if not self._pending:
-            if not self._checkpoint_is_due(now_ms):
-                return 0
-            # Neighbours in the table are written together. States of this very transaction may be among them: they
-            # are newer than the target, which is allowed; recovery skips what a state contains. But not all of them
-            # are, so the rows of this transaction are not vouched for.
-            self._pending = sorted(self._dirty, reverse=True)
-            self._dirty = set()
-            self._target = committed_row
-            self._since_checkpoint, self._checkpoint_at_ms = 0, now_ms
-        states = self.fleet.states
-        slice_ = self._pending[-self._checkpoint_slice :]
-        found = ((client, states.get(client, NEW_CLIENT)) for client in slice_)
-        self.store.write_clients((client, None if state is NEW_CLIENT else state) for client, state in found)
-        if len(slice_) == len(self._pending):
-            self.store.write_meta("checkpoint", str(self._target))
-        self.store.failpoint("checkpoint")
-        return len(slice_)
-
-    def _slice_committed(self, written: int) -> None:
-        if written:
-            del self._pending[-written:]
-            if not self._pending:
-                self._checkpoint = self._target
-                self.stats.checkpoints += 1
-
-    def _purge(self, now_ms: int) -> None:
-        self.stats.purged += self.store.purge(now_ms - self._keep_ms, self._checkpoint)
-        self._purge_at_ms = now_ms + PURGE_EVERY_MS
-
-    def recover(self, decode: Callable[[list[bytes], int], list[LifecycleEvent]]) -> int:
-        """Load the states and apply the journal after the checkpoint; returns how many events were applied again.
-
-        Called before `start`. `decode` reads stored events, which were accepted once and are so again.
-        """
-        fleet, store = self.fleet, self.store
-        fleet.states.update(store.load_clients())
-        applied = 0
-        for row in store.journal_after(self._checkpoint):
-            events = decode(list(row.events), row.at_ms) if row.events else []
-            fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
-            self._dirty.update(event.client for event in events)
-            self._dirty.update(fact.client for fact in row.facts)
-            applied += len(events)
-        self._since_checkpoint = applied
-        fleet.restore(store.open_alerts(), store.throttles(), store.kept())
-        return applied
-
-
-def _tried(work: Callable[[Any], Any], connection: Any) -> tuple[Any, Exception | None]:
-    """Do one piece of work; what it raises is its caller's, and does not stop the others."""
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection in the middle of a transaction would only lengthen it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        return work(connection), None
-    except StoreError:
-        raise
-    except Exception as error:  # noqa: BLE001  # its caller is told
-        return None, error
-
-
-def _where(fault: Exception) -> str:
-    """The innermost places of a fault, for whoever mends it."""
-    frames = traceback.extract_tb(fault.__traceback__)[-3:]
-    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
-
-
-def _acknowledge(batch: Batch, error: Exception | None = None) -> Callable[[], None]:
-    return lambda: batch.acknowledge(error) if batch.acknowledge is not None else None
-
-
-def _settle(done: Future[Any], value: Any, error: Exception | None) -> Callable[[], None]:
-    def settle() -> None:
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(value)
-
-    return settle
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

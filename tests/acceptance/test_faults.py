@@ -1,4 +1,4 @@
-"""Faults of ours, put in on purpose: one event that cannot be applied stops nothing else, and no thread dies in silence."""
+"""Internal errors, put in on purpose: one event that cannot be applied stops nothing else, and no thread dies unnoticed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_an_event_that_cannot_be_applied_is_quarantined_and_the_others_are_appli
         kept = eventually(lambda: running.items("/v1/quarantine"), lambda found: len(found) == 3)
         assert sorted(row["source"] for row in kept) == ["log", "log", "push"]
         for row in kept:
-            assert json.loads(row["raw"])["clientId"] == POISON and "a fault of ours" in row["reason"]
+            assert json.loads(row["raw"])["clientId"] == POISON and "internal error" in row["reason"]
         assert len(running.log_lines("writer.poisoned")) == 3
         assert process.poll() is None
         lines += closes[:20]
         assert journal_lines(tmp_path, "log") == [line for line in lines if POISON not in line]
 
-        # With the fault mended they are taken like any other.
+        # With the error fixed they are taken like any other.
         assert running.terminate() == 0
         running.start()
         assert running.command("quarantine", "retry").returncode == 0
@@ -47,7 +47,7 @@ def test_an_event_that_cannot_be_applied_is_quarantined_and_the_others_are_appli
         assert len(target.first_seen()) == len(clients)
 
 
-def test_a_fault_that_no_event_explains_ends_the_service_loudly_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_an_error_that_no_event_causes_ends_the_service_with_a_log_line_and_nothing_is_lost(tmp_path: Path) -> None:
     """The hold of one client comes due and cannot be acted upon."""
     with sink() as target, service(tmp_path, debounce={"offline": "1s", "online": "0s"}) as running:
         running.rules(offline_rule(target.url))
@@ -56,8 +56,8 @@ def test_a_fault_that_no_event_explains_ends_the_service_loudly_and_nothing_is_l
         running.tell(event(POISON, "tcpclean", "1"), event("G@@@a", "tcpclean", "1"))
         assert process.wait(60) == 1
         (line,) = running.log_lines("writer.failed")
-        assert "RuntimeError" in line["error"] and "testhooks.py" in line["where"]
-        assert "stopped by a fault of ours, nothing that was accepted is lost" in running.log_text()
+        assert "RuntimeError" in line["error"] and "failpoints.py" in line["where"]
+        assert "internal error, stopped; nothing that was accepted is lost" in running.log_text()
         assert not running.log_lines("service.stopped")
         running.start()
         eventually(running.statuses, lambda found: found == {POISON: "offline", "G@@@a": "offline"})
@@ -75,7 +75,7 @@ def test_a_delivery_that_cannot_be_rendered_is_dead_with_the_reason_and_stops_no
         eventually(running.statuses, lambda found: found == {POISON: "offline", "G@@@a": "offline"})
         eventually(lambda: target.told("client"), lambda found: found == [("G@@@a",)])
         (dead,) = running.items("/v1/deliveries", state="dead")
-        assert dead["client"] == POISON and "a fault of ours" in dead["last_error"]
+        assert dead["client"] == POISON and "internal error" in dead["last_error"]
         assert running.log_lines("internal.fault")
 
 

@@ -7,11 +7,9 @@ instant; which of several clients comes first within one instant is nobody's pro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,9 +21,8 @@ from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.rules import Rule
 from engine.core.times import FOREVER
 from engine.stores.sqlite.store import SqliteStore
+from engine.testing import temporary_folder
 from tests.core.worlds import POLICY, START_MS, World, event, full, rule
-
-MEMORY = Path("/dev/shm")
 
 RULES = (
     rule("dark", "offline", recovery=True),
@@ -53,7 +50,7 @@ class KeptWorld(World):
         for _ in range(fails):
             self._decide(events, to_ms)
             self.fleet.rollback()
-            self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+            self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
         self._decide(events, to_ms)
         if purge:
             self.fleet.alerts.purge(to_ms, 3)
@@ -62,9 +59,9 @@ class KeptWorld(World):
             if fleet.previous or fleet.facts:
                 self.row += 1
                 raw = [msgspec.json.encode(one) for one in events]
-                self.store.append_journal(self.row, to_ms, "test", raw, fleet.previous, fleet.facts)
-            self.store.write_alerts(out.alerts.values())
-            self.store.write_throttles(out.throttles.values())
+                self.store.journal.append(self.row, to_ms, "test", raw, fleet.previous, fleet.facts)
+            self.store.alerts.write(out.alerts.values())
+            self.store.alerts.write_throttles(out.throttles.values())
         self.commit()
 
     def _decide(self, events: list[LifecycleEvent], to_ms: int) -> None:
@@ -77,18 +74,18 @@ class KeptWorld(World):
         """Client rows are written, as of now; with `checkpoint` the journal up to here is not needed any more."""
         with self.store.transaction():
             states = ((client, self.fleet.state_of(client)) for client in clients)
-            self.store.write_clients((client, state) for client, state in states if state is not NEW_CLIENT)
+            self.store.clients.write((client, state) for client, state in states if state is not NEW_CLIENT)
         if checkpoint:
             self.checkpoint = self.row
 
     def restart(self) -> None:
         """All that was in memory is gone; what is in the store is read back."""
         self.fleet = self._new_fleet()
-        self.fleet.states.update(self.store.load_clients())
-        for row in self.store.journal_after(self.checkpoint):
+        self.fleet.states.update(self.store.clients.load())
+        for row in self.store.journal.after(self.checkpoint):
             events = [msgspec.json.decode(raw, type=LifecycleEvent) for raw in row.events]
             self.fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+        self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
 
     def run_on(self) -> KeptWorld:
         """Let the clock run while anything is due."""
@@ -100,8 +97,8 @@ class KeptWorld(World):
 @contextmanager
 def kept(*rules: Rule) -> Iterator[KeptWorld]:
     """A new world over a store of its own, in memory where the machine has a file system there."""
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        store = SqliteStore.open(Path(folder))
+    with temporary_folder() as folder:
+        store = SqliteStore.open(folder)
         try:
             yield KeptWorld(store, *rules)
         finally:
@@ -228,7 +225,7 @@ def test_a_rolled_back_batch_leaves_states_deadlines_and_clock_as_they_were() ->
         assert world.fleet.published(full("b")) is None
         assert world.fleet.published(full("a")) == before[full("a")]
         world.fleet.rollback()
-        world.fleet.restore(world.store.open_alerts(), world.store.throttles())
+        world.fleet.restore(world.store.alerts.open(), world.store.alerts.throttles())
         assert (world.fleet.states, world.fleet.next_due(), world.fleet.clock_ms) == (before, due, clock)
         assert (world.fleet.counts.transitions, world.fleet.counts.flaps_suppressed) == (1, 0)
 

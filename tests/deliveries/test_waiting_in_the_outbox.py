@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from engine import testing
 from engine.actions.base import Answer, Delivered, OutboxItem, RetryLater
 from engine.actions.webhook.request import WebhookSender
 from engine.clock import SystemClock
 from engine.core.delivery import Policy
 from engine.delivery.dispatcher import Dispatcher
 from engine.stores.base import NewDelivery
-from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.webhooks import FileOutbox
 
 TARGET = "http://127.0.0.1:9"
@@ -48,34 +48,16 @@ class Scripted:
 
 
 def delivery(key: str, **changes: Any) -> NewDelivery:
-    """A due firing in a lane of its own."""
-    row = NewDelivery(
-        key=key,
-        rule="dark",
-        client=f"G@@@{key}",
-        group_key=None,
-        clients=None,
-        alert=f"alert-{key}",
-        action="webhook",
-        target=TARGET,
-        lane=f"lane-{key}",
-        phase="firing",
-        state="due",
-        decided_at_ms=SystemClock().now_ms(),
-        request={"url": f"{TARGET}/", "json": {"key": key}},
+    """A due firing in a lane of its own, decided now."""
+    request = {"url": f"{TARGET}/", "json": {"key": key}}
+    return testing.delivery(
+        key, **{"target": TARGET, "decided_at_ms": SystemClock().now_ms(), "request": request} | changes
     )
-    return row._replace(**changes)
-
-
-async def write(outbox: FileOutbox, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
-    """Commit deliveries; what may leave at once."""
-    return await outbox.change(lambda conn: delivery_rows.fresh_items(conn, rows, delivery_rows.insert(conn, rows)))
 
 
 @contextlib.asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[FileOutbox]:
     outbox = FileOutbox(path, QUICK)
-    outbox.create()
     try:
         yield outbox
     finally:
@@ -100,10 +82,10 @@ def test_a_retry_that_is_due_later_than_another_of_its_target_is_sent_too(tmp_pa
             return Delivered()
 
         sender = Scripted(answer)
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
+        async with opened(tmp_path / "data") as outbox:
             dispatcher = Dispatcher(outbox, {"webhook": sender}, SystemClock())
             async with running(dispatcher):
-                dispatcher.offer(await write(outbox, [delivery("soon"), delivery("late")]))
+                dispatcher.offer(await outbox.add([delivery("soon"), delivery("late")]))
                 await sender.was_asked(4)
         return sender.keys
 
@@ -116,11 +98,11 @@ def test_after_a_restart_a_new_recovery_does_not_overtake_the_firing_that_waits_
             return Delivered()
 
         sender = Scripted(answer)
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
-            await write(outbox, [delivery("firing", lane="one", alert="a")])
+        async with opened(tmp_path / "data") as outbox:
+            await outbox.add([delivery("firing", lane="one", alert="a")])
             # Everything above was decided by a process that is gone; this one has not looked at the outbox yet.
             dispatcher = Dispatcher(outbox, {"webhook": sender}, SystemClock())
-            dispatcher.offer(await write(outbox, [delivery("recovery", lane="one", alert="a", phase="recovery")]))
+            dispatcher.offer(await outbox.add([delivery("recovery", lane="one", alert="a", phase="recovery")]))
             async with running(dispatcher):
                 await sender.was_asked(2)
         return sender.keys
@@ -144,13 +126,13 @@ def test_a_rule_whose_secret_is_missing_does_not_hold_up_others_with_the_same_ta
         target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         broken = {"url": f"{target}/", "headers": {"Authorization": "\0nobody\0"}, "json": {}}
         webhooks = WebhookSender({})
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
+        async with opened(tmp_path / "data") as outbox:
             dispatcher = Dispatcher(outbox, {"webhook": webhooks}, SystemClock())
             async with running(dispatcher):
                 rows = [delivery(f"broken-{n}", target=target, request=broken) for n in range(20)]
-                dispatcher.offer(await write(outbox, rows))
+                dispatcher.offer(await outbox.add(rows))
                 healthy = delivery("healthy", target=target, request={"url": f"{target}/", "json": {}})
-                dispatcher.offer(await write(outbox, [healthy]))
+                dispatcher.offer(await outbox.add([healthy]))
                 async with asyncio.timeout(WITHIN_S):
                     await arrived.wait()
         await webhooks.close()

@@ -61,22 +61,22 @@ class Store:
         self.gate = threading.Event()
         self.gate.set()
 
-    def submit(self, work: Callable[[Any], Any]) -> Future[Any]:
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
         done: Future[Any] = Future()
 
         def do() -> None:
             self.gate.wait(PATIENCE_S)
             if self.refuses:
                 self.refuses -= 1
-                work(None)
+                work()
                 done.set_exception(StoreError("the disk is full"))
                 return
-            done.set_result(work(None))
+            done.set_result(work())
 
         threading.Thread(target=do, daemon=True).start()
         return done
 
-    def judge(self, connection: object, answers: Sequence[Asked]) -> list[str]:
+    def judge(self, answers: Sequence[Asked]) -> list[str]:
         self.transactions.append(list(answers))
         return [AGREED for _ in answers]
 

@@ -66,10 +66,10 @@ def test_what_was_judged_before_a_sweep_began_does_not_count_for_it_when_it_comm
     books = Books()
     judging = Judging(Believing(), books)
     early = asked("a", VERIFY)
-    (verdict,) = judging.judge(None, [early])
+    (verdict,) = judging.judge([early])
     judging.sweep = Sweep(1, "operator", 0, ["a", "b"])
     judging.judged([Verdict(early, verdict)])
     assert list(judging.sweep.left) == ["a", "b"]
     late = [asked("a", SWEEP), asked("b", SWEEP)]
-    judging.judged([Verdict(one, said) for one, said in zip(late, judging.judge(None, late), strict=True)])
+    judging.judged([Verdict(one, said) for one, said in zip(late, judging.judge(late), strict=True)])
     assert (list(judging.sweep.left), judging.sweep.tally.asked, books.asked) == ([], 2, 2)

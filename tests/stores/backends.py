@@ -3,73 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from engine.core.delivery import OutboxItem, Outcome, Policy
-from engine.sources.base import Gap
-from engine.stores.base import Reader, Share, Sweeps, Waiting
-from engine.stores.journal import JournalRow, JournalStore
-from engine.stores.sqlite import delivery_rows
-from engine.stores.sqlite.reader import reading
+from engine.errors import StoreError
+from engine.stores.base import Reader, Store
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 
 
-class Store(JournalStore, Sweeps, Protocol):
-    """The verbs of the writer and the reconciler, and those of the parts around it."""
-
-    def journal_row(self, row: int) -> JournalRow | None:
-        """One row, None when it was purged."""
-        ...
-
-    def sources(self) -> dict[str, tuple[str | None, int | None, int | None]]:
-        """name -> (position, caught_up_to_ms, last_event_at_ms)."""
-        ...
-
-    def gaps(self, limit: int = 1000) -> list[Gap]:
-        """Recorded gaps, newest first."""
-        ...
-
-    def rules(self) -> dict[str, tuple[str, int | None]]:
-        """name -> (definition, missing since)."""
-        ...
-
-    def write_rule(self, name: str, definition: str, now_ms: int, missing_since_ms: int | None) -> None:
-        """Remember a rule."""
-        ...
-
-    def delete_rule(self, name: str) -> None:
-        """Forget a rule."""
-        ...
-
-    def close(self) -> None:
-        """Give the store back."""
-        ...
-
-
 class Backend(Protocol):
-    """One kind of store, empty at first."""
+    """One kind of store, empty at first. What the suite cannot do through `Store` itself stands here."""
 
     def open(self) -> Store:
         """Open it for writing, creating or migrating what is missing."""
         ...
 
     def reader(self) -> AbstractContextManager[Reader]:
-        """A reader beside the writer."""
+        """A reader of another process, beside the writer."""
         ...
 
-    def waiting(self, store: Store, now_ms: int) -> Waiting:
-        """The dispatcher's question: what is there to do?"""
-        ...
-
-    def due(self, store: Store, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        """The dispatcher's question: what may leave?"""
-        ...
-
-    def record(self, store: Store, outcomes: Sequence[Outcome], now_ms: int, policy: Policy) -> None:
-        """What became of items, in a transaction."""
+    def close(self) -> None:
+        """Close whatever a test left open."""
         ...
 
     def schema(self) -> tuple[object, ...]:
@@ -97,27 +53,18 @@ class SqliteBackend:
     def close(self) -> None:
         """Close whatever a test left open."""
         for store in self._opened:
-            with suppress(sqlite3.Error):
+            with suppress(StoreError):
                 store.close()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """A reader beside the writer."""
-        with reading(self.folder) as found:
-            yield found
-
-    def waiting(self, store: Store, now_ms: int) -> Waiting:
-        """What is there to do."""
-        return delivery_rows.waiting(_connection(store), now_ms)
-
-    def due(self, store: Store, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        """What may leave."""
-        return delivery_rows.due(_connection(store), now_ms, shares)
-
-    def record(self, store: Store, outcomes: Sequence[Outcome], now_ms: int, policy: Policy) -> None:
-        """What became of items."""
-        with store.transaction() as connection:
-            delivery_rows.record(connection, outcomes, now_ms, lambda: 0.5, policy)
+        """A reader of another process, beside the writer."""
+        store = SqliteStore.open_read_only(self.folder)
+        try:
+            with store.reading() as found:
+                yield found
+        finally:
+            store.close()
 
     def schema(self) -> tuple[object, ...]:
         """Version, tables and indexes."""
@@ -139,6 +86,5 @@ class SqliteBackend:
             connection.close()
 
 
-def _connection(store: Store) -> sqlite3.Connection:
-    assert isinstance(store, SqliteStore)
-    return store.connection
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
+"""Every store that the suite runs on: its name, and what makes an empty one that may use a folder."""

@@ -1,21 +1,23 @@
-"""Every test of the suite runs on every store; the stores are named here and nowhere else."""
+"""Every test of the suite runs on every store that `backends` names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.stores.backends import Backend, SqliteBackend, Store
+from engine.stores.base import Store
+from engine.testing import temporary_folder
+from tests.stores.backends import BACKENDS, Backend
 
 
-@pytest.fixture(params=["sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """An empty store of each kind."""
-    made = {"sqlite": SqliteBackend}[request.param](tmp_path / "data")
-    yield made
-    made.close()
+    with temporary_folder() as folder:
+        made = BACKENDS[request.param](folder / "data")
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""What carries out actions, by their kind: made from the configuration, started and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.email.sender import MailSender
+from engine.actions.log import LogSender
+from engine.actions.webhook.sender import SenderProcess
+from engine.clock import Clock
+from engine.config.loader import Config
+from engine.runtime.command_sender import command_sender
+from engine.telemetry import Event, log_all
+
+
+class Senders:
+    """The senders of one service. `start` them on the event loop, `close` them when nothing is under way."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
+        denied = [str(network) for network in config.network.deny]
+        self._webhooks = SenderProcess(secrets, denied, per_target=config.deliveries.per_target)
+        self._commands = command_sender(config, clock.now_ms)
+        self._mail = mail_sender(config)
+
+    def by_action(self) -> Mapping[str, ActionSender | BatchSender]:
+        """Each sender under the kind of action that it carries out."""
+        found: dict[str, ActionSender | BatchSender] = {
+            "webhook": self._webhooks,
+            "command": self._commands,
+            "log": LogSender(write_log_actions),
+        }
+        if self._mail is not None:
+            found["email"] = self._mail
+        return found
+
+    async def start(self) -> None:
+        """Start the process that sends webhooks; nothing else needs a start."""
+        await self._webhooks.start()
+
+    def stop_waiting(self) -> None:
+        """Do not wait any longer for devices to come back: their commands stay due."""
+        self._commands.stop_waiting()
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._webhooks.close()
+        await self._commands.close()
+        if self._mail is not None:
+            await self._mail.close()
+
+
+def mail_sender(config: Config) -> MailSender | None:
+    """What sends e-mails by the configured server; None where there is none."""
+    smtp = config.smtp
+    if smtp is None:
+        return None
+    return MailSender(
+        host=smtp.host,
+        port=smtp.port,
+        security=smtp.security,
+        username=smtp.username,
+        password=smtp.password.reveal if smtp.password is not None else None,
+        ca=str(smtp.ca) if smtp.ca is not None else None,
+        timeout_s=smtp.timeout_ms / 1000,
+    )
+
+
+def write_log_actions(items: Sequence[OutboxItem]) -> None:
+    """Carry out the actions of kind `log`."""
+    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request["message"]} for item in items]
+    log_all(Event.ACTION_LOG, entries)

@@ -1,0 +1,54 @@
+"""From an entry of the configuration to the source that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.config.loader import Config, Secret, SourceConfig
+from engine.sources.base import Source
+from engine.sources.file.source import FileSource
+from engine.sources.http import HttpSource
+from engine.sources.rocketmq.source import rocketmq_source
+from engine.sources.simulator.source import SimulatorSource
+
+FILE_WINDOW = 4
+"""Batches of a file that may be read ahead of their commit."""
+
+
+def source_of(entry: SourceConfig, config: Config, now_ms: Callable[[], int]) -> Source:
+    """The source that an entry of the configuration names."""
+    options = dict(entry.options)
+    if entry.type == "file":
+        return FileSource(
+            name=entry.name,
+            path=Path(options["path"]),
+            follow=bool(options.get("follow", False)),
+            now_ms=now_ms,
+            max_future_ms=config.events.max_future_ms,
+            window=FILE_WINDOW,
+        )
+    if entry.type == "rocketmq":
+        return rocketmq_source(
+            entry.name,
+            {key: value.reveal() if isinstance(value, Secret) else value for key, value in options.items()},
+            config.data / "rocketmq",
+            now_ms,
+            config.events.max_future_ms,
+        )
+    if entry.type == "simulator":
+        return SimulatorSource(name=entry.name, now_ms=now_ms, grace_ms=config.debounce.offline_ms, **options)
+    pushed: dict[str, Any] = {
+        "name": entry.name,
+        "now_ms": now_ms,
+        "max_future_ms": config.events.max_future_ms,
+        "max_lag_ms": config.feed.max_lag_ms,
+        "grace_ms": config.debounce.offline_ms,
+    }
+    if entry.type == "amqp":
+        from engine.sources.amqp.source import AmqpSource  # its library is not always installed
+
+        login = {name: options.pop(name).reveal for name in ("access_key", "secret")}
+        return AmqpSource(**pushed, **login, **options)
+    return HttpSource(**pushed)
