@@ -53,7 +53,9 @@ class RuleKeeper:
             return False
         self.rules, self.problem = rules, str(problem)
         self._fleet.use(Matcher(rules, self._inventory.attributes, compile_patterns))
-        log.error(Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules))
+        log.error(
+            Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules)
+        )
         return True
 
     def _remembered(self) -> Iterator[Rule]:

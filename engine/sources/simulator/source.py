@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
-from engine.sources.simulator.synthetic import Arrival, Plan, arrivals
+from engine.sources.simulator.synthetic import Arrival, SyntheticFleet, arrivals
 
 TICK_S: Final = 0.1
 """Seconds between two looks at what has happened in the fleet."""
@@ -39,7 +39,7 @@ class SimulatorSource:
         retry_s: tuple[float, ...] = RETRY_S,
         **behaviour: Any,
     ) -> None:
-        """`grace_ms`: how long after a start silence proves nothing; `behaviour`: any other field of `Plan`."""
+        """`grace_ms`: how long after a start silence proves nothing; `behaviour`: any other field of `SyntheticFleet`."""
         self.name = name
         self._clients, self._seed, self._behaviour = clients, seed, behaviour
         self._now_ms = now_ms
@@ -52,8 +52,8 @@ class SimulatorSource:
     async def run(self, offer: Offer, position: str | None = None) -> None:
         """Offer what happens in the fleet as it happens, until cancelled; `position` is ignored: every run is new."""
         self._started_at_ms = start_ms = self._now_ms()
-        plan = Plan(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
-        story = arrivals(plan)
+        fleet = SyntheticFleet(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
+        story = arrivals(fleet)
         upcoming = next(story, None)
         try:
             while True:
