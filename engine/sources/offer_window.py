@@ -2,7 +2,8 @@
 
 For sources that can be read again: their position must never pass a batch that is not committed. The engine fails every later
 batch of a source after a failed one, so when the oldest batch has failed and all others are decided, everything that failed
-is offered again before anything new. Read `OfferWindow.take_committed` and `offer_again`.
+is offered again before anything new. A source that has nothing else to do meanwhile calls `next_commit`; one that does calls
+`take_committed`, `failure` and `offer_again` after each `wake`.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class OfferWindow(Generic[T]):
     loop after each verdict.
     """
 
-    def __init__(self, size: int, wake: Callable[[], None]) -> None:
+    def __init__(self, size: int, wake: Callable[[], None] = lambda: None) -> None:
         self._size = size
         self._wake = wake
+        self._decided = asyncio.Event()
         self._offered: deque[_Offered[T]] = deque()
 
     @property
@@ -56,6 +58,7 @@ class OfferWindow(Generic[T]):
 
         def decide(failure: Exception | None) -> None:
             entry.is_decided, entry.failure = True, failure
+            self._decided.set()
             self._wake()
 
         def acknowledge(failure: Exception | None) -> None:
@@ -65,6 +68,20 @@ class OfferWindow(Generic[T]):
         entry = _Offered(replace(batch, acknowledge=acknowledge), origin)
         self._offered.append(entry)
         await offer(entry.batch)
+
+    async def next_commit(self, offer: Offer, pause_s: Callable[[Exception], float]) -> None:
+        """Wait until the oldest batch is committed, offering again what failed.
+
+        `pause_s` is called with each failure and returns how many seconds to wait before offering again.
+        """
+        while not self.take_committed():
+            failure = self.failure
+            if failure is None:
+                self._decided.clear()
+                await self._decided.wait()
+            else:
+                await asyncio.sleep(pause_s(failure))
+                await self.offer_again(offer)
 
     def take_committed(self) -> list[T]:
         """Forget the oldest batches as far as they are committed; what was kept with them, oldest first."""

@@ -56,7 +56,6 @@ class FileSource:
     type: str = field(default="file", init=False)
     _tail: Tail | None = field(default=None, init=False)
     _window: OfferWindow[None] = field(init=False)
-    _woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _retry: RetryPause = field(init=False)
     _trouble: str = field(default="", init=False)
     _finished: bool = field(default=False, init=False)
@@ -65,13 +64,12 @@ class FileSource:
     _last_event_at_ms: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is offered before it runs."""
-        self._window = OfferWindow(self.window, lambda: self._woken.set())
+        """Retries start with the shortest pause."""
         self._retry = RetryPause(self.retry_s)
 
     async def run(self, offer: Offer, position: str | None) -> None:
         """Read from `position` on; returns when a file that is not followed has been read and committed."""
-        self._woken = asyncio.Event()  # belongs to the event loop that runs this
+        self._window = OfferWindow(self.window)  # belongs to the event loop that runs this
         place = FilePlace.parse(position)
         self._read_at_ms = place.read_at_ms if place is not None else None
         try:
@@ -250,24 +248,17 @@ class FileSource:
     async def _offer(self, offer: Offer, batch: Batch) -> None:
         """Offer a batch once fewer than `window` wait for their commit."""
         while self._window.is_full:
-            await self._next_commit(offer)
+            await self._window.next_commit(offer, self._not_stored)
         await self._window.offer(offer, batch, None)
 
     async def _all_committed(self, offer: Offer) -> None:
         while self._window:
-            await self._next_commit(offer)
+            await self._window.next_commit(offer, self._not_stored)
 
-    async def _next_commit(self, offer: Offer) -> None:
-        """Wait until the oldest batch is committed, offering again what failed."""
-        while not self._window.take_committed():
-            failure = self._window.failure
-            if failure is None:
-                self._woken.clear()
-                await self._woken.wait()
-            else:
-                self._trouble = f"not stored: {failure}"
-                await asyncio.sleep(self._retry.next_s())
-                await self._window.offer_again(offer)
+    def _not_stored(self, failure: Exception) -> float:
+        """Show why a batch was not committed; seconds to wait before it is offered again."""
+        self._trouble = f"not stored: {failure}"
+        return self._retry.next_s()
 
 
 def _pieces(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
