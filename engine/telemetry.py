@@ -168,6 +168,7 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 1
 }
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def escape(text: str) -> str:
@@ -191,7 +192,8 @@ def setup_logging(level: str = "info", format: str = "auto", stream: IO[str] | N
     out = stream if stream is not None else sys.stderr
     human = format == "human" or (format == "auto" and out.isatty())
     render = _Human(out.isatty()) if human else _json
-    global _write_all, _frames_shown
+    global _write_all, _frames_shown, _level
+    _level = level
     _frames_shown = FRAMES_SHOWN_AT_DEBUG if level == "debug" else FRAMES_SHOWN
     _write_all = _WriteAll(out, render) if LEVELS[level] <= LEVELS["info"] else None
     structlog.configure(
@@ -211,6 +213,27 @@ def log_all(event: Event, entries: Sequence[Mapping[str, Any]]) -> None:
         _write_all(event, entries)
 
 
+def log_level() -> str:
+    """The level given to `setup_logging`; `info` before."""
+    return _level
+
+
+def relay(log: structlog.typing.FilteringBoundLogger, line: bytes, other: Event) -> None:
+    """Write a line that another process of this program logged as JSON; as `message` of `other` when it is none."""
+    text = line.decode("utf-8", "replace").strip()
+    if not text:
+        return
+    try:
+        facts = _decode_line(text)
+        level, name = facts.pop("level"), facts.pop("event")
+        known = {str(event): event for event in Event}
+        write = getattr(log, level if level in LEVELS else "warning")
+        facts = {key: value for key, value in facts.items() if key not in ("at", "sentence")}
+        write(known.get(name, name), **facts)
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        log.warning(other, message=text)
+
+
 class _WriteAll:
     """The same as `log.info`, for many lines in one write."""
 
@@ -228,6 +251,7 @@ class _WriteAll:
 
 _write_all: _WriteAll | None = None  # set by `setup_logging`
 _frames_shown = FRAMES_SHOWN  # set by `setup_logging`
+_level = "info"  # set by `setup_logging`
 
 
 def _silent(_: Any, __: str, ___: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

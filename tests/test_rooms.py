@@ -92,7 +92,7 @@ LIBRARIES = {
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
     "uvicorn": ["engine.runtime.http_server"],
-    "uvloop": ["engine.runtime.app", "engine.actions.webhook.sender"],
+    "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
