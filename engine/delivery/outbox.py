@@ -27,7 +27,7 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
     try:
         return render(planned)
     except Exception as fault:  # noqa: BLE001  # whatever it is, it is shown with the delivery and in the log
-        log.error(Event.INTERNAL, rule=planned.rule.name, client=planned.client, error=repr(fault))
+        log.error(Event.INTERNAL_ERROR, rule=planned.rule.name, client=planned.client, error=repr(fault))
         url = planned.action.spec.get("url")
         target = target_of(url) if url is not None else planned.action.kind
         return NewDelivery(

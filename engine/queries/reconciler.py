@@ -246,7 +246,7 @@ class Reconciler:
                     log.error(Event.TASK_FAILED, task="reconciling", error=str(error))
                     self._rest(LOOK_S)
             except Exception as fault:  # noqa: BLE001  # the next sweep may go well
-                log.error(Event.INTERNAL, error=repr(fault))
+                log.error(Event.INTERNAL_ERROR, error=repr(fault))
                 self._rest(LOOK_S)
             finally:
                 if not self._stopping:  # else what is still under way is counted, because the next start goes on
@@ -288,7 +288,7 @@ class Reconciler:
         if sweep is None:
             return
         log.info(
-            Event.SWEEP_RESUMED if request.row is not None else Event.SWEEP_BEGUN,
+            Event.SWEEP_RESUMED if request.row is not None else Event.SWEEP_STARTED,
             sweep=sweep.number,
             why=sweep.why,
             clients=len(sweep.left),
@@ -412,7 +412,7 @@ class Reconciler:
         self.swept += 1
         tally = sweep.tally
         told: dict[str, Any] = {"problem": problem} if problem else {}
-        log.info(Event.SWEEP_DONE, sweep=sweep.number, why=sweep.why, **tally._asdict(), **told)
+        log.info(Event.SWEEP_FINISHED, sweep=sweep.number, why=sweep.why, **tally._asdict(), **told)
 
     def _let_commit(self, sweep: Sweep) -> None:
         """Wait for a transaction that counts answers for the sweep: who is in it is not left."""

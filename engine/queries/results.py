@@ -131,7 +131,7 @@ class Handing:
                 self._waiting = taken + self._waiting
             verdicts, taken = [], []
         else:
-            log.error(Event.ASKING_LOST, answers=len(taken), error=str(error))
+            log.error(Event.QUERY_RESULTS_LOST, answers=len(taken), error=str(error))
             verdicts = [Verdict(asked, None) for _, asked in taken]
         for (entry, _), found in zip(taken, verdicts, strict=True):
             _tell(entry, found)

@@ -204,7 +204,7 @@ class Asker:
             try:
                 wait_s = self._budget.reserve()
             except Exception as fault:  # noqa: BLE001  # without a budget nobody is asked, and that must be seen
-                log.error(Event.INTERNAL, error=repr(fault))
+                log.error(Event.INTERNAL_ERROR, error=repr(fault))
                 wait_s = 1.0
             with self._woken:
                 if wait_s > 0:
@@ -237,7 +237,7 @@ class Asker:
             try:
                 self._call(entries, probe)
             except Exception as fault:  # noqa: BLE001  # a worker must not be lost
-                log.error(Event.INTERNAL, error=repr(fault))
+                log.error(Event.INTERNAL_ERROR, error=repr(fault))
             finally:
                 with self._woken:
                     self._busy -= 1
@@ -260,8 +260,8 @@ class Asker:
         ) as error:  # a key that is not there, say: nothing was sent, and it stays so until somebody mends it
             failure = QueryFailed(str(error), lasting=True)
         except Exception as fault:  # noqa: BLE001  # a fault of a provider's is a failure like others
-            log.error(Event.INTERNAL, error=repr(fault))
-            failure = QueryFailed(f"a fault of ours: {type(fault).__name__}")
+            log.error(Event.INTERNAL_ERROR, exc_info=fault)
+            failure = QueryFailed(f"internal error: {type(fault).__name__}")
         finally:
             with contextlib.suppress(RollcallError) if self._stopping else contextlib.nullcontext():
                 self._budget.done(answered=failure is None or failure.answered)
@@ -333,8 +333,8 @@ class Asker:
                 opened = self._breaker.failed(str(failure), now_ms, lasting=failure.lasting, probe=probe)
         if pause_s:
             self._budget.pause(pause_s)
-            log.warning(Event.ASKING_THROTTLED, seconds=pause_s, problem=str(failure))
+            log.warning(Event.QUERIES_THROTTLED, seconds=pause_s, problem=str(failure))
         if opened:
-            log.error(Event.ASKING_FAILS, problem=str(failure))
+            log.error(Event.QUERIES_FAILING, problem=str(failure))
         if closed:
-            log.info(Event.ASKING_WELL)
+            log.info(Event.QUERIES_RECOVERED)

@@ -123,7 +123,7 @@ class App(Desk):
             try:
                 call()
             except Exception as error:  # noqa: BLE001  # one broken listener must not stop the others
-                log.error(Event.INTERNAL, error=repr(error))
+                log.error(Event.INTERNAL_ERROR, error=repr(error))
 
     def _writer_gave_up(self, fault: Exception) -> None:
         """In the writer's thread: nothing will be committed any more, so the service ends, and says so by its exit code."""
@@ -164,7 +164,7 @@ class App(Desk):
                 self.asking.start()
             for source in sources.values():
                 if source.type == "simulator":
-                    log.warning(Event.SYNTHETIC, source=source.name)
+                    log.warning(Event.SOURCE_SYNTHETIC, source=source.name)
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
             ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
             await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)

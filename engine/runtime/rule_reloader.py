@@ -53,7 +53,9 @@ class RuleKeeper:
             return False
         self.rules, self.problem = rules, str(problem)
         self._fleet.use(Matcher(rules, self._inventory.attributes, compile_patterns))
-        log.error(Event.RULES_BROKEN, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules))
+        log.error(
+            Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules)
+        )
         return True
 
     def _remembered(self) -> Iterator[Rule]:
@@ -83,7 +85,7 @@ class RuleKeeper:
             )
         except InvalidFiles as error:
             self.problem = str(error)
-            log.error(Event.RULES_BROKEN, problems=len(error.problems), first=str(error.problems[0]))
+            log.error(Event.RULES_REJECTED, problems=len(error.problems), first=str(error.problems[0]))
             return
         self.problem = None
         await self._write(lambda connection: self.take(loaded.rules))
@@ -113,7 +115,7 @@ class RuleKeeper:
             return
         found = self._fleet.book.adopt(rule, list(self._fleet.states.items()), now_ms)
         if found:
-            log.info(Event.RULE_NEW, rule=rule.name, clients=found, fired=rule.existing)
+            log.info(Event.RULE_ADDED, rule=rule.name, clients=found, fired=rule.existing)
 
     def _retire(self) -> None:
         now_ms = self._clock.now_ms()
@@ -121,4 +123,4 @@ class RuleKeeper:
             if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
                 self._fleet.book.retire(name, now_ms)
                 self._store.delete_rule(name)
-                log.info(Event.RULE_RETIRED, rule=name)
+                log.info(Event.RULE_REMOVED, rule=name)

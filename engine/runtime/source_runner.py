@@ -92,7 +92,9 @@ class Feeding:
                 await write(partial(self._tell, changed, now_ms))
                 self.watch.note(changed)  # not before: what could not be stored is told again
             for name, trouble in changed:
-                log.warning(Event.FEED_TROUBLE if trouble else Event.FEED_WELL, source=name, trouble=trouble or "")
+                log.warning(
+                    Event.SOURCE_UNHEALTHY if trouble else Event.SOURCE_RECOVERED, source=name, trouble=trouble or ""
+                )
 
     def in_trouble(self) -> dict[str, str]:
         """What was wrong with which source, by the alerts that are open."""

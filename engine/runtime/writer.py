@@ -367,7 +367,7 @@ class Writer:
         stats.transitions = self.fleet.counts.transitions
         self._since_checkpoint += events
         if self.failure is not None:
-            log.info(Event.STORE_WELL)
+            log.info(Event.STORE_RECOVERED)
         self.failure = None
 
     def _refuse(
@@ -426,7 +426,7 @@ class Writer:
             index = bisect_batch.find(batch, self._is_well)
             if index is not None and self._poisoned < MAX_POISONED:
                 self._poisoned += 1
-                log.error(Event.POISONED, source=batch.source, error=repr(fault), where=_where(fault))
+                log.error(Event.EVENT_QUARANTINED, source=batch.source, error=repr(fault), where=_where(fault))
                 self._batches[place] = bisect_batch.without(batch, index, fault)
                 return True
         return False

@@ -20,7 +20,7 @@ import msgspec
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, RollcallError
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
-from engine.sources.push_feed import PushFeed
+from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -152,7 +152,7 @@ class HttpSource:
             self._clock_suspect = ""  # one wrong body long ago proves nothing any more
         detail = "ready for events" if running else "not running"
         if running and late:
-            detail = "the last events were old news; waiting for more of them"
+            detail = LATE
         if self._clock_suspect:
             detail = f"degraded: clock: {self._clock_suspect}"
         return SourceHealth(

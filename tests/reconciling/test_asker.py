@@ -222,7 +222,7 @@ def test_a_fault_of_a_provider_is_a_failure_like_others() -> None:
             raise ZeroDivisionError
 
     with asker(Faulty(), retries=1) as asking:
-        assert said(asking.ask("a")) == (AGREED, None, "a fault of ours: ZeroDivisionError")
+        assert said(asking.ask("a")) == (AGREED, None, "internal error: ZeroDivisionError")
         assert asking.stats.calls == 2
 
 

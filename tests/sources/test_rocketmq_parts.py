@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from engine.errors import StoreError
 from engine.sources.rocketmq import native_log
 from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Pulled, QueueName
-from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Chunk, Intake
-from engine.sources.rocketmq.positions import Place, Positions
-from engine.sources.rocketmq.reader import QueueReader, Reading
-from engine.sources.rocketmq.source import decode_messages
+from engine.sources.rocketmq.decoding import decode_messages
+from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
+from engine.sources.rocketmq.positions import Positions, QueuePlace
+from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
 
 NOW = 1_767_225_600_000
 QUEUE = QueueName("MQ_INST_1%GID_MQTT", "broker-a:x@y", 3)
@@ -29,9 +29,9 @@ def body(kind: str | None = "connect", client: str = "G@@@d") -> bytes:
     return json.dumps(told | ({"eventType": kind} if kind else {})).encode()
 
 
-def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> Chunk:
-    return Chunk(
-        queue=QUEUE, place=Place(offset), bodies=[text for text, _ in messages], tags=[tag for _, tag in messages]
+def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> QueueChunk:
+    return QueueChunk(
+        queue=QUEUE, place=QueuePlace(offset), bodies=[text for text, _ in messages], tags=[tag for _, tag in messages]
     )
 
 
@@ -39,8 +39,8 @@ def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> Chunk:
 
 
 @given(st.dictionaries(st.builds(QueueName, st.sampled_from(["t", "N%t"]), st.sampled_from(["a", "b:c"]), st.integers(0, 9)),
-                       st.builds(Place, numbers, numbers, numbers, numbers)), numbers)  # fmt: skip
-def test_what_is_committed_is_read_back(places: dict[QueueName, Place], since_ms: int) -> None:
+                       st.builds(QueuePlace, numbers, numbers, numbers, numbers)), numbers)  # fmt: skip
+def test_what_is_committed_is_read_back(places: dict[QueueName, QueuePlace], since_ms: int) -> None:
     found = Positions.parse(Positions(since_ms, places).text(), NOW)
     assert (found.since_ms, found.places) == (since_ms, places)
 
@@ -146,10 +146,10 @@ class Log:
         )
 
 
-def read(log: Log, place: Place | None, start_ms: int | None = None) -> tuple[QueueReader, list[Chunk]]:
+def read(log: Log, place: QueuePlace | None, start_ms: int | None = None) -> tuple[QueueReader, list[QueueChunk]]:
     """Turns of a reader until it is at the end; what it handed over."""
     intake = Intake(lambda: None)
-    reading = Reading(
+    reading = ReaderSettings(
         source="mq",
         puller=log,
         intake=intake,
@@ -189,23 +189,23 @@ def test_a_queue_is_caught_up_once_what_was_found_before_its_end_is_committed() 
 
 def test_a_reader_goes_on_where_it_stopped_and_asks_once_whether_it_is_the_same_log() -> None:
     log = Log(0, 5, 6, 7)
-    _, chunks = read(log, Place(2, 1, 6))
-    assert [one.place for one in chunks] == [Place(3, 2, 7)] and not chunks[0].gap
+    _, chunks = read(log, QueuePlace(2, 1, 6))
+    assert [one.place for one in chunks] == [QueuePlace(3, 2, 7)] and not chunks[0].gap
     assert log.asked[:2] == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("log", "place", "goes_on_at", "words"),
     [
-        (Log(10, 50, 60), Place(4, 3, 40), 10, "6 messages expired"),
-        (Log(10, 50, 60), Place(4), 10, "6 messages expired"),
-        (Log(0, 10, 20, 30), Place(9, 8, 20), 1, "truncated or made anew"),  # from the last known instant on
-        (Log(0, 90, 91), Place(9, 8, 20), 0, "truncated or made anew"),  # all of it came later
-        (Log(0, 90, 91), Place(2, 1, 20), 0, "another log"),  # the offset fits, the message is another
+        (Log(10, 50, 60), QueuePlace(4, 3, 40), 10, "6 messages expired"),
+        (Log(10, 50, 60), QueuePlace(4), 10, "6 messages expired"),
+        (Log(0, 10, 20, 30), QueuePlace(9, 8, 20), 1, "truncated or recreated"),  # from the last known instant on
+        (Log(0, 90, 91), QueuePlace(9, 8, 20), 0, "truncated or recreated"),  # all of it came later
+        (Log(0, 90, 91), QueuePlace(2, 1, 20), 0, "another log"),  # the offset fits, the message is another
     ],
 )
 def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_that_may_be_unread(
-    log: Log, place: Place, goes_on_at: int, words: str
+    log: Log, place: QueuePlace, goes_on_at: int, words: str
 ) -> None:
     _, chunks = read(log, place)
     gap = chunks[0].gap
@@ -216,14 +216,14 @@ def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_tha
     assert all(one.gap is None for one in chunks[1:])
 
 
-def test_a_queue_that_is_taken_away_with_unread_messages_is_a_gap() -> None:
+def test_a_queue_that_is_removed_with_unread_messages_is_a_gap() -> None:
     reader, _ = read(Log(0, 5, 6, 7), None)
     assert reader.let_go() is None  # all of it was read
     reader, _ = read(Log(0, 5, 6, 7), None)
     reader.max_offset = 9
     told = reader.let_go()
     assert told is not None and told.gap is not None and told.place.offset == 3
-    assert "taken away before 6 messages" in told.gap.reason and told.gap.from_ms == 7
+    assert "removed before 6 messages" in told.gap.reason and told.gap.from_ms == 7
 
 
 # The library's log

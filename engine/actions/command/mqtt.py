@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
-from engine.actions.command.mqtt_client import STEADY_S, V5, V311, Link, Login, NotConnected
+from engine.actions.command.mqtt_client import STEADY_S, V5, V311, MqttConnection, MqttLogin, NotConnected
 from engine.actions.command.sender import SHORTEST_MS, Command, Waits, command_of
 from engine.errors import RollcallError
 
@@ -47,11 +47,11 @@ class MqttCommands:
     `login` is asked before each connection, and may raise RollcallError (a secret that is not there).
     """
 
-    def __init__(self, login: Callable[[], Login], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
+    def __init__(self, login: Callable[[], MqttLogin], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
         self._login = login
         self._waits = waits or Waits()
         self._now_ms = now_ms
-        self._link: Link | None = None
+        self._connection: MqttConnection | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._trouble = ""
@@ -70,14 +70,14 @@ class MqttCommands:
             return self._too_late()
         try:
             async with self._waits.at_most(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
-                link = await self._place()
+                connection = await self._place()
         except TimeoutError:
             return self._too_late()
         try:
             left_ms = self._left_ms(command)
-            return await link.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
+            return await connection.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
         finally:
-            link.room.release()
+            connection.room.release()
 
     def _left_ms(self, command: Command) -> int:
         return command.expires_at_ms - self._now_ms()
@@ -86,18 +86,18 @@ class MqttCommands:
         """No attempt was made. That says nothing about the target: who knows when it can be reached again is the keeper."""
         return RetryLater(reason=self._trouble or "no connection was free in time", our_fault=True)
 
-    async def _place(self) -> Link:
+    async def _place(self) -> MqttConnection:
         """A place on a connection that is up; to be released."""
         while True:
             await self._up.wait()
-            link = self._link
-            if link is None or link.closed.is_set():
+            connection = self._connection
+            if connection is None or connection.closed.is_set():
                 await asyncio.sleep(0)  # the keeper has not noticed yet
                 continue
-            await link.room.acquire()
-            if not link.closed.is_set():
-                return link
-            link.room.release()
+            await connection.room.acquire()
+            if not connection.closed.is_set():
+                return connection
+            connection.room.release()
 
     async def close(self) -> None:
         """Say goodbye to the broker."""
@@ -127,34 +127,34 @@ class MqttCommands:
 
     async def _connected_once(self) -> None:
         """One connection, from its beginning to its end."""
-        link = await self._open(self._login())
-        self._link, self._trouble = link, ""
+        connection = await self._open(self._login())
+        self._connection, self._trouble = connection, ""
         self._up.set()
-        log.info("commands can be sent over MQTT %s", "5" if link.version == V5 else "3.1.1")
+        log.info("commands can be sent over MQTT %s", "5" if connection.version == V5 else "3.1.1")
         try:
-            await link.live()
+            await connection.live()
         finally:
             self._up.clear()
-            self._link = None
-            link.close()
-        self._tell(link.why)
+            self._connection = None
+            connection.close()
+        self._tell(connection.why)
 
-    async def _open(self, login: Login) -> Link:
+    async def _open(self, login: MqttLogin) -> MqttConnection:
         """A connection of the newest version that the broker speaks."""
-        link = Link(login, self._version)
+        connection = MqttConnection(login, self._version)
         try:
-            await link.open()
+            await connection.open()
         except NotConnected as error:
             if not error.try_older:
                 raise
-            link = Link(login, V311)
+            connection = MqttConnection(login, V311)
             with contextlib.suppress(NotConnected):
-                await link.open()
+                await connection.open()
                 if error.is_certain:
                     self._version = V311
-                return link
+                return connection
             raise
-        return link
+        return connection
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:

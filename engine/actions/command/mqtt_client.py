@@ -2,7 +2,7 @@
 
 Each connection has a client of its own, and nothing outlives it: paho would send again, on its own and however late, what a lost
 connection left unanswered; here it is answered `RetryLater` at once, and the outbox knows whether there is still time.
-paho calls back on the loop, but for connecting, which blocks and has a thread. Read `Link.open` and `Link.publish`.
+paho calls back on the loop, but for connecting, which blocks and has a thread. Read `MqttConnection.open` and `MqttConnection.publish`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class NotConnected(RollcallError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class MqttLogin:
     """Who connects, and where to. `ca`: a file of certificates to trust, "" for the system's, None without TLS."""
 
     host: str
@@ -85,13 +85,13 @@ class Login:
 
     def __repr__(self) -> str:
         """Without the password."""
-        return f"Login({self.client_id} at {self.address})"
+        return f"MqttLogin({self.client_id} at {self.address})"
 
 
-class Link:
+class MqttConnection:
     """One connection. `open` it, let `live` run, `publish`; when `closed` is set it is over, and `why` says what for."""
 
-    def __init__(self, login: Login, version: MQTTProtocolVersion) -> None:
+    def __init__(self, login: MqttLogin, version: MQTTProtocolVersion) -> None:
         self._loop = asyncio.get_running_loop()
         self._login = login
         self.version = version

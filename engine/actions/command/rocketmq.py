@@ -26,7 +26,7 @@ WORST_MS: Final = 3 * REQUEST_MS + 500
 TOO_LATE: Final = RetryLater(reason="too little of its life is left for an attempt by RocketMQ", our_fault=True)
 
 
-class Producer(Protocol):
+class CommandProducer(Protocol):
     """Stores messages in RocketMQ; blocks."""
 
     def send(self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str]) -> None:
@@ -43,7 +43,7 @@ class RocketmqCommands:
 
     def __init__(
         self,
-        open_producer: Callable[[], Producer],
+        open_producer: Callable[[], CommandProducer],
         now_ms: Callable[[], int],
         namespace: str = "",
         waits: Waits | None = None,
@@ -52,7 +52,7 @@ class RocketmqCommands:
         self._open = open_producer
         self._prefix = f"{namespace}%" if namespace else ""
         self._now_ms = now_ms
-        self._producer: Producer | None = None
+        self._producer: CommandProducer | None = None
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "commands")
 

@@ -1,6 +1,6 @@
 """One consumer on one AMQP connection, and the broker's side of the bargain: every message answered once, in order.
 
-Read `Link.answer`: one answer covers all messages up to its own, which is why none may overtake an earlier batch.
+Read `AmqpConsumer.answer`: one answer covers all messages up to its own, which is why none may overtake an earlier batch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Handed:
     failure: Exception | None = None
 
 
-class Link:
+class AmqpConsumer:
     """One consumer on one connection: what was delivered, and what of it is not answered yet, in the broker's order."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:

@@ -25,7 +25,7 @@ KIND_HEADERS: Final = ("tag", "eventType")
 """Headers that may carry the event's type beside the body."""
 
 
-class Login(NamedTuple):
+class SignedLogin(NamedTuple):
     """What one connection is opened with."""
 
     user: str
@@ -42,12 +42,12 @@ class Message(NamedTuple):
     received_at_ms: int
 
 
-def signed_login(instance: str, access_key: str, secret: str, at_ms: int) -> Login:
+def signed_login(instance: str, access_key: str, secret: str, at_ms: int) -> SignedLogin:
     """The login of one access key to one instance, signed at `at_ms` (epoch milliseconds)."""
     millis = str(at_ms)
     user = base64.b64encode(f"0:{instance}:{access_key}".encode()).decode()
     password = base64.b64encode(hmac.digest(secret.encode(), millis.encode(), hashlib.sha1)).decode()
-    return Login(user, password, millis)
+    return SignedLogin(user, password, millis)
 
 
 def kind_of(message_type: str | None, headers: dict[str, Any] | None, routing_key: str | None) -> str | None:

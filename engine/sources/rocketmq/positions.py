@@ -17,7 +17,7 @@ _VERSION: Final = 1
 UNKNOWN: Final = -1
 
 
-class Place(NamedTuple):
+class QueuePlace(NamedTuple):
     """Where reading goes on in one queue, and by what the log can be recognised as the one that was read."""
 
     offset: int  # of the next message
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 class Positions:
     """The places of all queues of a source, and the instant of its very first start."""
 
-    def __init__(self, since_ms: int, places: dict[QueueName, Place] | None = None) -> None:
+    def __init__(self, since_ms: int, places: dict[QueueName, QueuePlace] | None = None) -> None:
         self.since_ms = since_ms
         self.places = places if places is not None else {}
 
@@ -51,7 +51,7 @@ class Positions:
             told = json.loads(text)
             if told["version"] != _VERSION:
                 raise ValueError(f"version {told['version']}")
-            places = {_name(key): Place(*map(int, value)) for key, value in told["queues"].items()}
+            places = {_name(key): QueuePlace(*map(int, value)) for key, value in told["queues"].items()}
             return cls(int(told["since"]), places)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the stored position of a RocketMQ source cannot be read: {error!r}") from error
