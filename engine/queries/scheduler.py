@@ -22,12 +22,12 @@ from concurrent.futures import Future
 from typing import Final, Protocol
 
 from engine.clock import Clock
+from engine.core.breaker import Breaker, BreakerLimits
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.errors import RollcallError
-from engine.queries.breaker import Breaker
 from engine.queries.queue import EXACT, OPERATOR, AskQueue, Entry
 from engine.queries.results import Asked, AskingStats, Handing, Seams, Verdict
-from engine.status.base import AskingFailed, Provider
+from engine.status.base import Provider, QueryFailed
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
@@ -44,6 +44,9 @@ PAUSE_LONGEST_S: Final = 60.0
 
 CALL_S: Final = 0.2
 """Time that a call may take while the budget is still used up: workers are as many as that asks for."""
+
+BREAKER: Final = BreakerLimits(failures=5, lasting_failures=3, first_pause_ms=2_000, longest_pause_ms=120_000)
+"""One failure is the network's, five in a row are somebody's to mend; three lasting ones are enough."""
 
 MAX_WORKERS: Final = 64
 STOP_S: Final = 2.0
@@ -91,7 +94,7 @@ class Asker:
         self._workers = min(MAX_WORKERS, max(4, round(rate * CALL_S)))
         self._woken = threading.Condition()
         self._queue = AskQueue()
-        self._breaker = Breaker()
+        self._breaker = Breaker(BREAKER)
         self._busy = 0
         self._pause_s = 0.0  # the last pause that nobody had told the length of
         self._paused_until_ms = 0  # until when everybody pauses, or paused last
@@ -115,7 +118,7 @@ class Asker:
         told: Future[Verdict] = Future()
         with self._woken:
             now_ms = self._clock.now_ms()
-            room = self._breaker.room(now_ms)
+            room = self._breaker.next_call_ms(now_ms)
             if self._stopping:
                 told.cancel()
             elif why == OPERATOR and (room is None or room > now_ms):
@@ -208,11 +211,11 @@ class Asker:
                     self._woken.wait(wait_s)
                     continue
                 taken = [] if self._stopping else self._queue.take(self._clock.now_ms(), self._provider.batch_size)
-                probe = self._breaker.is_open
+                probe = False
                 if taken:
                     self._busy += 1
                     self.stats.calls += 1
-                    self._breaker.left()
+                    probe = self._breaker.call_started()
             if taken:
                 self._calls.put((taken, probe))
             else:
@@ -221,7 +224,7 @@ class Asker:
     def _idle_s(self) -> float | None:
         """Seconds until somebody may be asked, None: until woken."""
         now_ms = self._clock.now_ms()
-        upcoming, room = self._queue.next_ms(now_ms), self._breaker.room(now_ms)
+        upcoming, room = self._queue.next_ms(now_ms), self._breaker.next_call_ms(now_ms)
         if upcoming is None or room is None or self._busy >= self._workers:
             return None
         return max(0, upcoming - now_ms, room - now_ms) / 1000
@@ -243,22 +246,22 @@ class Asker:
     def _call(self, entries: list[Entry], probe: bool) -> None:
         """One call of the provider for one client or several, and what follows from it."""
         asked_at_ms = self._clock.now_ms()
-        failure: AskingFailed | None = None
+        failure: QueryFailed | None = None
         found: dict[str, int | None] = {}
         try:
             if entries[0].alone or self._provider.batch_size < 2:
                 found[entries[0].client] = self._provider.query(entries[0].client)
             else:
                 found.update(self._provider.query_many([entry.client for entry in entries]))
-        except AskingFailed as error:
+        except QueryFailed as error:
             failure = error
         except (
             RollcallError
         ) as error:  # a key that is not there, say: nothing was sent, and it stays so until somebody mends it
-            failure = AskingFailed(str(error), lasting=True)
+            failure = QueryFailed(str(error), lasting=True)
         except Exception as fault:  # noqa: BLE001  # a fault of a provider's is a failure like others
-            log.error(Event.INTERNAL_ERROR, error=repr(fault))
-            failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")
+            log.error(Event.INTERNAL_ERROR, exc_info=fault)
+            failure = QueryFailed(f"internal error: {type(fault).__name__}")
         finally:
             with contextlib.suppress(RollcallError) if self._stopping else contextlib.nullcontext():
                 self._budget.done(answered=failure is None or failure.answered)
@@ -273,7 +276,7 @@ class Asker:
             self._handing.take(answers)
 
     def _judge(
-        self, entry: Entry, asked_at_ms: int, now_ms: int, connections: int | None, failure: AskingFailed | None
+        self, entry: Entry, asked_at_ms: int, now_ms: int, connections: int | None, failure: QueryFailed | None
     ) -> Asked | None:
         """The client's answer, None: it is to be asked again."""
         cached = not entry.alone and self._provider.batch_size > 1
@@ -309,7 +312,7 @@ class Asker:
     def _unasked(self, client: str, now_ms: int) -> Verdict:
         return Verdict(Asked(self._answer(client, now_ms, now_ms, None), OPERATOR, self._breaker.problem), None)
 
-    def _note(self, failure: AskingFailed | None, asked_at_ms: int, now_ms: int, probe: bool) -> None:
+    def _note(self, failure: QueryFailed | None, asked_at_ms: int, now_ms: int, probe: bool) -> None:
         """What a call says about the service that is asked: for the breaker, the budget and the log."""
         opened = closed = False
         pause_s = 0.0
@@ -320,14 +323,14 @@ class Asker:
                 closed = self._breaker.succeeded()
             elif failure.throttled:
                 self.stats.throttled += 1
-                self._breaker.came_back()
+                self._breaker.not_tried()
                 if is_newer:
                     self._pause_s = min(PAUSE_LONGEST_S, 2 * self._pause_s or PAUSE_FIRST_S)
                     pause_s = failure.retry_after_s if failure.retry_after_s is not None else self._pause_s
                     self._paused_until_ms = now_ms + round(pause_s * 1000)
             else:
                 self.stats.failures += 1
-                opened = self._breaker.failed(str(failure), failure.lasting, now_ms, probe=probe)
+                opened = self._breaker.failed(str(failure), now_ms, lasting=failure.lasting, probe=probe)
         if pause_s:
             self._budget.pause(pause_s)
             log.warning(Event.QUERIES_THROTTLED, seconds=pause_s, problem=str(failure))

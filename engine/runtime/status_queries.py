@@ -29,7 +29,7 @@ from engine.queries.sweep import agrees
 from engine.sources.base import Gap
 from engine.status.base import Provider
 from engine.status.budget import Budget
-from engine.status.ledger import Ledger
+from engine.status.last_call import LastCallFile
 from engine.status.route import RouteProvider
 from engine.stores.base import Sweeps
 from engine.web.service import AskingNumbers
@@ -75,15 +75,15 @@ def _asker(config: Config, status: StatusConfig[Secret], clock: Clock, seams: Se
     """One who asks within the budget of this data folder. StatusBusy while another process does."""
     config.data.mkdir(parents=True, exist_ok=True)
     provider = provider_of(status, clock)
-    ledger = Ledger(config.data / LEDGER, within_s=BUSY_S)
+    last_call = LastCallFile(config.data / LEDGER, within_s=BUSY_S)
     return Asker(
         provider,
-        Budget(status.rate, ledger=ledger),
+        Budget(status.rate, last_call=last_call),
         clock,
         seams,
         rate=status.rate,
         retries=status.unknown_retries,
-        close=ledger.close,
+        close=last_call.close,
     )
 
 

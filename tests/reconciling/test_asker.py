@@ -16,11 +16,11 @@ from engine.errors import RollcallError, StoreError
 from engine.queries.queue import DRY_RUN, OPERATOR, SWEEP
 from engine.queries.results import Asked, Seams, Verdict
 from engine.queries.scheduler import PAUSE_FIRST_S, Asker
-from engine.status.base import AskingFailed
+from engine.status.base import QueryFailed
 from engine.status.budget import Budget
 from tests.acceptance.service import PATIENCE_S, eventually
 
-Answer = int | None | AskingFailed | threading.Event
+Answer = int | None | QueryFailed | threading.Event
 
 
 class Told:
@@ -40,7 +40,7 @@ class Told:
         if isinstance(said, threading.Event):
             said.wait(PATIENCE_S)
             return 1
-        if isinstance(said, AskingFailed):
+        if isinstance(said, QueryFailed):
             raise said
         return said
 
@@ -130,7 +130,7 @@ def test_what_came_in_while_a_transaction_was_under_way_shares_the_next_one() ->
 
 
 def test_unknown_and_failures_are_asked_again_and_then_that_is_the_answer() -> None:
-    broken = AskingFailed("the line is broken")
+    broken = QueryFailed("the line is broken")
     provider = Told(unknown=None, late=0, broken=broken)
     provider.answers["late"] = [None, broken, 0]
     with asker(provider, retries=2) as asking:
@@ -141,7 +141,7 @@ def test_unknown_and_failures_are_asked_again_and_then_that_is_the_answer() -> N
         assert asking.stats.answers == {"online": 0, "offline": 1, "duplicate": 0, "unknown": 1, "failed": 1}
 
 
-WRONG = AskingFailed("the secret is wrong", lasting=True)
+WRONG = QueryFailed("the secret is wrong", lasting=True)
 
 
 def test_a_lasting_failure_is_not_asked_again_and_one_alone_concerns_its_client_only() -> None:
@@ -167,7 +167,7 @@ def test_several_of_them_open_the_breaker_and_operators_are_told_at_once() -> No
 
 def test_throttled_calls_pause_everybody_and_are_no_failures() -> None:
     provider = Told()
-    provider.answers["a"] = [AskingFailed("slow down", throttled=True, retry_after_s=0.5), 1]
+    provider.answers["a"] = [QueryFailed("slow down", throttled=True, retry_after_s=0.5), 1]
     with asker(provider, retries=0) as asking:
         assert said(asking.ask("a")) == (AGREED, 1, None)
         assert (asking.stats.throttled, asking.stats.failures, asking.trouble) == (1, 0, None)
@@ -181,7 +181,7 @@ def test_many_calls_throttled_at_once_are_one_pause() -> None:
             self.calls.append((client,))
             if self.calls.count((client,)) == 1:
                 together.wait(PATIENCE_S)
-                raise AskingFailed("slow down", throttled=True)
+                raise QueryFailed("slow down", throttled=True)
             return 1
 
     paused: list[float] = []
@@ -222,7 +222,7 @@ def test_a_fault_of_a_provider_is_a_failure_like_others() -> None:
             raise ZeroDivisionError
 
     with asker(Faulty(), retries=1) as asking:
-        assert said(asking.ask("a")) == (AGREED, None, "a fault of ours: ZeroDivisionError")
+        assert said(asking.ask("a")) == (AGREED, None, "internal error: ZeroDivisionError")
         assert asking.stats.calls == 2
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import AddressFamily
@@ -33,7 +32,7 @@ from engine.actions.webhook.signing import (
     reveal_in_url,
     signature,
 )
-from engine.core.delivery import LONGEST_RETRY_AFTER_MS
+from engine.core.retry_after import retry_after_s
 
 USER_AGENT = "rollcall/0.1.0"
 
@@ -241,24 +240,11 @@ def judge(status: int, retry_after: str | None, text: str, ok: Collection[int], 
         return DELIVERED
     reason = f"HTTP {status}" + (f": {text}" if text else "")
     if status in RETRIED_STATUSES or status >= 500:
-        return RetryLater(reason=reason, retry_after_ms=parse_retry_after(retry_after, unix_seconds))
+        pause_s = retry_after_s(retry_after, unix_seconds)
+        return RetryLater(reason=reason, retry_after_ms=None if pause_s is None else round(pause_s * 1000))
     if 300 <= status < 400:
         return Rejected(reason=f"HTTP {status}: redirects are not followed")
     return Rejected(reason=reason)
-
-
-def parse_retry_after(value: str | None, unix_seconds: float) -> int | None:
-    """A Retry-After header (seconds, or an HTTP date seen from `unix_seconds`) in milliseconds, an hour at most."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(int(value[:9]) * 1000, LONGEST_RETRY_AFTER_MS)
-    try:
-        wanted = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0, min(round((wanted - unix_seconds) * 1000), LONGEST_RETRY_AFTER_MS))
 
 
 @lru_cache(maxsize=1024)
