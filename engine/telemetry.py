@@ -98,6 +98,7 @@ class Event(StrEnum):
         "a delivery failed for good and is not retried; send it again with `rollcall deliveries retry`",
     )
     OUTBOX_UNAVAILABLE = "outbox.unavailable", "the outbox cannot be read or written: deliveries wait; it is retried"
+    OUTBOX_RECOVERED = "outbox.recovered", "the outbox can be read and written again"
     RESULTS_UNRECORDED = (
         "outbox.unrecorded",
         "results of deliveries could not be stored before the stop; these deliveries are sent again after the next start",

@@ -42,6 +42,11 @@ class Breaker:
         self._failed_probes = 0  # since it opened
 
     @property
+    def failures(self) -> int:
+        """Failures in a row, up to now."""
+        return self._failures
+
+    @property
     def is_open(self) -> bool:
         """Do calls fail at present?"""
         return self.problem is not None

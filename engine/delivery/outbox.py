@@ -10,10 +10,12 @@ from engine.actions.base import OutboxItem, Outcome
 from engine.actions.email.sender import MailSender
 from engine.config.loader import Config
 from engine.core.alerting.planning import PlannedDelivery
+from engine.core.delivery import DEAD
 from engine.core.delivery import Policy as DeliveryPolicy
+from engine.delivery.dead_log import DeadDeliveryLog
 from engine.runtime.operator_api import Desk
 from engine.runtime.writer import Renderer as Render
-from engine.stores.base import NewDelivery, Share, Waiting
+from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
 from engine.stores.sqlite import delivery_rows
 from engine.telemetry import Event, log_all, logger
 from engine.templates import burst_summary
@@ -22,12 +24,19 @@ from engine.templates.renderer import Renderer, target_of, to_json
 log = logger(__name__)
 
 
-def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
-    """A planned delivery rendered, or dead by a fault of ours: one that cannot be rendered must not stop the others."""
+def render_or_bury(render: Render, dead_log: DeadDeliveryLog, planned: PlannedDelivery) -> NewDelivery:
+    """The row of a delivery; a dead one when rendering raises, because one bad delivery must not stop the others."""
+    row = _rendered(render, planned)
+    if row.state == DEAD:
+        dead_log.note(row, error=row.error or "", attempts=0)
+    return row
+
+
+def _rendered(render: Render, planned: PlannedDelivery) -> NewDelivery:
     try:
         return render(planned)
-    except Exception as fault:  # noqa: BLE001  # whatever it is, it is shown with the delivery and in the log
-        log.error(Event.INTERNAL_ERROR, rule=planned.rule.name, client=planned.client, error=repr(fault))
+    except Exception as fault:  # whatever it is, it is shown with the delivery and in the log
+        log.error(Event.INTERNAL_ERROR, rule=planned.rule.name, client=planned.client, exc_info=fault)
         url = planned.action.spec.get("url")
         target = target_of(url) if url is not None else planned.action.kind
         return NewDelivery(
@@ -44,7 +53,7 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
             state="dead",
             decided_at_ms=planned.at_ms,
             request="{}",
-            error=f"a fault of ours: {fault!r}",
+            error=f"internal error: {fault!r}",
         )
 
 
@@ -92,6 +101,11 @@ class Outbox:
         await self._desk.write(
             lambda connection: delivery_rows.record(connection, outcomes, now_ms, random.random, self._policy)
         )
+
+    async def dead(self, ids: Sequence[int]) -> list[DeliveryRow]:
+        """Those of some deliveries that are dead."""
+        rows = await self._desk.read(lambda connection: [delivery_rows.get(connection, id_) for id_ in ids])
+        return [row for row in rows if row is not None and row.state == DEAD]
 
 
 def mail_sender(config: Config) -> MailSender | None:

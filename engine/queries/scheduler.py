@@ -259,7 +259,7 @@ class Asker:
             RollcallError
         ) as error:  # a key that is not there, say: nothing was sent, and it stays so until somebody mends it
             failure = QueryFailed(str(error), lasting=True)
-        except Exception as fault:  # noqa: BLE001  # a fault of a provider's is a failure like others
+        except Exception as fault:  # a fault of a provider's is a failure like others
             log.error(Event.INTERNAL_ERROR, exc_info=fault)
             failure = QueryFailed(f"internal error: {type(fault).__name__}")
         finally:

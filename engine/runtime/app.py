@@ -20,7 +20,9 @@ from engine.config.loader import Config
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
-from engine.delivery.dispatcher import Dispatcher, Limits
+from engine.delivery.dead_log import DeadDeliveryLog
+from engine.delivery.dispatcher import Dispatcher
+from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox, log_actions, mail_sender, render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import fingerprint, load_rules
@@ -58,12 +60,13 @@ class App(Desk):
         self.keeper = RuleKeeper(config, inventory, self.fleet, self.store, clock, self.write, rules)
         self.feeding = Feeding(config, clock, self.fleet)
         renderer = renderer_of(mailing_of(config), command_routes(config))
+        dead_log = DeadDeliveryLog(clock)
         render = with_fault(self.fleet, partial(render_row, renderer))
         self.writer = Writer(
             self.store,
             self.fleet,
             clock,
-            partial(render_or_bury, render),
+            partial(render_or_bury, render, dead_log),
             self.feeding.silence,
             self._announce,
             config.history.keep_ms,
@@ -93,6 +96,7 @@ class App(Desk):
             senders,
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
+            dead_log,
         )
         self.asking = assemble(
             config, self.store, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()

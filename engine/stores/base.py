@@ -82,6 +82,10 @@ class Outbox(Protocol):
         """Write what became of items; returns when that is committed."""
         ...
 
+    async def dead(self, ids: Sequence[int]) -> Sequence[DeliveryRow]:
+        """Those of some deliveries that are dead; reads what was committed before the call."""
+        ...
+
 
 # What people ask
 

@@ -25,7 +25,7 @@ from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
 from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Outcome, Policy
 from engine.delivery.dispatcher import Dispatcher
-from engine.stores.base import NewDelivery, Share, Waiting
+from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
 from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.machine import post_bare
 from tests.benchmarks.sink import SinkProcess
@@ -82,6 +82,10 @@ class FileOutbox:
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         now_ms = SystemClock().now_ms()
         await self.change(lambda conn: delivery_rows.record(conn, outcomes, now_ms, self._random.random, self._policy))
+
+    async def dead(self, ids: Sequence[int]) -> list[DeliveryRow]:
+        rows = await self.read(lambda conn: [delivery_rows.get(conn, id_) for id_ in ids])
+        return [row for row in rows if row is not None and row.state == "dead"]
 
     def close(self) -> None:
         """Close both connections."""
