@@ -126,8 +126,8 @@ class App(Desk):
         for call in calls:
             try:
                 call()
-            except Exception as error:  # noqa: BLE001  # one broken listener must not stop the others
-                log.error(Event.INTERNAL_ERROR, error=repr(error))
+            except Exception as error:  # one broken listener must not stop the others
+                log.error(Event.INTERNAL_ERROR, exc_info=error)
 
     def _writer_gave_up(self, fault: Exception) -> None:
         """In the writer's thread: nothing will be committed any more, so the service ends, and says so by its exit code."""
@@ -215,8 +215,8 @@ class App(Desk):
                 await work()
             except StoreError:
                 pass  # the writer has said so
-            except Exception as error:  # noqa: BLE001  # the next look may go well
-                log.error(Event.TASK_FAILED, task=name, error=repr(error))
+            except Exception as error:  # the next look may go well
+                log.error(Event.TASK_FAILED, task=name, exc_info=error)
             await asyncio.sleep(TASK_RETRY_S)
 
     def _is_flowing(self) -> bool:

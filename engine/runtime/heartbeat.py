@@ -6,10 +6,11 @@ When the engine stops, hangs, or its feed is down, the pings stop, and whoever w
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
-log = logging.getLogger(__name__)
+from engine.telemetry import Event, logger
+
+log = logger(__name__)
 
 Post = Callable[[str], Awaitable[None]]
 """Pings a URL; bounded in time. Raises any exception to say that it did not arrive."""
@@ -36,12 +37,12 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001  # whatever is wrong over there must not stop anything here
             self.failed += 1
             if not self._failing:
-                # The URL may hold a token, and an error's text may hold the URL: only its kind is told.
-                log.warning("heartbeat failed: %s", type(error).__name__)
+                # The URL may hold a token, and the error's text may hold the URL: only its kind is logged.
+                log.warning(Event.HEARTBEAT_FAILED, error=type(error).__name__)
             self._failing = True
             return False
         if self._failing:
-            log.info("heartbeat arrives again")
+            log.info(Event.HEARTBEAT_RECOVERED)
         self._failing = False
         self.sent += 1
         return True

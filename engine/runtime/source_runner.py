@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -78,8 +77,7 @@ class Feeding:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.error(Event.SOURCE_FAILED, source=source.name, error=repr(error))
-            logging.getLogger(__name__).debug("source failed", exc_info=True)
+            log.error(Event.SOURCE_FAILED, source=source.name, exc_info=error)
 
     async def keep_watch(self, write: Callable[[Callable[[Any], None]], Awaitable[None]]) -> None:
         """Tell the rules when a feed gets into trouble or out of it, for good; `write` does it inside a transaction."""
@@ -92,9 +90,10 @@ class Feeding:
                 await write(partial(self._tell, changed, now_ms))
                 self.watch.note(changed)  # not before: what could not be stored is told again
             for name, trouble in changed:
-                log.warning(
-                    Event.SOURCE_UNHEALTHY if trouble else Event.SOURCE_RECOVERED, source=name, trouble=trouble or ""
-                )
+                if trouble:
+                    log.warning(Event.SOURCE_UNHEALTHY, source=name, trouble=trouble)
+                else:
+                    log.info(Event.SOURCE_RECOVERED, source=name)
 
     def in_trouble(self) -> dict[str, str]:
         """What was wrong with which source, by the alerts that are open."""

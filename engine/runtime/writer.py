@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -191,8 +190,8 @@ class Writer:
     def _run(self) -> None:
         try:
             self._work()
-        except Exception as fault:  # noqa: BLE001  # a thread that dies in silence leaves a service that looks alive
-            log.error(Event.WRITER_FAILED, error=repr(fault), where=_where(fault))
+        except Exception as fault:  # a thread that dies in silence leaves a service that looks alive
+            log.error(Event.WRITER_FAILED, exc_info=fault)
             self._gone = self.failure = f"the writer has ended by a fault of ours: {fault!r}"
             self._turn_away()
             self._give_up(fault)
@@ -426,7 +425,7 @@ class Writer:
             index = bisect_batch.find(batch, self._is_well)
             if index is not None and self._poisoned < MAX_POISONED:
                 self._poisoned += 1
-                log.error(Event.EVENT_QUARANTINED, source=batch.source, error=repr(fault), where=_where(fault))
+                log.error(Event.EVENT_QUARANTINED, source=batch.source, exc_info=fault)
                 self._batches[place] = bisect_batch.without(batch, index, fault)
                 return True
         return False
@@ -519,12 +518,6 @@ def _tried(work: Callable[[Any], Any], connection: Any) -> tuple[Any, Exception 
         raise
     except Exception as error:  # noqa: BLE001  # its caller is told
         return None, error
-
-
-def _where(fault: Exception) -> str:
-    """The innermost places of a fault, for whoever mends it."""
-    frames = traceback.extract_tb(fault.__traceback__)[-3:]
-    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
 
 
 def _acknowledge(batch: Batch, error: Exception | None = None) -> Callable[[], None]:

@@ -56,7 +56,7 @@ def test_a_fault_that_no_event_explains_ends_the_service_loudly_and_nothing_is_l
         running.tell(event(POISON, "tcpclean", "1"), event("G@@@a", "tcpclean", "1"))
         assert process.wait(60) == 1
         (line,) = running.log_lines("writer.failed")
-        assert "RuntimeError" in line["error"] and "testhooks.py" in line["where"]
+        assert "RuntimeError" in line["error"] and "failpoints.py" in line["where"]
         assert "stopped by a fault of ours, nothing that was accepted is lost" in running.log_text()
         assert not running.log_lines("service.stopped")
         running.start()
@@ -75,7 +75,7 @@ def test_a_delivery_that_cannot_be_rendered_is_dead_with_the_reason_and_stops_no
         eventually(running.statuses, lambda found: found == {POISON: "offline", "G@@@a": "offline"})
         eventually(lambda: target.told("client"), lambda found: found == [("G@@@a",)])
         (dead,) = running.items("/v1/deliveries", state="dead")
-        assert dead["client"] == POISON and "a fault of ours" in dead["last_error"]
+        assert dead["client"] == POISON and "internal error" in dead["last_error"]
         assert running.log_lines("internal.fault")
 
 

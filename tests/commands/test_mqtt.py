@@ -78,7 +78,7 @@ def test_a_device_that_is_offline_gets_what_is_still_good_and_never_what_is_stal
 
 def test_a_command_to_nobody_is_taken_by_the_broker_and_forgotten(broker: Mosquitto) -> None:
     async def work(sender: MqttCommands) -> None:
-        assert await sender.send(command()) == Delivered(detail="nobody is subscribed")
+        assert await sender.send(command()) == Delivered(detail="no client is subscribed to the topic")
 
     sending(broker.port, work)
     with device(broker.port, DEVICE) as gateway:
@@ -191,7 +191,7 @@ def test_a_command_that_waits_goes_back_at_once_when_the_service_stops() -> None
 def test_a_way_that_is_not_configured_any_more_is_refused() -> None:
     async def go() -> None:
         answer = await CommandSender({}, CLOCK.now_ms, Waits()).send(command())
-        assert isinstance(answer, Rejected) and "no way to send commands by mqtt" in answer.reason
+        assert isinstance(answer, Rejected) and "commands via mqtt are not configured" in answer.reason
 
     asyncio.run(go())
 

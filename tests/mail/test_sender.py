@@ -283,7 +283,7 @@ def test_a_request_that_is_no_message_is_refused_and_not_tried_for_ever() -> Non
     with post_office() as office:
         for broken in ({"to": ["a@b.c\r\nBcc: x@y.z"]}, {"message_id": "<1>\nX: y"}, {"from": 3}):
             (answer,) = answers(sender_to(office), item(**broken))
-            assert isinstance(answer, Rejected) and answer.reason.startswith("no message can be made of this")
+            assert isinstance(answer, Rejected) and answer.reason.startswith("the request is not a valid e-mail")
         assert office.connections == 0
 
 

@@ -1,10 +1,11 @@
 """Sends commands to devices as an MQTT client, over one connection that is kept up while it is needed.
 
-It is opened with the first command and then kept: lost, it is tried again with growing pauses that stay short beside a command's
-life. A command waits for it here, and is dead when its life is over first. The broker's confirmation (PUBACK, PUBCOMP) is
-Delivered; with QoS 0 there is none, and what was written to the connection counts.
+The connection is opened with the first command and then kept. When it is lost it is opened again, after growing pauses that
+stay short compared to a command's life. A command waits here for a connection, and is dead when it expires first. The broker's
+confirmation (PUBACK, PUBCOMP) is Delivered; with QoS 0 there is none, and what was written to the connection counts.
 
-MQTT 5 is spoken where the broker does, because then it knows when a command expires; else 3.1.1. Read `MqttCommands.send`.
+MQTT 5 is used where the broker supports it, because then the broker knows when a command expires; otherwise MQTT 3.1.1. Read
+`MqttCommands.send`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import logging
 import random
 from collections.abc import Callable
 from typing import Final
@@ -23,16 +23,17 @@ from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
 from engine.actions.command.mqtt_client import STEADY_S, V5, V311, MqttConnection, MqttLogin, NotConnected
 from engine.actions.command.sender import SHORTEST_MS, Command, Waits, command_of
 from engine.errors import RollcallError
+from engine.telemetry import Event, logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 5.0
-"""Between two attempts to connect: it doubles from the one to the other, until a connection lasts for `STEADY_S`. Two clients
-of one id would else drive each other out at full speed."""
+"""Between two attempts to connect: it doubles from the first to the longest, until a connection lasts for `STEADY_S`. Without the
+pause, two clients with the same client id would disconnect each other at full speed."""
 
 WAIT_S: Final = 10.0
-"""How long one attempt waits for a connection; then the delivery shows what is wrong."""
+"""How long one attempt waits for a connection; then the delivery shows why there is none."""
 
 
 def signature_login(client_id: str, instance: str, access_key: str, secret: str) -> tuple[str, str]:
@@ -44,7 +45,7 @@ def signature_login(client_id: str, instance: str, access_key: str, secret: str)
 class MqttCommands:
     """Sends commands from the event loop it is used on.
 
-    `login` is asked before each connection, and may raise RollcallError (a secret that is not there).
+    `login` is called before each connection; it raises RollcallError when a secret is missing.
     """
 
     def __init__(self, login: Callable[[], MqttLogin], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
@@ -83,16 +84,16 @@ class MqttCommands:
         return command.expires_at_ms - self._now_ms()
 
     def _too_late(self) -> RetryLater:
-        """No attempt was made. That says nothing about the target: who knows when it can be reached again is the keeper."""
+        """The answer when no attempt was made: it says nothing about the target, which is reconnected to by `_keep` alone."""
         return RetryLater(reason=self._trouble or "no connection was free in time", our_fault=True)
 
     async def _place(self) -> MqttConnection:
-        """A place on a connection that is up; to be released."""
+        """A connection that is up, with room for one more command: release its `room` afterwards."""
         while True:
             await self._up.wait()
             connection = self._connection
             if connection is None or connection.closed.is_set():
-                await asyncio.sleep(0)  # the keeper has not noticed yet
+                await asyncio.sleep(0)  # `_keep` has not noticed yet
                 continue
             await connection.room.acquire()
             if not connection.closed.is_set():
@@ -100,7 +101,7 @@ class MqttCommands:
             connection.room.release()
 
     async def close(self) -> None:
-        """Say goodbye to the broker."""
+        """Disconnect from the broker."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -116,10 +117,10 @@ class MqttCommands:
             try:
                 await self._connected_once()
             except RollcallError as error:
-                self._tell(str(error))
-            except Exception as fault:  # the next connection may do
-                log.exception("a fault of ours on the MQTT connection")
-                self._tell(f"a fault of ours: {fault!r}")
+                self._disconnected(str(error))
+            except Exception as fault:  # the next connection may work
+                log.error(Event.COMMANDS_FAILED, exc_info=fault)
+                self._trouble = f"internal error: {fault!r}"
             if asyncio.get_running_loop().time() - began_s > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -130,17 +131,17 @@ class MqttCommands:
         connection = await self._open(self._login())
         self._connection, self._trouble = connection, ""
         self._up.set()
-        log.info("commands can be sent over MQTT %s", "5" if connection.version == V5 else "3.1.1")
+        log.info(Event.COMMANDS_CONNECTED, version="5" if connection.version == V5 else "3.1.1")
         try:
             await connection.live()
         finally:
             self._up.clear()
             self._connection = None
             connection.close()
-        self._tell(connection.why)
+        self._disconnected(connection.why)
 
     async def _open(self, login: MqttLogin) -> MqttConnection:
-        """A connection of the newest version that the broker speaks."""
+        """A connection of the newest MQTT version that the broker supports."""
         connection = MqttConnection(login, self._version)
         try:
             await connection.open()
@@ -156,7 +157,8 @@ class MqttCommands:
             raise
         return connection
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.warning("commands cannot be sent over MQTT: %s", trouble)
-        self._trouble = trouble
+    def _disconnected(self, reason: str) -> None:
+        """Log a reason once, and show it in deliveries that get no connection."""
+        if reason != self._trouble:
+            log.warning(Event.COMMANDS_DISCONNECTED, reason=reason)
+        self._trouble = reason
