@@ -24,7 +24,7 @@ from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.runtime.history_codec import RETRIED_ROWS, Answering, act_on_delivery, decode_stored, quarantined_batch
-from engine.runtime.status_queries import Asking, asker_alone, assemble
+from engine.runtime.status_queries import StatusQueries, assemble, scheduler_without_store
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.stores.base import DeliveryRow, Reader
@@ -112,10 +112,10 @@ class Offline(Answering):
         return self._clock.now_ms()
 
     @contextmanager
-    def reconciling(self) -> Iterator[Asking]:
+    def reconciling(self) -> Iterator[StatusQueries]:
         """Those who ask, at work on this store, which must have been opened for writing. RollcallError without a provider."""
         self._needs_rules()
-        made: list[Asking] = []
+        made: list[StatusQueries] = []
         writer = self._make_writer(lambda asks: made[0].want(asks))
         asking = assemble(self._config, self._store, writer.fleet, self.inventory, self._clock, writer.submit)
         if asking is None:
@@ -224,7 +224,7 @@ def ask_directly(config: Config, clients: Sequence[str], tell: Callable[[str], N
     if config.status is None:
         raise RollcallError(NOBODY_TO_ASK)
     clock = SystemClock()
-    with asker_alone(config, config.status, clock) as asker:
+    with scheduler_without_store(config, config.status, clock) as asker:
         told = [asker.ask(client) for client in clients]
         for client, found in zip(clients, told, strict=True):
             asked = found.result().asked
