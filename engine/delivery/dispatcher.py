@@ -36,8 +36,9 @@ from engine.actions.base import (
 )
 from engine.clock import Clock
 from engine.core.delivery import DEFAULT_POLICY, Policy, deadline_ms, life_of
+from engine.delivery.outbox import Outbox
 from engine.errors import RollcallError
-from engine.stores.base import Outbox, Share
+from engine.stores.base import Share
 
 log = logging.getLogger(__name__)
 

@@ -73,7 +73,7 @@ def test_a_process_that_knows_only_the_service_has_it_ask_the_broker(tmp_path: P
         broker.rates = {"hang": 1.0}  # the service waits longer than this caller does
         found = statuses.online("G@@@a")
         assert (found.online, found.source) == (True, "belief")
-        assert "does not answer within 2 s" in str(found.problem)
+        assert "did not answer within 2 s" in str(found.problem)
 
 
 def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believes(tmp_path: Path) -> None:
