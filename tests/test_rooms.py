@@ -87,8 +87,7 @@ LIBRARIES = {
     "requests": ["engine.cli", "engine.status"],
     "rich": ["engine.cli"],
     "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.producer"],
-    "sqlite3": ["engine.stores.sqlite.store", "engine.stores.sqlite.alert_rows", "engine.stores.sqlite.delivery_rows",
-                "engine.stores.sqlite.reader"],
+    "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
     "uvicorn": ["engine.runtime.http_server"],
@@ -98,12 +97,6 @@ LIBRARIES = {
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""
-
-LIBRARY_EXCEPTIONS = {
-    ("engine.runtime.operator_api", "sqlite3"): "it holds the store's connections",
-    ("engine.stores.sqlite.sweep_rows", "sqlite3"): "functions over the store's connection",
-    ("engine.stores.journal", "sqlite3"): "a piece of work inside the writer's transaction is given its connection",
-}
 
 
 def room_of(module: str) -> str:
@@ -218,9 +211,4 @@ def test_every_library_is_used_at_its_own_edge_only(module: str) -> None:
         assert library in LIBRARIES, f"{module} imports {library}: name its edge in LIBRARIES"
         edges = LIBRARIES[library]
         at_home = any(module == edge or module.startswith(f"{edge}.") for edge in edges)
-        assert at_home or (module, library) in LIBRARY_EXCEPTIONS, f"{module} imports {library}"
-
-
-def test_the_library_exceptions_are_still_needed() -> None:
-    used = {(module, name.partition(".")[0]) for module in MODULES for name in imports_of(module)}
-    assert {pair for pair in LIBRARY_EXCEPTIONS if pair not in used} == set()
+        assert at_home, f"{module} imports {library}"

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from engine.config.loader import Config, HttpConfig, load_config
 from engine.errors import BadQuestion, RollcallError, StoreInUse
-from engine.stores.sqlite.store import owner
+from engine.runtime.store_factory import owner_of
 
 if TYPE_CHECKING:  # whoever asks the service does not wait for these to be loaded
     import requests
@@ -154,7 +154,9 @@ def _silent(config: Config) -> str:
     where = (
         f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
     )
-    return f"{config.data} is in use by another rollcall (process {owner(config.data)}), which does not answer{where}"
+    return (
+        f"{config.data} is in use by another rollcall (process {owner_of(config.data)}), which does not answer{where}"
+    )
 
 
 def _address(http: HttpConfig) -> str:
@@ -177,7 +179,7 @@ def _running(config: Config) -> _Service | None:
         process = answer.json()["process"] if answer.ok else None
     except (requests.RequestException, ValueError, TypeError, KeyError):
         return None
-    working = owner(config.data)
+    working = owner_of(config.data)
     if process is None or (working is not None and working != process):
         return None
     if config.http.token is not None:

@@ -122,7 +122,13 @@ def simulate(
 
 def _plan(live: bool, rate: float | None, options: dict[str, Any]) -> SyntheticFleet:
     now_ms = time.time_ns() // 1_000_000
-    start_ms = options["start_ms"] if options["start_ms"] is not None else now_ms if live else SyntheticFleet(clients=1).start_ms
+    start_ms = (
+        options["start_ms"]
+        if options["start_ms"] is not None
+        else now_ms
+        if live
+        else SyntheticFleet(clients=1).start_ms
+    )
     shares = {key: options[key] for key in ("flaps", "takeovers", "graceful", "late", "duplicates", "losses")}
     plan = SyntheticFleet(
         clients=options["clients"],

@@ -30,11 +30,12 @@ from engine.clock import Clock
 from engine.core.delivery import deadline_ms, life_of
 from engine.delivery.dead_log import DeadDeliveryLog, may_be_dead
 from engine.delivery.limits import DEFAULT_LIMITS, DispatcherStats, Limits
+from engine.delivery.outbox import Outbox
 from engine.delivery.sender_calls import SenderCalls
 from engine.delivery.target import Target
 from engine.delivery.window import Window
 from engine.errors import RollcallError
-from engine.stores.base import Outbox, Share
+from engine.stores.base import Share
 from engine.telemetry import Event, logger
 
 log = logger(__name__)

@@ -1,130 +1,74 @@
-"""From what the rules decided to what leaves: rendered rows, the dispatcher's outbox, and senders. Read `render_row`."""
+"""The dispatcher's side of the outbox: it reads beside the writer, and writes in the writer's transactions."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
-from engine.actions.base import OutboxItem, Outcome
-from engine.actions.email.sender import MailSender
-from engine.config.loader import Config
-from engine.core.alerting.planning import PlannedDelivery
-from engine.core.delivery import DEAD
-from engine.core.delivery import Policy as DeliveryPolicy
-from engine.delivery.dead_log import DeadDeliveryLog
-from engine.runtime.operator_api import Desk
-from engine.runtime.writer import Renderer as Render
-from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
-from engine.stores.sqlite import delivery_rows
-from engine.telemetry import Event, log_all, logger
-from engine.templates import burst_summary
-from engine.templates.renderer import Renderer, target_of, to_json
+from engine.clock import Clock
+from engine.core.delivery import DEAD, DEFAULT_POLICY, OutboxItem, Outcome, Policy
+from engine.stores.base import Deliveries, DeliveryRow, Reader, Share, Waiting
 
-log = logger(__name__)
+T = TypeVar("T")
 
 
-def render_or_bury(render: Render, dead_log: DeadDeliveryLog, planned: PlannedDelivery) -> NewDelivery:
-    """The row of a delivery; a dead one when rendering raises, because one bad delivery must not stop the others."""
-    row = _rendered(render, planned)
-    if row.state == DEAD:
-        dead_log.note(row, error=row.error or "", attempts=0)
-    return row
+class OutboxStore(Protocol):
+    """What the outbox needs of a store."""
 
+    @property
+    def deliveries(self) -> Deliveries:
+        """The deliveries, to be written inside the writer's transaction."""
+        ...
 
-def _rendered(render: Render, planned: PlannedDelivery) -> NewDelivery:
-    try:
-        return render(planned)
-    except Exception as fault:  # whatever it is, it is shown with the delivery and in the log
-        log.error(Event.INTERNAL_ERROR, rule=planned.rule.name, client=planned.client, exc_info=fault)
-        url = planned.action.spec.get("url")
-        target = target_of(url) if url is not None else planned.action.kind
-        return NewDelivery(
-            key=planned.key,
-            rule=planned.rule.name,
-            client=planned.client,
-            group_key=None,
-            clients=planned.clients,
-            alert=planned.alert,
-            action=planned.action.kind,
-            target=target,
-            lane=f"{planned.lane}\n{target}",
-            phase=planned.phase,
-            state="dead",
-            decided_at_ms=planned.at_ms,
-            request="{}",
-            error=f"internal error: {fault!r}",
-        )
-
-
-def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
-    """A planned delivery as the outbox keeps it."""
-    planned = burst_summary.plain(planned)
-    rendered = renderer.planned(planned)
-    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
-    return NewDelivery(
-        key=planned.key,
-        rule=planned.rule.name,
-        client=planned.client,
-        group_key=json.dumps(planned.group_key) if planned.group_key is not None else None,
-        clients=planned.clients,
-        alert=planned.alert,
-        action=planned.action.kind,
-        target=rendered.target,
-        lane=f"{planned.lane}\n{rendered.target}",
-        phase=planned.phase,
-        state=state,
-        decided_at_ms=planned.at_ms,
-        request=to_json(rendered.request),
-        error=rendered.dead or rendered.problem,
-    )
+    def reading(self) -> AbstractContextManager[Reader]:
+        """A reader beside the writer."""
+        ...
 
 
 class Outbox:
-    """The dispatcher's outbox over the writer (writes) and a reading connection."""
+    """Deliveries that are due, and what became of them. StoreError when the store fails; the dispatcher tries again."""
 
-    def __init__(self, desk: Desk, policy: DeliveryPolicy) -> None:
-        self._desk = desk
+    def __init__(
+        self,
+        store: OutboxStore,
+        write: Callable[[Callable[[], Any]], Awaitable[Any]],
+        clock: Clock,
+        policy: Policy = DEFAULT_POLICY,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`write` does a piece of work inside the writer's next transaction, and returns when that has committed."""
+        self._store = store
+        self._write = write
+        self._clock = clock
         self._policy = policy
+        self._jitter = jitter
 
     async def waiting(self, now_ms: int) -> Waiting:
-        """What waits, by target."""
-        return await self._desk.read(lambda connection: delivery_rows.waiting(connection, now_ms))
+        """Which targets have something to send at `now_ms`, and when the next retry is due."""
+        return await self._read(lambda reader: reader.waiting(now_ms))
 
     async def due(self, now_ms: int, shares: Sequence[Share]) -> Sequence[OutboxItem]:
-        """What is due, a share for each target."""
-        return await self._desk.read(lambda connection: delivery_rows.due(connection, now_ms, shares))
+        """What may leave at `now_ms`, at most its share for each target, a lane's earlier ones first."""
+        return await self._read(lambda reader: reader.due(now_ms, shares))
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down what became of deliveries."""
-        now_ms = self._desk.now_ms()
-        await self._desk.write(
-            lambda connection: delivery_rows.record(connection, outcomes, now_ms, random.random, self._policy)
-        )
+        """Write what became of deliveries; returns when that is committed."""
+        now_ms = self._clock.now_ms()
+        await self._write(lambda: self._store.deliveries.record(outcomes, now_ms, self._jitter, self._policy))
 
     async def dead(self, ids: Sequence[int]) -> list[DeliveryRow]:
         """Those of some deliveries that are dead."""
-        rows = await self._desk.read(lambda connection: [delivery_rows.get(connection, id_) for id_ in ids])
-        return [row for row in rows if row is not None and row.state == DEAD]
+        return await self._read(
+            lambda reader: [row for id_ in ids if (row := reader.delivery(id_)) and row.state == DEAD]
+        )
 
+    async def _read(self, question: Callable[[Reader], T]) -> T:
+        """Ask in a thread, so that the event loop never waits for the disk."""
+        return await asyncio.to_thread(self._answer, question)
 
-def mail_sender(config: Config) -> MailSender | None:
-    """What sends e-mails by the configured server; None where there is none."""
-    smtp = config.smtp
-    if smtp is None:
-        return None
-    return MailSender(
-        host=smtp.host,
-        port=smtp.port,
-        security=smtp.security,
-        username=smtp.username,
-        password=smtp.password.reveal if smtp.password is not None else None,
-        ca=str(smtp.ca) if smtp.ca is not None else None,
-        timeout_s=smtp.timeout_ms / 1000,
-    )
-
-
-def log_actions(items: Sequence[OutboxItem]) -> None:
-    """Carry out the actions of kind `log`."""
-    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request["message"]} for item in items]
-    log_all(Event.ACTION_LOG, entries)
+    def _answer(self, question: Callable[[Reader], T]) -> T:
+        with self._store.reading() as reader:
+            return question(reader)

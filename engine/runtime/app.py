@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from engine import __version__
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.email.sender import MailSender
 from engine.actions.log import LogSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import Clock, SystemClock
@@ -23,11 +24,12 @@ from engine.core.rules import Rule
 from engine.delivery.dead_log import DeadDeliveryLog
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
-from engine.delivery.outbox import Outbox, log_actions, mail_sender, render_or_bury, render_row
+from engine.delivery.outbox import Outbox
+from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import fingerprint, load_rules
 from engine.runtime.command_sender import command_sender
-from engine.runtime.failpoints import checkpoints, with_fault
+from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.runtime.heartbeat import Heartbeat
 from engine.runtime.history_codec import decode_stored
@@ -36,10 +38,11 @@ from engine.runtime.operator_api import Desk
 from engine.runtime.rule_reloader import RuleKeeper
 from engine.runtime.source_runner import Feeding
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
-from engine.runtime.writer import Writer
+from engine.runtime.store_factory import open_store
+from engine.runtime.writer import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Writer
 from engine.sources.base import Gap, Source
-from engine.stores.sqlite.store import SqliteStore
-from engine.telemetry import Event, logger
+from engine.stores.base import SourceRow
+from engine.telemetry import Event, log_all, logger
 
 TASK_RETRY_S = 1.0
 """Before a background task that failed goes on."""
@@ -55,24 +58,28 @@ class App(Desk):
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...]) -> None:
         super().__init__(config, clock, inventory)
-        self.store = SqliteStore.open(config.data)
+        failpoints = from_environment()
+        self.store = open_store(config.data, failpoints.reached)
         self.fleet = fleet_of(config, rules, inventory)
-        self.keeper = RuleKeeper(config, inventory, self.fleet, self.store, clock, self.write, rules)
+        self.keeper = RuleKeeper(config, inventory, self.fleet, self.store.rules, clock, self.write, rules)
         self.feeding = Feeding(config, clock, self.fleet)
         renderer = renderer_of(mailing_of(config), command_routes(config))
+        failpoints.break_fleet(self.fleet)
+        render = failpoints.break_rendering(partial(render_row, renderer))
         dead_log = DeadDeliveryLog(clock)
-        render = with_fault(self.fleet, partial(render_row, renderer))
         self.writer = Writer(
             self.store,
             self.fleet,
             clock,
-            partial(render_or_bury, render, dead_log),
-            self.feeding.silence,
-            self._announce,
-            config.history.keep_ms,
-            self._writer_gave_up,
-            *checkpoints(),
+            render=partial(render_or_bury, render, dead_log),
+            watermark_of=self.feeding.watermark_of,
+            announce=self._announce,
+            keep_ms=config.history.keep_ms,
+            give_up=self._writer_gave_up,
             asked=self._asked,
+            checkpoint_events=failpoints.checkpoint_events or CHECKPOINT_EVENTS,
+            checkpoint_slice=failpoints.checkpoint_slice or CHECKPOINT_SLICE,
+            reached=failpoints.reached,
         )
         self._fault: BaseException | None = None
         self._faulted = asyncio.Event()
@@ -83,35 +90,35 @@ class App(Desk):
         )
         self.commands = command_sender(config, clock.now_ms)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
-        self.mail = mail_sender(config)
+        self.mail = _mail_sender(config)
         senders: dict[str, ActionSender | BatchSender] = {
             "webhook": self.sender,
             "command": self.commands,
-            "log": LogSender(log_actions),
+            "log": LogSender(_log_actions),
         }
         if self.mail is not None:
             senders["email"] = self.mail
         self.dispatcher = Dispatcher(
-            Outbox(self, policy),
+            Outbox(self.store, self.write, clock, policy),
             senders,
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
             dead_log,
         )
         self.asking = assemble(
-            config, self.store, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
+            config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
 
     def _has_read_all(self) -> bool:
         """Has everything been read that the sources held when we began?"""
-        return self.ready_at_ms is not None and self.feeding.silence(self.clock.now_ms()) >= self.ready_at_ms
+        return self.ready_at_ms is not None and self.feeding.watermark_of(self.clock.now_ms()) >= self.ready_at_ms
 
     # From the writer's thread to the loop
 
     def _asked(self, asks: list[QueryRequest]) -> None:
         """In the writer's thread: the fleet wants these clients asked."""
         if self.asking is not None:
-            self.asking.want(asks)
+            self.asking.enqueue(asks)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
@@ -154,15 +161,19 @@ class App(Desk):
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
-            self.feeding.watch.recall(self.feeding.in_trouble(), self.store.gaps())
+            with self.store.reading() as reader:
+                gaps, left = reader.gaps(), reader.sources()
+            self.feeding.watch.recall(self.feeding.in_trouble(), gaps)
             if self.asking is not None:
-                self.asking.reconciler.recover(self.store.gaps(), self.config.feed.max_lag_ms)
+                self.asking.reconciler.recover(gaps, self.config.feed.max_lag_ms)
             self.writer.start()
-            await self.write(lambda connection: self.keeper.take(self.rules))
+            await self.write(lambda: self.keeper.take(self.rules))
             await self.sender.start()
             tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
             sources = self.feeding.sources
-            tasks += [asyncio.create_task(self._feed(source), name=name) for name, source in sources.items()]
+            tasks += [
+                asyncio.create_task(self._feed(source, left.get(name)), name=name) for name, source in sources.items()
+            ]
             self.ready_at_ms = self.clock.now_ms()
             if self.asking is not None:
                 self.asking.start()
@@ -185,8 +196,6 @@ class App(Desk):
     def _recover(self) -> None:
         gc.disable()
         applied = self.writer.recover(decode_stored)
-        for gap in reversed(self.store.gaps()):
-            self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -221,7 +230,7 @@ class App(Desk):
 
     def _is_flowing(self) -> bool:
         now_ms = self.clock.now_ms()
-        return not self.readiness(now_ms) and now_ms - self.feeding.silence(now_ms) <= self.config.feed.max_lag_ms
+        return not self.readiness(now_ms) and now_ms - self.feeding.watermark_of(now_ms) <= self.config.feed.max_lag_ms
 
     async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Sources first, then the batch in hand, then deliveries under way; each within a bound."""
@@ -231,7 +240,7 @@ class App(Desk):
         await asyncio.gather(*others, return_exceptions=True)
         if self.asking is not None:
             with contextlib.suppress(StoreError):
-                await self.write(lambda connection, asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
+                await self.write(lambda asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
             await asyncio.to_thread(self.asking.stop)
         self.commands.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
@@ -245,8 +254,8 @@ class App(Desk):
         await asyncio.to_thread(self.writer.stop)
         self.store.close()
 
-    async def _feed(self, source: Source) -> None:
-        position = self.store.sources().get(source.name, (None, None, None))[0]
+    async def _feed(self, source: Source, left: SourceRow | None) -> None:
+        position = left.position if left is not None else None
         await self.feeding.feed(source, position, self.writer.offer, self._note_gap)
 
     def _note_gap(self, gap: Gap) -> None:
@@ -277,7 +286,7 @@ class App(Desk):
         assert self.asking is not None
         reconciler = self.asking.reconciler
         while True:
-            await self.write(lambda connection: reconciler.remember_alive())
+            await self.write(lambda: reconciler.remember_alive())
             await asyncio.sleep(ALIVE_EVERY_S)
 
 
@@ -297,6 +306,28 @@ async def _ping(deny: Sequence[str], url: str) -> None:
     ):
         if not 200 <= answer.status < 300:
             raise RollcallError(f"the heartbeat was answered with {answer.status}")
+
+
+def _mail_sender(config: Config) -> MailSender | None:
+    """What sends e-mails by the configured server; None where there is none."""
+    smtp = config.smtp
+    if smtp is None:
+        return None
+    return MailSender(
+        host=smtp.host,
+        port=smtp.port,
+        security=smtp.security,
+        username=smtp.username,
+        password=smtp.password.reveal if smtp.password is not None else None,
+        ca=str(smtp.ca) if smtp.ca is not None else None,
+        timeout_s=smtp.timeout_ms / 1000,
+    )
+
+
+def _log_actions(items: Sequence[OutboxItem]) -> None:
+    """Carry out the actions of kind `log`."""
+    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request["message"]} for item in items]
+    log_all(Event.ACTION_LOG, entries)
 
 
 def build(config: Config, clock: Clock | None = None) -> App:

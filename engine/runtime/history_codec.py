@@ -11,8 +11,7 @@ from engine.core.events import LifecycleEvent
 from engine.core.rules import Match
 from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
-from engine.stores.base import DeliveryRow, QuarantineRow
-from engine.stores.sqlite import delivery_rows
+from engine.stores.base import QuarantineRow
 from engine.templates.renderer import conceal
 
 RETRIED_ROWS = 500
@@ -52,9 +51,3 @@ def quarantined_batch(rows: Sequence[QuarantineRow], now_ms: int, max_future_ms:
     refused = {rejection.line for rejection in decoded.rejected}
     ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
     return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
-
-
-def act_on_delivery(connection: Any, number: int, what: str, now_ms: int) -> tuple[DeliveryRow | None, bool]:
-    """Inside a transaction `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
-    changed = delivery_rows.act(connection, what, [number], now_ms)
-    return delivery_rows.get(connection, number), bool(changed)

@@ -19,32 +19,31 @@ from engine.core.fleet import Fleet
 from engine.core.presence.client_state import NEW_CLIENT, ClientState
 from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
-from engine.delivery.outbox import render_row
+from engine.delivery.rendering import render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
-from engine.runtime.history_codec import RETRIED_ROWS, Answering, act_on_delivery, decode_stored, quarantined_batch
-from engine.runtime.status_queries import Asking, asker_alone, assemble
+from engine.runtime.history_codec import RETRIED_ROWS, Answering, decode_stored, quarantined_batch
+from engine.runtime.status_queries import StatusQueries, assemble, scheduler_without_store
+from engine.runtime.store_factory import open_store, open_store_to_read
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
-from engine.stores.base import DeliveryRow, Reader
-from engine.stores.sqlite import delivery_rows
-from engine.stores.sqlite.reader import SqliteReader, reading
-from engine.stores.sqlite.store import SqliteStore
+from engine.stores.base import DeliveryRow, Reader, SourceRow, Store
 from engine.web import serializers
 from engine.web.answers import Answers
 
 T = TypeVar("T")
 
-NOBODY_TO_ASK = "there is nobody to ask: write `status` into the configuration"
+NO_PROVIDER = "no status provider configured: set `status` in the configuration"
 
 
 @contextmanager
 def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
     """The store beside no running service. StoreError when it cannot be opened, StoreInUse when somebody writes to it."""
-    store = SqliteStore.open(config.data) if write else SqliteStore.open_read_only(config.data)
+    store = open_store(config.data) if write else open_store_to_read(config.data)
     try:
-        yield Offline(config, store)
+        with store.reading() as reader:
+            yield Offline(config, store, reader)
     finally:
         store.close()
 
@@ -52,13 +51,13 @@ def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
 class Offline(Answering):
     """A store and what the configuration makes of it. States are loaded when somebody asks for them."""
 
-    def __init__(self, config: Config, store: SqliteStore) -> None:
+    def __init__(self, config: Config, store: Store, reader: Reader) -> None:
         self._config = config
         self._store = store
         self._clock = SystemClock()
         self.inventory = inventory_of(config)
         self.rules_problem: str | None = None
-        self.reader: Reader = SqliteReader(store)
+        self.reader = reader
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -81,15 +80,13 @@ class Offline(Answering):
             self._store,
             fleet_of(self._config, self.rules, self.inventory),
             self._clock,
-            lambda planned: render_row(renderer, planned),
-            lambda now_ms: 0,
-            lambda calls, items: _call(calls),
-            self._config.history.keep_ms,
+            render=lambda planned: render_row(renderer, planned),
+            watermark_of=lambda now_ms: 0,
+            announce=lambda calls, items: _call(calls),
+            keep_ms=self._config.history.keep_ms,
             asked=asked,
         )
         writer.recover(decode_stored)
-        for gap in reversed(self._store.gaps()):
-            writer.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         return writer
 
     @property
@@ -104,34 +101,34 @@ class Offline(Answering):
 
     def healths(self) -> list[SourceHealth]:
         """Every configured source, as it was left."""
-        known = self._store.sources()
-        return [_left(source, *known.get(source.name, (None, None, None))[1:]) for source in self._config.sources]
+        known = self.reader.sources()
+        return [_left(source, known.get(source.name, SourceRow())) for source in self._config.sources]
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
         return self._clock.now_ms()
 
     @contextmanager
-    def reconciling(self) -> Iterator[Asking]:
-        """Those who ask, at work on this store, which must have been opened for writing. RollcallError without a provider."""
+    def reconciling(self) -> Iterator[StatusQueries]:
+        """Status queries over this store, which must have been opened for writing. Raises RollcallError without a provider."""
         self._needs_rules()
-        made: list[Asking] = []
-        writer = self._make_writer(lambda asks: made[0].want(asks))
-        asking = assemble(self._config, self._store, writer.fleet, self.inventory, self._clock, writer.submit)
-        if asking is None:
-            raise RollcallError(NOBODY_TO_ASK)
-        made.append(asking)
+        made: list[StatusQueries] = []
+        writer = self._make_writer(lambda requests: made[0].enqueue(requests))
+        queries = assemble(self._config, self._store.sweeps, writer.fleet, self.inventory, self._clock, writer.submit)
+        if queries is None:
+            raise RollcallError(NO_PROVIDER)
+        made.append(queries)
         writer.start()
-        asking.start()
+        queries.start()
         try:
-            yield asking
+            yield queries
         finally:
-            asking.stop()
+            queries.stop()
             writer.stop()
 
     def reconciliation(self, number: int) -> dict[str, Any]:
         """One sweep as it was committed last, read beside the writer."""
-        with reading(self._config.data) as reader:
+        with self._store.reading() as reader:
             return self.answers.reconciliation(reader, number)
 
     def why_not(self, rule: str, client: str) -> list[Gate]:
@@ -143,32 +140,32 @@ class Offline(Answering):
 
     def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
         """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
-        with self._store.transaction() as connection:
-            return act_on_delivery(connection, number, what, self.now_ms())
+        with self._store.transaction():
+            return self._store.deliveries.act(number, what, self.now_ms())
 
     def act_on_held(self, rule: str, what: str) -> int:
         """`release` or `discard` all held deliveries of a rule; how many."""
         changed, some = 0, 1
         while some:
-            with self._store.transaction() as connection:
-                some = delivery_rows.act_on_held(connection, what, rule, self.now_ms())
+            with self._store.transaction():
+                some = self._store.deliveries.act_on_held(rule, what, self.now_ms())
             changed += some
         return changed
 
     def silence(self, silence: Silence) -> None:
         """Add a silence."""
         self._needs_rules()
-        self._do(lambda connection: self.fleet.silence(silence, self.now_ms()))
+        self._do(lambda: self.fleet.silence(silence, self.now_ms()))
 
     def expire_silence(self, id_: str) -> bool:
         """End a silence now; was there one that was not over?"""
         self._needs_rules()
-        return self._do(lambda connection: self.fleet.expire_silence(id_, self.now_ms()))
+        return self._do(lambda: self.fleet.expire_silence(id_, self.now_ms()))
 
     def acknowledge(self, alert_id: str, by: str) -> int:
         """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
         self._needs_rules()
-        return self._do(lambda connection: self.fleet.acknowledge(self.now_ms(), alert_id=alert_id, by=by))
+        return self._do(lambda: self.fleet.acknowledge(self.now_ms(), alert_id=alert_id, by=by))
 
     def forget(self, client: str) -> bool:
         """Keep a client no longer, its alerts are closed; False: it was not known."""
@@ -176,7 +173,7 @@ class Offline(Answering):
         fleet = self.fleet
         if fleet.published(client) is None:
             return False
-        self._do(lambda connection: fleet.forget(client, self.now_ms()))
+        self._do(lambda: fleet.forget(client, self.now_ms()))
         return True
 
     def retry_quarantine(self) -> tuple[int, int]:
@@ -190,7 +187,7 @@ class Offline(Answering):
             left += len(rows) - len(ids)
             if ids:
                 self._apply(batch)
-                self._do(lambda connection, ids=ids: self._store.delete_quarantined(ids))  # type: ignore[misc]
+                self._do(lambda ids=ids: self._store.quarantine.delete(ids))  # type: ignore[misc]
                 accepted += len(ids)
         return accepted, left
 
@@ -208,32 +205,31 @@ class Offline(Answering):
         if answers[0] is not None:
             raise answers[0]
 
-    def _do(self, work: Callable[[Any], T]) -> T:
+    def _do(self, work: Callable[[], T]) -> T:
         done = self._writer.submit(work)
         while not done.done():
             self._writer.run_once()
-        found: T = done.result()
-        return found
+        return done.result()
 
 
 def ask_directly(config: Config, clients: Sequence[str], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Whether clients are connected now, without a service: in the order given; what a store believes where nobody answers.
+    """Query clients without a service: status objects in the order given. The store's believed status where a query fails.
 
-    `tell` is told why nobody does.
+    `tell` gets a sentence for each query that failed. Raises RollcallError without a provider.
     """
     if config.status is None:
-        raise RollcallError(NOBODY_TO_ASK)
+        raise RollcallError(NO_PROVIDER)
     clock = SystemClock()
-    with asker_alone(config, config.status, clock) as asker:
-        told = [asker.ask(client) for client in clients]
-        for client, found in zip(clients, told, strict=True):
-            asked = found.result().asked
+    with scheduler_without_store(config, config.status, clock) as scheduler:
+        waiting = [scheduler.query(client) for client in clients]
+        for client, done in zip(clients, waiting, strict=True):
+            answer, _, problem = done.result().result
             now_ms = clock.now_ms()
-            if asked.answer.connections is not None:
-                yield serializers.answer_object(asked.answer, now_ms)
+            if answer.connections is not None:
+                yield serializers.answer_object(answer, now_ms)
             else:
-                if asked.problem:
-                    tell(f"{client}: {asked.problem}")
+                if problem:
+                    tell(f"{client}: {problem}")
                 yield _believed(config, client, now_ms)
 
 
@@ -251,12 +247,12 @@ def _call(calls: Sequence[Callable[[], None]]) -> None:
         call()
 
 
-def _left(source: SourceConfig, upto_ms: int | None, last_ms: int | None) -> SourceHealth:
+def _left(source: SourceConfig, row: SourceRow) -> SourceHealth:
     return SourceHealth(
         name=source.name,
         type=source.type,
         connected=False,
         detail="no service runs",
-        caught_up_to_ms=upto_ms,
-        last_event_at_ms=last_ms,
+        caught_up_to_ms=row.caught_up_to_ms,
+        last_event_at_ms=row.last_event_at_ms,
     )

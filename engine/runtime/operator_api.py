@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,17 +16,13 @@ from engine.core.alerting.stages.silence import Silence
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.delivery.dispatcher import Dispatcher
-from engine.errors import StoreError
-from engine.runtime.history_codec import RETRIED_ROWS, Answering, act_on_delivery, quarantined_batch
+from engine.runtime.history_codec import RETRIED_ROWS, Answering, quarantined_batch
 from engine.runtime.rule_reloader import RuleKeeper
 from engine.runtime.source_runner import Feeding
 from engine.runtime.writer import Writer
 from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
-from engine.stores.base import DeliveryRow, QuarantineRow, Reader
-from engine.stores.sqlite import delivery_rows
-from engine.stores.sqlite.reader import reading
-from engine.stores.sqlite.store import SqliteStore
+from engine.stores.base import DeliveryRow, QuarantineRow, Reader, Store
 
 T = TypeVar("T")
 
@@ -38,7 +33,7 @@ ASKING_THREADS = 4
 class Desk(Answering):
     """The side of the service that is spoken to. Writes go through the writer; reads have connections of their own."""
 
-    store: SqliteStore
+    store: Store
     fleet: Fleet
     keeper: RuleKeeper
     feeding: Feeding
@@ -66,24 +61,15 @@ class Desk(Answering):
         """The source that events are sent to."""
         return self.feeding.push
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-
-        def guarded(connection: sqlite3.Connection) -> T:
-            try:
-                return work(connection)
-            except sqlite3.Error as error:
-                # SQLite may have rolled back by itself: what follows in the transaction would stand alone.
-                raise StoreError(f"the store could not write: {error}") from error
-
-        found: T = await asyncio.wrap_future(self.writer.submit(guarded))
-        return found
+        return await asyncio.wrap_future(self.writer.submit(work))
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread, beside the writer."""
 
         def asked() -> T:
-            with reading(self.config.data) as reader:
+            with self.store.reading() as reader:
                 return question(reader)
 
         return await asyncio.get_running_loop().run_in_executor(self._asking, asked)
@@ -114,17 +100,14 @@ class Desk(Answering):
     async def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
         """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
         now_ms = self.clock.now_ms()
-
-        found = await self.write(lambda connection: act_on_delivery(connection, number, what, now_ms))
+        found = await self.write(lambda: self.store.deliveries.act(number, what, now_ms))
         self.dispatcher.wake()
         return found
 
     async def act_on_held(self, rule: str, what: str) -> int:
         """`release` or `discard` all held deliveries of a rule, some in each transaction; how many."""
         changed = 0
-        while some := await self.write(
-            lambda connection: delivery_rows.act_on_held(connection, what, rule, self.clock.now_ms())
-        ):
+        while some := await self.write(lambda: self.store.deliveries.act_on_held(rule, what, self.clock.now_ms())):
             changed += some
             self.dispatcher.wake()
         return changed
@@ -143,34 +126,19 @@ class Desk(Answering):
 
     async def silence(self, silence: Silence) -> None:
         """Add a silence."""
-        await self.write(lambda connection: self.fleet.silence(silence, self.clock.now_ms()))
+        await self.write(lambda: self.fleet.silence(silence, self.clock.now_ms()))
 
     async def expire_silence(self, id_: str) -> bool:
         """End a silence now; was there one that was not over?"""
-        return await self.write(lambda connection: self.fleet.expire_silence(id_, self.clock.now_ms()))
+        return await self.write(lambda: self.fleet.expire_silence(id_, self.clock.now_ms()))
 
     async def why_not(self, rule: str, client: str) -> list[Gate]:
         """Every gate between a client and a firing of the rule; asked between two turns, when nothing changes."""
-        return await self.write(lambda connection: self.fleet.why_not(rule, client, self.clock.now_ms()))
+        return await self.write(lambda: self.fleet.why_not(rule, client, self.clock.now_ms()))
 
     async def acknowledge(self, alert_id: str, by: str) -> int:
         """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
-        return await self.write(
-            lambda connection: self.fleet.acknowledge(self.clock.now_ms(), alert_id=alert_id, by=by)
-        )
-
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with a read-only connection, in a thread, so that it never waits for the writer."""
-        return await asyncio.to_thread(self._read, work)
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self.store.reader()
-        try:
-            return work(connection)
-        except sqlite3.Error as error:
-            raise StoreError(f"the store could not be read: {error}") from error
-        finally:
-            connection.close()
+        return await self.write(lambda: self.fleet.acknowledge(self.clock.now_ms(), alert_id=alert_id, by=by))
 
     def readiness(self, now_ms: int) -> list[str]:
         """Reasons why the service is not ready; empty when it is."""
@@ -200,14 +168,14 @@ class Desk(Answering):
             self.writer.offer(batch)
             if (error := await done) is not None:
                 raise error
-            await self.write(lambda connection, ids=ids: self.store.delete_quarantined(ids))  # type: ignore[misc]
+            await self.write(lambda ids=ids: self.store.quarantine.delete(ids))  # type: ignore[misc]
             accepted += len(ids)
         return accepted, left
 
     async def forget(self, clients: Sequence[str]) -> int:
         """Keep these clients no longer; their alerts are closed. Returns how many were known."""
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work() -> int:
             known = [client for client in clients if client in self.fleet.states]
             for client in known:
                 self.fleet.forget(client, self.clock.now_ms())

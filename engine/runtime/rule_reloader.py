@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
 from engine.clock import Clock
 from engine.config.inventory import Inventory
@@ -17,7 +16,7 @@ from engine.core.matching import Matcher
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import fingerprint, load_rules, rule_from_definition
-from engine.stores.sqlite.store import SqliteStore
+from engine.stores.base import Rules
 from engine.telemetry import Event, logger
 
 RULES_POLL_S = 1.0
@@ -35,20 +34,20 @@ class RuleKeeper:
         config: Config,
         inventory: Inventory,
         fleet: Fleet,
-        store: SqliteStore,
+        remembered: Rules,
         clock: Clock,
-        write: Callable[[Callable[[Any], None]], Awaitable[None]],
+        write: Callable[[Callable[[], None]], Awaitable[None]],
         rules: tuple[Rule, ...],
     ) -> None:
         self.rules = rules
         self.problem: str | None = None  # why the files do not load
         self.seen: object = None  # what the files were like when they were read last
-        self._config, self._inventory, self._fleet, self._store = config, inventory, fleet, store
+        self._config, self._inventory, self._fleet, self._remembered = config, inventory, fleet, remembered
         self._clock, self._write = clock, write
 
     def fall_back(self, problem: InvalidFiles) -> bool:
         """The rule files do not load: work with the rules that were in force before. False: there are none."""
-        rules = tuple(self._remembered())
+        rules = tuple(self._rules_of_last_run())
         if not rules:
             return False
         self.rules, self.problem = rules, str(problem)
@@ -58,9 +57,9 @@ class RuleKeeper:
         )
         return True
 
-    def _remembered(self) -> Iterator[Rule]:
+    def _rules_of_last_run(self) -> Iterator[Rule]:
         """The rules of the last run, as far as this version still understands them."""
-        for definition, missing_since in self._store.rules().values():
+        for definition, missing_since in self._remembered.all().values():
             if missing_since is None:
                 with contextlib.suppress(ValueError):
                     yield rule_from_definition(definition)
@@ -75,7 +74,7 @@ class RuleKeeper:
                 await self._reload()
                 self.seen = now  # not before: an edit that could not be stored is taken again
             elif retire:
-                await self._write(lambda connection: self._retire())
+                await self._write(lambda: self._retire())
 
     async def _reload(self) -> None:
         """Take edited files, all or nothing: a broken edit changes nothing and is shown."""
@@ -88,19 +87,19 @@ class RuleKeeper:
             log.error(Event.RULES_REJECTED, problems=len(error.problems), first=str(error.problems[0]))
             return
         self.problem = None
-        await self._write(lambda connection: self.take(loaded.rules))
+        await self._write(lambda: self.take(loaded.rules))
         log.info(Event.RULES_LOADED, rules=len(loaded.rules))
 
     def take(self, rules: tuple[Rule, ...]) -> None:
         """In the writer's thread: work with these rules; remember them, and when those that went went."""
-        now_ms, store, book = self._clock.now_ms(), self._store, self._fleet.book
-        known = store.rules()
+        now_ms, remembered, book = self._clock.now_ms(), self._remembered, self._fleet.book
+        known = remembered.all()
         names = {rule.name for rule in rules}
         gone = []
         for name, (definition, missing) in known.items():
             if name not in names:
                 if missing is None:
-                    store.write_rule(name, definition, now_ms, now_ms)
+                    remembered.write(name, definition, now_ms, now_ms)
                 with contextlib.suppress(ValueError):  # written by a version that knew more: nothing can be said of it
                     gone.append(book.rules.get(name) or rule_from_definition(definition))
         self.rules = rules
@@ -108,7 +107,7 @@ class RuleKeeper:
         for rule in rules:
             if rule.name not in known:
                 self._adopt(rule, now_ms)
-            store.write_rule(rule.name, rule.definition, now_ms, None)
+            remembered.write(rule.name, rule.definition, now_ms, None)
 
     def _adopt(self, rule: Rule, now_ms: int) -> None:
         if not self._fleet.states or not {"offline", "online"} & set(rule.triggers):
@@ -119,8 +118,8 @@ class RuleKeeper:
 
     def _retire(self) -> None:
         now_ms = self._clock.now_ms()
-        for name, (_, missing) in self._store.rules().items():
+        for name, (_, missing) in self._remembered.all().items():
             if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
                 self._fleet.book.retire(name, now_ms)
-                self._store.delete_rule(name)
+                self._remembered.delete(name)
                 log.info(Event.RULE_REMOVED, rule=name)

@@ -41,8 +41,8 @@ class Feeding:
         """The source that events are sent to."""
         return next((found for found in self.sources.values() if isinstance(found, HttpSource)), None)
 
-    def silence(self, now_ms: int) -> int:
-        """Up to which instant nothing is missing: the least that any source is caught up to."""
+    def watermark_of(self, now_ms: int) -> int:
+        """The instant (epoch ms) up to which nothing is missing: the least that any source is caught up to."""
         best = now_ms
         for caught_up_to in self._caught_up:
             upto = caught_up_to(now_ms)
@@ -79,7 +79,7 @@ class Feeding:
         except Exception as error:
             log.error(Event.SOURCE_FAILED, source=source.name, exc_info=error)
 
-    async def keep_watch(self, write: Callable[[Callable[[Any], None]], Awaitable[None]]) -> None:
+    async def keep_watch(self, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Tell the rules when a feed gets into trouble or out of it, for good; `write` does it inside a transaction."""
         while True:
             await asyncio.sleep(FEED_POLL_S)
@@ -100,7 +100,7 @@ class Feeding:
         alerts = (alert for some in self._fleet.book.active.values() for alert in some)
         return {alert.source: alert.detail for alert in alerts if alert.source is not None}
 
-    def _tell(self, changed: Sequence[tuple[str, str | None]], now_ms: int, connection: object) -> None:
+    def _tell(self, changed: Sequence[tuple[str, str | None]], now_ms: int) -> None:
         for name, trouble in changed:
             self._fleet.book.feed(name, trouble, now_ms)
 

@@ -22,24 +22,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from engine.actions.base import OutboxItem
 from engine.clock import Clock
 from engine.core.alerting.alert import AlertLine
-from engine.core.alerting.planning import PlannedDelivery
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.presence.query import QueryRequest
+from engine.delivery.rendering import RenderRow
 from engine.errors import StoreError
 from engine.runtime import bisect_batch
 from engine.sources.base import Batch
-from engine.stores.base import NewDelivery
-from engine.stores.journal import JournalStore
+from engine.stores.base import Store
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
+
+T = TypeVar("T")
 
 MAX_TURN_EVENTS = 1_000
 """Events in one transaction."""
@@ -73,14 +74,6 @@ HELD_S = 0.02
 """Wait after a turn in which nothing happened although something was due: it waits for a source to catch up."""
 
 
-class Renderer(Protocol):
-    """Turns a planned delivery into the row that every attempt sends."""
-
-    def __call__(self, planned: PlannedDelivery) -> NewDelivery:
-        """The row of one delivery."""
-        ...
-
-
 @dataclass(slots=True)
 class Stats:
     """Counters since the start; plain attributes, read by the metrics page."""
@@ -102,17 +95,19 @@ class Writer:
 
     def __init__(
         self,
-        store: JournalStore,
+        store: Store,
         fleet: Fleet,
         clock: Clock,
-        render: Renderer,
-        silence: Callable[[int], int],
+        *,
+        render: RenderRow,
+        watermark_of: Callable[[int], int],
         announce: Callable[[list[Callable[[], None]], list[OutboxItem]], None],
         keep_ms: int,
         give_up: Callable[[Exception], None] = lambda fault: None,
         checkpoint_events: int = CHECKPOINT_EVENTS,
         checkpoint_slice: int = CHECKPOINT_SLICE,
         asked: Callable[[list[QueryRequest]], None] = lambda asks: None,
+        reached: Callable[[str], None] = lambda place: None,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -121,22 +116,23 @@ class Writer:
         self.failure: str | None = None  # why the last commit failed, None when it did not
         self._clock = clock
         self._render = render
-        self._silence = silence
+        self._watermark_of = watermark_of
         self._announce = announce
         self._keep_ms = keep_ms
         self._give_up = give_up  # told of a fault that ended the writer
         self._asked = asked  # told, in the writer's thread, whom the fleet wants asked about, once that has committed
+        self._reached = reached  # told of places where tests may end the process
         self._gone: str | None = None  # why the writer has ended before it was stopped
         self._poisoned = 0
         self._alone = 0  # so many batches are taken one by one, because together they failed
         self._checkpoint_events = checkpoint_events
         self._checkpoint_slice = checkpoint_slice
         self._batches: deque[Batch] = deque()
-        self._works: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
+        self._works: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._woken = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._row = store.last_journal_id()
+        self._row = store.journal.last_id()
         self._dirty: set[str] = set()
         self._pending: list[str] = []  # clients the checkpoint going on has still to write
         self._target = self._row  # journal row that the checkpoint going on will vouch for
@@ -162,9 +158,9 @@ class Writer:
         if self._gone is not None:
             self._turn_away()
 
-    def submit(self, work: Callable[[Any], Any]) -> Future[Any]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
         """Do something inside the next transaction; the future is done when that has committed."""
-        done: Future[Any] = Future()
+        done: Future[T] = Future()
         with self._woken:
             self._works.append((work, done))
             self._woken.notify()
@@ -251,7 +247,7 @@ class Writer:
             or self._checkpoint_is_due(now_ms)
         )
 
-    def _take(self) -> tuple[list[Batch], list[tuple[Callable[[Any], Any], Future[Any]]]]:
+    def _take(self) -> tuple[list[Batch], list[tuple[Callable[[], Any], Future[Any]]]]:
         """Batches of at most `MAX_TURN_EVENTS` events together (a larger one alone), and all other work."""
         batches: list[Batch] = []
         room = MAX_TURN_EVENTS
@@ -268,13 +264,13 @@ class Writer:
         return batches, works
 
     def _transact(
-        self, now_ms: int, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
+        self, now_ms: int, batches: list[Batch], works: list[tuple[Callable[[], Any], Future[Any]]]
     ) -> tuple[list[Callable[[], None]], list[OutboxItem]]:
         fleet, store = self.fleet, self.store
         first_row, written = self._row, 0
         fleet.begin()
         results: list[tuple[Future[Any], Any, Exception | None]] = []
-        with store.transaction() as connection:
+        with store.transaction():
             late = None
             for index, batch in enumerate(batches):
                 if self._pass_time(batch.received_at_ms):
@@ -287,7 +283,7 @@ class Writer:
                 self._put_back(batches[late:])
                 del batches[late:]
             for work, done in works:
-                results.append((done, *_tried(work, connection)))
+                results.append((done, *_tried(work)))
             self._append_row(now_ms, "", ())
             if now_ms >= self._purge_at_ms:
                 fleet.book.purge(now_ms)
@@ -310,46 +306,46 @@ class Writer:
         """Act on what is due; facts go to the row in hand."""
         if not self.fleet.previous and not self.fleet.facts:
             self.fleet.begin_row(self._row + 1)
-        return self.fleet.advance(to_ms, self._silence(to_ms), MAX_TURN_TRANSITIONS)
+        return self.fleet.advance(to_ms, self._watermark_of(to_ms), MAX_TURN_TRANSITIONS)
 
     def _apply(self, batch: Batch) -> None:
         fleet, store = self.fleet, self.store
         if batch.events:
             at_ms = max(batch.received_at_ms, fleet.clock_ms)
-            fleet.apply(batch.events, at_ms, self._silence(at_ms))
+            fleet.apply(batch.events, at_ms, self._watermark_of(at_ms))
             self._append_row(at_ms, batch.source, batch.raw)
         if batch.rejected:
             rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
-            store.quarantine(batch.source, batch.received_at_ms, rejected)
+            store.quarantine.add(batch.source, batch.received_at_ms, rejected)
             self._rejected += len(rejected)
             if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
                 self._rejected = self._purge_at_ms = 0
         for gap in batch.gaps:
-            store.write_gap(gap)
+            store.sources.write_gap(gap)
         last_event_ms = batch.received_at_ms if batch.events else None
         if batch.position is not None or last_event_ms is not None:
-            store.write_source(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
+            store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
 
     def _append_row(self, at_ms: int, source: str, raw: Iterable[bytes]) -> None:
         """Close the journal row in hand, if it says anything."""
         fleet = self.fleet
         if fleet.previous or fleet.facts:
             self._row += 1
-            self.store.append_journal(self._row, at_ms, source, list(raw), fleet.previous, fleet.facts)
+            self.store.journal.append(self._row, at_ms, source, list(raw), fleet.previous, fleet.facts)
             fleet.begin_row(self._row + 1)
 
     def _write_outcome(self) -> list[OutboxItem]:
         """Alerts, what is kept for them, and rendered deliveries of this transaction; returns the deliveries that are due."""
         out, store = self.fleet.book.out, self.store
         if out.alerts:
-            store.write_alerts(out.alerts.values())
+            store.alerts.write(out.alerts.values())
         if out.throttles:
-            store.write_throttles(out.throttles.values())
-        store.write_kept(out)
+            store.alerts.write_throttles(out.throttles.values())
+        store.alerts.write_kept(out)
         if not out.deliveries:
             return []
         rows = [self._render(planned) for planned in out.deliveries]
-        return store.add_deliveries(rows)
+        return store.deliveries.add(rows)
 
     def _count(self, batches: list[Batch]) -> None:
         stats, out = self.stats, self.fleet.book.out
@@ -370,7 +366,7 @@ class Writer:
         self.failure = None
 
     def _refuse(
-        self, error: StoreError, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
+        self, error: StoreError, batches: list[Batch], works: list[tuple[Callable[[], Any], Future[Any]]]
     ) -> None:
         """The commit failed: everything as before, and a pause, because the next one is likely to fail too."""
         self.stats.commit_failures += 1
@@ -391,14 +387,15 @@ class Writer:
 
     def _undo(self) -> None:
         """The transaction is not: states, deadlines and alerts as the store has them."""
-        self._row = self.store.last_journal_id()
+        self._row = self.store.journal.last_id()
         self.fleet.rollback()
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles(), self.store.kept())
+        alerts = self.store.alerts
+        self.fleet.restore(alerts.open(), alerts.throttles(), alerts.kept())
 
     # Faults of ours
 
     def _isolate(
-        self, fault: Exception, batches: list[Batch], works: list[tuple[Callable[[Any], Any], Future[Any]]]
+        self, fault: Exception, batches: list[Batch], works: list[tuple[Callable[[], Any], Future[Any]]]
     ) -> None:
         """Something raised that must not: find the event that brings it about, quarantine it, and go on without it.
 
@@ -474,10 +471,10 @@ class Writer:
         states = self.fleet.states
         slice_ = self._pending[-self._checkpoint_slice :]
         found = ((client, states.get(client, NEW_CLIENT)) for client in slice_)
-        self.store.write_clients((client, None if state is NEW_CLIENT else state) for client, state in found)
+        self.store.clients.write((client, None if state is NEW_CLIENT else state) for client, state in found)
         if len(slice_) == len(self._pending):
             self.store.write_meta("checkpoint", str(self._target))
-        self.store.failpoint("checkpoint")
+        self._reached("checkpoint")
         return len(slice_)
 
     def _slice_committed(self, written: int) -> None:
@@ -497,23 +494,26 @@ class Writer:
         Called before `start`. `decode` reads stored events, which were accepted once and are so again.
         """
         fleet, store = self.fleet, self.store
-        fleet.states.update(store.load_clients())
+        fleet.states.update(store.clients.load())
         applied = 0
-        for row in store.journal_after(self._checkpoint):
+        for row in store.journal.after(self._checkpoint):
             events = decode(list(row.events), row.at_ms) if row.events else []
             fleet.recall_row(row.id, events, row.facts, row.at_ms)
             self._dirty.update(event.client for event in events)
             self._dirty.update(fact.client for fact in row.facts)
             applied += len(events)
         self._since_checkpoint = applied
-        fleet.restore(store.open_alerts(), store.throttles(), store.kept())
+        fleet.restore(store.alerts.open(), store.alerts.throttles(), store.alerts.kept())
+        with store.reading() as reader:
+            for gap in reversed(reader.gaps()):
+                fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         return applied
 
 
-def _tried(work: Callable[[Any], Any], connection: Any) -> tuple[Any, Exception | None]:
+def _tried(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
     """Do one piece of work; what it raises is its caller's, and does not stop the others."""
     try:
-        return work(connection), None
+        return work(), None
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  # its caller is told

@@ -1,200 +1,278 @@
-"""What the engine asks of a store, in the words of its own domain."""
+"""What the engine asks of a store, in the words of its own domain. A second store implements `Store` and passes `tests/stores`.
+
+There are two sides, and no verb belongs to both:
+
+- **inside the writer's transaction**: the parts of `Store` (`journal`, `alerts`, `deliveries`, ...). They are used by one thread,
+  between entering and leaving `Store.transaction()`; those that only read may also be called before the writer starts.
+  What they wrote is durable when the block is left, and never was when the block raised.
+- **beside it**: a `Reader`, handed out by `Store.reading()` to any thread. It sees what was committed, and holds up nobody.
+
+Whatever a store's own library raises comes out as StoreError. A verb that fails inside a transaction fails the
+transaction. The values that go in and come out lie in `stores.rows` and are named here as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
+from engine.core.alerting.alert import Alert, Kept, Output, Throttled
 from engine.core.alerting.stages.silence import Silence
-from engine.core.delivery import OutboxItem, Outcome
+from engine.core.delivery import OutboxItem, Outcome, Policy
+from engine.core.fleet import Fact
+from engine.core.presence.client_state import ClientState
+from engine.sources.base import Gap
+from engine.stores.rows import (
+    TOTALS_STOP,
+    AlertRow,
+    CorrectionRow,
+    DeliveryRow,
+    HistoryEntry,
+    JournalRow,
+    NewCorrection,
+    NewDelivery,
+    QuarantineRow,
+    ReconciliationRow,
+    Recorded,
+    Share,
+    SourceRow,
+    Tally,
+    Totals,
+    Waiting,
+)
+
+__all__ = [
+    "TOTALS_STOP",
+    "AlertRow",
+    "Alerts",
+    "Clients",
+    "CorrectionRow",
+    "Deliveries",
+    "DeliveryRow",
+    "HistoryEntry",
+    "Journal",
+    "JournalRow",
+    "NewCorrection",
+    "NewDelivery",
+    "Quarantine",
+    "QuarantineRow",
+    "Reader",
+    "ReconciliationRow",
+    "Recorded",
+    "Rules",
+    "Share",
+    "SourceRow",
+    "Sources",
+    "Store",
+    "Sweeps",
+    "Tally",
+    "Totals",
+    "Waiting",
+]
 
 
-class NewDelivery(NamedTuple):
-    """One rendered delivery as it is decided. Instants are epoch milliseconds."""
+class Store(Protocol):
+    """The whole of a store, opened for writing. One process has it; a second one that opens it gets StoreInUse."""
 
-    key: str  # deterministic: a key that the outbox has already is the same delivery
-    rule: str
-    client: str | None
-    group_key: str | None  # JSON text, for deliveries about several clients or a source
-    clients: Sequence[str] | None
-    alert: str
-    action: str  # webhook or log
-    target: str  # scheme://host:port, or "log"
-    lane: str  # rule, client or key, and target
-    phase: str  # firing or recovery
-    state: str  # due, held or shadow; dead when it could not be rendered
-    decided_at_ms: int
-    request: Mapping[str, Any] | str  # or its JSON text
-    error: str | None = None  # why it is dead, or what the default body replaces
-
-
-class Share(NamedTuple):
-    """How much of one target's work is wanted: at most `limit` items, none of the ids in `holding`."""
-
-    target: str
-    limit: int
-    holding: Collection[int]
-
-
-class Waiting(NamedTuple):
-    """What an outbox has to do: targets with something due now, and when (epoch ms) the next retry is due, if any."""
-
-    targets: tuple[str, ...]
-    next_due_at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryRow:
-    """One delivery as people see it. Instants are epoch milliseconds."""
-
-    id: int
-    key: str
-    rule: str
-    client: str | None
-    group_key: str | None  # JSON text
-    clients: tuple[str, ...] | None
-    alert: str
-    action: str
-    target: str
-    state: str
-    attempts: int
-    due_at_ms: int  # of a due one: the next attempt; else when it came to its state
-    last_error: str | None
-    lane: str
-    phase: str
-    decided_at_ms: int
-    request: Mapping[str, Any]
-
-
-class Outbox(Protocol):
-    """The dispatcher's side of the outbox. Raises StoreError when the store fails; the dispatcher asks again."""
-
-    async def waiting(self, now_ms: int) -> Waiting:
-        """Which targets have something to send at `now_ms`; reads what was committed before the call."""
+    @property
+    def journal(self) -> Journal:
+        """What was accepted, in order."""
         ...
 
-    async def due(self, now_ms: int, shares: Sequence[Share]) -> Sequence[OutboxItem]:
-        """What may leave at `now_ms`, a lane's earlier ones first; reads what was committed before the call."""
+    @property
+    def clients(self) -> Clients:
+        """Client states as of some journal row."""
         ...
 
-    async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what became of items; returns when that is committed."""
+    @property
+    def alerts(self) -> Alerts:
+        """Alerts, and what goes on for them."""
         ...
 
-    async def dead(self, ids: Sequence[int]) -> Sequence[DeliveryRow]:
-        """Those of some deliveries that are dead; reads what was committed before the call."""
+    @property
+    def deliveries(self) -> Deliveries:
+        """The outbox."""
+        ...
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """What the reconciler keeps."""
+        ...
+
+    @property
+    def sources(self) -> Sources:
+        """How far each source was read, and its gaps."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What could not be accepted."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that were loaded before."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One transaction, durable when the block is left. StoreError when it could not be, and then nothing of it is."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """A reader beside the writer, for the block and its thread. StoreError when the store cannot be read."""
+        ...
+
+    def meta(self, key: str) -> str | None:
+        """One remembered value; None: there is none."""
+        ...
+
+    def write_meta(self, key: str, value: str) -> None:
+        """Remember one value."""
+        ...
+
+    def purge(self, before_ms: int, checkpoint: int) -> int:
+        """Drop a bounded number of rows that ended before `before_ms`, and no journal row after `checkpoint`; how many."""
+        ...
+
+    def close(self) -> None:
+        """Give the store back."""
         ...
 
 
-# What people ask
+# Inside the writer's transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRow:
-    """One alert as people see it. Instants are epoch milliseconds."""
+class Journal(Protocol):
+    """What was accepted, in order: the truth that everything else is derived from."""
 
-    id: str
-    rule: str
-    client: str | None
-    source: str | None  # what it is about when it is about no client
-    state: str
-    reason: str | None
-    started_at_ms: int
-    resolved_at_ms: int | None
-    key: str | None = None  # JSON of {name: value}, of outages and roll calls
-    acknowledged_by: str | None = None
+    def last_id(self) -> int:
+        """The newest row's id, also when older ones were purged; 0 for a new store."""
+        ...
 
+    def append(
+        self, row: int, at_ms: int, source: str, events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]
+    ) -> None:
+        """Add one row: what a batch accepted, or what passing time brought about."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantineRow:
-    """One event that could not be accepted. Instants are epoch milliseconds."""
-
-    id: int
-    received_at_ms: int
-    source: str
-    reason: str
-    raw: bytes
+    def after(self, row: int) -> Iterator[JournalRow]:
+        """Rows newer than `row`, oldest first, without history positions."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRow:
-    """How far a source was read when it was last committed. Instants are epoch milliseconds, None: not known."""
+class Clients(Protocol):
+    """Client states as of some journal row: a cache, so that a start need not apply the whole journal."""
 
-    position: str | None = None
-    caught_up_to_ms: int | None = None
-    last_event_at_ms: int | None = None
+    def load(self) -> dict[str, ClientState]:
+        """Every client row, as states."""
+        ...
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GapRow:
-    """Messages of a source that were never read and are gone. Bounds are epoch milliseconds, None: not known."""
-
-    source: str
-    noted_at_ms: int
-    from_ms: int | None
-    to_ms: int | None
-    reason: str
+    def write(self, clients: Iterable[tuple[str, ClientState | None]]) -> None:
+        """Write states; None: forgotten."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
-    """One thing the history knows about a client: an event as it was accepted (`raw`), or what passing time brought (`fact`)."""
+class Alerts(Protocol):
+    """Alerts, and what goes on for them."""
 
-    position: int
-    previous: int  # position of the client's entry before this one, 0: there is none
-    at_ms: int  # when the engine learned of the event, or when the fact happened
-    source: str  # who handed the event over
-    raw: bytes | None = None
-    fact: str | None = None  # settled, calmed, forgotten or answered
-    answer: tuple[int, int, bool] | None = None  # of an answered one, see `core.step.Fact`
-    client: str | None = None  # whom a fact is about; of an event, `raw` says it
+    def write(self, alerts: Iterable[Alert]) -> None:
+        """Write changed alerts; a dropped one leaves no row."""
+        ...
 
+    def open(self) -> list[Alert]:
+        """Alerts that are about something that goes on, oldest first."""
+        ...
 
-class Tally(NamedTuple):
-    """Clients of a sweep whose answer is final, and what it was."""
+    def write_throttles(self, throttles: Iterable[Throttled]) -> None:
+        """Write changed throttles; one in which nothing counts leaves no row."""
+        ...
 
-    asked: int = 0
-    agreed: int = 0
-    corrected: int = 0
-    unknown: int = 0  # nobody could say, after all passes
-    failed: int = 0  # nobody answered, after all passes
+    def throttles(self) -> list[Throttled]:
+        """Every throttle that still counts."""
+        ...
 
+    def write_kept(self, out: Output) -> None:
+        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconciliationRow:
-    """One sweep. Instants are epoch milliseconds; `finished_at_ms` None: it goes on."""
-
-    id: int
-    why: str  # schedule, operator, gap, restart or dry run
-    scope: Mapping[str, Any] | None  # whom it is about, None: everybody
-    started_at_ms: int
-    finished_at_ms: int | None
-    total: int
-    tally: Tally
+    def kept(self) -> Kept:
+        """All of these that are not over; silences also when they are."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewCorrection:
-    """An answer that contradicted the belief, with what the events had said (JSON values). Instants are epoch milliseconds."""
+class Deliveries(Protocol):
+    """The outbox."""
 
-    reconciliation: int | None
-    client: str
-    at_ms: int
-    believed: str
-    connections: int
-    said: Any
+    def add(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
+        """Write rendered deliveries; returns those that may leave at once.
+
+        A key that the outbox has already is the same delivery and changes nothing. A recovery whose firing is known never
+        to have arrived is written dead.
+        """
+        ...
+
+    def record(self, outcomes: Sequence[Outcome], now_ms: int, jitter: Callable[[], float], policy: Policy) -> Recorded:
+        """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry.
+
+        A row that is no longer due stays as it is: an operator decided meanwhile.
+        """
+        ...
+
+    def act(self, number: int, what: str, now_ms: int) -> tuple[DeliveryRow | None, bool]:
+        """`retry`, `release` or `discard` one: the row as it is then (None: there is none), and whether it was changed.
+
+        Discarding a firing that never arrived discards its recovery too.
+        """
+        ...
+
+    def act_on_held(self, rule: str, what: str, now_ms: int) -> int:
+        """`release` or `discard` some held deliveries of a rule, the oldest first; how many. 0: none is left."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectionRow(NewCorrection):
-    """The same as it is kept."""
+class Sources(Protocol):
+    """How far each source was read."""
 
-    id: int
+    def write(self, name: str, position: str | None, caught_up_to_ms: int | None, last_event_at_ms: int | None) -> None:
+        """Move a source's position; what is None stays as it was."""
+        ...
+
+    def write_gap(self, gap: Gap) -> None:
+        """Record messages that were never read and are gone."""
+        ...
+
+
+class Quarantine(Protocol):
+    """What could not be accepted."""
+
+    def add(self, source: str, received_at_ms: int, rejected: Iterable[tuple[str, bytes]]) -> None:
+        """Keep (reason, raw bytes)."""
+        ...
+
+    def delete(self, ids: Iterable[int]) -> None:
+        """Drop what has been accepted after all."""
+        ...
+
+
+class Rules(Protocol):
+    """The rules that were loaded before, so that a start knows a new one from a known one."""
+
+    def all(self) -> dict[str, tuple[str, int | None]]:
+        """Name -> (definition, missing since this epoch ms; None: it is there)."""
+        ...
+
+    def write(self, name: str, definition: str, now_ms: int, missing_since_ms: int | None) -> None:
+        """Remember a rule; a definition that differs from the newest one is in force from `now_ms` on."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget a rule. What it said at which time is kept until it is purged."""
+        ...
 
 
 class Sweeps(Protocol):
-    """What the reconciler keeps in a store. All verbs are called inside a transaction of the writer's."""
+    """What the reconciler keeps."""
 
     def begin_reconciliation(self, why: str, scope: Mapping[str, Any] | None, started_at_ms: int, total: int) -> int:
         """A sweep begins; its number."""
@@ -229,23 +307,13 @@ class Sweeps(Protocol):
         ...
 
 
-class Totals(NamedTuple):
-    """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
-
-    firing: int
-    suppressed: int  # held back at present, as long as the status holds
-    due: int
-    held: int
-    dead: int
-    quarantined: int
-
-
-TOTALS_STOP = 100_000
-"""Where counting stops: beyond, the exact number tells nobody more."""
+# Beside it
 
 
 class Reader(Protocol):
-    """What people may ask of a store. Answers from what was committed before the question; raises StoreError.
+    """What is asked of a store beside the writer, by people and by the dispatcher.
+
+    Answers from what was committed before the question. Raises StoreError.
 
     Lists come newest first. `cursor` is where the page before ended: only what is older comes.
     """
@@ -315,7 +383,7 @@ class Reader(Protocol):
         """How far each source was read, by its name."""
         ...
 
-    def gaps(self, limit: int = 1000) -> list[GapRow]:
+    def gaps(self, limit: int = 1000) -> list[Gap]:
         """Recorded gaps of all sources."""
         ...
 
@@ -337,4 +405,16 @@ class Reader(Protocol):
 
     def totals(self) -> Totals:
         """How much there is."""
+        ...
+
+    def waiting(self, now_ms: int) -> Waiting:
+        """Which targets have something to send at `now_ms` (epoch ms), and when the next retry is due."""
+        ...
+
+    def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
+        """What may leave at `now_ms`: for each share retries first, then fresh ones in the order in which they were decided.
+
+        Nothing that the share already holds, and nothing whose lane has an earlier unfinished delivery that waits for a
+        retry or is held; an earlier fresh one of the same lane comes before it in the answer, or is held by the caller.
+        """
         ...

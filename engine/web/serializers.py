@@ -14,11 +14,11 @@ from engine.core.presence.client_state import FLAPPING, GRACEFUL, NEVER, STATUS_
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
+from engine.sources.base import Gap
 from engine.stores.base import (
     AlertRow,
     CorrectionRow,
     DeliveryRow,
-    GapRow,
     QuarantineRow,
     ReconciliationRow,
     SourceRow,
@@ -162,7 +162,7 @@ def health_object(health: Health, now_ms: int) -> dict[str, Any]:
     }
 
 
-def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow], now_ms: int) -> dict[str, Any]:
+def source_object(health: Health, row: SourceRow, gaps: Iterable[Gap], now_ms: int) -> dict[str, Any]:
     """One source as the interface shows it, with what is known to be missing."""
     return health_object(health, now_ms) | {
         "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
@@ -171,7 +171,7 @@ def source_object(health: Health, row: SourceRow, gaps: Iterable[GapRow], now_ms
     }
 
 
-def gap_object(gap: GapRow) -> dict[str, Any]:
+def gap_object(gap: Gap) -> dict[str, Any]:
     """Messages that were never read and are gone."""
     return {
         "noted_at": instant(gap.noted_at_ms),

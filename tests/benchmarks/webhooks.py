@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -23,76 +22,47 @@ from engine.actions.base import ActionSender, BatchSender
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
-from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Outcome, Policy
+from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Policy
 from engine.delivery.dispatcher import Dispatcher
-from engine.stores.base import DeliveryRow, NewDelivery, Share, Waiting
-from engine.stores.sqlite import delivery_rows
+from engine.delivery.outbox import Outbox
+from engine.stores.base import DeliveryRow, NewDelivery
+from engine.stores.sqlite.store import SqliteStore
 from tests.benchmarks.machine import post_bare
 from tests.benchmarks.sink import SinkProcess
 
 T = TypeVar("T")
 
 
-class FileOutbox:
-    """The SQLite outbox behind one writing and one reading thread, each write a durable commit of its own."""
+class FileOutbox(Outbox):
+    """The outbox of a store in a folder, behind one writing thread, each write a durable commit of its own."""
 
-    def __init__(self, path: Path, policy: Policy = DEFAULT_POLICY) -> None:
-        self._policy = policy
-        self._writer, self._reader = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        self.write = self._connect(path)
-        self._read = self._connect(path)
-        self._random = random.Random(1)
+    def __init__(self, folder: Path, policy: Policy = DEFAULT_POLICY) -> None:
+        self.store = SqliteStore.open(folder)
+        self._writer = ThreadPoolExecutor(1)
+        super().__init__(self.store, self.change, SystemClock(), policy, random.Random(1).random)
 
-    @staticmethod
-    def _connect(path: Path) -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=20000"):
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-    def create(self) -> None:
-        """Make the table."""
-        delivery_rows.create(self.write)
-
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def change(self, work: Callable[[], T]) -> T:
         """Do `work` in one transaction on the writing thread."""
 
         def within() -> T:
-            self.write.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(self.write)
-            except BaseException:
-                self.write.execute("ROLLBACK")
-                raise
-            self.write.execute("COMMIT")
-            return result
+            with self.store.transaction():
+                return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, within)
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` on the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work, self._read)
+    async def add(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
+        """Commit deliveries; what may leave at once."""
+        return await self.change(lambda: self.store.deliveries.add(rows))
 
-    async def waiting(self, now_ms: int) -> Waiting:
-        return await self.read(lambda conn: delivery_rows.waiting(conn, now_ms))
-
-    async def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        return await self.read(lambda conn: delivery_rows.due(conn, now_ms, shares))
-
-    async def record(self, outcomes: Sequence[Outcome]) -> None:
-        now_ms = SystemClock().now_ms()
-        await self.change(lambda conn: delivery_rows.record(conn, outcomes, now_ms, self._random.random, self._policy))
-
-    async def dead(self, ids: Sequence[int]) -> list[DeliveryRow]:
-        rows = await self.read(lambda conn: [delivery_rows.get(conn, id_) for id_ in ids])
-        return [row for row in rows if row is not None and row.state == "dead"]
+    def rows(self) -> list[DeliveryRow]:
+        """Every delivery, newest first."""
+        with self.store.reading() as reader:
+            return reader.deliveries(limit=100_000)
 
     def close(self) -> None:
-        """Close both connections."""
+        """Give the store back."""
         self._writer.shutdown()
-        self._reader.shutdown()
-        self.write.close()
-        self._read.close()
+        self.store.close()
 
 
 def deliveries(url: str, count: int, now_ms: int) -> list[NewDelivery]:
@@ -127,10 +97,9 @@ def deliveries(url: str, count: int, now_ms: int) -> list[NewDelivery]:
 
 async def post_ours(url: str, posts: int, folder: Path, *, in_process: bool = False) -> float:
     """Deliveries a second, from due rows in a file to all recorded as delivered."""
-    outbox = FileOutbox(folder / f"outbox-{time.monotonic_ns()}.sqlite")
-    outbox.create()
+    outbox = FileOutbox(folder / f"outbox-{time.monotonic_ns()}")
     rows = deliveries(url, posts, SystemClock().now_ms())
-    await outbox.change(lambda conn: delivery_rows.insert(conn, rows))
+    await outbox.add(rows)
     sender: WebhookSender | SenderProcess = WebhookSender({}) if in_process else SenderProcess({})
     if isinstance(sender, SenderProcess):
         await sender.start()

@@ -15,7 +15,7 @@ from engine.core.presence import resolver
 from engine.core.presence.client_state import NEVER, STATUS_NAMES, Answered, Channel, ClientState
 from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.presence.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
-from engine.stores.sqlite.store import _alert, _alert_row
+from engine.stores.sqlite.alerts import alert_of_row, alert_row
 from tests.core.worlds import POLICY, START_MS, World, at, event, full, no_names, rule
 
 ASKING = replace(POLICY, asks=True)
@@ -424,7 +424,7 @@ def test_where_nobody_can_be_asked_a_rule_that_verifies_fires_at_once() -> None:
 
 def test_an_alert_that_waits_for_an_answer_waits_again_after_a_restart() -> None:
     told = dark_and_asked()
-    alerts = [_alert(_alert_row(alert)) for some in told.fleet.book.active.values() for alert in some]
+    alerts = [alert_of_row(alert_row(alert)) for some in told.fleet.book.active.values() for alert in some]
     told.fleet.restore(alerts, [])
     told.pass_to("50s")
     assert told.asks == ["40s p1 verify", "50s p1 verify"]

@@ -53,7 +53,7 @@ class KeptWorld(World):
         for _ in range(fails):
             self._decide(events, to_ms)
             self.fleet.rollback()
-            self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+            self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
         self._decide(events, to_ms)
         if purge:
             self.fleet.book.purge(to_ms, 3)
@@ -62,9 +62,9 @@ class KeptWorld(World):
             if fleet.previous or fleet.facts:
                 self.row += 1
                 raw = [msgspec.json.encode(one) for one in events]
-                self.store.append_journal(self.row, to_ms, "test", raw, fleet.previous, fleet.facts)
-            self.store.write_alerts(out.alerts.values())
-            self.store.write_throttles(out.throttles.values())
+                self.store.journal.append(self.row, to_ms, "test", raw, fleet.previous, fleet.facts)
+            self.store.alerts.write(out.alerts.values())
+            self.store.alerts.write_throttles(out.throttles.values())
         self.commit()
 
     def _decide(self, events: list[LifecycleEvent], to_ms: int) -> None:
@@ -77,18 +77,18 @@ class KeptWorld(World):
         """Client rows are written, as of now; with `checkpoint` the journal up to here is not needed any more."""
         with self.store.transaction():
             states = ((client, self.fleet.state_of(client)) for client in clients)
-            self.store.write_clients((client, state) for client, state in states if state is not NEW_CLIENT)
+            self.store.clients.write((client, state) for client, state in states if state is not NEW_CLIENT)
         if checkpoint:
             self.checkpoint = self.row
 
     def restart(self) -> None:
         """All that was in memory is gone; what is in the store is read back."""
         self.fleet = self._new_fleet()
-        self.fleet.states.update(self.store.load_clients())
-        for row in self.store.journal_after(self.checkpoint):
+        self.fleet.states.update(self.store.clients.load())
+        for row in self.store.journal.after(self.checkpoint):
             events = [msgspec.json.decode(raw, type=LifecycleEvent) for raw in row.events]
             self.fleet.recall_row(row.id, events, row.facts, row.at_ms)
-        self.fleet.restore(self.store.open_alerts(), self.store.throttles())
+        self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
 
     def run_on(self) -> KeptWorld:
         """Let the clock run while anything is due."""
@@ -228,7 +228,7 @@ def test_a_rolled_back_batch_leaves_states_deadlines_and_clock_as_they_were() ->
         assert world.fleet.published(full("b")) is None
         assert world.fleet.published(full("a")) == before[full("a")]
         world.fleet.rollback()
-        world.fleet.restore(world.store.open_alerts(), world.store.throttles())
+        world.fleet.restore(world.store.alerts.open(), world.store.alerts.throttles())
         assert (world.fleet.states, world.fleet.next_due(), world.fleet.clock_ms) == (before, due, clock)
         assert (world.fleet.counts.transitions, world.fleet.counts.flaps_suppressed) == (1, 0)
 

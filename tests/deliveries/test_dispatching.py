@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.base import ActionSender, BatchSender
 from engine.actions.log import LogSender
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
@@ -20,7 +20,6 @@ from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
 from engine.runtime.heartbeat import Heartbeat
 from engine.stores.base import DeliveryRow, NewDelivery
-from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 
@@ -41,25 +40,17 @@ class House:
     """An outbox file and the dispatcher that works on it."""
 
     def __init__(self, folder: Path, senders: Senders, limits: Limits = LIMITS) -> None:
-        path = folder / "outbox.sqlite"
-        is_new = not path.exists()
-        self.outbox = FileOutbox(path, QUICK)
-        if is_new:
-            self.outbox.create()
+        self.outbox = FileOutbox(folder / "data", QUICK)
         self.dispatcher = Dispatcher(self.outbox, senders, SystemClock(), limits)
 
     async def decide(self, *rows: NewDelivery, offer: bool = True) -> None:
         """Commit deliveries and offer them, as the engine does."""
-
-        def write(conn: Any) -> list[OutboxItem]:
-            return delivery_rows.fresh_items(conn, rows, delivery_rows.insert(conn, rows))
-
-        items = await self.outbox.change(write)
+        items = await self.outbox.add(rows)
         if offer:
             self.dispatcher.offer(items)
 
     async def rows(self) -> dict[str, DeliveryRow]:
-        return {row.key: row for row in await self.outbox.read(lambda conn: delivery_rows.list_(conn, limit=10_000))}
+        return {row.key: row for row in await asyncio.to_thread(self.outbox.rows)}
 
     async def until(self, reached: Callable[[dict[str, DeliveryRow]], bool]) -> dict[str, DeliveryRow]:
         """Read the outbox until it is as wanted. Raises TimeoutError."""
@@ -232,9 +223,9 @@ def test_an_operators_retry_and_release_are_noticed(tmp_path: Path) -> None:
             await house.decide(new("dead", sink.url), new("held", sink.url, state="held"))
             rows = await house.until(lambda rows: rows["dead"].state == "dead")
             assert rows["held"].state == "held"
-            ids, now_ms = [row.id for row in rows.values()], SystemClock().now_ms()
-            await house.outbox.change(lambda conn: delivery_rows.retry(conn, ids, now_ms))
-            await house.outbox.change(lambda conn: delivery_rows.release(conn, ids, now_ms))
+            now_ms, act = SystemClock().now_ms(), house.outbox.store.deliveries.act
+            await house.outbox.change(lambda: act(rows["dead"].id, "retry", now_ms))
+            await house.outbox.change(lambda: act(rows["held"].id, "release", now_ms))
             house.dispatcher.wake()
             await house.until(all_in("delivered"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from engine.clock import SystemClock
 from engine.core.delivery import Policy
 from engine.delivery.dispatcher import Dispatcher
 from engine.stores.base import NewDelivery
-from engine.stores.sqlite import delivery_rows
 from tests.benchmarks.webhooks import FileOutbox
 
 TARGET = "http://127.0.0.1:9"
@@ -67,15 +66,9 @@ def delivery(key: str, **changes: Any) -> NewDelivery:
     return row._replace(**changes)
 
 
-async def write(outbox: FileOutbox, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
-    """Commit deliveries; what may leave at once."""
-    return await outbox.change(lambda conn: delivery_rows.fresh_items(conn, rows, delivery_rows.insert(conn, rows)))
-
-
 @contextlib.asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[FileOutbox]:
     outbox = FileOutbox(path, QUICK)
-    outbox.create()
     try:
         yield outbox
     finally:
@@ -100,10 +93,10 @@ def test_a_retry_that_is_due_later_than_another_of_its_target_is_sent_too(tmp_pa
             return Delivered()
 
         sender = Scripted(answer)
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
+        async with opened(tmp_path / "data") as outbox:
             dispatcher = Dispatcher(outbox, {"webhook": sender}, SystemClock())
             async with running(dispatcher):
-                dispatcher.offer(await write(outbox, [delivery("soon"), delivery("late")]))
+                dispatcher.offer(await outbox.add([delivery("soon"), delivery("late")]))
                 await sender.was_asked(4)
         return sender.keys
 
@@ -116,11 +109,11 @@ def test_after_a_restart_a_new_recovery_does_not_overtake_the_firing_that_waits_
             return Delivered()
 
         sender = Scripted(answer)
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
-            await write(outbox, [delivery("firing", lane="one", alert="a")])
+        async with opened(tmp_path / "data") as outbox:
+            await outbox.add([delivery("firing", lane="one", alert="a")])
             # Everything above was decided by a process that is gone; this one has not looked at the outbox yet.
             dispatcher = Dispatcher(outbox, {"webhook": sender}, SystemClock())
-            dispatcher.offer(await write(outbox, [delivery("recovery", lane="one", alert="a", phase="recovery")]))
+            dispatcher.offer(await outbox.add([delivery("recovery", lane="one", alert="a", phase="recovery")]))
             async with running(dispatcher):
                 await sender.was_asked(2)
         return sender.keys
@@ -144,13 +137,13 @@ def test_a_rule_whose_secret_is_missing_does_not_hold_up_others_with_the_same_ta
         target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         broken = {"url": f"{target}/", "headers": {"Authorization": "\0nobody\0"}, "json": {}}
         webhooks = WebhookSender({})
-        async with opened(tmp_path / "outbox.sqlite") as outbox:
+        async with opened(tmp_path / "data") as outbox:
             dispatcher = Dispatcher(outbox, {"webhook": webhooks}, SystemClock())
             async with running(dispatcher):
                 rows = [delivery(f"broken-{n}", target=target, request=broken) for n in range(20)]
-                dispatcher.offer(await write(outbox, rows))
+                dispatcher.offer(await outbox.add(rows))
                 healthy = delivery("healthy", target=target, request={"url": f"{target}/", "json": {}})
-                dispatcher.offer(await write(outbox, [healthy]))
+                dispatcher.offer(await outbox.add([healthy]))
                 async with asyncio.timeout(WITHIN_S):
                     await arrived.wait()
         await webhooks.close()

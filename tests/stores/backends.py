@@ -3,50 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from engine.core.delivery import OutboxItem, Outcome, Policy
-from engine.sources.base import Gap
-from engine.stores.base import Reader, Share, Sweeps, Waiting
-from engine.stores.journal import JournalRow, JournalStore
-from engine.stores.sqlite import delivery_rows
-from engine.stores.sqlite.reader import reading
+from engine.stores.base import Reader, Store
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
-
-
-class Store(JournalStore, Sweeps, Protocol):
-    """The verbs of the writer and the reconciler, and those of the parts around it."""
-
-    def journal_row(self, row: int) -> JournalRow | None:
-        """One row, None when it was purged."""
-        ...
-
-    def sources(self) -> dict[str, tuple[str | None, int | None, int | None]]:
-        """name -> (position, caught_up_to_ms, last_event_at_ms)."""
-        ...
-
-    def gaps(self, limit: int = 1000) -> list[Gap]:
-        """Recorded gaps, newest first."""
-        ...
-
-    def rules(self) -> dict[str, tuple[str, int | None]]:
-        """name -> (definition, missing since)."""
-        ...
-
-    def write_rule(self, name: str, definition: str, now_ms: int, missing_since_ms: int | None) -> None:
-        """Remember a rule."""
-        ...
-
-    def delete_rule(self, name: str) -> None:
-        """Forget a rule."""
-        ...
-
-    def close(self) -> None:
-        """Give the store back."""
-        ...
 
 
 class Backend(Protocol):
@@ -58,18 +21,6 @@ class Backend(Protocol):
 
     def reader(self) -> AbstractContextManager[Reader]:
         """A reader beside the writer."""
-        ...
-
-    def waiting(self, store: Store, now_ms: int) -> Waiting:
-        """The dispatcher's question: what is there to do?"""
-        ...
-
-    def due(self, store: Store, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        """The dispatcher's question: what may leave?"""
-        ...
-
-    def record(self, store: Store, outcomes: Sequence[Outcome], now_ms: int, policy: Policy) -> None:
-        """What became of items, in a transaction."""
         ...
 
     def schema(self) -> tuple[object, ...]:
@@ -103,21 +54,12 @@ class SqliteBackend:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """A reader beside the writer."""
-        with reading(self.folder) as found:
-            yield found
-
-    def waiting(self, store: Store, now_ms: int) -> Waiting:
-        """What is there to do."""
-        return delivery_rows.waiting(_connection(store), now_ms)
-
-    def due(self, store: Store, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
-        """What may leave."""
-        return delivery_rows.due(_connection(store), now_ms, shares)
-
-    def record(self, store: Store, outcomes: Sequence[Outcome], now_ms: int, policy: Policy) -> None:
-        """What became of items."""
-        with store.transaction() as connection:
-            delivery_rows.record(connection, outcomes, now_ms, lambda: 0.5, policy)
+        store = SqliteStore.open_read_only(self.folder)
+        try:
+            with store.reading() as found:
+                yield found
+        finally:
+            store.close()
 
     def schema(self) -> tuple[object, ...]:
         """Version, tables and indexes."""
@@ -137,8 +79,3 @@ class SqliteBackend:
             yield connection
         finally:
             connection.close()
-
-
-def _connection(store: Store) -> sqlite3.Connection:
-    assert isinstance(store, SqliteStore)
-    return store.connection

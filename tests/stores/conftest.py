@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores.backends import Backend, SqliteBackend, Store
+from engine.stores.base import Store
+from tests.stores.backends import Backend, SqliteBackend
 
 
 @pytest.fixture(params=["sqlite"])

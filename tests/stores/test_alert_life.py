@@ -13,8 +13,8 @@ from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.stages.silence import Silence
 from engine.core.rules import Match
-from engine.stores.sqlite.store import SqliteStore
-from tests.stores.backends import Backend, Store
+from engine.stores.base import Store
+from tests.stores.backends import Backend
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
 PATTERNS = st.lists(TEXTS, max_size=2).map(tuple)
@@ -58,8 +58,8 @@ def outage(name: str = "o1") -> Outage:
 def write(store: Store, out: Output) -> Kept:
     """Write what a step changed; what is kept then."""
     with store.transaction():
-        store.write_kept(out)
-    return store.kept()
+        store.alerts.write_kept(out)
+    return store.alerts.kept()
 
 
 def fields_of(value: object, *names: str) -> list[object]:
@@ -68,7 +68,7 @@ def fields_of(value: object, *names: str) -> list[object]:
 
 
 def test_a_new_store_keeps_nothing(store: Store) -> None:
-    kept = store.kept()
+    kept = store.alerts.kept()
     assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts") == [[]] * 6
 
 
@@ -165,8 +165,8 @@ def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(stor
         Alert("gone\0c", "gone", "c", None, "offline", "firing", 2, 2),
     ]
     with store.transaction():
-        store.write_alerts(alerts)
-    kept, other = store.open_alerts()
+        store.alerts.write(alerts)
+    kept, other = store.alerts.open()
     assert (kept.name, kept.id) == (alerts[0].name, alerts[0].id)
     assert other.id == alerts[1].id
 
@@ -190,9 +190,9 @@ def test_what_is_undone_is_not_kept(store: Store) -> None:
     out = Output()
     out.silences, out.outages = {"s1": silence()}, {"o1": outage()}
     with pytest.raises(KeyError), store.transaction():
-        store.write_kept(out)
+        store.alerts.write_kept(out)
         raise KeyError
-    assert store.kept().silences == [] and store.kept().outages == []
+    assert store.alerts.kept().silences == [] and store.alerts.kept().outages == []
 
 
 def test_silences_that_ended_long_ago_are_purged_and_others_stay(store: Store) -> None:
@@ -201,36 +201,15 @@ def test_silences_that_ended_long_ago_are_purged_and_others_stay(store: Store) -
     write(store, out)
     with store.transaction():
         assert store.purge(100, checkpoint=0) == 1
-    assert [one.id for one in store.kept().silences] == ["young"]
-
-
-def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(backend: Backend) -> None:
-    store = backend.open()
-    assert isinstance(store, SqliteStore)
-    for statement in (
-        "DROP TABLE silences",
-        "DROP TABLE kept",
-        "DROP TABLE outage_members",
-        "DROP TABLE rule_versions",
-        "ALTER TABLE alerts DROP COLUMN key",
-        "ALTER TABLE alerts DROP COLUMN life",
-        "ALTER TABLE alerts DROP COLUMN acknowledged_by",
-        "INSERT INTO alerts VALUES ('a', 'r', 'c', NULL, 'offline', 'firing', NULL, 1, 1, 1, NULL, 1, '', '[\"\", null, \"\"]')",
-        "PRAGMA user_version = 2",
-    ):
-        store.connection.execute(statement)
-    store.close()
-    (alert,) = backend.open().open_alerts()
-    names = ("id", "key", "group", "acknowledged", "acknowledged_by", "remind_at_ms")
-    assert fields_of(alert, *names) == ["a", None, None, False, "", None]
+    assert [one.id for one in store.alerts.kept().silences] == ["young"]
 
 
 def test_what_a_rule_said_at_an_instant_is_known_as_long_as_history_is(backend: Backend, store: Store) -> None:
     with store.transaction():
-        store.write_rule("r", "one", 10, None)
-        store.write_rule("r", "one", 20, None)
-        store.write_rule("r", "two", 30, None)
-        store.write_rule("r", "one", 40, None)
+        store.rules.write("r", "one", 10, None)
+        store.rules.write("r", "one", 20, None)
+        store.rules.write("r", "two", 30, None)
+        store.rules.write("r", "one", 40, None)
     with backend.reader() as reader:
         assert [reader.rule_at("r", at_ms) for at_ms in (9, 10, 29, 30, 39, 40)] == [
             None,

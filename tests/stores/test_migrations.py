@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -38,3 +40,24 @@ def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None
     (tmp_path / "data").write_text("a file")
     with pytest.raises(StoreError, match="cannot be used"):
         SqliteStore.open(tmp_path / "data")
+
+
+def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
+        for statement in (
+            "DROP TABLE silences",
+            "DROP TABLE kept",
+            "DROP TABLE outage_members",
+            "DROP TABLE rule_versions",
+            "ALTER TABLE alerts DROP COLUMN key",
+            "ALTER TABLE alerts DROP COLUMN life",
+            "ALTER TABLE alerts DROP COLUMN acknowledged_by",
+            "INSERT INTO alerts VALUES ('a', 'r', 'c', NULL, 'offline', 'firing', NULL, 1, 1, 1, NULL, 1, '', '[\"\", null, \"\"]')",
+            "PRAGMA user_version = 2",
+        ):
+            connection.execute(statement)
+    with closing(SqliteStore.open(tmp_path)) as store:
+        (alert,) = store.alerts.open()
+    assert (alert.id, alert.key, alert.group, alert.remind_at_ms) == ("a", None, None, None)
+    assert (alert.acknowledged, alert.acknowledged_by) == (False, "")

@@ -7,8 +7,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.sources.base import QueueHealth, SourceHealth
-from engine.stores.base import GapRow, SourceRow
+from engine.sources.base import Gap, QueueHealth, SourceHealth
+from engine.stores.base import SourceRow
 from engine.web import serializers
 from engine.web.metrics import exposition
 
@@ -81,7 +81,7 @@ def test_what_is_not_known_has_no_number() -> None:
 
 
 def test_a_source_is_shown_with_its_queues_its_trouble_and_how_far_it_is_behind() -> None:
-    gap = GapRow(source="broker", noted_at_ms=NOW, from_ms=None, to_ms=NOW, reason="the log was reset")
+    gap = Gap(source="broker", noted_at_ms=NOW, from_ms=None, to_ms=NOW, reason="the log was reset")
     found = serializers.source_object(BROKER, SourceRow(position="17"), [gap], NOW)
     assert (found["behind"], found["lag"], found["lag_unit"], found["trouble"]) == (
         4,

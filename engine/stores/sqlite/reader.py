@@ -1,66 +1,104 @@
-"""What people ask of the SQLite store: the `Reader` of `stores.base` over one connection, which it only reads from.
+"""What is asked of the SQLite store beside its writer: the `Reader` of `stores.base` over a connection of its own.
 
-`reading(data)` opens one and closes it again; whoever has a store open already uses `SqliteReader(store)`.
+`Readers` keeps a few connections open: opening one costs more than most questions.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from engine.core.alerting.stages.silence import Silence
-from engine.core.fleet import POSITION_BITS
-from engine.errors import StoreError
+from engine.core.delivery import OutboxItem
+from engine.sources.base import Gap
 from engine.stores.base import (
     TOTALS_STOP,
     AlertRow,
     CorrectionRow,
     DeliveryRow,
-    GapRow,
     HistoryEntry,
     QuarantineRow,
     ReconciliationRow,
+    Share,
     SourceRow,
     Totals,
+    Waiting,
 )
-from engine.stores.sqlite import alert_rows, delivery_rows, store, sweep_rows
-from engine.stores.sqlite.store import SqliteStore
+from engine.stores.sqlite import delivery_reads, journal, kept, rules, sources, sweeps
+from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
+from engine.stores.sqlite.queries import queries
+
+Q = queries("reading.sql")
 
 OPEN_STATES = frozenset({"pending", "firing"})
 """States of alerts that are never over: an index holds exactly the open ones."""
 
-EVERYTHING = 1 << 62
-"""More entries than any history has."""
+MAX_IDLE = 4
+"""Connections kept open while nobody asks: as many as usually ask at once."""
 
 
-@cache
-def _queries() -> Mapping[str, str]:
-    return store.queries((resources.files("engine.stores.sqlite") / "sql/reading.sql").read_text("utf-8"))
+class Readers:
+    """Readers of one file, handed to any thread, one thread each at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def reading(self) -> Iterator[SqliteReader]:
+        """A reader for the block. StoreError when the store cannot be read."""
+        with store_errors(READ_FAILED):
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                connection = connect_to_read(self._path)
+            try:
+                yield SqliteReader(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close what is idle; a reader in use is closed when its block ends."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
 
-@contextmanager
-def reading(data: Path) -> Iterator[SqliteReader]:
-    """A reader of the store in a folder, beside whoever writes. StoreError when there is none, or it cannot be read."""
-    store = SqliteStore.open_read_only(data)
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. Raises sqlite3.Error when there is no store or it cannot be read."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     try:
-        yield SqliteReader(store)
-    except sqlite3.Error as error:
-        raise StoreError(f"the store could not be read: {error}") from error
-    finally:
-        store.connection.close()
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("SELECT 1 FROM meta LIMIT 1")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
+@translated(READ_FAILED)
 class SqliteReader:
     """Answers from what was committed before each question."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._connection = store.connection
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
     def alerts(
         self,
@@ -74,17 +112,17 @@ class SqliteReader:
         """Alerts, newest first; `cursor` is (started_at_ms, id)."""
         at_ms, id_ = cursor if cursor is not None else (None, "")
         wanted = {"state": state, "rule": rule, "client": client, "at": at_ms, "id": id_, "limit": limit}
-        query = _queries()["open_alerts" if state in OPEN_STATES else "alerts"]
+        query = Q["open_alerts" if state in OPEN_STATES else "alerts"]
         return [_alert(row) for row in self._connection.execute(query, wanted)]
 
     def held_back(self, *, limit: int = 100) -> list[AlertRow]:
         """Alerts that are suppressed at present, newest first."""
         wanted = {"state": "suppressed", "rule": None, "client": None, "at": None, "id": "", "limit": limit}
-        return [_alert(row) for row in self._connection.execute(_queries()["open_alerts"], wanted)]
+        return [_alert(row) for row in self._connection.execute(Q["open_alerts"], wanted)]
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert."""
-        row = self._connection.execute(_queries()["alert"], (id_,)).fetchone()
+        row = self._connection.execute(Q["alert"], (id_,)).fetchone()
         return None if row is None else _alert(row)
 
     def deliveries(
@@ -98,13 +136,13 @@ class SqliteReader:
         cursor: int | None = None,
     ) -> list[DeliveryRow]:
         """Deliveries, newest first; `cursor` is an id."""
-        return delivery_rows.list_(
+        return delivery_reads.deliveries(
             self._connection, state=state, rule=rule, client=client, alert=alert, limit=limit, cursor=cursor
         )
 
     def delivery(self, number: int) -> DeliveryRow | None:
         """One delivery."""
-        return delivery_rows.get(self._connection, number)
+        return delivery_reads.delivery_of(self._connection, number)
 
     def silences(
         self,
@@ -116,83 +154,47 @@ class SqliteReader:
         cursor: tuple[int, str] | None = None,
     ) -> list[Silence]:
         """Silences, newest first; `cursor` is (from_ms, id)."""
-        return alert_rows.silences(
-            self._connection, now_ms=now_ms, state=state, author=author, limit=limit, cursor=cursor
-        )
+        return kept.silences(self._connection, now_ms=now_ms, state=state, author=author, limit=limit, cursor=cursor)
 
     def rule_at(self, rule: str, at_ms: int) -> str | None:
         """The definition of a rule that was in force at an instant."""
-        return alert_rows.version_at(self._connection, rule, at_ms)
+        return rules.rule_at(self._connection, rule, at_ms)
 
     def silence(self, id_: str) -> Silence | None:
         """One silence."""
-        return alert_rows.silence(self._connection, id_)
+        return kept.silence(self._connection, id_)
 
     def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
         """What was not accepted, newest first; `cursor` is an id."""
-        rows = self._connection.execute(_queries()["quarantine"], {"limit": limit, "cursor": cursor})
-        return [
-            QuarantineRow(id=id_, received_at_ms=at_ms, source=source, reason=reason, raw=bytes(raw))
-            for id_, at_ms, source, reason, raw in rows
-        ]
+        return sources.quarantined(self._connection, limit, cursor)
 
     def sources(self) -> dict[str, SourceRow]:
         """How far each source was read."""
-        return {
-            name: SourceRow(position=position, caught_up_to_ms=upto_ms, last_event_at_ms=last_ms)
-            for name, (position, upto_ms, last_ms) in self._store.sources().items()
-        }
+        return sources.sources(self._connection)
 
-    def gaps(self, limit: int = 1000) -> list[GapRow]:
+    def gaps(self, limit: int = 1000) -> list[Gap]:
         """Recorded gaps, newest first."""
-        return [
-            GapRow(
-                source=gap.source,
-                noted_at_ms=gap.noted_at_ms,
-                from_ms=gap.from_ms,
-                to_ms=gap.to_ms,
-                reason=gap.reason,
-            )
-            for gap in self._store.gaps(limit)
-        ]
+        return sources.gaps(self._connection, limit)
 
     def reconciliations(self, *, limit: int = 100, cursor: int | None = None) -> list[ReconciliationRow]:
         """Sweeps, newest first; `cursor` is an id."""
-        return sweep_rows.list_(self._connection, limit, cursor)
+        return sweeps.sweeps(self._connection, limit, cursor)
 
     def reconciliation(self, number: int) -> ReconciliationRow | None:
         """One sweep."""
-        return sweep_rows.get(self._connection, number)
+        return sweeps.sweep(self._connection, number)
 
     def corrections(self, reconciliation: int | None, *, limit: int = 1000, cursor: int = 0) -> list[CorrectionRow]:
         """What was corrected, oldest first; `cursor` is an id."""
-        return sweep_rows.corrections(self._connection, reconciliation, limit, cursor)
+        return sweeps.corrections(self._connection, reconciliation, limit, cursor)
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-        if not 0 < position < EVERYTHING:
-            return
-        try:
-            for found, row, item in self._store.history(position, EVERYTHING):
-                if isinstance(item, bytes):
-                    previous = row.previous[found & ((1 << POSITION_BITS) - 1)]
-                    yield HistoryEntry(position=found, previous=previous, at_ms=row.at_ms, source=row.source, raw=item)
-                else:
-                    yield HistoryEntry(
-                        position=found,
-                        previous=item.previous,
-                        at_ms=item.at_ms,
-                        source=row.source,
-                        fact=item.kind,
-                        answer=item.answer,
-                        client=item.client,
-                    )
-        except IndexError:  # no such place in that row: a position that somebody made up
-            return
+        return journal.history(self._connection, position)
 
     def totals(self) -> Totals:
         """How much there is."""
-        unfinished = delivery_rows.counts(self._connection)
+        unfinished = delivery_reads.counts(self._connection)
         return Totals(
             firing=self._count("open_count", "firing"),
             suppressed=self._count("open_count", "suppressed"),
@@ -203,7 +205,15 @@ class SqliteReader:
         )
 
     def _count(self, name: str, *values: Any) -> int:
-        return int(self._connection.execute(_queries()[name], values).fetchone()[0])
+        return int(self._connection.execute(Q[name], values).fetchone()[0])
+
+    def waiting(self, now_ms: int) -> Waiting:
+        """Which targets have something to send, and when the next retry is due."""
+        return delivery_reads.waiting(self._connection, now_ms)
+
+    def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
+        """What may leave, a lane's earlier ones first."""
+        return delivery_reads.due(self._connection, now_ms, shares)
 
 
 def _alert(row: tuple[Any, ...]) -> AlertRow:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -18,29 +18,26 @@ from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.stages.silence import Silence
 from engine.core.rules import Match
-from engine.stores.sqlite.delivery_rows import queries
+from engine.stores.sqlite.queries import queries
+
+Q = queries("kept.sql")
 
 GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
 
 
-def _queries() -> Mapping[str, str]:
-    return queries("kept.sql")
-
-
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
-    sql = _queries()
     if out.silences:
-        connection.executemany(sql["write_silence"], [_silence_row(one) for one in out.silences.values()])
+        connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
     if not (out.groups or out.outages or out.schedules or out.bursts or out.members):
         return
     kept = list(_rows(out))
-    connection.executemany(sql["write_kept"], [row for row in kept if row[2] is not None])
-    connection.executemany(sql["delete_kept"], [row[:2] for row in kept if row[2] is None])
+    connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
+    connection.executemany(Q["delete_kept"], [row[:2] for row in kept if row[2] is None])
     over = {name for name, outage in out.outages.items() if outage.is_over}
     members = [(*key, int(is_down)) for key, is_down in out.members.items() if key[0] not in over]
-    connection.executemany(sql["write_member"], members)
-    connection.executemany(sql["delete_members"], [(name,) for name in over])
+    connection.executemany(Q["write_member"], members)
+    connection.executemany(Q["delete_members"], [(name,) for name in over])
 
 
 def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
@@ -76,15 +73,14 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    sql = _queries()
     found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: []}
-    for kind, value in connection.execute(sql["all_kept"]):
+    for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
     return Kept(
         groups=[Group(*arguments) for arguments in found[GROUP]],
         outages=[Outage(*arguments) for arguments in found[OUTAGE]],
-        members=[(outage, client, bool(down)) for outage, client, down in connection.execute(sql["all_members"])],
-        silences=[_silence(row) for row in connection.execute(sql["all_silences"])],
+        members=[(outage, client, bool(down)) for outage, client, down in connection.execute(Q["all_members"])],
+        silences=[_silence(row) for row in connection.execute(Q["all_silences"])],
         schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
         bursts=[
             Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_told)
@@ -106,30 +102,19 @@ def silences(
     at_ms, id_ = cursor if cursor is not None else (None, "")
     over = None if state is None else int(state == "expired")
     wanted = {"over": over, "now": now_ms, "author": author, "at": at_ms, "id": id_, "limit": limit}
-    return [_silence(row) for row in connection.execute(_queries()["silences"], wanted)]
+    return [_silence(row) for row in connection.execute(Q["silences"], wanted)]
 
 
 def silence(connection: sqlite3.Connection, id_: str) -> Silence | None:
     """One silence, None when there is none."""
-    row = connection.execute(_queries()["silence"], (id_,)).fetchone()
+    row = connection.execute(Q["silence"], (id_,)).fetchone()
     return None if row is None else _silence(row)
-
-
-def write_version(connection: sqlite3.Connection, rule: str, definition: str, now_ms: int) -> None:
-    """From now on the rule says this; nothing is written when it said so before."""
-    connection.execute(_queries()["write_version"], {"name": rule, "definition": definition, "at": now_ms})
-
-
-def version_at(connection: sqlite3.Connection, rule: str, at_ms: int) -> str | None:
-    """What a rule said at an instant, None: not known (any more)."""
-    row = connection.execute(_queries()["version_at"], (rule, at_ms)).fetchone()
-    return None if row is None else str(row[0])
 
 
 def purge(connection: sqlite3.Connection, before_ms: int, limit: int) -> int:
     """Drop silences, and what rules said, that were over before an instant; returns how many."""
-    gone = connection.execute(_queries()["purge_silences"], (before_ms, limit)).rowcount
-    return gone + connection.execute(_queries()["purge_versions"], (before_ms,)).rowcount
+    gone = connection.execute(Q["purge_silences"], (before_ms, limit)).rowcount
+    return gone + connection.execute(Q["purge_versions"], (before_ms,)).rowcount
 
 
 def _json(value: Any) -> str:

@@ -21,7 +21,7 @@ import pytest
 from engine.core.events import CONNECT, DISCONNECT
 from engine.sources.simulator.synthetic import Arrival, SyntheticFleet, arrivals
 from tests.acceptance.service import Service, eventually, now_ms, offline_rule, sink, webhook, without_tracebacks
-from tests.reconciling.serving import asking, tally
+from tests.queries.serving import querying, tally
 from tests.status.standin import StandIn
 
 CLIENTS, SILENT = 700, 20
@@ -118,7 +118,7 @@ def test_after_the_traffic_has_stopped_and_one_sweep_has_run_belief_is_the_truth
     with (
         StandIn(rates=FAULTS, seed=seed, late_s=0.3) as broker,
         sink() as target,
-        asking(
+        querying(
             tmp_path, broker, {"timeout": "500ms", "confirm_after": "1s"}, inventory="inventory.csv",
             debounce={"offline": "500ms", "online": "0s"},
         ) as running,

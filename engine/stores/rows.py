@@ -1,0 +1,192 @@
+"""The values that go into a store and come out of it. Instants are epoch milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from engine.core.fleet import Fact
+
+
+class NewDelivery(NamedTuple):
+    """One rendered delivery as it is decided. Instants are epoch milliseconds."""
+
+    key: str  # deterministic: a key that the outbox has already is the same delivery
+    rule: str
+    client: str | None
+    group_key: str | None  # JSON text, for deliveries about several clients or a source
+    clients: Sequence[str] | None
+    alert: str
+    action: str  # webhook or log
+    target: str  # scheme://host:port, or "log"
+    lane: str  # rule, client or key, and target
+    phase: str  # firing or recovery
+    state: str  # due, held or shadow; dead when it could not be rendered
+    decided_at_ms: int
+    request: Mapping[str, Any] | str  # or its JSON text
+    error: str | None = None  # why it is dead, or what the default body replaces
+
+
+class Share(NamedTuple):
+    """How much of one target's work is wanted: at most `limit` items, none of the ids in `holding`."""
+
+    target: str
+    limit: int
+    holding: Collection[int]
+
+
+class Waiting(NamedTuple):
+    """What an outbox has to do: targets with something due now, and when (epoch ms) the next retry is due, if any."""
+
+    targets: tuple[str, ...]
+    next_due_at_ms: int | None
+
+
+class Recorded(NamedTuple):
+    """What a `record` changed, as counts."""
+
+    delivered: int = 0
+    retried: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One delivery as people see it. Instants are epoch milliseconds."""
+
+    id: int
+    key: str
+    rule: str
+    client: str | None
+    group_key: str | None  # JSON text
+    clients: tuple[str, ...] | None
+    alert: str
+    action: str
+    target: str
+    state: str
+    attempts: int
+    due_at_ms: int  # of a due one: the next attempt; else when it came to its state
+    last_error: str | None
+    lane: str
+    phase: str
+    decided_at_ms: int
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRow:
+    """One alert as people see it. Instants are epoch milliseconds."""
+
+    id: str
+    rule: str
+    client: str | None
+    source: str | None  # what it is about when it is about no client
+    state: str
+    reason: str | None
+    started_at_ms: int
+    resolved_at_ms: int | None
+    key: str | None = None  # JSON of {name: value}, of outages and roll calls
+    acknowledged_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineRow:
+    """One event that could not be accepted. Instants are epoch milliseconds."""
+
+    id: int
+    received_at_ms: int
+    source: str
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """How far a source was read when it was last committed. Instants are epoch milliseconds, None: not known."""
+
+    position: str | None = None
+    caught_up_to_ms: int | None = None
+    last_event_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One thing the history knows about a client: an event as it was accepted (`raw`), or what passing time brought (`fact`)."""
+
+    position: int
+    previous: int  # position of the client's entry before this one, 0: there is none
+    at_ms: int  # when the engine learned of the event, or when the fact happened
+    source: str  # who handed the event over
+    raw: bytes | None = None
+    fact: str | None = None  # settled, calmed, forgotten or answered
+    answer: tuple[int, int, bool] | None = None  # of an answered one, see `core.step.Fact`
+    client: str | None = None  # whom a fact is about; of an event, `raw` says it
+
+
+class Tally(NamedTuple):
+    """Clients of a sweep whose answer is final, and what it was."""
+
+    asked: int = 0
+    agreed: int = 0
+    corrected: int = 0
+    unknown: int = 0  # nobody could say, after all passes
+    failed: int = 0  # nobody answered, after all passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationRow:
+    """One sweep. Instants are epoch milliseconds; `finished_at_ms` None: it goes on."""
+
+    id: int
+    why: str  # schedule, operator, gap, restart or dry run
+    scope: Mapping[str, Any] | None  # whom it is about, None: everybody
+    started_at_ms: int
+    finished_at_ms: int | None
+    total: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCorrection:
+    """An answer that contradicted the belief, with what the events had said (JSON values). Instants are epoch milliseconds."""
+
+    reconciliation: int | None
+    client: str
+    at_ms: int
+    believed: str
+    connections: int
+    said: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionRow(NewCorrection):
+    """The same as it is kept."""
+
+    id: int
+
+
+class Totals(NamedTuple):
+    """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
+
+    firing: int
+    suppressed: int  # held back at present, as long as the status holds
+    due: int
+    held: int
+    dead: int
+    quarantined: int
+
+
+TOTALS_STOP = 100_000
+"""Where counting stops: beyond, the exact number tells nobody more."""
+
+
+class JournalRow(NamedTuple):
+    """One row of the journal: a batch of one source, or what passing time brought about."""
+
+    id: int
+    at_ms: int
+    source: str
+    events: Sequence[bytes]  # one JSON text each
+    previous: Sequence[int]  # for each event, its client's history position before it
+    facts: Sequence[Fact]

@@ -1,0 +1,232 @@
+"""The outbox in SQLite: what is written to it, inside the writer's transaction.
+
+Read `add` and `record` first. A fresh delivery costs two index entries; everything that asks for order or for a recovery's
+firing looks into partial indexes that hold only what went wrong, so a healthy outbox never pays for them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.core import delivery
+from engine.core.delivery import (
+    DEAD,
+    DEFAULT_POLICY,
+    DISCARDED,
+    DUE,
+    HELD,
+    Delivered,
+    Expired,
+    OutboxItem,
+    Outcome,
+    Policy,
+    Standing,
+    Untried,
+)
+from engine.stores.base import DeliveryRow, NewDelivery, Recorded
+from engine.stores.sqlite.delivery_reads import delivery_of, one
+from engine.stores.sqlite.failures import COMMIT_FAILED, translated
+from engine.stores.sqlite.queries import queries
+
+Q = queries("outbox.sql")
+
+SIBLINGS = 64
+"""How far apart, in ids, the deliveries of one decision may lie: more than the actions of any rule."""
+
+PURGE_ROWS = 500
+"""Rows removed by one call: a slice that never holds up the writer."""
+
+
+@translated(COMMIT_FAILED)
+class SqliteDeliveries:
+    """See `stores.base.Deliveries`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
+        """Write decided deliveries; returns those that may leave at once. A key that exists already changes nothing."""
+        return self._leaving(rows, self._insert(rows))
+
+    def _insert(self, rows: Sequence[NewDelivery]) -> list[int]:
+        """Write decided deliveries; the answer holds each row's new id, 0 for a key that exists already.
+
+        A recovery whose firing is known never to have arrived is written dead.
+        """
+        if not rows:
+            return []
+        any_lost = one(self._connection, "any_lost")
+        values = [self._values(row, bool(any_lost)) for row in rows]
+        before: int = one(self._connection, "last_id")
+        cursor = self._connection.executemany(Q["insert"], values)
+        for row in rows:
+            if row.state == DEAD and row.phase == "firing":  # its recovery may be among the rows
+                self._end_recoveries(row.alert, row.target, DEAD, row.decided_at_ms)
+        if cursor.rowcount == len(rows):
+            # Ids count up from the largest when nothing was skipped, which is nearly always.
+            return list(range(before + 1, before + 1 + len(rows)))
+        ids, seen = [], set[int]()
+        for row in rows:
+            id_ = self._connection.execute(Q["by_key"], (row.key,)).fetchone()[0]
+            ids.append(id_ if id_ > before and id_ not in seen else 0)
+            seen.add(id_)
+        return ids
+
+    def _values(self, row: NewDelivery, any_lost: bool) -> tuple[Any, ...]:
+        state, error = row.state, row.error
+        if any_lost and row.phase == "recovery" and state in (DUE, HELD) and self._is_lost(row):
+            state, error = DEAD, delivery.RECOVERY_DIES
+        request = row.request if isinstance(row.request, str) else msgspec.json.encode(row.request).decode()
+        clients = None if row.clients is None else msgspec.json.encode(row.clients).decode()
+        return (
+            row.key, row.rule, row.client, row.group_key, clients, row.alert, row.action, row.target, row.lane, row.phase,
+            state, state == HELD, row.decided_at_ms, row.decided_at_ms, error, request,
+        )  # fmt: skip
+
+    def _leaving(self, rows: Sequence[NewDelivery], ids: Sequence[int]) -> list[OutboxItem]:
+        """Of what `_insert` just wrote in this transaction, the items that may leave at once: due, new, lane not blocked."""
+        check_lanes = one(self._connection, "any_blocking")
+        check_lost = one(self._connection, "any_lost")
+        items = []
+        for row, id_ in zip(rows, ids, strict=True):
+            if not id_ or row.state != DUE:
+                continue
+            if check_lanes and self._connection.execute(Q["lane_blocked"], (row.lane, id_)).fetchone()[0]:
+                continue
+            if check_lost and row.phase == "recovery" and self._is_lost(row):
+                continue
+            items.append(
+                OutboxItem(
+                    id=id_,
+                    key=row.key,
+                    rule=row.rule,
+                    lane=row.lane,
+                    action=row.action,
+                    target=row.target,
+                    request=msgspec.json.decode(row.request) if isinstance(row.request, str) else row.request,
+                    attempts=0,
+                    decided_at_ms=row.decided_at_ms,
+                    phase=row.phase,
+                    alert=row.alert,
+                )
+            )
+        return items
+
+    def _firing_lost(self, alert: str, target: str, people: frozenset[str]) -> bool:
+        """Whether these people at a target certainly never heard of this alert, and never will: see `delivery.never_heard`."""
+        lost = self._connection.execute(Q["lost_firings"], (alert, target)).fetchall()
+        if not lost:
+            return False
+        window = (lost[0][0] - SIBLINGS, lost[-1][0] + SIBLINGS, alert, target)
+        told = self._connection.execute(Q["told_firings"], (alert, target)).fetchall()
+        told += self._connection.execute(Q["unfinished_siblings"], window).fetchall()
+        missed = [(_people(text), bool(arrived)) for _, arrived, text in lost]
+        return delivery.never_heard(people, missed, [_people(text) for (text,) in told])
+
+    def _is_lost(self, row: NewDelivery) -> bool:
+        return self._firing_lost(row.alert, row.target, _people_of(row.request))
+
+    def record(
+        self,
+        outcomes: Sequence[Outcome],
+        now_ms: int,
+        jitter: Callable[[], float],
+        policy: Policy = DEFAULT_POLICY,
+    ) -> Recorded:
+        """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry."""
+        good = [(o.id, o.attempted_at_ms, o.answer.detail or None) for o in outcomes if isinstance(o.answer, Delivered)]
+        delivered = (
+            self._connection.execute(Q["delivered"], (msgspec.json.encode(good).decode(),)).rowcount if good else 0
+        )
+        retried = dead = 0
+        for outcome in outcomes:
+            if isinstance(outcome.answer, Delivered):
+                continue
+            state = self._record_failure(outcome, now_ms, jitter(), policy)
+            retried += state == DUE
+            dead += state == DEAD
+        return Recorded(delivered, retried, dead)
+
+    def _record_failure(self, outcome: Outcome, now_ms: int, jitter: float, policy: Policy) -> str:
+        row = self._connection.execute(Q["standing"], (outcome.id,)).fetchone()
+        if row is None or row[0] != DUE or isinstance(outcome.answer, Untried):
+            return ""
+        before = _standing(row)
+        if isinstance(outcome.answer, Expired):
+            after = delivery.expired(before, now_ms, policy)
+        else:
+            after = delivery.next_state(before, outcome.answer, now_ms, jitter, policy)
+        if after is None:
+            return ""
+        self._write(outcome.id, before, after, retrying=True)
+        alert, phase, target = row[6:9]
+        if phase == "firing" and delivery.takes_recovery_along(after):
+            self._end_recoveries(alert, target, DEAD, now_ms)
+        return after.state
+
+    def _write(self, id_: int, before: Standing, after: Standing, *, retrying: bool) -> None:
+        """Move one row, provided that it still is where `before` says."""
+        self._connection.execute(
+            Q["write_standing"],
+            (
+                after.state, retrying, after.attempts, after.due_at_ms, after.decided_at_ms, after.may_have_arrived,
+                after.last_error, id_, before.state,
+            ),
+        )  # fmt: skip
+
+    def _end_recoveries(self, alert: str, target: str, state: str, now_ms: int) -> None:
+        for id_, text in self._connection.execute(Q["unfinished_recoveries"], (alert, target)).fetchall():
+            if self._firing_lost(alert, target, _people(text)):
+                self._connection.execute(Q["end_recovery"], (state, now_ms, delivery.RECOVERY_DIES, id_))
+
+    def act(self, number: int, what: str, now_ms: int) -> tuple[DeliveryRow | None, bool]:
+        """Carry out an operator's act on one delivery: the row as it is then (None: there is none), and was it changed."""
+        changed = self._act(number, what, now_ms)
+        return delivery_of(self._connection, number), changed
+
+    def act_on_held(self, rule: str, what: str, now_ms: int, limit: int = 1_000) -> int:
+        """`release` or `discard` the oldest held deliveries of a rule; how many they were."""
+        ids = [id_ for (id_,) in self._connection.execute(Q["held_of_rule"], (rule, limit))]
+        return sum(self._act(id_, what, now_ms) for id_ in ids)
+
+    def _act(self, number: int, what: str, now_ms: int) -> bool:
+        row = self._connection.execute(Q["standing"], (number,)).fetchone()
+        if row is None or (row[0], what) not in delivery.TABLE:
+            return False
+        before = _standing(row)
+        after = delivery.act(before, what, now_ms)
+        self._write(number, before, after, retrying=True)
+        alert, phase, target = row[6:9]
+        if phase == "firing" and delivery.takes_recovery_along(after):
+            self._end_recoveries(alert, target, DISCARDED, now_ms)
+        return True
+
+    def purge(self, before_ms: int, limit: int = PURGE_ROWS) -> int:
+        """Remove finished deliveries decided before `before_ms`, oldest first, at most `limit`; returns how many went."""
+        return self._connection.execute(Q["purge"], (before_ms, limit)).rowcount
+
+
+def _people_of(request: Mapping[str, Any] | str) -> frozenset[str]:
+    found = msgspec.json.decode(request) if isinstance(request, str) else request
+    return delivery.audience(found.get("to"), found.get("cc"))
+
+
+def _people(text: str) -> frozenset[str]:
+    return delivery.audience(*msgspec.json.decode(text))
+
+
+def _standing(row: Sequence[Any]) -> Standing:
+    (state, attempts, due_at, decided_at, arrived, error), life_ms = row[:6], row[9]
+    return Standing(
+        state=state,
+        attempts=attempts,
+        due_at_ms=due_at,
+        decided_at_ms=decided_at,
+        may_have_arrived=bool(arrived),
+        last_error=error,
+        life_ms=life_ms,
+    )
