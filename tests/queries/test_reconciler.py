@@ -151,7 +151,9 @@ def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: 
         repeated = len(broker.asked()) - len(names)
         assert repeated < len(asked) / 2  # only what had not been committed yet
         assert broker.most_in_a_second() <= rate
-        assert len(running.log_lines("sweep.resumed")) == 1
+        assert len(running.log_lines("sweep.begun")) == len(running.log_lines("sweep.resumed")) == 1
+        (done,) = running.log_lines("sweep.done")
+        assert (done["sweep"], done["asked"]) == (number, 400)
 
 
 @pytest.mark.parametrize("place", ["before_commit:12", "after_commit:12", "before_commit:25", "after_commit:40"])

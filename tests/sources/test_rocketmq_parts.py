@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from engine.errors import StoreError
 from engine.sources.rocketmq import native_log
-from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Pulled, QueueName
+from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
 from engine.sources.rocketmq.decoding import decode_messages
+from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
 from engine.sources.rocketmq.positions import Positions, QueuePlace
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
+from engine.telemetry import Event
+from tests.written_log import WrittenLog
 
 NOW = 1_767_225_600_000
 QUEUE = QueueName("MQ_INST_1%GID_MQTT", "broker-a:x@y", 3)
@@ -146,10 +149,8 @@ class Log:
         )
 
 
-def read(log: Log, place: QueuePlace | None, start_ms: int | None = None) -> tuple[QueueReader, list[QueueChunk]]:
-    """Turns of a reader until it is at the end; what it handed over."""
-    intake = Intake(lambda: None)
-    reading = ReaderSettings(
+def settings_of(log: Log, intake: Intake, start_ms: int | None = None) -> ReaderSettings:
+    return ReaderSettings(
         source="mq",
         puller=log,
         intake=intake,
@@ -159,7 +160,12 @@ def read(log: Log, place: QueuePlace | None, start_ms: int | None = None) -> tup
         why=str,
         stop=threading.Event(),
     )
-    reader = QueueReader(QUEUE, place, reading)
+
+
+def read(log: Log, place: QueuePlace | None, start_ms: int | None = None) -> tuple[QueueReader, list[QueueChunk]]:
+    """Turns of a reader until it is at the end; what it handed over."""
+    intake = Intake(lambda: None)
+    reader = QueueReader(QUEUE, place, settings_of(log, intake, start_ms))
     while reader._turn() == 0.0:
         pass
     chunks = []
@@ -263,3 +269,30 @@ def test_only_what_fails_now_counts_and_logs_of_the_dead_are_removed(tmp_path: P
     later = "[2026-Nov-24 09:20:00.000000](warning):can not connect to server:10.0.0.1:9876[CreateTransport:343]\n"
     (place / f"{os.getpid()}_rocketmq-cpp.log.0").write_text(LINES + later * 3 + later.replace("20:00", "20:01"))
     assert native_log.reason(str(tmp_path)) == "cannot connect to 10.0.0.1:9876: no server listens there"
+
+
+# Queues that come and go
+
+
+def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: WrittenLog) -> None:
+    removed, stays = QueueName("t", "broker", 0), QueueName("t", "broker", 1)
+    intake, stored = Intake(lambda: None), Log(0, 10, 20)
+    discovery = QueueDiscovery(
+        source="mq",
+        connection=Connection(group="g"),
+        topics=["t"],
+        tags="connect",
+        start="earliest",
+        now_ms=lambda: NOW,
+        positions=Positions(NOW),
+        intake=intake,
+    )
+    reader = QueueReader(removed, QueuePlace(1), settings_of(stored, intake))
+    reader.max_offset, reader.trouble = 2, "the broker does not answer"
+    discovery.readers = {removed: reader}
+    discovery._let_go([stays])
+    assert discovery.readers == {}
+    (chunk_,) = intake.take()
+    assert chunk_.gap is not None and "removed before 1 messages" in chunk_.gap.reason
+    line = log.line(Event.QUEUE_GONE)
+    assert (line["source"], line["queue"]) == ("mq", "t@broker:0")
