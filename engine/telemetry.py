@@ -214,6 +214,11 @@ def log_all(event: Event, entries: Sequence[Mapping[str, Any]]) -> None:
         _write_all(event, entries)
 
 
+def silence_library(name: str) -> None:
+    """Write no records of a library below level critical: for one whose errors are shown in another way."""
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def log_level() -> str:
     """The level given to `setup_logging`; `info` before."""
     return _level

@@ -1,4 +1,4 @@
-"""How far a source is caught up when events are pushed to it and nobody can be asked for more. Pure: `now_ms` is an argument.
+"""How far a source is caught up when events are pushed to it and cannot be requested. Pure: `now_ms` is an argument.
 
 It is caught up to the present, with these exceptions. While it is down, and for a grace period after it is up, senders may
 be about to reconnect. Events that wait for their commit are not read yet. After late events more may follow, so for as long as

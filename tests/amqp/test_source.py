@@ -337,7 +337,7 @@ def test_a_broker_that_hangs_up_during_the_login_may_mean_wrong_credentials() ->
         engine = Engine(listening.getsockname()[1])
 
         async def story() -> None:
-            await eventually(lambda: "hung up during the login: wrong access key" in engine.detail)
+            await eventually(lambda: "closed the connection during the login: wrong access key" in engine.detail)
 
         running(engine, story)
         listening.shutdown(socket.SHUT_RDWR)

@@ -260,7 +260,7 @@ def _parsed(url: str) -> URL:
 
 @lru_cache(maxsize=256)
 def _limits(timeout_ms: int) -> aiohttp.ClientTimeout:
-    """Connecting ends a little before the whole, so that the two can be told apart.
+    """Connecting ends a little before the whole, so that the two timeouts can be distinguished.
 
     They are not rounded to whole seconds, as aiohttp does with longer ones by default: rounded, they are often the same.
     """

@@ -14,7 +14,6 @@ The window of `PREFETCH` limits memory. Read `AmqpSource.run`, then `AmqpConsume
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -42,6 +41,7 @@ from engine.sources.base import Batch, Offer, SourceHealth
 from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.retry_pause import RETRY_S, RetryPause
 from engine.sources.wire import suspect_clock
+from engine.telemetry import silence_library
 
 HEARTBEAT_S: Final = 10
 """Both sides show at least so often that they are there."""
@@ -55,8 +55,7 @@ OUTSIDE: Final = (
 )  # fmt: skip
 """Everything the library raises when a connection fails. Timeouts are OSErrors; an invalid host name is a UnicodeError."""
 
-# Its records repeat at every attempt what `health` shows as a sentence.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+silence_library("aiormq")  # its records repeat at every attempt what `health` shows as a sentence
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -200,7 +199,7 @@ class AmqpSource:
             messages = await self._next(consumer)
             received_at_ms = self.now_ms()
             decoded = decode_messages(messages, received_at_ms, self.max_future_ms)
-            if decoded.future and await consumer.has_company_to_wait_for():
+            if decoded.future and await consumer.waited_for_more():
                 continue  # with more messages that lie in the future, our own clock may turn out to be wrong
             try:
                 suspect_clock(decoded)
@@ -224,7 +223,7 @@ class AmqpSource:
     async def _next(self, consumer: AmqpConsumer) -> list[Message]:
         """The next batch; answers the broker meanwhile."""
         while True:
-            consumer.make_sure_it_lives()
+            consumer.raise_if_lost()
             under_way = len(consumer.handed)
             failure = await consumer.answer()
             if failure is not None:

@@ -17,8 +17,8 @@ def decode_messages(chunks: Sequence[QueueChunk], received_at_ms: int, max_futur
     bodies = [body for chunk in chunks for body in chunk.bodies]
     decoded = decode_lines(bodies, received_at_ms, max_future_ms)
     if not decoded.rejected and len(decoded.events) == len(bodies):
-        told = [_TYPES.get(tag) for chunk in chunks for tag in chunk.tags]
-        if [event.type for event in decoded.events] == told:
+        tagged = [_TYPES.get(tag) for chunk in chunks for tag in chunk.tags]
+        if [event.type for event in decoded.events] == tagged:
             return decoded
     return _one_by_one(chunks, received_at_ms, max_future_ms)
 

@@ -40,19 +40,19 @@ class Positions:
 
     @classmethod
     def parse(cls, text: str | None, now_ms: int) -> Positions:
-        """What was committed; None: this is the very first start.
+        """The committed positions; without a text this is the very first start.
 
         Raises:
-            StoreError: the text is none of ours.
+            StoreError: the text is not a position of this source.
         """
         if text is None:
             return cls(now_ms)
         try:
-            told = json.loads(text)
-            if told["version"] != _VERSION:
-                raise ValueError(f"version {told['version']}")
-            places = {_name(key): QueuePlace(*map(int, value)) for key, value in told["queues"].items()}
-            return cls(int(told["since"]), places)
+            stored = json.loads(text)
+            if stored["version"] != _VERSION:
+                raise ValueError(f"version {stored['version']}")
+            places = {_name(key): QueuePlace(*map(int, value)) for key, value in stored["queues"].items()}
+            return cls(int(stored["since"]), places)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the stored position of a RocketMQ source cannot be read: {error!r}") from error
 

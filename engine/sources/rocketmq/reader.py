@@ -18,7 +18,7 @@ from engine.sources.rocketmq.intake import Intake, QueueChunk
 from engine.sources.rocketmq.positions import UNKNOWN, QueuePlace
 
 PULL_MESSAGES: Final = MAX_BATCH_EVENTS
-"""Asked for at once; brokers give 32 unless they are told otherwise."""
+"""Messages asked for in one pull; brokers give 32 by default."""
 
 IDLE_S: Final = (0.02, 0.05, 0.1, 0.2)
 """Seconds before a queue that has nothing new is asked again: the longer it is quiet, up to the last one."""

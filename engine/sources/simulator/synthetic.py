@@ -1,8 +1,8 @@
-"""A fleet that does not exist: devices that come and go, told the way a broker tells it, from a seed.
+"""A fleet that does not exist: devices that come and go, reported the way a broker reports them, from a seed.
 
-The same `SyntheticFleet` always tells the same story, event for event. Pure: time is simulated, chance comes from the seed alone.
+The same `SyntheticFleet` always produces the same events. Pure: time is simulated, chance comes from the seed alone.
 Read `SyntheticFleet` (what can be asked for), then `arrivals` (events in the order in which an engine would learn of them).
-What happens to a device is decided in `_Story`; what happens to the messages about it in `_Story._tell`.
+What happens to a device is decided in `_Story`; what happens to the messages about it in `_Story._report`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS: Final = ("pump", "valve", "cam", "meter")
 """Device names are a kind and a number that counts over all kinds: `pump-00001`, `valve-00002`, …"""
 
 START_MS: Final = 1_767_225_600_000
-"""When a story starts that is not told live: 2026-01-01T00:00:00Z."""
+"""When a story starts that is not played in real time: 2026-01-01T00:00:00Z."""
 
 EVENTS_PER_CYCLE: Final = 2.4
 """About how many events one stay and absence of a device make: a connect, a tcpclean, and often a disconnect."""
@@ -57,8 +57,8 @@ class SyntheticFleet:
     takeovers: float = 0.15  # of the ends: the next connection comes first, the old one's close after it
     late: float = 0.03  # of the messages: late, so out of order
     max_late_ms: int = 3_000
-    duplicates: float = 0.02  # of the messages: told twice
-    losses: float = 0.0  # of the messages: never told
+    duplicates: float = 0.02  # of the messages: delivered twice
+    losses: float = 0.0  # of the messages: never delivered
     storm: Storm | None = None
 
     def at_rate(self, events_per_s: float) -> SyntheticFleet:
@@ -108,8 +108,8 @@ class Arrival(NamedTuple):
 
 
 def arrivals(fleet: SyntheticFleet) -> Iterator[Arrival]:
-    """All that an engine hears of a fleet, without end, in the order of arrival."""
-    return _Story(fleet).tell()
+    """All events of a fleet, without end, in the order of arrival."""
+    return _Story(fleet).arrivals()
 
 
 class _Story:
@@ -131,9 +131,9 @@ class _Story:
         self._due = [(at_ms, client, 0) for client, at_ms in enumerate(first)]
         heapify(self._due)
         self._on_the_way: list[tuple[int, int, LifecycleEvent]] = []
-        self._told = 0
+        self._sent = 0
 
-    def tell(self) -> Iterator[Arrival]:
+    def arrivals(self) -> Iterator[Arrival]:
         storm = self._fleet.storm
         storm_at_ms = self._fleet.start_ms + storm.at_ms if storm is not None else None
         waiting, due, turns = self._on_the_way, self._due, self._turns
@@ -167,7 +167,7 @@ class _Story:
         self._addresses[client] = (
             f"10.{client >> 16 & 255}.{client >> 8 & 255}.{client & 255}:{chance.getrandbits(15) + 1024}"
         )
-        self._tell(client, CONNECT, at_ms, self._channels[client])
+        self._report(client, CONNECT, at_ms, self._channels[client])
 
     def _stay(self, client: int, at_ms: int) -> None:
         # A stay of less than 100 ms is left out: it would make a device that reconnects without pause.
@@ -178,15 +178,15 @@ class _Story:
         fleet, chance, old = self._fleet, self._chance, self._channels[client]
         kind = chance.random()
         if kind < fleet.takeovers:
-            self._tell(client, TCPCLEAN, at_ms + chance.randrange(50, 1_000), old)
+            self._report(client, TCPCLEAN, at_ms + chance.randrange(50, 1_000), old)
             self._connect(client, at_ms)
             self._stay(client, at_ms)
             return
         closed_ms = at_ms
         if chance.random() < fleet.graceful:
-            self._tell(client, DISCONNECT, at_ms, old)
+            self._report(client, DISCONNECT, at_ms, old)
             closed_ms += chance.randrange(2, 50)
-        self._tell(client, TCPCLEAN, closed_ms, old)
+        self._report(client, TCPCLEAN, closed_ms, old)
         self._channels[client] = ""
         if kind < fleet.takeovers + fleet.flaps:
             away_ms = chance.random() * fleet.flap_ms
@@ -195,7 +195,7 @@ class _Story:
         self._next(client, closed_ms + 10 + int(away_ms))
 
     def _failover(self, storm: Storm, at_ms: int) -> None:
-        """Every connection drops. Of those who return, a third are told the stale way: the new connection first."""
+        """Every connection drops. Of those that return, a third are reported out of order: the new connection first."""
         chance = self._chance
         for client, old in enumerate(self._channels):
             if not old:
@@ -207,12 +207,12 @@ class _Story:
                 back_ms = dropped_ms + 20 * self._fleet.away_ms
             elif chance.random() < 1 / 3:
                 dropped_ms = back_ms + chance.randrange(50, 1_000)
-            self._tell(client, TCPCLEAN, dropped_ms, old)
+            self._report(client, TCPCLEAN, dropped_ms, old)
             self._channels[client] = ""
             self._next(client, back_ms)
 
-    def _tell(self, client: int, event_type: str, at_ms: int, channel: str) -> None:
-        """Put a message on its way, unless it is lost; perhaps late, perhaps twice."""
+    def _report(self, client: int, event_type: str, at_ms: int, channel: str) -> None:
+        """Send a message, unless it is lost; perhaps late, perhaps twice."""
         fleet, chance = self._fleet, self._chance
         if fleet.losses and chance.random() < fleet.losses:
             return
@@ -221,8 +221,8 @@ class _Story:
         luck = chance.random()
         if luck < fleet.late:
             arrives_ms += int(chance.random() * fleet.max_late_ms)
-        heappush(self._on_the_way, (arrives_ms, self._told, event))
-        self._told += 1
+        heappush(self._on_the_way, (arrives_ms, self._sent, event))
+        self._sent += 1
         if luck >= 1 - fleet.duplicates:
-            heappush(self._on_the_way, (arrives_ms + int(chance.random() * fleet.max_late_ms), self._told, event))
-            self._told += 1
+            heappush(self._on_the_way, (arrives_ms + int(chance.random() * fleet.max_late_ms), self._sent, event))
+            self._sent += 1
