@@ -1,11 +1,14 @@
-"""What the engine says about itself: structured log lines on standard error.
+"""What the engine logs about itself: structured lines on standard error.
 
-Every line names an `Event`, whose text is stable and may be searched for, and carries facts as keys; the sentence beside it
-is for people and may change. People at a terminal get a readable line, everything else one JSON object a line. Read `Event`
+Every line names an `Event`, whose name is stable and may be searched for, and carries facts as keys; the sentence beside it
+is for people and may change. A terminal gets readable lines, everything else gets one JSON object a line. Read `Event`
 and `setup_logging` first.
 
-Values may come from devices, so control characters are escaped: one event is always one line. Keys that name a secret are
-never written out.
+Values may come from devices, so control characters are escaped: one event is always one line. The values of keys that name a
+secret are replaced by `***`.
+
+An unexpected exception is logged with `exc_info=error`, which adds `error` (its text, unless the call gives one that is safe to
+show) and `where` (the source lines that raised it). No log line holds a multi-line traceback.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from enum import StrEnum
 from typing import IO, Any, Final, Self, cast
@@ -24,7 +28,10 @@ from engine.core.times import rfc3339
 
 
 class Event(StrEnum):
-    """Every event that is logged: the stable name, and the sentence that a person reads."""
+    """Every event that is logged: its stable name, and the sentence that a person reads.
+
+    People search logs and set up alerts by the names, so a name never changes; sentences may.
+    """
 
     sentence: str
 
@@ -35,44 +42,118 @@ class Event(StrEnum):
         member.sentence = sentence
         return member
 
-    LISTENING = "http.listening", "the HTTP interface answers"
-    RECOVERED = "service.recovered", "the states are loaded"
-    READY = "service.ready", "ready for events"
-    STOPPING = "service.stopping", "finishing what is in hand"
-    STOPPED = "service.stopped", "stopped; nothing was lost"
-    ACTION_LOG = "action.log", "a rule says"
-    RULES_LOADED = "rules.loaded", "edited rules are in force"
-    RULES_BROKEN = "rules.broken", "edited rules do not load; the old ones stay in force"
-    RULE_NEW = "rule.new", "a new rule found clients already in its status"
-    RULE_RETIRED = "rule.retired", "a rule is gone; its alerts were ended"
-    FEED_TROUBLE = "feed.trouble", "a source is in trouble"
-    FEED_WELL = "feed.well", "a source is well again"
-    SOURCE_FAILED = "source.failed", "a source has stopped by a fault of ours"
-    STORE_FAILED = "store.failed", "a commit failed; it will be tried again"
-    STORE_WELL = "store.well", "commits succeed again"
-    POISONED = "writer.poisoned", "an event cannot be applied by a fault of ours; it is quarantined"
-    WRITER_FAILED = "writer.failed", "a fault of ours that no event explains; the service ends, nothing is acknowledged"
-    TASK_FAILED = "task.failed", "a task failed by a fault of ours; it is tried again"
-    DELIVERY_DEAD = "delivery.dead", "a delivery is given up"
+    # The service
+
+    LISTENING = "http.listening", "the HTTP interface accepts requests"
+    RECOVERED = "service.recovered", "client states are loaded from the store"
+    READY = "service.ready", "ready: reading events"
+    STOPPING = "service.stopping", "stopping: finishing the work in progress"
+    STOPPED = "service.stopped", "stopped; no accepted event and no delivery was lost"
+    TASK_FAILED = "task.failed", "a background task failed; it is started again"
+    REQUEST_FAILED = "http.failed", "internal error: an HTTP request was answered with 500; please report it"
+    INTERNAL_ERROR = "internal.fault", "internal error: processing goes on; please report it"
     HEARTBEAT_FAILED = "heartbeat.failed", "heartbeat failed: the ping is repeated at the next interval"
     HEARTBEAT_RECOVERED = "heartbeat.recovered", "heartbeat pings arrive again"
-    SYNTHETIC = "source.synthetic", "this fleet is synthetic: its devices do not exist"
-    REQUEST_FAILED = "http.failed", "a request failed by a fault of ours"
-    ASKING_FAILS = "asking.fails", "the status query fails; only a probe is sent from time to time"
-    ASKING_WELL = "asking.well", "the status query answers again"
-    ASKING_THROTTLED = "asking.throttled", "the status query was told to slow down; everybody waits"
-    ASKING_LOST = "asking.lost", "answers could not be stored; they are asked for again"
-    SWEEP_BEGUN = "sweep.begun", "a sweep asks for every client"
+
+    # The store and its writer
+
+    STORE_FAILED = "store.failed", "a commit failed: it is retried; check the free disk space and the data folder"
+    STORE_RECOVERED = "store.well", "commits succeed again"
+    EVENT_QUARANTINED = (
+        "writer.poisoned",
+        "internal error: an event could not be processed and was quarantined; processing goes on; please report it",
+    )
+    WRITER_FAILED = "writer.failed", "internal error: stopping; unacknowledged batches will be read again"
+
+    # Sources
+
+    SOURCE_UNHEALTHY = "feed.trouble", "a source is unhealthy: offline alerts wait until it has caught up"
+    SOURCE_RECOVERED = "feed.well", "a source is healthy again"
+    SOURCE_FAILED = (
+        "source.failed",
+        "internal error: a source has stopped and reads no more events; restart the service and report it",
+    )
+    SOURCE_SYNTHETIC = "source.synthetic", "this source generates its events: its devices do not exist"
+    SOURCE_GAP = (
+        "source_gap",
+        "events were lost before they were read; clients that may be affected are unverified until they are queried",
+    )
+    QUEUE_GONE = "queue_gone", "a queue was removed from its broker; it is not read any more"
+
+    # Rules
+
+    RULES_LOADED = "rules.loaded", "the edited rules are in force"
+    RULES_REJECTED = (
+        "rules.broken",
+        "the edited rules have errors: the previous rules stay in force; run `rollcall check`",
+    )
+    RULE_ADDED = "rule.new", "clients already had the status of a new rule"
+    RULE_REMOVED = "rule.retired", "a rule was removed; its open alerts have ended"
+
+    # Deliveries
+
+    ACTION_LOG = "action.log", "message of a rule"
+    DELIVERY_DEAD = (
+        "delivery.dead",
+        "a delivery failed for good and is not retried; send it again with `rollcall deliveries retry`",
+    )
+    OUTBOX_UNAVAILABLE = "outbox.unavailable", "the outbox cannot be read or written: deliveries wait; it is retried"
+    OUTBOX_RECOVERED = "outbox.recovered", "the outbox can be read and written again"
+    RESULTS_UNRECORDED = (
+        "outbox.unrecorded",
+        "results of deliveries could not be stored before the stop; these deliveries are sent again after the next start",
+    )
+    SENDER_FAILED = "sender.failed", "internal error: the sender raised an unexpected error; the delivery is retried"
+    WEBHOOK_PROCESS_ENDED = (
+        "webhook.process_ended",
+        "the process that sends webhooks ended unexpectedly: restarting it; its webhooks are sent again",
+    )
+    WEBHOOK_PROCESS_UNSTARTABLE = (
+        "webhook.process_unstartable",
+        "the process that sends webhooks cannot be started: webhooks wait; it is retried",
+    )
+    WEBHOOK_PROCESS_GARBLED = (
+        "webhook.process_garbled",
+        "invalid data from the process that sends webhooks: restarting it",
+    )
+    WEBHOOK_PROCESS_OUTPUT = "webhook.process_output", "unexpected output of the process that sends webhooks"
+    WEBHOOK_RESULTS_LOST = (
+        "webhook.results_lost",
+        "internal error: results of webhooks could not be processed; these webhooks are sent again after the next start",
+    )
+    EMAIL_PARTLY_REFUSED = "email.partly_refused", "an e-mail was delivered, but the server refused some recipients"
+    COMMANDS_CONNECTED = "commands.connected", "commands can be sent over MQTT"
+    COMMANDS_DISCONNECTED = (
+        "commands.disconnected",
+        "commands cannot be sent over MQTT: reconnecting; they wait until they expire",
+    )
+    COMMANDS_FAILED = "commands.failed", "internal error: the MQTT connection for commands failed; reconnecting"
+
+    # Status queries
+
+    QUERIES_FAILING = "asking.fails", "status queries fail: they are paused, and one is tried from time to time"
+    QUERIES_RECOVERED = "asking.well", "status queries succeed again"
+    QUERIES_THROTTLED = (
+        "asking.throttled",
+        "the status provider refused a query because of its rate limit: all queries pause",
+    )
+    QUERY_RESULTS_LOST = "asking.lost", "query results could not be stored; the clients are queried again"
+    SWEEP_STARTED = "sweep.begun", "a sweep started: every client is queried"
     SWEEP_RESUMED = "sweep.resumed", "a sweep goes on after a restart"
-    SWEEP_DONE = "sweep.done", "a sweep has ended"
-    INTERNAL = "internal.fault", "a fault of ours; the work goes on"
+    SWEEP_FINISHED = "sweep.done", "a sweep has ended"
 
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS: Final = ("auto", "human", "json")
 
 MAX_VALUE_CHARS: Final = 2_000
-"""Of one value in a line: enough for an error, and a bound for what a device may make us write."""
+"""Longest text of one value in a line: enough for an error, and a limit for what a device can make the engine write."""
+
+FRAMES_SHOWN: Final = 3
+"""Source lines in `where`, innermost first."""
+
+FRAMES_SHOWN_AT_DEBUG: Final = 30
+"""The same when the log level is `debug`."""
 
 _SECRET_WORDS: Final = ("secret", "token", "password", "authorization", "access_key")
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -88,6 +169,7 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 1
 }
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def escape(text: str) -> str:
@@ -96,25 +178,27 @@ def escape(text: str) -> str:
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger for one module: `log.info(Event.READY, clients=3)`. Says nothing before `setup_logging`."""
+    """A logger for one module: `log.info(Event.READY, clients=3)`. It writes nothing before `setup_logging`."""
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(name))
 
 
 def setup_logging(level: str = "info", format: str = "auto", stream: IO[str] | None = None) -> None:
     """Send log lines to `stream` (standard error by default), from `level` upwards.
 
-    `format` is `human`, `json` or `auto` (human on a terminal). Also takes what libraries log, warnings and worse.
-    Raises ValueError for a level or a format that does not exist.
+    `format` is `human`, `json` or `auto` (human on a terminal). Records that libraries write with `logging` go the same way,
+    warnings and worse (at `debug`: all). Raises ValueError for a level or a format that does not exist.
     """
     if level not in LEVELS or format not in FORMATS:
         raise ValueError(f"no such log level or format: {level}, {format}")
     out = stream if stream is not None else sys.stderr
     human = format == "human" or (format == "auto" and out.isatty())
     render = _Human(out.isatty()) if human else _json
-    global _write_all
+    global _write_all, _frames_shown, _level
+    _level = level
+    _frames_shown = FRAMES_SHOWN_AT_DEBUG if level == "debug" else FRAMES_SHOWN
     _write_all = _WriteAll(out, render) if LEVELS[level] <= LEVELS["info"] else None
     structlog.configure(
-        processors=[_stamp, _tidy, render],
+        processors=[_stamp, _explain_exception, _tidy, render],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=out),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
@@ -125,13 +209,39 @@ def setup_logging(level: str = "info", format: str = "auto", stream: IO[str] | N
 
 
 def log_all(event: Event, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Many lines of one event at level info, each with its own facts, in one write: a storm has thousands a second."""
+    """Write many lines of one event at level info, each with its own facts, at once: a storm has thousands a second."""
     if _write_all is not None and entries:
         _write_all(event, entries)
 
 
+def silence_library(name: str) -> None:
+    """Write no records of a library below level critical: for one whose errors are shown in another way."""
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def log_level() -> str:
+    """The level given to `setup_logging`; `info` before."""
+    return _level
+
+
+def relay(log: structlog.typing.FilteringBoundLogger, line: bytes, other: Event) -> None:
+    """Write a line that another process of this program logged as JSON; as `message` of `other` when it is none."""
+    text = line.decode("utf-8", "replace").strip()
+    if not text:
+        return
+    try:
+        facts = _decode_line(text)
+        level, name = facts.pop("level"), facts.pop("event")
+        known = {str(event): event for event in Event}
+        write = getattr(log, level if level in LEVELS else "warning")
+        facts = {key: value for key, value in facts.items() if key not in ("at", "sentence")}
+        write(known.get(name, name), **facts)
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        log.warning(other, message=text)
+
+
 class _WriteAll:
-    """What `log.info` does, for many lines at once."""
+    """The same as `log.info`, for many lines in one write."""
 
     def __init__(self, out: IO[str], render: Callable[[Any, str, MutableMapping[str, Any]], str]) -> None:
         self._out, self._render = out, render
@@ -146,6 +256,8 @@ class _WriteAll:
 
 
 _write_all: _WriteAll | None = None  # set by `setup_logging`
+_frames_shown = FRAMES_SHOWN  # set by `setup_logging`
+_level = "info"  # set by `setup_logging`
 
 
 def _silent(_: Any, __: str, ___: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -162,10 +274,28 @@ def _stamp(_: Any, method: str, line: MutableMapping[str, Any]) -> Mapping[str, 
     return {**head, "event": str(event), "sentence": sentence, **line}
 
 
+def _explain_exception(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Turn `exc_info` (an exception, the triple of `sys.exc_info()`, or True) into `error` and `where`."""
+    given = line.pop("exc_info", None)
+    if isinstance(given, tuple):
+        given = given[1]
+    error = sys.exc_info()[1] if given is True else given
+    if isinstance(error, BaseException):
+        line.setdefault("error", repr(error))
+        if error.__traceback__ is not None:
+            line["where"] = _where(error)
+    return line
+
+
+def _where(error: BaseException) -> str:
+    """`file:line < file:line`, the innermost source lines of an exception first; never the text of the exception."""
+    frames = traceback.extract_tb(error.__traceback__)[-_frames_shown:]
+    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
+
+
 def _tidy(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    line.pop("exc_info", None)  # a traceback is for `debug`, not for an operator's log
     for key, value in line.items():
-        if any(word in key for word in _SECRET_WORDS):
+        if any(word in key.lower() for word in _SECRET_WORDS):
             line[key] = "***"
         elif isinstance(value, str):
             line[key] = escape(value[:MAX_VALUE_CHARS])
@@ -177,7 +307,7 @@ def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
 
 
 class _Human:
-    """`05:00:01.250 info    a rule says: pump p1 is offline  rule=pump-offline`."""
+    """`05:00:01.250 info    message of a rule: pump p1 is offline  rule=pump-offline`."""
 
     def __init__(self, colours: bool) -> None:
         self._colours = colours
@@ -199,14 +329,24 @@ def _shown(value: Any) -> str:
     return f'"{text}"' if " " in text else text
 
 
+_RECORD_KEYS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_LINE_KEYS: Final = frozenset({"at", "level", "event", "sentence", "message", "exc_info"})
+
+
 class _FromLibraries(logging.Handler):
-    """What libraries log goes the same way, under the name `library`."""
+    """Writes the records of libraries as lines of this log: event `library.<name>`, their `extra` as facts."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
             method = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
             log = structlog.get_logger()
-            getattr(log, method, log.warning)(f"library.{record.name}", message=record.getMessage())
+            facts = {
+                f"extra_{key}" if key in _LINE_KEYS else key: value
+                for key, value in vars(record).items()
+                if key not in _RECORD_KEYS
+            }
+            write = getattr(log, method, log.warning)
+            write(f"library.{record.name}", message=record.getMessage(), exc_info=record.exc_info, **facts)
         except Exception:  # noqa: BLE001  # logging must never be what fails
             self.handleError(record)

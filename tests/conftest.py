@@ -6,10 +6,13 @@ And a guard: a compiled core that is older than its source would be tested in it
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.written_log import WrittenLog, written_log
 
 CORE = Path(__file__).parents[1] / "engine" / "core"
 
@@ -25,3 +28,10 @@ def pytest_sessionstart() -> None:
         source = CORE / f"{compiled.name.partition('.')[0]}.py"
         if not source.exists() or source.stat().st_mtime > compiled.stat().st_mtime:
             pytest.exit(f"{compiled.name} is older than its source: run `make setup`, or `rm engine/core/*.so`", 2)
+
+
+@pytest.fixture
+def log() -> Iterator[WrittenLog]:
+    """What the engine logs during the test."""
+    with written_log() as found:
+        yield found

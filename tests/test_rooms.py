@@ -60,7 +60,7 @@ EXCEPTIONS = {
 }
 """Imports against the table, each with its reason."""
 
-VALUES = {"__future__", "bisect", "collections", "dataclasses", "datetime", "functools", "hashlib", "heapq", "ipaddress",
+VALUES = {"__future__", "bisect", "collections", "dataclasses", "datetime", "email", "functools", "hashlib", "heapq", "ipaddress",
           "itertools", "json", "math", "mypy_extensions", "operator", "typing"}  # fmt: skip
 """The standard library that the pure core may use: nothing of it reads a clock, the world or chance."""
 
@@ -96,7 +96,7 @@ LIBRARIES = {
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
     "uvicorn": ["engine.runtime.http_server"],
-    "uvloop": ["engine.runtime.app", "engine.actions.webhook.sender"],
+    "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],

@@ -1,4 +1,4 @@
-"""The seam that every action plugs into. What a target may answer is `engine.core.delivery`'s, and named here as well."""
+"""The interface of every action. What a target may answer is defined in `engine.core.delivery` and re-exported here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 Done = Callable[[Sequence[Outcome]], None]
-"""Told what became of items, some at a time, on the event loop that submitted them."""
+"""Takes the outcomes of items, some at a time, on the event loop that submitted them."""
 
 
 class ActionSender(Protocol):
@@ -33,15 +33,15 @@ class ActionSender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close connections."""
         ...
 
 
 class BatchSender(Protocol):
     """Carries out one kind of action, many at a time: for actions where a task for each item would cost too much.
 
-    `prefetch`: how many more of a target it may be given than the target's limit allows under way; it keeps to the limit
-    itself, and hands back what it has not begun (`Untried`) when the target fails.
+    `prefetch`: how many items of a target it may be given beyond the target's limit on parallel requests; it keeps to the
+    limit itself, and returns what it has not begun (`Untried`) when the target fails.
     """
 
     prefetch: int
@@ -51,5 +51,5 @@ class BatchSender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give connections back; items without an outcome stay without."""
+        """Close connections; items without an outcome stay without."""
         ...

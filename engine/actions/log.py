@@ -1,4 +1,4 @@
-"""Writes messages into the engine's own log: the action that needs no network, and the newcomer's first."""
+"""Writes messages into the engine's own log: the action that needs no network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ DELIVERED = Delivered()
 
 
 class LogSender:
-    """Hands messages to `write`, many at once, and calls them delivered."""
+    """Passes messages to `write`, many at once; each is delivered when it is written."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self.prefetch = 256  # nobody is waited for, so nothing is gained by taking few
+        self.prefetch = 256  # writing does not wait, so many can be taken at once
 
     async def send(self, item: OutboxItem) -> Answer:
         """Write one message."""
@@ -32,4 +32,4 @@ class LogSender:
         done([Outcome(id=item.id, answer=DELIVERED, attempted_at_ms=now_ms) for item in items])
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""

@@ -15,7 +15,7 @@ import requests
 
 from engine.config.durations import parse_duration
 from engine.sources.rocketmq.publisher import Publisher
-from engine.sources.simulator.synthetic import Arrival, Plan, Storm, arrivals
+from engine.sources.simulator.synthetic import Arrival, Storm, SyntheticFleet, arrivals
 
 BATCH_EVENTS: Final = 1000
 """Events in one request, and lines written at once."""
@@ -120,11 +120,17 @@ def simulate(
         _write(target, stream)
 
 
-def _plan(live: bool, rate: float | None, options: dict[str, Any]) -> Plan:
+def _plan(live: bool, rate: float | None, options: dict[str, Any]) -> SyntheticFleet:
     now_ms = time.time_ns() // 1_000_000
-    start_ms = options["start_ms"] if options["start_ms"] is not None else now_ms if live else Plan(clients=1).start_ms
+    start_ms = (
+        options["start_ms"]
+        if options["start_ms"] is not None
+        else now_ms
+        if live
+        else SyntheticFleet(clients=1).start_ms
+    )
     shares = {key: options[key] for key in ("flaps", "takeovers", "graceful", "late", "duplicates", "losses")}
-    plan = Plan(
+    plan = SyntheticFleet(
         clients=options["clients"],
         seed=options["seed"],
         start_ms=start_ms,

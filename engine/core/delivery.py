@@ -115,7 +115,7 @@ class OutboxItem:
     request: Mapping[str, Any]
     attempts: int  # made before this one
     decided_at_ms: int
-    phase: str  # firing or recovery
+    phase: str  # firing, recovery, reminder or summary
     alert: str
 
 

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from engine.clock import Clock
-from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Outcome, Policy
-from engine.stores.base import Deliveries, Reader, Share, Waiting
+from engine.core.delivery import DEAD, DEFAULT_POLICY, OutboxItem, Outcome, Policy
+from engine.stores.base import Deliveries, DeliveryRow, Reader, Share, Waiting
 
 T = TypeVar("T")
 
@@ -58,6 +58,12 @@ class Outbox:
         """Write what became of deliveries; returns when that is committed."""
         now_ms = self._clock.now_ms()
         await self._write(lambda: self._store.deliveries.record(outcomes, now_ms, self._jitter, self._policy))
+
+    async def dead(self, ids: Sequence[int]) -> list[DeliveryRow]:
+        """Those of some deliveries that are dead."""
+        return await self._read(
+            lambda reader: [row for id_ in ids if (row := reader.delivery(id_)) and row.state == DEAD]
+        )
 
     async def _read(self, question: Callable[[Reader], T]) -> T:
         """Ask in a thread, so that the event loop never waits for the disk."""

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 
 from engine.core.alerting.planned_delivery import PlannedDelivery
+from engine.core.delivery import DEAD
+from engine.delivery.dead_log import DeadDeliveryLog
 from engine.stores.base import NewDelivery
 from engine.telemetry import Event, logger
 from engine.templates import burst_summary
@@ -40,12 +42,19 @@ def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     )
 
 
-def render_or_bury(render: RenderRow, planned: PlannedDelivery) -> NewDelivery:
+def render_or_bury(render: RenderRow, dead_log: DeadDeliveryLog, planned: PlannedDelivery) -> NewDelivery:
     """The row of a delivery; a dead one when rendering raises, because one bad delivery must not stop the others."""
+    row = _rendered(render, planned)
+    if row.state == DEAD:
+        dead_log.note(row, error=row.error or "", attempts=0)
+    return row
+
+
+def _rendered(render: RenderRow, planned: PlannedDelivery) -> NewDelivery:
     try:
         return render(planned)
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is shown with the delivery and in the log
-        log.error(Event.INTERNAL, rule=planned.rule.name, client=planned.client, error=repr(error))
+    except Exception as error:  # whatever it is, it is shown with the delivery and in the log
+        log.error(Event.INTERNAL_ERROR, rule=planned.rule.name, client=planned.client, exc_info=error)
         url = planned.action.spec.get("url")
         target = target_of(url) if url is not None else planned.action.kind
         return NewDelivery(

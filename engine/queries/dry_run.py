@@ -1,79 +1,72 @@
-"""A dry run: answers are compared with what is believed, and not applied. Read `DryRun.take`."""
+"""A dry run: results are compared with the believed status, and not applied. Read `DryRun.take`."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from engine.core.presence.client_state import STATUS_NAMES, ClientState
 from engine.core.presence.query import AGREED, CORRECTED, UNKNOWN
-from engine.queries.result_applier import what_was_said
-from engine.queries.results import Verdict
-from engine.queries.sweep import Said, Sweep, agrees
-from engine.stores.base import NewCorrection, Sweeps, Tally
+from engine.queries.current_sweep import CurrentSweep
+from engine.queries.result_applier import newest_connections
+from engine.queries.results import QueryResult
+from engine.queries.sweep import ClientVerdict, Sweep, agrees
+from engine.queries.sweep_records import SweepRecords
+from engine.stores.base import NewCorrection
 
 
 class DryRun:
-    """What a sweep would have found. `take` from any thread, `count` in the reconciler's."""
+    """Finds what a sweep would correct. `take` may be called from any thread, `count` from the reconciler's."""
 
     def __init__(
-        self,
-        books: threading.Lock,
-        store: Sweeps,
-        published: Callable[[str], ClientState | None],
-        do: Callable[[Callable[[], None]], None],
+        self, current: CurrentSweep, records: SweepRecords, published: Callable[[str], ClientState | None]
     ) -> None:
-        """`books`: the lock of the sweeps' books; `published`: what is believed about a client; `do`: work in a transaction."""
-        self._books, self._store, self._published, self._do = books, store, published, do
+        """`published`: a client's state as readers see it."""
+        self._current, self._records, self._published = current, records, published
         self._lock = threading.Lock()
-        self._found: list[tuple[Said, NewCorrection | None]] = []  # and nobody counted yet
+        self._uncounted: list[tuple[ClientVerdict, NewCorrection | None]] = []
 
-    def take(self, sweep: Sweep, client: str, found: Verdict) -> bool:
-        """What an answer would mean. False: a contradiction is to be asked once more, as a real sweep does."""
-        answer = found.asked.answer
+    def take(self, sweep: Sweep, result: QueryResult) -> bool:
+        """What a result would mean. False: it contradicts the belief, and the client is to be queried once more first."""
+        answer = result.answer
+        client = answer.client
         state = self._published(client) or ClientState()
         correction = None
         if answer.connections is None:
-            said = Said(client, UNKNOWN, found.asked.problem)
+            verdict = ClientVerdict(client, UNKNOWN, result.problem)
         elif agrees(state.observed, answer.connections):
-            said = Said(client, AGREED)
+            verdict = ClientVerdict(client, AGREED)
         elif client not in sweep.confirming:
-            with self._books:
+            with self._current.changed:
                 sweep.confirming.add(client)
             return False
         else:
-            said = Said(client, CORRECTED)
+            verdict = ClientVerdict(client, CORRECTED)
             correction = NewCorrection(
                 reconciliation=sweep.number,
                 client=client,
                 at_ms=answer.answered_at_ms,
                 believed=STATUS_NAMES[state.observed],
                 connections=answer.connections,
-                said=what_was_said(state),
+                said=newest_connections(state),
             )
         with self._lock:
-            self._found.append((said, correction))
+            self._uncounted.append((verdict, correction))
         return True
 
     def count(self, sweep: Sweep) -> None:
-        """Count what was found since the last time, and write it down."""
+        """Count and store what was found since the last call. Raises StoreError when that cannot be stored."""
         with self._lock:
-            found, self._found = self._found, []
+            found, self._uncounted = self._uncounted, []
         if not found:
             return
-        said = [one for one, _ in found]
+        verdicts = [verdict for verdict, _ in found]
         corrections = [correction for _, correction in found if correction is not None]
-        with self._books:
-            more = sweep.count(said)
+        with self._current.changed:
+            more = sweep.tally_of(verdicts)
         with contextlib.suppress(CancelledError):
-            self._do(lambda: self._write(sweep.number, more, corrections))
-        with self._books:
-            sweep.take(said)
-
-    def _write(self, number: int, more: Tally, corrections: Sequence[NewCorrection]) -> None:
-        if corrections:
-            self._store.write_corrections(corrections)
-        if more.asked:
-            self._store.count_reconciliation(number, more)
+            self._records.add(sweep.number, more, corrections)
+        with self._current.changed:
+            sweep.record(verdicts)

@@ -1,9 +1,9 @@
-"""Who waits to be asked about, most urgent first: a queue with one entry a client. Pure; read `AskQueue`.
+"""The queue of clients to be queried, most urgent first, with one entry a client. Pure; read `QueryQueue`.
 
-Urgency is a number, lower first: operators, then rules that want to be sure before they page, then doubts, confirmations and
-long holds, then the sweep. A client that waits already is not asked twice: a more urgent wish lifts its entry, and whoever
-waits for the answer is told. Confirmations and dry runs are entries of their own, because an answer given to somebody else
-means something different there.
+Urgency is a number, lower first: operators, then rules that verify before they fire, then doubts, confirmations and long holds,
+then the sweep. A client that is queued already is not queried twice: a more urgent request raises its entry, and everyone who
+waits for the result gets it. Confirmations and dry runs have entries of their own, because a result that was requested for
+another reason means something different there.
 """
 
 from __future__ import annotations
@@ -16,138 +16,138 @@ from typing import Any, Final
 from engine.core.presence.query import CONFIRM, DOUBT, HELD, VERIFY
 
 OPERATOR: Final = "operator"
-"""Why: a person, or a business process, wants to know."""
+"""Why: a person or another process wants to know."""
 SWEEP: Final = "sweep"
-"""Why: a sweep goes through the clients."""
+"""Why: a sweep queries every client, or those that a gap concerns."""
 DRY_RUN: Final = "dry run"
-"""Why: what would a sweep correct? The answer is not applied."""
+"""Why: to find out what a sweep would correct. The result is not applied."""
 
 URGENCY: Final = {OPERATOR: 0, VERIFY: 1, DOUBT: 2, CONFIRM: 2, HELD: 2, SWEEP: 4, DRY_RUN: 4}
-"""Lower goes first. What a later version calls otherwise is as urgent as a doubt."""
+"""Lower goes first. A reason that is not listed here, of a later version, is as urgent as a doubt."""
 
-EXACT: Final = 3
-"""As urgent as this is a client of a sweep whose cached answer disagreed: before the rest, so that calls stay full."""
+EXACT_URGENCY: Final = 3
+"""The urgency of a sweep's client whose cached answer disagreed: before the rest, so that batches stay full."""
 
-SEVERAL: Final = frozenset({SWEEP, DRY_RUN})
-"""Reasons for which a cached answer that agrees with the belief will do, so that several clients go into one call."""
+BATCHED: Final = frozenset({SWEEP, DRY_RUN})
+"""Reasons for which a cached answer that agrees with the believed status is enough, so several clients share one call."""
 
-_APART: Final = frozenset({CONFIRM, DRY_RUN})
+_SEPARATE: Final = frozenset({CONFIRM, DRY_RUN})
 
 
-class Entry:
-    """One client to be asked about. Only its queue and the asker change it."""
+class QueueEntry:
+    """One client to be queried. Only its queue and the scheduler change it."""
 
-    __slots__ = ("alone", "at_ms", "client", "failures", "told", "urgency", "waits", "why")
+    __slots__ = ("at_ms", "client", "failures", "is_queued", "needs_exact", "urgency", "waiters", "why")
 
     def __init__(self, client: str, why: str, at_ms: int) -> None:
         self.client = client
         self.why = why
         self.urgency = URGENCY.get(why, 2)
         self.at_ms = at_ms  # not before
-        self.failures = 0  # calls that got no usable answer
-        self.told: list[Future[Any]] = []  # who waits for the verdict
-        self.alone = why not in SEVERAL  # needs an exact answer
-        self.waits = True  # is it in the queue?
+        self.failures = 0  # calls without a usable answer
+        self.waiters: list[Future[Any]] = []  # each gets the applied result
+        self.needs_exact = why not in BATCHED  # a cached answer is not enough
+        self.is_queued = True
 
     @property
     def key(self) -> tuple[str, str]:
-        """What there is one entry of."""
-        return self.client, self.why if self.why in _APART else ""
+        """The queue holds one entry for each key."""
+        return self.client, self.why if self.why in _SEPARATE else ""
 
 
-class AskQueue:
-    """Entries that wait. Not safe between threads: whoever shares it holds a lock."""
+class QueryQueue:
+    """Entries that wait for their query. Not safe between threads: callers that share it hold a lock."""
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], Entry] = {}
-        self._later: list[tuple[int, int, Entry]] = []  # at_ms, order
-        self._ready: list[tuple[int, int, Entry]] = []  # urgency, order
+        self._entries: dict[tuple[str, str], QueueEntry] = {}
+        self._later: list[tuple[int, int, QueueEntry]] = []  # a heap: at_ms, order
+        self._ready: list[tuple[int, int, QueueEntry]] = []  # a heap: urgency, order
         self._order = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, client: str, why: str, at_ms: int, told: Future[Any] | None = None) -> Entry:
-        """Ask about a client, not before `at_ms`; joins the entry that waits already, and lifts it."""
-        wish = Entry(client, why, at_ms)
-        entry = self._entries.get(wish.key)
+    def add(self, client: str, why: str, at_ms: int, waiter: Future[Any] | None = None) -> QueueEntry:
+        """Queue a client, to be queried not before `at_ms`. An entry that is queued already is joined, and raised if need be."""
+        request = QueueEntry(client, why, at_ms)
+        entry = self._entries.get(request.key)
         if entry is None:
-            entry = self._entries[wish.key] = wish
+            entry = self._entries[request.key] = request
             self._push(entry)
-        elif wish.urgency < entry.urgency or at_ms < entry.at_ms:
-            if wish.urgency < entry.urgency:
-                entry.urgency, entry.why = wish.urgency, why
+        elif request.urgency < entry.urgency or at_ms < entry.at_ms:
+            if request.urgency < entry.urgency:
+                entry.urgency, entry.why = request.urgency, why
             entry.at_ms = min(entry.at_ms, at_ms)
-            self._push(entry)  # where it lay before, it is passed over
-        entry.alone = entry.alone or wish.alone
-        if told is not None:
-            entry.told.append(told)
+            self._push(entry)  # its old place in the heap is skipped later
+        entry.needs_exact = entry.needs_exact or request.needs_exact
+        if waiter is not None:
+            entry.waiters.append(waiter)
         return entry
 
-    def put_back(self, entry: Entry, at_ms: int) -> None:
-        """Ask once more for an entry that was taken; one that came for its client meanwhile takes it in."""
-        there = self._entries.get(entry.key)
-        if there is not None:
-            there.told += entry.told
-            there.failures = max(there.failures, entry.failures)
+    def put_back(self, entry: QueueEntry, at_ms: int) -> None:
+        """Queue an entry again that was taken. It joins an entry that was added for its client meanwhile."""
+        newer = self._entries.get(entry.key)
+        if newer is not None:
+            newer.waiters += entry.waiters
+            newer.failures = max(newer.failures, entry.failures)
             return
-        entry.at_ms, entry.waits = at_ms, True
+        entry.at_ms, entry.is_queued = at_ms, True
         self._entries[entry.key] = entry
         self._push(entry)
 
-    def take(self, now_ms: int, most: int = 1) -> list[Entry]:
-        """The most urgent entry that may be asked now, with up to `most` in all where one call can serve several."""
-        found: list[Entry] = []
-        self._ripen(now_ms)
-        while self._ready and len(found) < most:
+    def take(self, now_ms: int, limit: int = 1) -> list[QueueEntry]:
+        """The most urgent entry that may be queried now, with others up to `limit` in all where one call can serve several."""
+        taken: list[QueueEntry] = []
+        self._move_ready(now_ms)
+        while self._ready and len(taken) < limit:
             urgency, _, entry = self._ready[0]
-            if not entry.waits or urgency != entry.urgency:
+            if not entry.is_queued or urgency != entry.urgency:
                 heapq.heappop(self._ready)
                 continue
-            if found and entry.alone:
+            if taken and entry.needs_exact:
                 break
             heapq.heappop(self._ready)
-            entry.waits = False
+            entry.is_queued = False
             del self._entries[entry.key]
-            found.append(entry)
-            if entry.alone:
+            taken.append(entry)
+            if entry.needs_exact:
                 break
-        return found
+        return taken
 
     def next_ms(self, now_ms: int) -> int | None:
-        """When the next entry may be asked: now or later, None: nobody waits."""
-        self._ripen(now_ms)
-        while self._ready and not (self._ready[0][2].waits and self._ready[0][0] == self._ready[0][2].urgency):
+        """When the next entry may be queried: now or later. None: the queue is empty."""
+        self._move_ready(now_ms)
+        while self._ready and not (self._ready[0][2].is_queued and self._ready[0][0] == self._ready[0][2].urgency):
             heapq.heappop(self._ready)
         if self._ready:
             return now_ms
-        while self._later and not self._later[0][2].waits:
+        while self._later and not self._later[0][2].is_queued:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
-    def drop(self, why: str) -> Iterator[Entry]:
-        """Drop those who are asked for this reason, and say who it was."""
+    def drop(self, why: str) -> Iterator[QueueEntry]:
+        """Remove the entries with this reason; yields each."""
         for entry in [entry for entry in self._entries.values() if entry.why == why]:
-            entry.waits = False
+            entry.is_queued = False
             del self._entries[entry.key]
             yield entry
 
-    def clear(self) -> Iterator[Entry]:
-        """Drop everybody, and say who it was."""
+    def clear(self) -> Iterator[QueueEntry]:
+        """Remove all entries; yields each."""
         entries, self._entries = list(self._entries.values()), {}
         self._later.clear()
         self._ready.clear()
         for entry in entries:
-            entry.waits = False
+            entry.is_queued = False
         yield from entries
 
-    def _push(self, entry: Entry) -> None:
+    def _push(self, entry: QueueEntry) -> None:
         self._order += 1
         heapq.heappush(self._later, (entry.at_ms, self._order, entry))
 
-    def _ripen(self, now_ms: int) -> None:
-        """Those whose instant has come, in the order in which they came."""
+    def _move_ready(self, now_ms: int) -> None:
+        """Make ready the entries whose instant has come; of equal urgency, the one added first goes first."""
         while self._later and self._later[0][0] <= now_ms:
             _, order, entry = heapq.heappop(self._later)
-            if entry.waits and entry.at_ms <= now_ms:
+            if entry.is_queued and entry.at_ms <= now_ms:
                 heapq.heappush(self._ready, (entry.urgency, order, entry))

@@ -1,28 +1,28 @@
-"""Answers inside the writer's transaction: the fleet judges them; corrections and the sweep's counters go along with them.
+"""Applies query results inside the writer's transaction, with the corrections and the sweep's counters that follow.
 
-`judge` runs in the transaction and changes nothing but the fleet and the store, both of which are as before when it fails;
-`judged` is called when it has committed. Read `Judging`.
+`apply` runs in the transaction and changes nothing but the fleet and the store, both of which are as before when it fails;
+`committed` is called when it has committed. Read `ResultApplier`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from engine.core.presence.client_state import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
 from engine.core.presence.query import CORRECTED, StatusAnswer
 from engine.core.times import rfc3339
-from engine.queries.results import Asked, Verdict
-from engine.queries.sweep import NOBODY, Said, Sweep
+from engine.queries.current_sweep import CurrentSweep
+from engine.queries.results import QueryResult
+from engine.queries.sweep import NOTHING, ClientVerdict, Sweep
 from engine.stores.base import NewCorrection, Sweeps
 
-MAX_CHANNELS_TOLD = 8
-"""Newest connections that a correction tells of: what the events had said."""
+MAX_CHANNELS_RECORDED = 8
+"""A correction records what the events said about so many of the client's newest connections."""
 
 
-class Believer(Protocol):
-    """The fleet, as far as answers concern it."""
+class QueriedFleet(Protocol):
+    """The part of the fleet that takes answers."""
 
     clock_ms: int
 
@@ -31,84 +31,86 @@ class Believer(Protocol):
         ...
 
     def answer(self, answer: StatusAnswer, now_ms: int) -> str:
-        """Take an answer; the verdict, see `core.asking`."""
+        """Take an answer; the verdict, see `core.presence.query`."""
         ...
 
 
-class Judging:
-    """Judges answers, and keeps the books of the sweep under way."""
+class ResultApplier:
+    """Applies results, and counts them for the running sweep. `apply` and `committed` are called in the writer's thread."""
 
-    def __init__(self, fleet: Believer, store: Sweeps) -> None:
-        self.lock = threading.Lock()
-        self.sweep: Sweep | None = None
+    def __init__(self, fleet: QueriedFleet, store: Sweeps, current: CurrentSweep) -> None:
         self.corrections = 0  # since the start
-        self.on_progress: Callable[[], None] = lambda: None
-        self._fleet, self._store = fleet, store
-        self._said: list[Said] = []  # of the transaction in hand
-        self._of: Sweep | None = None  # and the sweep that they count for
+        self._fleet, self._store, self._current = fleet, store, current
+        # Of the transaction that has not committed yet:
+        self._verdicts: list[ClientVerdict] = []
+        self._counted_for: Sweep | None = None
         self._corrected = 0
 
-    def judge(self, answers: Sequence[Asked]) -> list[str]:
-        """Inside the transaction: the verdicts. The sweep's counters are written with them."""
-        said, corrections = [], []
-        for asked in answers:
-            one, correction = self._one(asked)
-            said.append(one)
+    def apply(self, results: Sequence[QueryResult]) -> list[str]:
+        """Inside the transaction: apply results; a verdict for each. The sweep's counters are written with them."""
+        verdicts, corrections = [], []
+        for result in results:
+            verdict, correction = self._apply_one(result)
+            verdicts.append(verdict)
             if correction is not None:
                 corrections.append(correction)
         if corrections:
             self._store.write_corrections(corrections)
-        with self.lock:
-            sweep = self._of = self.sweep if self.sweep is not None and not self.sweep.is_dry else None
-            more = sweep.count(said) if sweep is not None else NOBODY
+        with self._current.changed:
+            sweep = self._counted_for = self._applied_sweep()
+            more = sweep.tally_of(verdicts) if sweep is not None else NOTHING
         if sweep is not None and more.asked:
             self._store.count_reconciliation(sweep.number, more)
-        self._said, self._corrected = said, len(corrections)
-        return [str(one.verdict) for one in said]
+        self._verdicts, self._corrected = verdicts, len(corrections)
+        return [str(one.verdict) for one in verdicts]
 
-    def is_in_hand(self, sweep: Sweep) -> bool:
-        """Have answers been counted for a sweep that its books do not hold yet?"""
-        return self._of is sweep
+    def committed(self) -> None:
+        """The results of the last `apply` have committed."""
+        self.corrections += self._corrected
+        with self._current.changed:
+            if self._counted_for is not None:  # which may have ended by now, or may not be the running one any more
+                self._counted_for.record(self._verdicts)
+            self._counted_for = None
+        self._verdicts, self._corrected = [], 0
+        self._current.notify()
 
-    def _one(self, asked: Asked) -> tuple[Said, NewCorrection | None]:
-        fleet, answer = self._fleet, asked.answer
+    def has_uncommitted(self, sweep: Sweep) -> bool:
+        """Have results been counted for a sweep in a transaction that has not committed yet?"""
+        return self._counted_for is sweep
+
+    def _applied_sweep(self) -> Sweep | None:
+        """The running sweep, unless it is a dry run."""
+        sweep = self._current.sweep
+        return None if sweep is None or sweep.is_dry_run else sweep
+
+    def _apply_one(self, result: QueryResult) -> tuple[ClientVerdict, NewCorrection | None]:
+        fleet, answer = self._fleet, result.answer
         before = fleet.state_of(answer.client)
         verdict = fleet.answer(answer, max(answer.answered_at_ms, fleet.clock_ms))
-        said = Said(answer.client, verdict, asked.problem)
+        found = ClientVerdict(answer.client, verdict, result.problem)
         if verdict != CORRECTED or answer.connections is None:
-            return said, None
-        sweep = self.sweep
-        is_its = sweep is not None and not sweep.is_dry and answer.client in sweep.left
-        return said, NewCorrection(
-            reconciliation=sweep.number if sweep is not None and is_its else None,
+            return found, None
+        sweep = self._applied_sweep()
+        return found, NewCorrection(
+            reconciliation=sweep.number if sweep is not None and answer.client in sweep.remaining else None,
             client=answer.client,
             at_ms=answer.answered_at_ms,
-            believed=STATUS_NAMES[_believed(before, answer.connections)],
+            believed=STATUS_NAMES[_corrected_status(before, answer.connections)],
             connections=answer.connections,
-            said=what_was_said(before),
+            said=newest_connections(before),
         )
 
-    def judged(self, verdicts: Sequence[Verdict]) -> None:
-        """What was judged last has committed."""
-        self.corrections += self._corrected
-        with self.lock:
-            if self._of is not None:  # which may be another sweep than goes on by now, or one that has just ended
-                self._of.take(self._said)
-            self._of = None
-        self._said, self._corrected = [], 0
-        self.on_progress()
 
-
-def _believed(before: ClientState, connections: int) -> int:
-    """What a correction corrects: a count is believed at once and only confirmed now, a zero when it comes the second time."""
+def _corrected_status(before: ClientState, connections: int) -> int:
+    """The status that a correction replaces: a count is believed at once and confirmed now, a zero when it comes again."""
     if connections == 0:
         return before.observed
     return OFFLINE if before.observed == ONLINE else before.observed
 
 
-def what_was_said(state: ClientState) -> list[dict[str, Any]]:
-    """What the events had said about a client: its newest connections, each with when it began, ended, and said goodbye."""
-    newest = sorted(state.channels, key=lambda channel: max(channel.connect_ms, channel.close_ms))[-MAX_CHANNELS_TOLD:]
+def newest_connections(state: ClientState) -> list[dict[str, Any]]:
+    """What the events said about a client's newest connections: when each connected, closed, and announced its disconnect."""
+    newest = sorted(state.channels, key=lambda channel: max(channel.connect_ms, channel.close_ms))
     return [
         {
             "channel": channel.id,
@@ -116,7 +118,7 @@ def what_was_said(state: ClientState) -> list[dict[str, Any]]:
             "tcpclean": _instant(channel.close_ms),
             "disconnect": _instant(channel.goodbye_ms),
         }
-        for channel in newest
+        for channel in newest[-MAX_CHANNELS_RECORDED:]
     ]
 
 

@@ -1,148 +1,147 @@
-"""Answers on their way to the writer: what the asker brings home, and who is told what became of it. Read `Handing`."""
+"""Query results on their way to the writer, and back to everyone who waits for them. Read `ResultWriter`."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from engine.core.presence.query import UNKNOWN, StatusAnswer
+from engine.core.presence.query import StatusAnswer
 from engine.errors import StoreError
-from engine.queries.queue import DRY_RUN, Entry
+from engine.queries.queue import DRY_RUN, QueueEntry
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
 
-MAX_REFUSED: Final = 30
-"""Commits in a row that may fail, a second apart, before the answers in hand are given up."""
+MAX_FAILED_COMMITS: Final = 30
+"""Commits in a row that may fail, a second apart, before the results are given up."""
+
+OUTCOMES: Final = ("online", "offline", "duplicate", "unknown", "failed")
 
 
-class Asked(NamedTuple):
-    """A client's answer, why it was asked, and the provider's sentence where there is no number."""
+class QueryResult(NamedTuple):
+    """A client's answer, why it was queried, and the provider's sentence when there is no number of connections."""
 
     answer: StatusAnswer
     why: str
     problem: str | None = None
 
 
-class Verdict(NamedTuple):
-    """What became of a question. `verdict`: see `core.asking`; None: the answer was not applied."""
+class AppliedResult(NamedTuple):
+    """A result and what it meant. `verdict`: see `core.presence.query`; None: the result was not applied."""
 
-    asked: Asked
+    result: QueryResult
     verdict: str | None
 
 
-Judge = Callable[[Sequence[Asked]], Sequence[str]]
-"""Inside the writer's transaction: apply the answers, a verdict for each. Memory that is not the
-fleet's must not change here, because the transaction may fail."""
+class ResultSink(Protocol):
+    """Takes results from the scheduler; called from several threads."""
+
+    def take(self, results: Sequence[tuple[QueueEntry, QueryResult]]) -> None:
+        """Accept results. Everyone who waits for an entry gets its applied result, now or later."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seams:
-    """What the asker needs of the rest.
+class Applier(Protocol):
+    """Applies results in the writer's thread."""
 
-    `submit` is the writer's (None: answers are told and not applied); `judge` applies answers; `judged` is told what has committed; `agrees` says whether a number of
-    connections is what is believed; `is_listed` whether the inventory names a client by its whole id.
-    """
+    def apply(self, results: Sequence[QueryResult]) -> Sequence[str]:
+        """Inside the writer's transaction: apply results, and return a verdict for each.
 
-    submit: Callable[[Callable[[], Any]], Future[Any]] | None = None
-    judge: Judge = lambda answers: [UNKNOWN for _ in answers]
-    judged: Callable[[Sequence[Verdict]], None] = lambda verdicts: None
-    agrees: Callable[[str, int], bool] = lambda client, connections: False
-    is_listed: Callable[[str], bool] = lambda client: False
+        Memory other than the fleet's must not change here, because the transaction may fail.
+        """
+        ...
 
-
-OUTCOMES: Final = ("online", "offline", "duplicate", "unknown", "failed")
+    def committed(self) -> None:
+        """The transaction of the last `apply` has committed."""
+        ...
 
 
-@dataclass(slots=True)
-class AskingStats:
-    """Counters since the start, read by the metrics page."""
-
-    calls: int = 0
-    throttled: int = 0
-    failures: int = 0
-    answers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
-    verdicts: dict[str, int] = field(default_factory=dict)
-
-
-def outcome_of(asked: Asked) -> str:
-    """An answer in one word, for the metrics."""
-    connections = asked.answer.connections
+def outcome_of(result: QueryResult) -> str:
+    """One of `OUTCOMES`, for the metrics."""
+    connections = result.answer.connections
     if connections is None:
-        return "unknown" if asked.problem is None else "failed"
+        return "unknown" if result.problem is None else "failed"
     return "offline" if connections == 0 else "online" if connections == 1 else "duplicate"
 
 
-class Handing:
-    """Hands answers to the writer: one transaction for all that came in since the last."""
+class ResultReporter:
+    """Reports results without applying them: for queries without a store."""
 
-    def __init__(self, seams: Seams, stats: AskingStats) -> None:
-        self._seams, self._stats = seams, stats
+    def take(self, results: Sequence[tuple[QueueEntry, QueryResult]]) -> None:
+        """Report each result to everyone who waits for it."""
+        for entry, result in results:
+            _report(entry, AppliedResult(result, None))
+
+
+class ResultWriter:
+    """Hands results to the writer: one transaction for all that came in since the last. Results of dry runs are only reported."""
+
+    def __init__(self, submit: Callable[[Callable[[], Any]], Future[Any]], applier: Applier) -> None:
+        """`submit`: runs work inside a transaction of the writer, in its thread."""
+        self.verdicts: dict[str, int] = {}  # how many of each, since the start
+        self._submit_work, self._applier = submit, applier
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Entry, Asked]] = []
-        self._submitted = False
-        self._refused = 0  # commits that failed in a row
+        self._waiting: list[tuple[QueueEntry, QueryResult]] = []
+        self._is_submitted = False
+        self._failed_commits = 0  # in a row
 
-    def take(self, answers: Sequence[tuple[Entry, Asked]]) -> None:
-        """These have come in."""
-        real = []
-        with self._lock:
-            for _, asked in answers:
-                self._stats.answers[outcome_of(asked)] += 1
-        for entry, asked in answers:
-            if entry.why == DRY_RUN or self._seams.submit is None:
-                _tell(entry, Verdict(asked, None))
+    def take(self, results: Sequence[tuple[QueueEntry, QueryResult]]) -> None:
+        """Accept results, and hand them over unless a transaction is under way: its end hands over all that came meanwhile."""
+        to_apply = []
+        for entry, result in results:
+            if entry.why == DRY_RUN:
+                _report(entry, AppliedResult(result, None))
             else:
-                real.append((entry, asked))
+                to_apply.append((entry, result))
         with self._lock:
-            self._waiting += real
-            if self._submitted or not self._waiting:
+            self._waiting += to_apply
+            if self._is_submitted or not self._waiting:
                 return
-            self._submitted = True
+            self._is_submitted = True
         self._submit()
 
     def _submit(self) -> None:
-        taken: list[tuple[Entry, Asked]] = []
+        taken: list[tuple[QueueEntry, QueryResult]] = []
 
         def work() -> Sequence[str]:
             with self._lock:
                 taken.extend(self._waiting)
                 self._waiting.clear()
-            return self._seams.judge([asked for _, asked in taken])
+            return self._applier.apply([result for _, result in taken])
 
-        assert self._seams.submit is not None
-        self._seams.submit(work).add_done_callback(lambda done: self._settled(taken, done))
+        self._submit_work(work).add_done_callback(lambda done: self._finished(taken, done))
 
-    def _settled(self, taken: list[tuple[Entry, Asked]], done: Future[Sequence[str]]) -> None:
-        """The transaction has committed, or not: then the same answers are handed over again, a bounded number of times."""
+    def _finished(self, taken: list[tuple[QueueEntry, QueryResult]], done: Future[Sequence[str]]) -> None:
+        """The transaction has ended. After a failed commit the same results are handed over again, a limited number of times."""
         error = done.exception()
-        self._refused = self._refused + 1 if isinstance(error, StoreError) else 0
+        self._failed_commits = self._failed_commits + 1 if isinstance(error, StoreError) else 0
         if error is None:
-            verdicts = [Verdict(asked, said) for (_, asked), said in zip(taken, done.result(), strict=True)]
-            for found in verdicts:
-                name = str(found.verdict)
-                self._stats.verdicts[name] = self._stats.verdicts.get(name, 0) + 1
-            self._seams.judged(verdicts)
-        elif self._refused and self._refused <= MAX_REFUSED:
+            applied = [
+                AppliedResult(result, verdict) for (_, result), verdict in zip(taken, done.result(), strict=True)
+            ]
+            for one in applied:
+                name = str(one.verdict)
+                self.verdicts[name] = self.verdicts.get(name, 0) + 1
+            self._applier.committed()
+        elif self._failed_commits and self._failed_commits <= MAX_FAILED_COMMITS:
             with self._lock:
                 self._waiting = taken + self._waiting
-            verdicts, taken = [], []
+            applied, taken = [], []
         else:
-            log.error(Event.ASKING_LOST, answers=len(taken), error=str(error))
-            verdicts = [Verdict(asked, None) for _, asked in taken]
-        for (entry, _), found in zip(taken, verdicts, strict=True):
-            _tell(entry, found)
+            log.error(Event.QUERY_RESULTS_LOST, answers=len(taken), error=str(error))
+            applied = [AppliedResult(result, None) for _, result in taken]
+        for (entry, _), one in zip(taken, applied, strict=True):
+            _report(entry, one)
         with self._lock:
-            self._submitted = bool(self._waiting)
-            again = self._submitted
+            self._is_submitted = bool(self._waiting)
+            again = self._is_submitted
         if again:
             self._submit()
 
 
-def _tell(entry: Entry, verdict: Verdict) -> None:
-    for told in entry.told:
-        if told.set_running_or_notify_cancel():  # whoever waited may have gone
-            told.set_result(verdict)
+def _report(entry: QueueEntry, applied: AppliedResult) -> None:
+    for waiter in entry.waiters:
+        if waiter.set_running_or_notify_cancel():  # it may have been cancelled
+            waiter.set_result(applied)

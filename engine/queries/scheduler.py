@@ -1,15 +1,15 @@
-"""The one who asks: every synchronous status query of the engine goes through here, by urgency and within one budget.
+"""Sends every synchronous status query of the engine, by urgency and within one budget. Read `QueryScheduler` first.
 
-A pacer thread waits until somebody may be asked, a worker is free and the budget has room, and only then takes the most
-urgent client; workers call the provider, which is synchronous. What a call brought:
+A pacing thread waits until a client may be queried, a worker is free and the budget has a call to spare, and only then takes the
+most urgent client. Workers call the provider, which is synchronous. What follows from a call:
 
-* an answer, also for several clients at once: to the writer, with all others that came in meanwhile, in one transaction
-  (`handing`); whoever waits for the verdict gets it when that has committed;
-* unknown, a timeout, a failure: asked again with backoff, up to `retries` times; then that is the answer (`connections` None);
-* "slow down": everybody pauses, for as long as was said or with backoff, and the client is asked again;
-* failures in a row: the breaker opens, and only a probe leaves from time to time.
+* an answer, for one client or several: it goes to the result sink, which applies it; everyone who waits gets it afterwards;
+* unknown, a timeout, a failure: the client is queried again with backoff, up to `retries` times; then that is the answer
+  (`connections` None);
+* throttled: all queries pause, for as long as the service said or with backoff, and the client is queried again;
+* failures in a row: the breaker opens, and only a probe is sent from time to time.
 
-Operators are not kept waiting for an open breaker: they are told what is wrong. Read `Asker` first.
+While the breaker is open an operator's query is not queued: it is answered at once with the problem.
 """
 
 from __future__ import annotations
@@ -19,62 +19,100 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
 
 from engine.clock import Clock
+from engine.core.breaker import Breaker, BreakerLimits
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.errors import RollcallError
-from engine.queries.breaker import Breaker
-from engine.queries.queue import EXACT, OPERATOR, AskQueue, Entry
-from engine.queries.results import Asked, AskingStats, Handing, Seams, Verdict
-from engine.status.base import AskingFailed, Provider
+from engine.queries.queue import EXACT_URGENCY, OPERATOR, QueryQueue, QueueEntry
+from engine.queries.results import OUTCOMES, AppliedResult, QueryResult, ResultSink, outcome_of
+from engine.status.base import Provider, QueryFailed
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
 
 RETRY_FIRST_MS: Final = 500
-"""Before a client is asked again that got no usable answer; doubled each time."""
+"""Before a client without a usable answer is queried again; doubled each time."""
+
+MAX_DOUBLINGS: Final = 6
+"""The wait before a retry is not doubled more often."""
 
 MAX_THROTTLED: Final = 20
-"""So often a client's call may be turned away with "slow down" before the client is given up: minutes, with the pauses."""
+"""A client whose calls were throttled so often is given up: after minutes, with the pauses."""
 
 PAUSE_FIRST_S: Final = 1.0
 PAUSE_LONGEST_S: Final = 60.0
-"""Pauses after "slow down" where nothing was said of how long; doubled while it goes on."""
+"""Pauses after a throttled call when the service does not say how long to wait; doubled while it goes on."""
 
 CALL_S: Final = 0.2
-"""Time that a call may take while the budget is still used up: workers are as many as that asks for."""
+"""A call may take so long while the budget is still used up: there are as many workers as that needs."""
 
+BREAKER_LIMITS: Final = BreakerLimits(failures=5, lasting_failures=3, first_pause_ms=2_000, longest_pause_ms=120_000)
+"""One failure may be the network's; five in a row, or three that will last, are a problem of the service or the configuration."""
+
+MIN_WORKERS: Final = 4
 MAX_WORKERS: Final = 64
 STOP_S: Final = 2.0
-"""How long `stop` waits for calls under way; whoever hangs longer is left behind."""
+"""`stop` waits so long for calls under way; it does not wait for a call that hangs longer."""
 
 
-class Budget(Protocol):
-    """How many calls may leave, shared by all that ask from this address."""
+class CallBudget(Protocol):
+    """How many calls may be made, shared by everything that queries from this address."""
 
     def reserve(self) -> float:
-        """Seconds to wait before trying again; 0: one call may leave now, and is counted."""
+        """Seconds to wait before trying again; 0: one call may start now, and is counted. Raises RollcallError."""
         ...
 
     def done(self, *, answered: bool = True) -> None:
-        """A call that was counted has ended; `answered`: it is sure that the service has seen it."""
+        """A counted call has ended; `answered`: the service has certainly seen it. Raises RollcallError."""
         ...
 
     def pause(self, seconds: float) -> None:
-        """No call leaves for so long."""
+        """No call starts for so long."""
         ...
 
 
-class Asker:
-    """Asks. `start` it; `ask` from any thread; `want` what the fleet wants asked; `stop` it."""
+class Beliefs(Protocol):
+    """What is known about a client without a query; called from several threads."""
+
+    def agrees(self, client: str, connections: int) -> bool:
+        """Does a number of connections agree with the believed status?"""
+        ...
+
+    def is_listed(self, client: str) -> bool:
+        """Does a row of the inventory name the client by its whole id?"""
+        ...
+
+
+@dataclass(slots=True)
+class QueryStats:
+    """Counters since the start, for the metrics."""
+
+    calls: int = 0
+    throttled: int = 0
+    failures: int = 0
+    outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+
+
+class _Call(NamedTuple):
+    """One call of the provider, for one client or several."""
+
+    entries: list[QueueEntry]
+    is_probe: bool  # it finds out whether the service is back
+
+
+class QueryScheduler:
+    """Queues and sends queries: `start`, then `query` and `enqueue` from any thread, then `stop`."""
 
     def __init__(
         self,
         provider: Provider,
-        budget: Budget,
+        budget: CallBudget,
         clock: Clock,
-        seams: Seams,
+        beliefs: Beliefs,
+        results: ResultSink,
         *,
         rate: int,
         retries: int,
@@ -83,64 +121,64 @@ class Asker:
     ) -> None:
         """`rate`: calls a second that the budget grants; `retries`: further calls for a client without a usable answer.
 
-        `close` is called at the very end, when no call of ours is left to be counted.
+        `close` is called at the very end, when no call is left to be counted.
         """
-        self.stats = AskingStats()
-        self._provider, self._budget, self._clock, self._seams = provider, budget, clock, seams
+        self.stats = QueryStats()
+        self._provider, self._budget, self._clock = provider, budget, clock
+        self._beliefs, self._results = beliefs, results
         self._retries, self._retry_first_ms, self._close = retries, retry_first_ms, close
-        self._workers = min(MAX_WORKERS, max(4, round(rate * CALL_S)))
         self._woken = threading.Condition()
-        self._queue = AskQueue()
-        self._breaker = Breaker()
-        self._busy = 0
-        self._pause_s = 0.0  # the last pause that nobody had told the length of
-        self._paused_until_ms = 0  # until when everybody pauses, or paused last
+        self._queue = QueryQueue()
+        self._breaker = Breaker(BREAKER_LIMITS)
+        self._calls_running = 0
+        self._pause_s = 0.0  # the newest pause whose length the service did not say
+        self._paused_until_ms = 0  # when the newest pause ends, or ended
         self._stopping = False
-        self._calls: queue.SimpleQueue[tuple[list[Entry], bool] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._handing = Handing(seams, self.stats)
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        workers = min(MAX_WORKERS, max(MIN_WORKERS, round(rate * CALL_S)))
+        self._pacer = threading.Thread(target=self._pace, name="query-scheduler", daemon=True)
+        self._workers = [
+            threading.Thread(target=self._work, name=f"query-worker-{number}", daemon=True) for number in range(workers)
+        ]
 
     # From other threads
 
     def start(self) -> None:
-        """Begin to ask."""
-        self._threads = [threading.Thread(target=self._pace, name="asking", daemon=True)]
-        for number in range(self._workers):
-            self._threads.append(threading.Thread(target=self._work, name=f"asking-{number}", daemon=True))
-        for thread in self._threads:
+        """Begin to send queries."""
+        for thread in (self._pacer, *self._workers):
             thread.start()
 
-    def ask(self, client: str, why: str = OPERATOR, at_ms: int = 0) -> Future[Verdict]:
-        """Ask about a client, not before `at_ms`. The future is cancelled when the asker stops before there is an answer."""
-        told: Future[Verdict] = Future()
+    def query(self, client: str, why: str = OPERATOR, at_ms: int = 0) -> Future[AppliedResult]:
+        """Query a client, not before `at_ms`. The future is cancelled when the scheduler stops before there is an answer."""
+        waiter: Future[AppliedResult] = Future()
         with self._woken:
             now_ms = self._clock.now_ms()
-            room = self._breaker.room(now_ms)
+            next_ms = self._breaker.next_call_ms(now_ms)
             if self._stopping:
-                told.cancel()
-            elif why == OPERATOR and (room is None or room > now_ms):
-                told.set_result(self._unasked(client, now_ms))
+                waiter.cancel()
+            elif why == OPERATOR and (next_ms is None or next_ms > now_ms):
+                waiter.set_result(self._not_sent(client, now_ms))
             else:
-                self._queue.add(client, why, at_ms, told)
+                self._queue.add(client, why, at_ms, waiter)
                 self._woken.notify_all()
-        return told
+        return waiter
 
-    def want(self, asks: Iterable[QueryRequest]) -> None:
-        """The fleet wants these asked."""
+    def enqueue(self, requests: Iterable[QueryRequest]) -> None:
+        """Queue the queries that the fleet requests; their results are applied, and nothing waits for them."""
         with self._woken:
             if self._stopping:
                 return
-            for client, why, at_ms in asks:
+            for client, why, at_ms in requests:
                 self._queue.add(client, why, at_ms)
             self._woken.notify_all()
 
     def __len__(self) -> int:
-        """Clients that wait to be asked."""
+        """How many clients wait for their query."""
         return len(self._queue)
 
     @property
-    def trouble(self) -> str | None:
-        """Why asking fails at present, in the provider's words; None while it does not."""
+    def problem(self) -> str | None:
+        """Why queries fail at present, in the provider's words; None while they do not."""
         return self._breaker.problem
 
     def can_answer(self, client: str) -> bool:
@@ -148,46 +186,44 @@ class Asker:
         return not self._breaker.is_open and not self._stopping
 
     def is_hopeless_since(self, instant_ms: int) -> bool:
-        """Does asking fail until somebody mends something, as was found out after an instant?"""
+        """Will queries fail until somebody mends something, as a call after an instant has shown?"""
         return self._breaker.is_hopeless and self._breaker.failed_at_ms >= instant_ms
 
     def failing_for_ms(self, instant_ms: int) -> int:
-        """For how long asking has failed without end, from an instant on."""
+        """How long queries have failed without interruption, counted from `instant_ms` at the earliest."""
         breaker = self._breaker
         return self._clock.now_ms() - max(instant_ms, breaker.opened_at_ms) if breaker.is_open else 0
 
     def drop(self, why: str) -> None:
-        """Ask no more for this reason; whoever waits for such an answer is not told any."""
+        """Remove the queued queries with this reason; whoever waits for one finds it cancelled."""
         with self._woken:
             dropped = list(self._queue.drop(why))
         for entry in dropped:
-            for told in entry.told:
-                told.cancel()
+            _cancel(entry)
 
     def stop(self, within_s: float = STOP_S) -> None:
-        """Ask nobody any more; calls under way get a moment to come back. What is not answered is forgotten."""
+        """Send no more queries; calls under way get a moment to end. Unanswered queries are cancelled."""
         with self._woken:
             self._stopping = True
-            left = list(self._queue.clear())
+            dropped = list(self._queue.clear())
             self._woken.notify_all()
-        for entry in left:
-            for told in entry.told:
-                told.cancel()
-        for _ in range(self._workers):
+        for entry in dropped:
+            _cancel(entry)
+        for _ in self._workers:
             self._calls.put(None)
         deadline = threading.Event()
         timer = threading.Timer(within_s, deadline.set)
         timer.daemon = True
         timer.start()
-        for thread in self._threads:
+        for thread in (self._pacer, *self._workers):
             while thread.is_alive() and not deadline.is_set():
                 thread.join(0.05)
         timer.cancel()
-        with contextlib.suppress(Exception):  # what a library says at its end changes nothing
+        with contextlib.suppress(Exception):  # an error of a library at the very end changes nothing
             self._provider.close()
         self._close()
 
-    # The pacer
+    # The pacing thread
 
     def _pace(self) -> None:
         while True:
@@ -200,138 +236,152 @@ class Asker:
                     continue
             try:
                 wait_s = self._budget.reserve()
-            except Exception as fault:  # noqa: BLE001  # without a budget nobody is asked, and that must be seen
-                log.error(Event.INTERNAL, error=repr(fault))
+            except Exception as error:  # without a budget no query is sent, and that must be seen
+                log.error(Event.INTERNAL_ERROR, exc_info=error)
                 wait_s = 1.0
-            with self._woken:
-                if wait_s > 0:
+            if wait_s > 0:
+                with self._woken:
                     self._woken.wait(wait_s)
-                    continue
-                taken = [] if self._stopping else self._queue.take(self._clock.now_ms(), self._provider.batch_size)
-                probe = self._breaker.is_open
-                if taken:
-                    self._busy += 1
-                    self.stats.calls += 1
-                    self._breaker.left()
-            if taken:
-                self._calls.put((taken, probe))
             else:
-                self._budget.done()
+                self._start_call()
 
     def _idle_s(self) -> float | None:
-        """Seconds until somebody may be asked, None: until woken."""
+        """Seconds until a query may be sent; None: not before the thread is woken."""
         now_ms = self._clock.now_ms()
-        upcoming, room = self._queue.next_ms(now_ms), self._breaker.room(now_ms)
-        if upcoming is None or room is None or self._busy >= self._workers:
+        queued_ms, call_ms = self._queue.next_ms(now_ms), self._breaker.next_call_ms(now_ms)
+        if queued_ms is None or call_ms is None or self._calls_running >= len(self._workers):
             return None
-        return max(0, upcoming - now_ms, room - now_ms) / 1000
+        return max(0, queued_ms - now_ms, call_ms - now_ms) / 1000
+
+    def _start_call(self) -> None:
+        """Give the most urgent clients to a worker. The budget has counted the call already."""
+        with self._woken:
+            taken = [] if self._stopping else self._queue.take(self._clock.now_ms(), self._provider.batch_size)
+            if taken:
+                self._calls_running += 1
+                self.stats.calls += 1
+                self._calls.put(_Call(taken, self._breaker.call_started()))
+        if not taken:
+            self._budget.done()
 
     # Workers
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            entries, probe = call
             try:
-                self._call(entries, probe)
-            except Exception as fault:  # noqa: BLE001  # a worker must not be lost
-                log.error(Event.INTERNAL, error=repr(fault))
+                self._carry_out(call)
+            except Exception as error:  # a worker must not be lost
+                log.error(Event.INTERNAL_ERROR, exc_info=error)
             finally:
                 with self._woken:
-                    self._busy -= 1
+                    self._calls_running -= 1
                     self._woken.notify_all()
 
-    def _call(self, entries: list[Entry], probe: bool) -> None:
-        """One call of the provider for one client or several, and what follows from it."""
+    def _carry_out(self, call: _Call) -> None:
+        """Make one call of the provider; hand over its results, and queue again the clients without one."""
         asked_at_ms = self._clock.now_ms()
-        failure: AskingFailed | None = None
+        found, failure = self._ask_provider(call.entries)
+        now_ms = self._clock.now_ms()
+        self._note(failure, asked_at_ms, now_ms, call.is_probe)
+        results = []
+        for entry in call.entries:
+            result = self._result(entry, asked_at_ms, now_ms, found.get(entry.client), failure)
+            if result is not None:
+                results.append((entry, result))
+        if results:
+            with self._woken:
+                for _, result in results:
+                    self.stats.outcomes[outcome_of(result)] += 1
+            self._results.take(results)
+
+    def _ask_provider(self, entries: list[QueueEntry]) -> tuple[dict[str, int | None], QueryFailed | None]:
+        """The provider's answer (client -> connections), or why there is none. The budget counts the call as ended."""
         found: dict[str, int | None] = {}
+        failure: QueryFailed | None = None
         try:
-            if entries[0].alone or self._provider.batch_size < 2:
+            if entries[0].needs_exact or self._provider.batch_size < 2:
                 found[entries[0].client] = self._provider.query(entries[0].client)
             else:
                 found.update(self._provider.query_many([entry.client for entry in entries]))
-        except AskingFailed as error:
+        except QueryFailed as error:
             failure = error
-        except (
-            RollcallError
-        ) as error:  # a key that is not there, say: nothing was sent, and it stays so until somebody mends it
-            failure = AskingFailed(str(error), lasting=True)
-        except Exception as fault:  # noqa: BLE001  # a fault of a provider's is a failure like others
-            log.error(Event.INTERNAL, error=repr(fault))
-            failure = AskingFailed(f"a fault of ours: {type(fault).__name__}")
+        except RollcallError as error:  # nothing was sent, because a key is missing, say: it fails until that is mended
+            failure = QueryFailed(str(error), lasting=True)
+        except Exception as error:  # an unexpected error of a provider is a failure like others
+            log.error(Event.INTERNAL_ERROR, exc_info=error)
+            failure = QueryFailed(f"internal error: {type(error).__name__}")
         finally:
             with contextlib.suppress(RollcallError) if self._stopping else contextlib.nullcontext():
                 self._budget.done(answered=failure is None or failure.answered)
-        now_ms = self._clock.now_ms()
-        self._note(failure, asked_at_ms, now_ms, probe)
-        answers = []
-        for entry in entries:
-            asked = self._judge(entry, asked_at_ms, now_ms, found.get(entry.client), failure)
-            if asked is not None:
-                answers.append((entry, asked))
-        if answers:
-            self._handing.take(answers)
+        return found, failure
 
-    def _judge(
-        self, entry: Entry, asked_at_ms: int, now_ms: int, connections: int | None, failure: AskingFailed | None
-    ) -> Asked | None:
-        """The client's answer, None: it is to be asked again."""
-        cached = not entry.alone and self._provider.batch_size > 1
-        if failure is None and connections is not None and not (cached and self._disagrees(entry.client, connections)):
-            return Asked(self._answer(entry.client, asked_at_ms, now_ms, connections), entry.why)
-        if failure is None and cached:  # it disagrees, or does not know: an exact answer is needed
-            entry.alone, entry.urgency = True, min(entry.urgency, EXACT)
-            self._again(entry, now_ms)
+    def _result(
+        self, entry: QueueEntry, asked_at_ms: int, now_ms: int, connections: int | None, failure: QueryFailed | None
+    ) -> QueryResult | None:
+        """The client's result. None: it is queried again."""
+        is_cached = not entry.needs_exact and self._provider.batch_size > 1
+        if failure is None and is_cached and not self._confirms(entry.client, connections):
+            entry.needs_exact, entry.urgency = True, min(entry.urgency, EXACT_URGENCY)
+            self._put_back(entry, now_ms)
             return None
+        if failure is None and connections is not None:
+            return QueryResult(self._answer(entry.client, asked_at_ms, now_ms, connections), entry.why)
         entry.failures += 1
-        most = MAX_THROTTLED if failure is not None and failure.throttled else self._retries
-        if entry.failures > most or (failure is not None and failure.lasting):
+        limit = MAX_THROTTLED if failure is not None and failure.throttled else self._retries
+        if entry.failures > limit or (failure is not None and failure.lasting):
             problem = str(failure) if failure is not None else None
-            return Asked(self._answer(entry.client, asked_at_ms, now_ms, None), entry.why, problem)
-        self._again(entry, now_ms + self._retry_first_ms * 2 ** min(entry.failures - 1, 6))
+            return QueryResult(self._answer(entry.client, asked_at_ms, now_ms, None), entry.why, problem)
+        self._put_back(entry, now_ms + self._retry_first_ms * 2 ** min(entry.failures - 1, MAX_DOUBLINGS))
         return None
 
-    def _disagrees(self, client: str, connections: int) -> bool:
-        return not self._seams.agrees(client, connections)
+    def _confirms(self, client: str, connections: int | None) -> bool:
+        """Is a cached answer enough? Only one that agrees with the belief; else an exact answer is needed."""
+        return connections is not None and self._beliefs.agrees(client, connections)
 
-    def _again(self, entry: Entry, at_ms: int) -> None:
+    def _put_back(self, entry: QueueEntry, at_ms: int) -> None:
         with self._woken:
             if not self._stopping:
                 self._queue.put_back(entry, at_ms)
                 self._woken.notify_all()
                 return
-        for told in entry.told:
-            told.cancel()
+        _cancel(entry)
 
     def _answer(self, client: str, asked_at_ms: int, answered_at_ms: int, connections: int | None) -> StatusAnswer:
-        return StatusAnswer(client, asked_at_ms, answered_at_ms, connections, self._seams.is_listed(client))
+        return StatusAnswer(client, asked_at_ms, answered_at_ms, connections, self._beliefs.is_listed(client))
 
-    def _unasked(self, client: str, now_ms: int) -> Verdict:
-        return Verdict(Asked(self._answer(client, now_ms, now_ms, None), OPERATOR, self._breaker.problem), None)
+    def _not_sent(self, client: str, now_ms: int) -> AppliedResult:
+        answer = self._answer(client, now_ms, now_ms, None)
+        return AppliedResult(QueryResult(answer, OPERATOR, self._breaker.problem), None)
 
-    def _note(self, failure: AskingFailed | None, asked_at_ms: int, now_ms: int, probe: bool) -> None:
-        """What a call says about the service that is asked: for the breaker, the budget and the log."""
+    def _note(self, failure: QueryFailed | None, asked_at_ms: int, now_ms: int, is_probe: bool) -> None:
+        """What a call says about the service: for the breaker, the budget and the log."""
         opened = closed = False
         pause_s = 0.0
         with self._woken:
-            is_newer = asked_at_ms >= self._paused_until_ms  # what left before the last pause says nothing about it
+            is_newer = asked_at_ms >= self._paused_until_ms  # an older call says nothing about the newest pause
             if failure is None:
                 self._pause_s = 0.0 if is_newer else self._pause_s
                 closed = self._breaker.succeeded()
             elif failure.throttled:
                 self.stats.throttled += 1
-                self._breaker.came_back()
+                self._breaker.not_tried()
                 if is_newer:
                     self._pause_s = min(PAUSE_LONGEST_S, 2 * self._pause_s or PAUSE_FIRST_S)
                     pause_s = failure.retry_after_s if failure.retry_after_s is not None else self._pause_s
                     self._paused_until_ms = now_ms + round(pause_s * 1000)
             else:
                 self.stats.failures += 1
-                opened = self._breaker.failed(str(failure), failure.lasting, now_ms, probe=probe)
+                problem = str(failure)
+                opened = self._breaker.failed(problem, now_ms, lasting=failure.lasting, probe=is_probe)
         if pause_s:
             self._budget.pause(pause_s)
-            log.warning(Event.ASKING_THROTTLED, seconds=pause_s, problem=str(failure))
+            log.warning(Event.QUERIES_THROTTLED, seconds=pause_s, problem=str(failure))
         if opened:
-            log.error(Event.ASKING_FAILS, problem=str(failure))
+            log.error(Event.QUERIES_FAILING, problem=str(failure))
         if closed:
-            log.info(Event.ASKING_WELL)
+            log.info(Event.QUERIES_RECOVERED)
+
+
+def _cancel(entry: QueueEntry) -> None:
+    for waiter in entry.waiters:
+        waiter.cancel()

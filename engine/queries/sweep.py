@@ -1,10 +1,10 @@
-"""One sweep through the clients: who is left, what each answer means for it, and how it ends. Pure; read `Sweep.take`.
+"""One sweep through the clients: which remain, what each verdict means for it, and how it ends. Pure; read `Sweep.record`.
 
-A client's answer is final when nothing more follows from it: a contradiction is asked once more (`confirm`), and what could
-not be said, failed, or was overtaken by an event is asked again in another pass. Counters hold final answers only, so a
-sweep that a restart interrupts counts nobody twice.
+A verdict is final when nothing more follows from it. A contradiction is confirmed by a second query, and a client whose query
+was unknown, failed, or was overtaken by an event is queried again in another pass. Counters hold final verdicts only, so a
+sweep that a restart interrupts counts no client twice.
 
-Whoever asked, an answer counts for the sweep that its client is part of: nobody is asked twice.
+A result counts for the sweep that its client is part of, whatever it was requested for: no client is queried twice.
 """
 
 from __future__ import annotations
@@ -18,91 +18,94 @@ from engine.queries.queue import DRY_RUN
 from engine.stores.base import Tally
 
 PASSES: Final = 3
-"""How often a sweep goes through those who could not be said before they count as unknown or failed."""
+"""How often a sweep queries a client without a final verdict before it counts as unknown or failed."""
+
+NOTHING: Final = Tally()
 
 
-NOBODY: Final = Tally()
-
-
-class Said(NamedTuple):
-    """An answer that was judged."""
+class ClientVerdict(NamedTuple):
+    """What a query's result meant for one client."""
 
     client: str
-    verdict: str | None  # None: it could not be stored
-    problem: str | None = None  # why there was no number
+    verdict: str | None  # None: the result could not be stored
+    problem: str | None = None  # why there was no number of connections
 
 
 class Sweep:
-    """A sweep under way. Used by whoever judges answers and by the reconciler, which share a lock."""
+    """A running sweep. The thread that applies results and the reconciler share it; `CurrentSweep` holds the lock."""
 
-    def __init__(self, number: int, why: str, started_at_ms: int, clients: Iterable[str], done: Tally = NOBODY) -> None:
-        """`done`: what had been counted before a restart."""
+    def __init__(
+        self, number: int, why: str, started_at_ms: int, clients: Iterable[str], counted: Tally = NOTHING
+    ) -> None:
+        """`counted`: the counters of the sweep before a restart."""
         self.number, self.why, self.started_at_ms = number, why, started_at_ms
-        self.begun_ms = started_at_ms  # or gone on with, after a restart
-        self.left = dict.fromkeys(clients)  # those whose answer is not final, in the order of asking
-        self.total = done.asked + len(self.left)
-        self.tally = done
-        self.confirming: set[str] = set()  # contradicted, and asked once more
-        self._unsaid: dict[str, str | None] = {}  # client -> why its last answer said nothing
+        self.running_since_ms = started_at_ms  # later than the start, after a restart
+        self.remaining = dict.fromkeys(clients)  # clients without a final verdict, in the order of their queries
+        self.total = counted.asked + len(self.remaining)
+        self.tally = counted
+        self.confirming: set[str] = set()  # contradicted, and waiting for the second query
+        self._inconclusive: dict[str, str | None] = {}  # client -> why its last query had no number of connections
 
     @property
-    def is_dry(self) -> bool:
+    def is_dry_run(self) -> bool:
         """Does it change nothing?"""
         return self.why == DRY_RUN
 
-    def count(self, said: Iterable[Said]) -> Tally:
-        """What these answers add to the counters; changes nothing."""
-        counted: dict[str, Tally] = {}  # of several answers about one client, the first that is final
-        for one in said:
-            more = self._final(one)
-            if more is not None and one.client in self.left:
+    def tally_of(self, verdicts: Iterable[ClientVerdict]) -> Tally:
+        """What these verdicts add to the counters; changes nothing."""
+        counted: dict[str, Tally] = {}  # of several verdicts about one client, the first final one
+        for one in verdicts:
+            more = _final(one)
+            if more is not None and one.client in self.remaining:
                 counted.setdefault(one.client, more)
         return _sum(counted.values())
 
-    def take(self, said: Iterable[Said]) -> None:
-        """These answers have been stored."""
-        for one in said:
-            if one.client not in self.left:
+    def record(self, verdicts: Iterable[ClientVerdict]) -> None:
+        """Take these verdicts, which have been stored, into the counters and the remaining clients."""
+        for one in verdicts:
+            if one.client not in self.remaining:
                 continue
-            more = self._final(one)
+            more = _final(one)
             if more is not None:
-                del self.left[one.client]
+                del self.remaining[one.client]
                 self.confirming.discard(one.client)
-                self._unsaid.pop(one.client, None)
+                self._inconclusive.pop(one.client, None)
                 self.tally = _sum((self.tally, more))
             elif one.verdict == UNCONFIRMED:
                 self.confirming.add(one.client)
             else:
                 self.confirming.discard(one.client)
-                self._unsaid[one.client] = one.problem
+                self._inconclusive[one.client] = one.problem
 
-    def _final(self, said: Said) -> Tally | None:
-        """What one answer adds to the counters; None: it is not the last word."""
-        if said.verdict == CORRECTED:
-            return Tally(asked=1, corrected=1)
-        return Tally(asked=1, agreed=1) if said.verdict in {AGREED, IGNORED} else None
+    def to_query(self) -> list[str]:
+        """The clients of the next pass."""
+        return [client for client in self.remaining if client not in self.confirming]
 
-    def upcoming(self) -> list[str]:
-        """Whom to ask in the next pass."""
-        return [client for client in self.left if client not in self.confirming]
+    def tally_of_remaining(self, problem: str | None = None) -> Tally:
+        """What the remaining clients count as if it ended now. `problem`: why no query can be sent any more, if that is so."""
+        remaining = len(self.remaining)
+        failed = remaining if problem else sum(self._inconclusive.get(c) is not None for c in self.remaining)
+        return Tally(asked=remaining, unknown=remaining - failed, failed=failed)
 
-    def rest(self, problem: str | None = None) -> Tally:
-        """What those who are left count as when it ends now; `problem`: nobody can be asked any more."""
-        failed = len(self.left) if problem else sum(self._unsaid.get(client) is not None for client in self.left)
-        return Tally(asked=len(self.left), unknown=len(self.left) - failed, failed=failed)
-
-    def end(self, rest: Tally) -> None:
-        """Nobody is left."""
+    def finish(self, rest: Tally) -> None:
+        """End it; `rest`: what the remaining clients count as."""
         self.tally = _sum((self.tally, rest))
-        self.left.clear()
+        self.remaining.clear()
         self.confirming.clear()
 
 
 def agrees(observed: int, connections: int) -> bool:
-    """Is a number of connections what is observed?"""
+    """Does a number of connections agree with the observed status?"""
     return observed == (ONLINE if connections else OFFLINE)
 
 
-def _sum(tallies: Iterable[Tally | None]) -> Tally:
-    columns = zip(Tally(), *(tally for tally in tallies if tally is not None), strict=True)
+def _final(verdict: ClientVerdict) -> Tally | None:
+    """What a verdict adds to the counters; None: it is not final."""
+    if verdict.verdict == CORRECTED:
+        return Tally(asked=1, corrected=1)
+    return Tally(asked=1, agreed=1) if verdict.verdict in {AGREED, IGNORED} else None
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    columns = zip(Tally(), *tallies, strict=True)
     return Tally(*(sum(column) for column in columns))

@@ -17,7 +17,9 @@ from engine.config.loader import Config
 from engine.core.delivery import Policy as DeliveryPolicy
 from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
-from engine.delivery.dispatcher import Dispatcher, Limits
+from engine.delivery.dead_log import DeadDeliveryLog
+from engine.delivery.dispatcher import Dispatcher
+from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
@@ -69,11 +71,12 @@ class App(Desk):
         renderer = renderer_of(mailing_of(config), command_routes(config))
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
+        dead_log = DeadDeliveryLog(clock)
         self.writer = Writer(
             self.store,
             self.fleet,
             clock,
-            render=partial(render_or_bury, render),
+            render=partial(render_or_bury, render, dead_log),
             watermark_of=self.source_runner.watermark_of,
             announce=self._announce,
             keep_ms=config.history.keep_ms,
@@ -91,6 +94,7 @@ class App(Desk):
             self.senders.by_action(),
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
+            dead_log,
         )
         self.asking = assemble(
             config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
@@ -105,7 +109,7 @@ class App(Desk):
     def _asked(self, requests: list[QueryRequest]) -> None:
         """In the writer's thread: a committed transaction wants these queries."""
         if self.asking is not None:
-            self.asking.want(requests)
+            self.asking.enqueue(requests)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
@@ -120,8 +124,8 @@ class App(Desk):
         for call in calls:
             try:
                 call()
-            except Exception as error:  # noqa: BLE001  # one broken listener must not stop the others
-                log.error(Event.INTERNAL, error=repr(error))
+            except Exception as error:  # one broken listener must not stop the others
+                log.error(Event.INTERNAL_ERROR, exc_info=error)
 
     def _writer_gave_up(self, error: Exception) -> None:
         """In the writer's thread: nothing will be committed any more, so the service ends with exit code 1."""
@@ -166,7 +170,7 @@ class App(Desk):
                 self.asking.start()
             for source in sources.values():
                 if source.type == "simulator":
-                    log.warning(Event.SYNTHETIC, source=source.name)
+                    log.warning(Event.SOURCE_SYNTHETIC, source=source.name)
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
             ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._writer_ended.wait())]
             await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)

@@ -7,8 +7,8 @@ from functools import partial
 
 from engine.actions.base import ActionSender
 from engine.actions.command.mqtt import MqttCommands, signature_login
-from engine.actions.command.mqtt_client import Login
-from engine.actions.command.rocketmq import REQUEST_MS, Producer, RocketmqCommands
+from engine.actions.command.mqtt_client import MqttLogin
+from engine.actions.command.rocketmq import REQUEST_MS, CommandProducer, RocketmqCommands
 from engine.actions.command.sender import CommandSender, Waits
 from engine.config.loader import Config
 from engine.config.mqtt import MqttConfig, RocketmqCluster
@@ -29,7 +29,7 @@ def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
     return CommandSender(ways, now_ms, waits)
 
 
-def login_of(mqtt: MqttConfig) -> Login:
+def login_of(mqtt: MqttConfig) -> MqttLogin:
     """How to log in, secrets read now. RollcallError for one that is not there."""
     assert mqtt.endpoint is not None
     host, port = mqtt.endpoint
@@ -37,15 +37,15 @@ def login_of(mqtt: MqttConfig) -> Login:
     if mqtt.access_key is not None and mqtt.secret is not None:
         key, secret = mqtt.access_key.reveal(), mqtt.secret.reveal()
         username, password = signature_login(mqtt.client_id, mqtt.instance, key, secret)
-    return Login(host=host, port=port, client_id=mqtt.client_id, username=username, password=password, ca=mqtt.ca)
+    return MqttLogin(host=host, port=port, client_id=mqtt.client_id, username=username, password=password, ca=mqtt.ca)
 
 
-def _producer(cluster: RocketmqCluster, log_folder: str) -> Producer:
-    from engine.sources.rocketmq.producer import Producer as Native  # its library is not always installed
+def _producer(cluster: RocketmqCluster, log_folder: str) -> CommandProducer:
+    from engine.sources.rocketmq.producer import Producer  # its library is not always installed
 
     group = f"{cluster.namespace}%{cluster.producer_group}" if cluster.namespace else cluster.producer_group
     key, secret = cluster.access_key, cluster.secret
-    return Native(
+    return Producer(
         cluster.name_servers,
         group,
         key.reveal() if key is not None else "",

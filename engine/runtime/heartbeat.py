@@ -42,7 +42,7 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001  # whatever is wrong over there must not stop anything here
             self.failed += 1
             if not self._failing:
-                # The URL may hold a token, and an error's text may hold the URL: only its kind is logged.
+                # The URL may hold a token, and the error's text may hold the URL: only its kind is logged.
                 log.warning(Event.HEARTBEAT_FAILED, error=type(error).__name__)
             self._failing = True
             return False

@@ -24,7 +24,7 @@ from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.runtime.history_codec import RETRIED_ROWS, Answering, decode_stored, quarantined_batch
-from engine.runtime.status_queries import Asking, asker_alone, assemble
+from engine.runtime.status_queries import StatusQueries, assemble, scheduler_without_store
 from engine.runtime.store_factory import open_store, open_store_to_read
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
@@ -34,7 +34,7 @@ from engine.web.answers import Answers
 
 T = TypeVar("T")
 
-NOBODY_TO_ASK = "there is nobody to ask: write `status` into the configuration"
+NO_PROVIDER = "no status provider configured: set `status` in the configuration"
 
 
 @contextmanager
@@ -109,21 +109,21 @@ class Offline(Answering):
         return self._clock.now_ms()
 
     @contextmanager
-    def reconciling(self) -> Iterator[Asking]:
-        """Those who ask, at work on this store, which must have been opened for writing. RollcallError without a provider."""
+    def reconciling(self) -> Iterator[StatusQueries]:
+        """Status queries over this store, which must have been opened for writing. Raises RollcallError without a provider."""
         self._needs_rules()
-        made: list[Asking] = []
-        writer = self._make_writer(lambda asks: made[0].want(asks))
-        asking = assemble(self._config, self._store.sweeps, writer.fleet, self.inventory, self._clock, writer.submit)
-        if asking is None:
-            raise RollcallError(NOBODY_TO_ASK)
-        made.append(asking)
+        made: list[StatusQueries] = []
+        writer = self._make_writer(lambda requests: made[0].enqueue(requests))
+        queries = assemble(self._config, self._store.sweeps, writer.fleet, self.inventory, self._clock, writer.submit)
+        if queries is None:
+            raise RollcallError(NO_PROVIDER)
+        made.append(queries)
         writer.start()
-        asking.start()
+        queries.start()
         try:
-            yield asking
+            yield queries
         finally:
-            asking.stop()
+            queries.stop()
             writer.stop()
 
     def reconciliation(self, number: int) -> dict[str, Any]:
@@ -213,23 +213,23 @@ class Offline(Answering):
 
 
 def ask_directly(config: Config, clients: Sequence[str], tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Whether clients are connected now, without a service: in the order given; what a store believes where nobody answers.
+    """Query clients without a service: status objects in the order given. The store's believed status where a query fails.
 
-    `tell` is told why nobody does.
+    `tell` gets a sentence for each query that failed. Raises RollcallError without a provider.
     """
     if config.status is None:
-        raise RollcallError(NOBODY_TO_ASK)
+        raise RollcallError(NO_PROVIDER)
     clock = SystemClock()
-    with asker_alone(config, config.status, clock) as asker:
-        told = [asker.ask(client) for client in clients]
-        for client, found in zip(clients, told, strict=True):
-            asked = found.result().asked
+    with scheduler_without_store(config, config.status, clock) as scheduler:
+        waiting = [scheduler.query(client) for client in clients]
+        for client, done in zip(clients, waiting, strict=True):
+            answer, _, problem = done.result().result
             now_ms = clock.now_ms()
-            if asked.answer.connections is not None:
-                yield serializers.answer_object(asked.answer, now_ms)
+            if answer.connections is not None:
+                yield serializers.answer_object(answer, now_ms)
             else:
-                if asked.problem:
-                    tell(f"{client}: {asked.problem}")
+                if problem:
+                    tell(f"{client}: {problem}")
                 yield _believed(config, client, now_ms)
 
 

@@ -54,7 +54,9 @@ class RuleReloader:
             return False
         self.rules, self.problem = rules, str(problem)
         self._fleet.use(Matcher(rules, self._inventory.attributes, compile_patterns))
-        log.error(Event.RULES_BROKEN, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules))
+        log.error(
+            Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules)
+        )
         return True
 
     def _rules_of_last_run(self) -> Iterator[Rule]:
@@ -84,7 +86,7 @@ class RuleReloader:
             )
         except InvalidFiles as error:
             self.problem = str(error)
-            log.error(Event.RULES_BROKEN, problems=len(error.problems), first=str(error.problems[0]))
+            log.error(Event.RULES_REJECTED, problems=len(error.problems), first=str(error.problems[0]))
             return
         self.problem = None
         await self._write(lambda: self.take(loaded.rules))
@@ -114,7 +116,7 @@ class RuleReloader:
             return
         found = self._fleet.alerts.triggers.adopt(rule, list(self._fleet.states.items()), now_ms)
         if found:
-            log.info(Event.RULE_NEW, rule=rule.name, clients=found, fired=rule.existing)
+            log.info(Event.RULE_ADDED, rule=rule.name, clients=found, fired=rule.existing)
 
     def _retire(self) -> None:
         now_ms = self._clock.now_ms()
@@ -122,4 +124,4 @@ class RuleReloader:
             if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
                 self._fleet.alerts.retire(name, now_ms)
                 self._remembered.delete(name)
-                log.info(Event.RULE_RETIRED, rule=name)
+                log.info(Event.RULE_REMOVED, rule=name)

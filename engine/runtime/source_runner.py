@@ -11,7 +11,6 @@ from engine.config.loader import Config
 from engine.core.fleet import Fleet
 from engine.runtime.feed_watch import FeedWatch
 from engine.runtime.source_factory import source_of
-from engine.runtime.tracebacks import where_of
 from engine.sources.base import Batch, Gap, Source
 from engine.sources.http import HttpSource
 from engine.telemetry import Event, logger
@@ -74,8 +73,8 @@ class SourceRunner:
             await source.run(offer, position)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # one source that has stopped must not stop the service
-            log.error(Event.SOURCE_FAILED, source=source.name, error=repr(error), where=where_of(error))
+        except Exception as error:  # one source that has stopped must not stop the service
+            log.error(Event.SOURCE_FAILED, source=source.name, exc_info=error)
 
     async def keep_watch(self, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Let rules know when a source gets into trouble or out of it, until cancelled; `write` does work in a transaction."""
@@ -88,7 +87,10 @@ class SourceRunner:
                 await write(partial(self._note_trouble, changed, now_ms))
                 self.watch.note(changed)  # not before: what could not be stored is tried again
             for name, trouble in changed:
-                log.warning(Event.FEED_TROUBLE if trouble else Event.FEED_WELL, source=name, trouble=trouble or "")
+                if trouble:
+                    log.warning(Event.SOURCE_UNHEALTHY, source=name, trouble=trouble)
+                else:
+                    log.info(Event.SOURCE_RECOVERED, source=name)
 
     def in_trouble(self) -> dict[str, str]:
         """What was wrong with which source, by the alerts that are open."""

@@ -1,7 +1,7 @@
-"""Puts together those who ask: provider, budget, asker, judging and reconciler. Read `assemble`, then `Asking`.
+"""Puts the synchronous status query together: provider, budget, scheduler, result applier and reconciler. Read `assemble`.
 
-The service has one `Asking`; commands make one over a store they opened themselves, or only an asker (`asker_alone`), all
-within the one budget whose ledger lies in the data folder.
+The service has one `StatusQueries`. A command makes one over a store that it opened itself, or only a scheduler
+(`scheduler_without_store`). All of them keep to one budget, because they share the file of the last call in the data folder.
 """
 
 from __future__ import annotations
@@ -20,37 +20,43 @@ from engine.core.fleet import Fleet
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.core.presence.reconcile import is_concerned, sweep_order
 from engine.errors import Overloaded, StoreError
+from engine.queries.current_sweep import CurrentSweep
+from engine.queries.dry_run import DryRun
 from engine.queries.queue import DRY_RUN, OPERATOR
-from engine.queries.reconciler import ASKED_FOR, Plan, Reconciler, Scope, Wiring
-from engine.queries.result_applier import Judging
-from engine.queries.results import OUTCOMES, Seams, Verdict
-from engine.queries.scheduler import Asker
+from engine.queries.reconciler import Reconciler
+from engine.queries.result_applier import ResultApplier
+from engine.queries.results import AppliedResult, ResultReporter, ResultSink, ResultWriter
+from engine.queries.scheduler import Beliefs, QueryScheduler
 from engine.queries.sweep import agrees
+from engine.queries.sweep_records import Scope, SweepRecords
+from engine.queries.sweep_requests import OPERATOR_SWEEP, SweepSchedule
+from engine.queries.sweep_runner import SweepRunner
 from engine.sources.base import Gap
 from engine.status.base import Provider
 from engine.status.budget import Budget
-from engine.status.ledger import Ledger
+from engine.status.last_call import LastCallFile
 from engine.status.route import RouteProvider
 from engine.stores.base import Sweeps
 from engine.web.service import AskingNumbers
 
-LEDGER = "status.ledger"
-"""The file in the data folder that says when the last call left, for the budget after a restart."""
+LAST_CALL_FILE = "status.ledger"
+"""The file in the data folder that says when the last call was made, for the budget after a restart."""
 
 BUSY_S = 10.0
-"""How long another process of ours that asks now, a command most likely, is waited for."""
+"""Another process that sends status queries, most likely a command, is waited for so long."""
 
 OPERATOR_S = 5.0
-"""How long somebody who wants to know is kept waiting; then the belief is the answer."""
+"""An operator waits so long for an answer; then the believed status is returned."""
 
-BEGIN_S = 10.0
-"""How long whoever wants a sweep waits for it to begin."""
+SWEEP_START_S = 10.0
+"""An operator waits so long for a sweep to start."""
 
 ALIVE_EVERY_S = 30.0
+"""The service stores so often that it is at work."""
 
 
 def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
-    """The provider that the configuration names. RollcallError when it lacks its package."""
+    """The provider that the configuration names. Raises RollcallError when its package is missing."""
     timeout_s = config.timeout_ms / 1000
     keys = config.access_key.reveal, config.secret.reveal
     if config.provider == "openapi":
@@ -61,96 +67,109 @@ def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
 
 
 @contextmanager
-def asker_alone(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[Asker]:
-    """Somebody to ask without a store: answers are told and not applied. StatusBusy while another process asks."""
-    asker = _asker(config, status, clock, Seams())
-    asker.start()
+def scheduler_without_store(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[QueryScheduler]:
+    """A running scheduler whose results are reported and not applied.
+
+    Raises StatusBusy while another process sends status queries.
+    """
+    scheduler = _scheduler(config, status, clock, _NoBeliefs(), ResultReporter())
+    scheduler.start()
     try:
-        yield asker
+        yield scheduler
     finally:
-        asker.stop()
+        scheduler.stop()
 
 
-def _asker(config: Config, status: StatusConfig[Secret], clock: Clock, seams: Seams) -> Asker:
-    """One who asks within the budget of this data folder. StatusBusy while another process does."""
+def _scheduler(
+    config: Config, status: StatusConfig[Secret], clock: Clock, beliefs: Beliefs, results: ResultSink
+) -> QueryScheduler:
+    """A scheduler within the budget of the data folder. Raises StatusBusy while another process holds that."""
     config.data.mkdir(parents=True, exist_ok=True)
     provider = provider_of(status, clock)
-    ledger = Ledger(config.data / LEDGER, within_s=BUSY_S)
-    return Asker(
+    last_call = LastCallFile(config.data / LAST_CALL_FILE, within_s=BUSY_S)
+    return QueryScheduler(
         provider,
-        Budget(status.rate, ledger=ledger),
+        Budget(status.rate, last_call=last_call),
         clock,
-        seams,
+        beliefs,
+        results,
         rate=status.rate,
         retries=status.unknown_retries,
-        close=ledger.close,
+        close=last_call.close,
     )
 
 
-class Asking:
-    """Those who ask, as one part of a service."""
+class StatusQueries:
+    """The synchronous status query as one part of a service."""
 
-    def __init__(self, asker: Asker, judging: Judging, reconciler: Reconciler, fleet: Fleet) -> None:
-        self.asker, self.judging, self.reconciler = asker, judging, reconciler
-        self._fleet = fleet
+    def __init__(
+        self,
+        scheduler: QueryScheduler,
+        results: ResultWriter,
+        applier: ResultApplier,
+        reconciler: Reconciler,
+        fleet: Fleet,
+    ) -> None:
+        self.reconciler = reconciler
+        self._scheduler, self._results, self._applier, self._fleet = scheduler, results, applier, fleet
 
     def start(self) -> None:
-        """Begin to ask; what `recover` found is done first."""
-        self.asker.start()
+        """Begin to send queries; sweeps that `recover` found go on first."""
+        self._scheduler.start()
         self.reconciler.start()
 
     def stop(self) -> None:
-        """Ask nobody any more. A sweep stays as it is, for the next start."""
+        """Send no more queries. A sweep stays as it is, for the next start."""
         self.reconciler.stop()
-        self.asker.stop()
+        self._scheduler.stop()
 
-    def want(self, asks: Iterable[QueryRequest]) -> None:
-        """The fleet wants these asked; called when what wants it has committed."""
-        self.asker.want(asks)
+    def enqueue(self, requests: Iterable[QueryRequest]) -> None:
+        """Queue the queries that the fleet requests; called when the step that requests them has committed."""
+        self._scheduler.enqueue(requests)
 
     def note_gap(self, gap: Gap) -> None:
-        """Messages are gone: whom they may have been about is asked."""
+        """Messages of a source were lost: the clients that they may concern are queried."""
         self.reconciler.note_gap(gap)
 
     async def verify(self, client: str) -> StatusAnswer | None:
-        """Ask about a client now, before everybody else; None when there is no number in time."""
-        told: asyncio.Future[Verdict] = asyncio.wrap_future(self.asker.ask(client, OPERATOR))
+        """Query a client now, before all others; None when there is no number of connections in time."""
+        waiting: asyncio.Future[AppliedResult] = asyncio.wrap_future(self._scheduler.query(client, OPERATOR))
         try:
-            answer = (await asyncio.wait_for(told, OPERATOR_S)).asked.answer
+            answer = (await asyncio.wait_for(waiting, OPERATOR_S)).result.answer
         except (TimeoutError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not told.cancelled():
+            if isinstance(error, asyncio.CancelledError) and not waiting.cancelled():
                 raise
             return None
         return None if answer.connections is None else answer
 
     def begin(self, *, dry: bool) -> Future[int]:
-        """Begin a sweep; its number, once it has begun."""
-        return self.reconciler.request(DRY_RUN if dry else ASKED_FOR)
+        """Request a sweep; the future is its number, once it has started."""
+        return self.reconciler.request(DRY_RUN if dry else OPERATOR_SWEEP)
 
     async def reconcile(self, *, dry: bool) -> int:
-        """Begin a sweep, its number. Overloaded while another one goes on."""
+        """Start a sweep; returns its number. Raises Overloaded while another one runs, StoreError when it does not start."""
         if self.reconciler.is_sweeping:
             progress = self.reconciler.progress()
-            raise Overloaded("a sweep goes on already" + (f": number {progress.number}" if progress else ""), 5)
-        begun = asyncio.wrap_future(self.begin(dry=dry))
+            raise Overloaded("a sweep is already running" + (f": number {progress.number}" if progress else ""), 5)
+        starting = asyncio.wrap_future(self.begin(dry=dry))
         try:
-            return await asyncio.wait_for(begun, BEGIN_S)
+            return await asyncio.wait_for(starting, SWEEP_START_S)
         except TimeoutError:
-            raise StoreError("the sweep could not begin in time") from None
+            raise StoreError(f"the sweep did not start within {SWEEP_START_S:g} s; try again later") from None
 
     def numbers(self) -> AskingNumbers:
-        """What the metrics tell."""
-        stats, progress = self.asker.stats, self.reconciler.progress()
+        """The values of the metrics."""
+        stats, progress = self._scheduler.stats, self.reconciler.progress()
         return AskingNumbers(
             calls=stats.calls,
             throttled=stats.throttled,
             failures=stats.failures,
-            outcomes={name: stats.answers[name] for name in OUTCOMES},
-            verdicts=dict(stats.verdicts),
-            waiting=len(self.asker),
-            trouble=self.asker.trouble,
-            corrections=self.judging.corrections,
-            sweeps=self.reconciler.swept,
+            outcomes=dict(stats.outcomes),
+            verdicts=dict(self._results.verdicts),
+            waiting=len(self._scheduler),
+            trouble=self._scheduler.problem,
+            corrections=self._applier.corrections,
+            sweeps=self.reconciler.finished,
             sweep_total=progress.total if progress else 0,
             sweep_asked=progress.tally.asked if progress else 0,
             stale=self._fleet.counts.stale_answers,
@@ -165,70 +184,94 @@ def assemble(
     inventory: Inventory,
     clock: Clock,
     submit: Callable[[Callable[[], Any]], Future[Any]],
-    is_settled: Callable[[], bool] = lambda: True,
-) -> Asking | None:
-    """Those who ask under this configuration; None without `status`."""
+    has_caught_up: Callable[[], bool] = lambda: True,
+) -> StatusQueries | None:
+    """The status query under this configuration; None without `status`.
+
+    `submit`: runs work inside a transaction of the writer; `has_caught_up`: have all sources been read up to the start?
+    """
     status = config.status
     if status is None:
         return None
-    judging = Judging(fleet, store)
-    whom = _Whom(fleet, inventory)
-    seams = Seams(
-        submit=submit, judge=judging.judge, judged=judging.judged, agrees=whom.agrees, is_listed=inventory.lists
-    )
-    asker = _asker(config, status, clock, seams)
-    fleet.can_query = asker.can_answer
-    wiring = Wiring(
-        submit=submit,
-        clients=whom.sweep,
-        published=fleet.published,
-        is_settled=is_settled,
-        max_hold_ms=config.feed.max_hold_ms,
-        confirm_after_ms=status.confirm_after_ms,
-    )
-    plan = Plan()
+    view = _FleetView(fleet, inventory)
+    current = CurrentSweep()
+    applier = ResultApplier(fleet, store, current)
+    results = ResultWriter(submit, applier)
+    scheduler = _scheduler(config, status, clock, view, results)
+    fleet.can_query = scheduler.can_answer
+    records = SweepRecords(store, submit)
+    dry_run = DryRun(current, records, fleet.published)
+    runner = SweepRunner(scheduler, applier, dry_run, records, current, clock, confirm_after_ms=status.confirm_after_ms)
+    schedule = SweepSchedule()
     if config.reconcile is not None:
-        plan = Plan(ticks=config.reconcile.ticks, catches_up=config.reconcile.catches_up)
-    return Asking(asker, judging, Reconciler(asker, judging, store, clock, plan, wiring), fleet)
+        schedule = SweepSchedule(ticks=config.reconcile.ticks, catches_up=config.reconcile.catches_up)
+    reconciler = Reconciler(
+        runner,
+        records,
+        current,
+        clock,
+        schedule,
+        clients=view.clients_to_query,
+        has_caught_up=has_caught_up,
+        max_hold_ms=config.feed.max_hold_ms,
+    )
+    return StatusQueries(scheduler, results, applier, reconciler, fleet)
 
 
-class _Whom:
-    """Whom a sweep asks, out of what the fleet knows. In the reconciler's thread, beside the writer."""
+class _FleetView:
+    """What the fleet and the inventory say about clients; read beside the writer, from several threads."""
 
     def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
         self._fleet, self._inventory = fleet, inventory
 
     def agrees(self, client: str, connections: int) -> bool:
-        """Is this what is believed?"""
+        """Does a number of connections agree with the believed status?"""
         state = self._fleet.published(client)
         return state is not None and agrees(state.observed, connections)
 
-    def sweep(self, scope: Scope | None, began_ms: int | None) -> list[str]:
-        """Everybody, or whom a scope concerns, most needy first; whose answer since `began_ms` is final is left out.
+    def is_listed(self, client: str) -> bool:
+        """Does a row of the inventory name the client by its whole id?"""
+        return self._inventory.lists(client)
 
-        Whom the inventory names and nobody has ever seen is always among them.
+    def clients_to_query(self, scope: Scope | None, since_ms: int | None) -> list[str]:
+        """The clients of a sweep, most urgent first.
+
+        `scope`: the gaps that it is limited to; None: every client. `since_ms`: clients verified since this instant (epoch ms) are
+        left out. Clients of the inventory that never sent an event are always included.
         """
         known = states = dict(self._fleet.states)
         if scope is not None:
-            gaps = [(_bound(gap), int(gap["noted_at"])) for gap in scope["gaps"]]
+            gaps = [(_latest_ms(gap), int(gap["noted_at"])) for gap in scope["gaps"]]
             states = {
                 client: state
                 for client, state in states.items()
                 if any(is_concerned(state, to_ms, noted_ms) for to_ms, noted_ms in gaps)
             }
-        roll = [client for client in self._inventory.clients() if client not in known]
-        ordered = sweep_order(states, roll, self._alerting(), self._fleet.policy.clock_skew_ms, self._fleet.gaps)
-        if began_ms is None:
+        never_seen = [client for client in self._inventory.clients() if client not in known]
+        ordered = sweep_order(states, never_seen, self._alerting(), self._fleet.policy.clock_skew_ms, self._fleet.gaps)
+        if since_ms is None:
             return ordered
-        # Whose answer was unknown, or waited to be confirmed, has not been counted: asked again.
-        return [client for client in ordered if client not in states or states[client].verified_ms < began_ms]
+        # A client whose answer was unknown, or waited to be confirmed, was not counted: it is queried again.
+        return [client for client in ordered if client not in states or states[client].verified_ms < since_ms]
 
     def _alerting(self) -> set[str]:
-        """Clients with an alert that is about to fire, or firing."""
+        """Clients with an alert that is pending or firing."""
         alerts = (alert for some in list(self._fleet.alerts.open_alerts.by_subject.values()) for alert in list(some))
         return {alert.client for alert in alerts if alert.client is not None and alert.state in {"pending", "firing"}}
 
 
-def _bound(gap: Any) -> int:
-    """When the newest of a gap's messages occurred at the latest."""
+class _NoBeliefs:
+    """Without a store no status is believed."""
+
+    def agrees(self, client: str, connections: int) -> bool:
+        """No: every answer is queried exactly."""
+        return False
+
+    def is_listed(self, client: str) -> bool:
+        """Not known here."""
+        return False
+
+
+def _latest_ms(gap: Any) -> int:
+    """When the newest message of a gap occurred at the latest (epoch ms)."""
     return int(gap["to"] if gap["to"] is not None else gap["noted_at"])

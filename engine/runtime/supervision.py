@@ -21,6 +21,6 @@ async def supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except StoreError:
             pass  # the writer has logged it, and tries again
-        except Exception as error:  # noqa: BLE001  # the next look may go well
-            log.error(Event.TASK_FAILED, task=name, error=repr(error))
+        except Exception as error:  # the next look may go well
+            log.error(Event.TASK_FAILED, task=name, exc_info=error)
         await asyncio.sleep(RETRY_AFTER_S)

@@ -34,7 +34,6 @@ from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
 from engine.runtime.recovery import DecodeStored, recover, restore_alerts
-from engine.runtime.tracebacks import where_of
 from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
 from engine.stores.base import Store
@@ -151,8 +150,8 @@ class Writer:
         try:
             while self._inbox.wait(self._idle_s()):
                 self.run_once()
-        except Exception as error:  # noqa: BLE001  # a thread that dies unnoticed leaves a service that looks alive
-            log.error(Event.WRITER_FAILED, error=repr(error), where=where_of(error))
+        except Exception as error:  # a thread that dies unnoticed leaves a service that looks alive
+            log.error(Event.WRITER_FAILED, exc_info=error)
             self._ended = self.failure = f"the writer has ended by an internal error: {error!r}"
             self._turn_away()
             self._give_up(error)
@@ -290,7 +289,7 @@ class Writer:
             if isinstance(line, AlertLine) and line.state == "suppressed" and line.reason:
                 self.suppressed[line.reason] = self.suppressed.get(line.reason, 0) + 1
         if self.failure is not None:
-            log.info(Event.STORE_WELL)
+            log.info(Event.STORE_RECOVERED)
         self.failure = None
 
     # When a transaction fails
@@ -340,7 +339,7 @@ class Writer:
             index = bisect_batch.find(batch, self._is_well)
             if index is not None and self._quarantined < MAX_QUARANTINED:
                 self._quarantined += 1
-                log.error(Event.POISONED, source=batch.source, error=repr(error), where=where_of(error))
+                log.error(Event.EVENT_QUARANTINED, source=batch.source, exc_info=error)
                 self._inbox.replace(place, bisect_batch.without(batch, index, error))
                 return True
         return False

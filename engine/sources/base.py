@@ -1,8 +1,8 @@
-"""The seam that every source of lifecycle events plugs into.
+"""The interface of every source of lifecycle events.
 
-Two kinds of source share it. One that can be read again (a file, a RocketMQ queue by pull) hands over a `position`, which is
-committed in the transaction that holds its events' effect: reading is exactly once into the state. One that cannot (HTTP,
-AMQP) hands over no position and is told by `acknowledge` after the commit.
+There are two kinds. A source that can be read again (a file, a RocketMQ queue by pull) hands over a `position`, which is
+committed in the transaction that holds its events' effect: reading is exactly once into the state. A source that cannot (HTTP,
+AMQP) hands over no position; `acknowledge` is called after the commit, and only then does it confirm the events to the sender.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Protocol
 from engine.core.events import LifecycleEvent, Rejection
 
 MAX_BATCH_EVENTS = 1000
-"""Events in one batch: what one transaction holds at most (design decision 2)."""
+"""Events in one batch, and so in one transaction, at most (design decision 2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Messages that were never read and are gone. Bounds are epoch milliseconds, None where not known."""
+    """Messages that were lost before they were read. Bounds are epoch milliseconds, None where not known."""
 
     source: str
     noted_at_ms: int
@@ -30,7 +30,7 @@ class Gap:
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """What a source hands over at once, decoded and checked, in the order in which it was read.
+    """Events that a source hands over together, decoded and checked, in the order in which they were read.
 
     `raw` holds one JSON text a line for exactly the accepted `events`, in the same order: it becomes the history.
     `caught_up_to_ms`: everything the source held at that instant has been read once this batch is applied (None: not yet).
@@ -49,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueHealth:
-    """How one queue of a source is doing, where a source reads several; the same words as of the source."""
+    """The health of one queue, where a source reads several. Fields as in `SourceHealth`."""
 
     name: str
     connected: bool
@@ -61,18 +61,18 @@ class QueueHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHealth:
-    """How a source is doing, as `rollcall sources`, `/readyz` and the `feed` trigger see it."""
+    """The health of a source, as `rollcall sources`, `/readyz` and the `feed` trigger see it."""
 
     name: str
     type: str
     connected: bool
-    detail: str  # a sentence: what it is doing or why it is not
+    detail: str  # a sentence: what it is doing, or why it is not working
     caught_up_to_ms: int | None
     last_event_at_ms: int | None  # when the newest batch was received
     lag: int | None = None  # not yet read and committed, where known, in `lag_unit`
     lag_unit: str = "messages"  # or bytes
     queues: tuple[QueueHealth, ...] = ()
-    trouble: str | None = None  # what the `feed` alert says while there is one; told by the service, not by the source
+    trouble: str | None = None  # the reason of the open `feed` alert; set by the service, not by the source
 
 
 class Offer(Protocol):
@@ -97,9 +97,9 @@ class Source(Protocol):
         ...
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The latest instant of which everything the source held is applied, None: not yet. Cheap; called by any thread."""
+        """The latest instant up to which everything the source held is applied; None: not yet. Cheap; called by any thread."""
         ...
 
     def health(self, now_ms: int) -> SourceHealth:
-        """How it is doing at `now_ms`; cheap, never blocks."""
+        """Its health at `now_ms`; cheap, never blocks."""
         ...

@@ -20,7 +20,7 @@ import msgspec
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, RollcallError
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
-from engine.sources.push_feed import PushFeed
+from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -28,13 +28,13 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 MAX_WAITING_EVENTS: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for its commit, over all requests, before senders are asked to come back. One body always fits."""
+"""What may wait for its commit, over all requests, before senders get 429. One body always fits."""
 
 DECODE_ASIDE_BYTES: Final = 512 * 1024
 """Bodies larger than this are decoded in a thread, so that other requests are answered meanwhile."""
 
 RETRY_AFTER_S: Final = 1
-"""Seconds after which a refused sender may try again: a full queue is committed in less."""
+"""Seconds after which a refused sender may try again: a full queue is committed sooner."""
 
 assert MAX_BODY_BYTES <= MAX_WAITING_BYTES
 
@@ -44,7 +44,7 @@ class BodyTooLarge(RollcallError):
 
 
 class Accepted(NamedTuple):
-    """What became of a body: how many events are durable now, and which lines were malformed (quarantined)."""
+    """The result of a body: how many events are durable now, and which lines were malformed (and quarantined)."""
 
     accepted: int
     rejected: list[Rejection]
@@ -66,8 +66,8 @@ class _Body:
 class HttpSource:
     """Takes bodies from the web layer and offers them in batches.
 
-    `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it; `max_lag_ms` how late news may be
-    before silence means nothing; `grace_ms` how long after a start senders get to reconnect.
+    `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it; events that are older than `max_lag_ms` on
+    arrival are late (`PushFeed`); `grace_ms` is how long after a start senders get to reconnect.
     """
 
     name: str
@@ -92,7 +92,7 @@ class HttpSource:
         self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
 
     async def run(self, offer: Offer, position: str | None) -> None:
-        """Offer what was accepted, in order, until cancelled; then senders that still wait are told to repeat."""
+        """Offer what was accepted, in order, until cancelled; then senders that still wait are answered that they must repeat."""
         self._feed.begin(self.now_ms())
         try:
             while True:
@@ -112,7 +112,7 @@ class HttpSource:
 
         Raises:
             BodyTooLarge: more than `max_body_bytes`.
-            Overloaded: too much waits already, or the source does not run.
+            Overloaded: the queue is full, or the source does not run.
             ClockSuspect: most of it lies in the future; nothing was accepted.
             Exception: what the engine answered instead of committing; repeat the body.
         """
@@ -135,7 +135,7 @@ class HttpSource:
         return Accepted(len(decoded.events), decoded.rejected)
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The instant up to which everything pushed to us has been read; None while that cannot be said."""
+        """The instant up to which everything that was pushed has been read; None while that is unknown."""
         return self._feed.caught_up_to(now_ms, self._oldest_waiting_ms())
 
     def _oldest_waiting_ms(self) -> int | None:
@@ -149,10 +149,10 @@ class HttpSource:
         """How it is doing at `now_ms` (epoch milliseconds)."""
         running, late = self._feed.is_up, self._feed.is_late(now_ms)
         if not late:
-            self._clock_suspect = ""  # one wrong body long ago proves nothing any more
+            self._clock_suspect = ""  # one wrong body long ago is no reason any more
         detail = "ready for events" if running else "not running"
         if running and late:
-            detail = "the last events were old news; waiting for more of them"
+            detail = LATE
         if self._clock_suspect:
             detail = f"degraded: clock: {self._clock_suspect}"
         return SourceHealth(
@@ -172,7 +172,7 @@ class HttpSource:
             self._waiting_events > 0 and self._waiting_events + events > self.max_waiting_events
         )
         if full or self._waiting_bytes + size_bytes > self.max_waiting_bytes:
-            raise Overloaded(f"{self._waiting_events} events wait to be stored already", RETRY_AFTER_S)
+            raise Overloaded(f"the queue is full: {self._waiting_events} events wait to be stored", RETRY_AFTER_S)
 
     async def _decode(self, body: bytes, content_type: str, received_at_ms: int) -> Decoded:
         if len(body) > DECODE_ASIDE_BYTES:
@@ -201,7 +201,7 @@ class HttpSource:
         if not decoded.events and not decoded.rejected:
             self._dismiss(body)
             return False
-        self._note_news(body.received_at_ms, decoded)
+        self._note_events(body.received_at_ms, decoded)
         caught_up = self.caught_up_to(body.received_at_ms)
         loop = asyncio.get_running_loop()
 
@@ -243,7 +243,7 @@ class HttpSource:
             stops = Overloaded(f"source {self.name} stops", RETRY_AFTER_S)
             batch.acknowledge(error if isinstance(error, Exception) else stops)
 
-    def _note_news(self, received_at_ms: int, decoded: Decoded) -> None:
+    def _note_events(self, received_at_ms: int, decoded: Decoded) -> None:
         self._last_event_at_ms = received_at_ms
         if decoded.events:
             self._clock_suspect = ""

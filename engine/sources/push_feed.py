@@ -1,24 +1,28 @@
-"""How far silence may be trusted of a feed that is pushed to us and cannot be asked. Pure: the clock is an argument.
+"""How far a source is caught up when events are pushed to it and cannot be requested. Pure: `now_ms` is an argument.
 
-It is the present, with these exceptions: while it is down, and for a grace after it is up, others may be about to
-reconnect; what waits for its commit has not been read; and after old news more may be on its way, so for as long as a
-feed may lag it stays where it was before. Read `PushFeed.caught_up_to`.
+It is caught up to the present, with these exceptions. While it is down, and for a grace period after it is up, senders may
+be about to reconnect. Events that wait for their commit are not read yet. After late events more may follow, so for as long as
+a feed may lag, `caught_up_to` stays where it was. Read `PushFeed.caught_up_to`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from engine.core.events import LifecycleEvent
+
+LATE: Final = "the last batch was late: waiting for current events"
+"""The `detail` of a source while `PushFeed.is_late`."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PushFeed:
-    """What is remembered of one feed. Instants are epoch milliseconds.
+    """The state of one feed. Instants are epoch milliseconds.
 
-    `max_lag_ms`: how late news may be before silence means nothing; `grace_ms`: how long after a start or a reconnect
-    silence proves nothing.
+    `max_lag_ms`: events older than this on arrival are late; `grace_ms`: how long after a start or a reconnect the feed is
+    not caught up.
     """
 
     max_lag_ms: int = 60_000
@@ -26,11 +30,11 @@ class PushFeed:
     _since_ms: int | None = field(default=None, init=False)  # up since then; None: down
     _reached_ms: int | None = field(default=None, init=False)  # caught up to that when it went down
     _late_until_ms: int = field(default=0, init=False)
-    _before_late_ms: int | None = field(default=None, init=False)  # caught up to that before the old news
+    _before_late_ms: int | None = field(default=None, init=False)  # caught up to that before the late events
 
     @property
     def is_up(self) -> bool:
-        """Whether news can reach us."""
+        """Whether events can arrive."""
         return self._since_ms is not None
 
     def begin(self, now_ms: int) -> None:
@@ -42,7 +46,7 @@ class PushFeed:
         self._reached_ms, self._since_ms = self.caught_up_to(now_ms, oldest_waiting_ms), None
 
     def note(self, events: Sequence[LifecycleEvent], received_at_ms: int, oldest_waiting_ms: int | None) -> None:
-        """Events arrived. They are old news when even the newest of them occurred more than `max_lag_ms` ago."""
+        """Events arrived. They are late when even the newest of them occurred more than `max_lag_ms` ago."""
         if events and received_at_ms - max(event.occurred_at_ms for event in events) > self.max_lag_ms:
             self.distrust(received_at_ms, oldest_waiting_ms)
 
@@ -52,11 +56,11 @@ class PushFeed:
         self._late_until_ms = at_ms + self.max_lag_ms
 
     def is_late(self, now_ms: int) -> bool:
-        """Whether more old news may be on its way."""
+        """Whether more late events may follow."""
         return now_ms < self._late_until_ms
 
     def caught_up_to(self, now_ms: int, oldest_waiting_ms: int | None) -> int | None:
-        """The instant up to which everything pushed to us has been read; None while that cannot be said.
+        """The instant up to which everything that was pushed has been read; None while that is unknown.
 
         `oldest_waiting_ms`: when the oldest of what is not yet committed was received, None: nothing waits.
         """

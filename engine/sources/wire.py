@@ -176,7 +176,7 @@ def decode_replay_lines(raw: bytes | Sequence[bytes], max_future_ms: int, *, fir
 
 
 def suspect_clock(decoded: Decoded) -> None:
-    """Make sure that a batch speaks against its events, not against our own clock.
+    """Check that our own clock is not the reason why events lie in the future.
 
     Raises:
         ClockSuspect: more than half of a batch of `SUSPECT_BATCH` or more lies in the future.
@@ -353,7 +353,7 @@ def _plain_replay(raw: bytes) -> list[EventFields] | None:
 
 
 def _quickly(document: bytes, tag: str | None) -> LifecycleEvent | None:
-    """The event of one line that is flawless but for escapes in it, or None when only the careful way can tell."""
+    """The event of one line that is flawless but for escapes in it, or None when only the careful way can decide."""
     if len(document) > MAX_UNKNOWN_BYTES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The seam that every provider of the synchronous status query plugs into."""
+"""The interface of every provider of the synchronous status query. Read `Provider` first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 from engine.errors import RollcallError
 
 
-class AskingFailed(RollcallError):
-    """A query got no answer that can be used; the message is a sentence for people and holds no secret.
+class QueryFailed(RollcallError):
+    """A query got no usable answer. The message is a sentence for people and holds no secret.
 
-    `throttled`: we were told to slow down, and for `retry_after_s` seconds where that was said. `lasting`: asking again will
-    end alike until somebody mends something (wrong credentials, a clock that is off, no permission). `answered`: something
-    came back; False after a timeout or a broken connection, when the call may still be on its way (see `Budget.done`).
+    `throttled`: the service asked for fewer calls, for `retry_after_s` seconds where it said so. `lasting`: further queries fail
+    alike until somebody mends something (wrong credentials, a clock that is off, no permission). `answered`: the service replied;
+    False after a timeout or a broken connection, when the call may still be on its way (see `Budget.done`).
     """
 
     def __init__(
@@ -33,27 +33,27 @@ class AskingFailed(RollcallError):
 
 
 class Provider(Protocol):
-    """Answers for clients, synchronously; called from several threads at once. One call of a method is one call of the service."""
+    """Queries the status of clients, synchronously, from several threads at once. Each method makes one call to the service."""
 
     batch_size: int
-    """Clients that `query_many` takes at once; 1: it has no batches."""
+    """How many clients `query_many` takes at once; 1: the service has no batches."""
 
     def query(self, client: str) -> int | None:
-        """How many connections the client has; None: the service does not know. Exact. Raises AskingFailed."""
+        """The client's number of connections, exact; None: the service does not know. Raises QueryFailed."""
         ...
 
     def query_many(self, clients: Sequence[str]) -> Mapping[str, int | None]:
-        """The same for several, from a cache that may be behind; clients may be missing. Raises AskingFailed."""
+        """The same for several, from a cache that may be behind; clients may be missing. Raises QueryFailed."""
         ...
 
     def close(self) -> None:
-        """Give up connections."""
+        """Close connections."""
         ...
 
 
-def must_be_text(*clients: str) -> None:
-    """AskingFailed for an id that no request can hold: half of a surrogate pair, as a broken command line gives."""
+def require_encodable(*clients: str) -> None:
+    """Raise QueryFailed for an id that no request can hold: half of a surrogate pair, as a broken command line gives."""
     try:
         "".join(clients).encode()
     except UnicodeEncodeError:
-        raise AskingFailed("the client id is no valid text", lasting=True) from None
+        raise QueryFailed("the client id is not valid Unicode text", lasting=True) from None

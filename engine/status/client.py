@@ -1,8 +1,8 @@
-"""The library call of a business process: is this device online, now? Read `StatusClient.online`.
+"""The library call for other processes: is this device online, now? Read `StatusClient.online`.
 
-The broker is asked first. When it does not answer, does not know, or may not be asked (no budget, or it failed lately), the
-belief of a running rollcall stands in, with its age. Without a provider of our own the service asks its own. What goes wrong
-in the world is told in the answer and never raised.
+The broker is queried first. When it does not answer, does not know, or cannot be queried now (no free call within the rate, or
+it failed recently), the status that a running rollcall believes is returned, with its age. Without a provider of its own the
+client has the service query the broker. Failures of the world are part of the answer and never raised.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Final, Literal, Self
 from urllib.parse import quote
 
 from engine.errors import RollcallError
-from engine.status.base import AskingFailed, Provider
-from engine.status.breaker import Breaker
+from engine.status.base import Provider, QueryFailed
 from engine.status.budget import Budget
-from engine.status.http import endpoint_of, foreign, json_object
+from engine.status.http import endpoint_of, json_object, safe_message
 from engine.status.route import RouteProvider
 from engine.status.session import fetch, plain_session
+from engine.status.shared_breaker import SharedBreaker
 
 MAX_CLIENT_BYTES: Final = 256
-"""As for events: longer ids are nobody's."""
+"""As for events: a client id is never longer."""
 
-LONGEST_RATE: Final = 300
-"""Calls a second from one address; above, the vendor blocks it."""
+MAX_RATE: Final = 300
+"""Calls a second from one address; above, the vendor blocks the address."""
 
-UNSAID_PAUSE_S: Final = 1.0
-"""How long nobody asks after an answer that wants fewer calls and does not say for how long."""
+DEFAULT_PAUSE_S: Final = 1.0
+"""The pause after a throttled call when the service does not say how long to wait."""
 
-UNABLE_S: Final = 60.0
-"""How long a service without a provider is only asked what it believes."""
+NO_PROVIDER_S: Final = 60.0
+"""How long a service that has no provider is not asked again to query the broker."""
 
 Secret = str | Callable[[], str]
 
@@ -44,37 +44,38 @@ class OnlineStatus:
 
     client: str
     online: bool | None
-    """None: nobody knows; `problem` says why."""
+    """None: unknown; `problem` says why."""
     connections: int | None
-    """How many, by a query; more than one may be the same id used twice."""
+    """How many the query found; with more than one, several devices may use this id."""
     source: Literal["query", "belief"]
-    """Asked the broker just now, or believed by the service."""
+    """`query`: the broker answered just now; `belief`: the status that the service believes."""
     asked_at: datetime | None
-    """When the broker was asked; None for a belief that rests on events alone."""
+    """When the broker was queried; None for a belief that comes from events alone."""
     age: float | None
-    """Seconds: since the question was sent, or since the belief has been held."""
+    """Seconds since the query was sent, or since the service has believed this status."""
     problem: str | None
-    """Why the query did not answer; None when it did, or when there is none to be asked."""
+    """Why there is no answer of the broker; None when there is one, or when there is no status provider."""
 
     def __bool__(self) -> bool:
         """Known to be online."""
         return self.online is True
 
 
-class _NobodyToAsk(AskingFailed):
-    """The service has no provider."""
+class _NoProvider(QueryFailed):
+    """The service has no status provider."""
 
 
 class StatusClient:
-    """Asks for statuses, from any number of threads; make one a process, it holds connections and the budget.
+    """Queries statuses from any number of threads. Make one a process: it holds the connections and the budget.
 
-    The query: `endpoint`, `instance`, `access_key` and `secret` of the signed route, or a `provider` such as
-    `OpenApiProvider`. The belief: `service`, the address of a running rollcall, and its `token` if it has one. One of the two
-    will do: `service` alone is asked to ask the broker, with `?verify=true`. `rate`: calls a second, at most 300 together with everybody else who asks from this address. `timeout_s`: how
-    long a query may take, and a belief; a turn within the rate is waited for half as long. Keys and token are texts, or functions
-    that are called each time, for keys that change. `ca`: certificates to trust instead of the public ones.
+    The query: `endpoint`, `instance`, `access_key` and `secret` of the signed route, or a `provider` such as `OpenApiProvider`.
+    The belief: `service`, the address of a running rollcall, and its `token` if it has one. One of the two is enough: `service`
+    alone is asked to query the broker, with `?verify=true`. `rate`: calls a second, at most 300 together with all other
+    processes at this address. `timeout_s`: how long a query may take, and a belief; half as long is waited for a free call
+    within the rate. Keys and token are texts, or functions that are called each time, for keys that change. `ca`: certificates
+    to trust instead of the public ones.
 
-    Raises ValueError or TypeError for values that cannot be.
+    Raises ValueError or TypeError for invalid arguments.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class StatusClient:
         provider: Provider | None = None,
         ca: Path | None = None,
     ) -> None:
-        if not 1 <= rate <= LONGEST_RATE:
-            raise ValueError(f"`rate` must be from 1 to {LONGEST_RATE} calls a second, not {rate}")
+        if not 1 <= rate <= MAX_RATE:
+            raise ValueError(f"`rate` must be from 1 to {MAX_RATE} calls a second, not {rate}")
         if not timeout_s > 0:
             raise ValueError("`timeout_s` must be more than 0")
         self._timeout_s = timeout_s
@@ -104,17 +105,17 @@ class StatusClient:
         elif any(given is not None for given in (endpoint, instance, access_key, secret)):
             raise ValueError("the query needs `endpoint`, `instance`, `access_key` and `secret`, all four")
         if provider is None and service is None:
-            raise ValueError("nobody to ask: give `endpoint` and its keys, a `provider`, or `service`")
+            raise ValueError("no status provider: give `endpoint` and its keys, a `provider`, or `service`")
         self._provider = provider
         self._budget = Budget(rate)
-        self._breaker = Breaker()
+        self._breaker = SharedBreaker()
         self._service = None if service is None else endpoint_of(service)
         self._token = None if token is None else _called(token)
         self._session = plain_session(ca)
-        self._unable_until_s = 0.0  # until when the service is not asked for queries, because it has no provider
+        self._no_provider_until_s = 0.0  # until when the service is not asked to query the broker
 
     def online(self, client_id: str) -> OnlineStatus:
-        """Is the client online? Never raises for what goes wrong in the world; ValueError or TypeError for an id that cannot be."""
+        """Is the client online? Network and service failures are in `problem`; raises ValueError or TypeError for an invalid id."""
         _check(client_id)
         if self._provider is None:
             return self._queried_by_service(client_id)
@@ -124,7 +125,7 @@ class StatusClient:
         return self._believed(client_id, found.problem)
 
     def close(self) -> None:
-        """Give up connections."""
+        """Close connections."""
         self._session.close()
         if self._provider is not None:
             self._provider.close()
@@ -140,36 +141,37 @@ class StatusClient:
     # The query
 
     def _queried(self, provider: Provider, client: str) -> OnlineStatus:
-        nothing = _nothing(client, "query")
-        if not self._breaker.may_try():
-            return replace(
-                nothing, problem=f"the query failed lately and is left alone for {self._breaker.wait_s():.0f} s"
-            )
+        unknown = _unknown(client, "query")
+        if not self._breaker.may_call():
+            return replace(unknown, problem=self._next_attempt())
         if not self._budget.take(self._timeout_s / 2):
-            self._breaker.untried()
-            return replace(nothing, problem=f"no turn within the {self._budget.rate} calls a second")
+            self._breaker.not_tried()
+            rate = self._budget.rate
+            return replace(unknown, problem=f"no free call within the rate of {rate} calls a second")
         asked_ms, started_s = _now_ms(), time.monotonic()
-        answered, worked = False, False
+        answered = False
+        failure: str | None = "the query ended with an unexpected error"
         try:
             connections = provider.query(client)
-            answered = worked = True
-        except AskingFailed as error:
-            answered, worked = error.answered, error.throttled
+            answered, failure = True, None
+        except QueryFailed as error:
+            answered, failure = error.answered, None if error.throttled else str(error)
             if error.throttled:
-                self._budget.pause(UNSAID_PAUSE_S if error.retry_after_s is None else error.retry_after_s)
-            return replace(nothing, problem=str(error))
+                self._budget.pause(DEFAULT_PAUSE_S if error.retry_after_s is None else error.retry_after_s)
+            return replace(unknown, problem=str(error))
         except (RollcallError, OSError) as error:
-            return replace(nothing, problem=f"the query cannot be made: {error}")
+            failure = f"the query cannot be sent: {error}"
+            return replace(unknown, problem=failure)
         finally:
             self._budget.done(answered=answered)
-            if worked:
+            if failure is None:
                 self._breaker.succeeded()
             else:
-                self._breaker.failed()
+                self._breaker.failed(failure)
         if connections is None:
-            return replace(nothing, problem="the broker answered that it does not know")
+            return replace(unknown, problem="the broker answered that it does not know")
         return replace(
-            nothing,
+            unknown,
             online=connections > 0,
             connections=connections,
             asked_at=datetime.fromtimestamp(asked_ms / 1000, UTC),
@@ -177,21 +179,21 @@ class StatusClient:
         )
 
     def _queried_by_service(self, client: str) -> OnlineStatus:
-        """The service asks the broker for us, within its own rate; what it believes where it cannot say."""
+        """The service queries the broker, within its own rate; when that fails, the status that it believes."""
         problem = None
-        if not self._breaker.may_try():
-            problem = f"the query failed lately and is left alone for {self._breaker.wait_s():.0f} s"
-        elif time.monotonic() < self._unable_until_s:
-            self._breaker.untried()
+        if not self._breaker.may_call():
+            problem = self._next_attempt()
+        elif time.monotonic() < self._no_provider_until_s:
+            self._breaker.not_tried()
         else:
             try:
                 found = self._ask_service(client, verify=True)
-            except _NobodyToAsk:
-                self._breaker.untried()
-                self._unable_until_s = time.monotonic() + UNABLE_S
+            except _NoProvider:
+                self._breaker.not_tried()
+                self._no_provider_until_s = time.monotonic() + NO_PROVIDER_S
             except (RollcallError, OSError) as error:
-                self._breaker.failed()
                 problem = str(error)
+                self._breaker.failed(problem)
             else:
                 self._breaker.succeeded()
                 if found.source == "query":
@@ -199,48 +201,52 @@ class StatusClient:
                 return replace(found, problem=found.problem or "the service got no answer from the broker in time")
         return self._believed(client, problem)
 
+    def _next_attempt(self) -> str:
+        return f"status queries failed recently; the next attempt is in {self._breaker.wait_s():.0f} s"
+
     # The belief
 
     def _believed(self, client: str, problem: str | None) -> OnlineStatus:
         try:
             found = self._ask_service(client)
         except (RollcallError, OSError) as error:
-            found = replace(_nothing(client, "belief"), problem=str(error))
-        told = dict.fromkeys(text for text in (problem, found.problem) if text is not None)
-        return replace(found, problem="; ".join(told) or None)
+            found = replace(_unknown(client, "belief"), problem=str(error))
+        problems = dict.fromkeys(text for text in (problem, found.problem) if text is not None)
+        return replace(found, problem="; ".join(problems) or None)
 
     def _ask_service(self, client: str, *, verify: bool = False) -> OnlineStatus:
         where = f"the service at {self._service}"
         if client in (".", ".."):
-            raise AskingFailed(f"{where} cannot be asked about a client of this name")
+            raise QueryFailed(f"{where} cannot be queried for a client with this id")
         token = None if self._token is None else self._token()
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         url = f"{self._service}/v1/clients/{quote(client, safe='')}/status{'?verify=true' if verify else ''}"
         status, _, body = fetch(self._session, url, where, self._timeout_s, headers)
-        told = json_object(body)
+        answer = json_object(body)
         if status == 404:
-            raise AskingFailed(f"{where} never heard of this client")
+            raise QueryFailed(f"{where} does not know this client")
         if status == 501 and verify:
-            raise _NobodyToAsk(f"{where} has nobody to ask")
+            raise _NoProvider(f"{where} has no status provider")
         if status != 200:
-            title = "" if told is None or "title" not in told else f": {foreign(told['title'], [token or ''])}"
-            raise AskingFailed(f"{where} answers with HTTP status {status}{title}")
-        found = None if told is None else _told(client, told)
+            title = None if answer is None else answer.get("title")
+            reason = "" if title is None else f": {safe_message(title, [token or ''])}"
+            raise QueryFailed(f"{where} answered with HTTP status {status}{reason}")
+        found = None if answer is None else _read(client, answer)
         if found is None:
-            raise AskingFailed(f"{where} answers with something else than a status: is it a rollcall?")
+            raise QueryFailed(f"{where} answered with something other than a status: is it a rollcall?")
         return found
 
 
-def _nothing(client: str, source: Literal["query", "belief"]) -> OnlineStatus:
+def _unknown(client: str, source: Literal["query", "belief"]) -> OnlineStatus:
     return OnlineStatus(
         client=client, online=None, connections=None, source=source, asked_at=None, age=None, problem=None
     )
 
 
-def _told(client: str, told: dict[str, object]) -> OnlineStatus | None:
-    """What the service said; None when that is no status."""
-    online, connections, asked_at, age = (told.get(name) for name in ("online", "connections", "asked_at", "age"))
-    if "online" not in told or not (online is None or isinstance(online, bool)):
+def _read(client: str, answer: dict[str, object]) -> OnlineStatus | None:
+    """The service's answer as a status; None when it is no status."""
+    online, connections, asked_at, age = (answer.get(name) for name in ("online", "connections", "asked_at", "age"))
+    if "online" not in answer or not (online is None or isinstance(online, bool)):
         return None
     if type(age) not in (int, float, type(None)) or type(connections) not in (int, type(None)):
         return None
@@ -249,7 +255,7 @@ def _told(client: str, told: dict[str, object]) -> OnlineStatus | None:
     except ValueError:
         return None
     return replace(
-        _nothing(client, "query" if told.get("source") == "query" else "belief"),
+        _unknown(client, "query" if answer.get("source") == "query" else "belief"),
         online=online,
         connections=connections if isinstance(connections, int) else None,
         asked_at=asked,
@@ -262,21 +268,21 @@ def _called(secret: Secret) -> Callable[[], str]:
     if callable(secret):
         return secret
     if not isinstance(secret, str):
-        raise TypeError("a key is a text, or a function that returns one")
+        raise TypeError("a key must be a str, or a function that returns one")
     return lambda: secret
 
 
 def _check(client: str) -> None:
     if not isinstance(client, str):
-        raise TypeError(f"a client id is a text, not {type(client).__name__}")
+        raise TypeError(f"a client id must be a str, not {type(client).__name__}")
     try:
         size = len(client.encode())
     except UnicodeEncodeError:
-        raise ValueError("the client id is no valid text") from None
+        raise ValueError("the client id is not valid Unicode text") from None
     if not 1 <= size <= MAX_CLIENT_BYTES:
-        raise ValueError(f"a client id has from 1 to {MAX_CLIENT_BYTES} bytes, not {size}")
+        raise ValueError(f"a client id must have 1 to {MAX_CLIENT_BYTES} bytes, not {size}")
     if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in client):
-        raise ValueError("a client id has no control characters")
+        raise ValueError("a client id must not have control characters")
 
 
 def _now_ms() -> int:

@@ -1,4 +1,4 @@
-"""What both providers need to know about addresses and answers of HTTP services; pure. Read `endpoint_of` first."""
+"""Addresses and responses of HTTP services, as both providers need them. Pure. Read `endpoint_of` first."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-LONGEST_PAUSE_S = 3600.0
-"""A service that wants us silent for longer is asked again after this: it may have meant something else."""
-
 SHOWN = 200
-"""Characters of a foreign message that people get to see."""
+"""Characters of a service's message that are shown."""
 
 TIMED_OUT = "timed out"
 
@@ -89,30 +84,8 @@ def is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
-def instant_s(header: str | None) -> float | None:
-    """Seconds since the epoch of an HTTP date; None when there is none that can be read."""
-    if not header:
-        return None
-    try:
-        found = parsedate_to_datetime(header)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def retry_after_s(header: str | None, now_s: float) -> float | None:
-    """Seconds that `Retry-After` asks for, at most an hour. `now_s`: the service's own clock, where it says."""
-    if header is None:
-        return None
-    header = header.strip()
-    if header.isascii() and header.isdigit():
-        return min(float(header), LONGEST_PAUSE_S)
-    until_s = instant_s(header)
-    return None if until_s is None else min(max(until_s - now_s, 0.0), LONGEST_PAUSE_S)
-
-
-def foreign(text: object, hidden: Iterable[str]) -> str:
-    """A message that a service sent, short, on one line, without what must not be shown, whatever way it is encoded."""
+def safe_message(text: object, hidden: Iterable[str]) -> str:
+    """A message of a service, fit to be shown: short, on one line, without the `hidden` texts, however they are encoded."""
     found = str(text)
     for word in hidden:
         for form in {word, quote(word, safe=""), quote(word)}:
@@ -123,7 +96,7 @@ def foreign(text: object, hidden: Iterable[str]) -> str:
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """The object that an answer is; None when it is something else."""
+    """The JSON object of a response; None when the body is anything else."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -131,8 +104,8 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def beneath(error: BaseException) -> str:
-    """What went wrong below the library, in the words of the operating system."""
+def root_cause(error: BaseException) -> str:
+    """What went wrong below an HTTP library, in the words of the operating system."""
     seen: BaseException | None = error
     found = "the connection ended"
     while seen is not None:

@@ -1,33 +1,35 @@
 """Today's query, OnsMqtt OpenAPI 2020-04-20, through the vendor's SDK (the extra `openapi`).
 
-Yes or no for one client, exact, or for ten at once from the service's cache. The SDK is imported when a provider is made. It makes one attempt a call and verifies TLS; it uses a proxy of the
-environment, and it follows redirects (a signature never goes to another host). What it raises has lost the answer's
-headers, so a `Retry-After` is known only where it came as `x-acs-retry-after`. Read `_translated` first.
+It answers online or offline: for one client, exact, or for ten at once from the service's cache. The SDK is imported when a
+provider is made. It makes one attempt a call and verifies TLS; it uses a proxy of the environment, and it follows redirects (a
+signature never goes to another host). Its errors do not hold the response's headers, so a `Retry-After` is known only when it
+came as `x-acs-retry-after`. Read `OpenApiProvider._translate` first.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from engine.core.retry_after import LONGEST_RETRY_AFTER_S
 from engine.errors import RollcallError
-from engine.status.base import AskingFailed, must_be_text
-from engine.status.http import LONGEST_PAUSE_S, TIMED_OUT, beneath, endpoint_of, foreign
+from engine.status.base import QueryFailed, require_encodable
+from engine.status.http import TIMED_OUT, endpoint_of, root_cause, safe_message
+from engine.status.library_logs import hide_signed_headers
 
 NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall[openapi]'"
 BATCH: Final = 10
-WINDOW: Final = "15 minutes"
-"""How far our clock may be off before the service refuses us."""
+CLOCK_TOLERANCE: Final = "15 minutes"
+"""The service refuses timestamps that differ by more from its own clock."""
 
 
 class OpenApiProvider:
-    """Asks the OpenAPI; see `Provider`. Thread-safe. A client that is online counts as one connection.
+    """Queries the OpenAPI; see `Provider`. Thread-safe. A client that is online counts as one connection.
 
-    `endpoint`: such as `onsmqtt.cn-hangzhou.aliyuncs.com`. `timeout_s` bounds connecting and each wait for bytes. `ca`:
-    certificates to trust besides the public ones. Raises ValueError for an endpoint that cannot be, RollcallError without the SDK.
+    `endpoint`: such as `onsmqtt.cn-hangzhou.aliyuncs.com`. `timeout_s` limits connecting and each wait for bytes. `ca`:
+    certificates to trust besides the public ones. Raises ValueError for an invalid endpoint, RollcallError without the SDK.
     """
 
     batch_size = BATCH
@@ -49,7 +51,7 @@ class OpenApiProvider:
         self._secret = secret
         self._timeout_s = timeout_s
         self._ca = ca
-        self._made: tuple[tuple[str, str], Any] | None = None
+        self._sdk_of: tuple[tuple[str, str], Any] | None = None  # the keys, and the SDK's client made with them
         self._lock = threading.Lock()
         try:
             from alibabacloud_onsmqtt20200420 import client, models
@@ -57,29 +59,30 @@ class OpenApiProvider:
             from alibabacloud_tea_util.models import RuntimeOptions
         except ImportError as error:
             raise RollcallError(NOT_INSTALLED) from error
-        logging.getLogger("darabonba-core").setLevel(logging.WARNING)  # below, it prints signed headers
+        hide_signed_headers()
         self._client_type, self._models, self._config_type = client.Client, models, Config
         self._runtime_type = RuntimeOptions
 
     def query(self, client: str) -> int | None:
-        """One when the client is online, else 0. Raises AskingFailed."""
-        must_be_text(client)
+        """1 when the client is online, else 0. Raises QueryFailed."""
+        require_encodable(client)
         request = self._models.QuerySessionByClientIdRequest(client_id=client, instance_id=self._instance)
-        answer = self._asked(lambda sdk, wait: sdk.query_session_by_client_id_with_options(request, wait))
+        answer = self._call(lambda sdk, runtime: sdk.query_session_by_client_id_with_options(request, runtime))
         online = answer.online_status
         if type(online) is not bool:
-            raise AskingFailed(f"{self._where} answers something else than yes or no: {foreign(online, [])}")
+            shown = safe_message(online, [])
+            raise QueryFailed(f"{self._where} answered with something other than yes or no: {shown}")
         return int(online)
 
     def query_many(self, clients: Sequence[str]) -> Mapping[str, int | None]:
-        """The same for up to ten, from the service's cache; clients it does not name are missing. Raises AskingFailed."""
+        """The same for up to ten, from the service's cache; clients that it does not name are missing. Raises QueryFailed."""
         if not 1 <= len(clients) <= BATCH:
             raise ValueError(f"a batch has 1 to {BATCH} clients, not {len(clients)}")
-        must_be_text(*clients)
+        require_encodable(*clients)
         request = self._models.BatchQuerySessionByClientIdsRequest(
             client_id_list=list(clients), instance_id=self._instance
         )
-        answer = self._asked(lambda sdk, wait: sdk.batch_query_session_by_client_ids_with_options(request, wait))
+        answer = self._call(lambda sdk, runtime: sdk.batch_query_session_by_client_ids_with_options(request, runtime))
         wanted = set(clients)
         found: dict[str, int | None] = {
             entry.client_id: int(entry.online_status)
@@ -87,36 +90,31 @@ class OpenApiProvider:
             if type(entry.online_status) is bool and isinstance(entry.client_id, str) and entry.client_id in wanted
         }
         if not found:
-            raise AskingFailed(f"{self._where} answers about none of the {len(clients)} clients asked about")
+            raise QueryFailed(f"{self._where} answered about none of the {len(clients)} clients of a batch")
         return found
 
     def close(self) -> None:
         """Forget the keys; the SDK keeps its connections for the whole process."""
-        self._made = None
+        self._sdk_of = None
 
-    def _asked(self, ask: Callable[[Any, Any], Any]) -> Any:
-        """The body of the SDK's answer."""
+    def _call(self, call: Callable[[Any, Any], Any]) -> Any:
+        """The body of the SDK's response. `call` is given the SDK's client and the options of this call."""
         keys = self._access_key(), self._secret()
-        wait_ms = max(1, int(self._timeout_s * 1000))
-        runtime = self._runtime_type(connect_timeout=wait_ms, read_timeout=wait_ms, autoretry=False)
+        timeout_ms = max(1, int(self._timeout_s * 1000))
+        runtime = self._runtime_type(connect_timeout=timeout_ms, read_timeout=timeout_ms, autoretry=False)
         sdk = self._sdk(keys)
-        # Whatever the SDK trips over in an answer is a failed question, not a fault of ours.
+        # Whatever the SDK raises while it reads a response is a failed query, not an internal error.
         try:
-            body = ask(sdk, runtime).body
+            body = call(sdk, runtime).body
         except Exception as error:  # noqa: BLE001  # see above
-            raise self._translated(error, keys[1]) from None
+            raise self._translate(error, keys[1]) from None
         if body is None:
             raise self._no_json()
         return body
 
-    def _no_json(self) -> AskingFailed:
-        return AskingFailed(
-            f"{self._where} answers with something else than its JSON: a fault of the service, or is `endpoint` wrong?"
-        )
-
     def _sdk(self, keys: tuple[str, str]) -> Any:
         with self._lock:
-            if self._made is None or self._made[0] != keys:
+            if self._sdk_of is None or self._sdk_of[0] != keys:
                 config = self._config_type(
                     access_key_id=keys[0],
                     access_key_secret=keys[1],
@@ -124,45 +122,50 @@ class OpenApiProvider:
                     protocol=self._endpoint.scheme.upper(),
                     ca=str(self._ca) if self._ca is not None else None,
                 )
-                self._made = keys, self._client_type(config)
-            return self._made[1]
+                self._sdk_of = keys, self._client_type(config)
+            return self._sdk_of[1]
 
-    def _translated(self, error: Exception, secret: str) -> AskingFailed:
-        """What a failure means: the service's own words where it said something, else what lies beneath."""
+    def _no_json(self) -> QueryFailed:
+        return QueryFailed(f"{self._where} answered with something other than its JSON: check `endpoint`")
+
+    def _translate(self, error: Exception, secret: str) -> QueryFailed:
+        """An error of the SDK, in the service's own words where it sent any, else by what lies beneath it."""
         status, code = getattr(error, "status_code", None), getattr(error, "code", None) or ""
         if type(status) is int:
-            return self._refused(status, str(code), foreign(getattr(error, "message", ""), [secret]), error)
+            return self._refusal(status, str(code), safe_message(getattr(error, "message", ""), [secret]), error)
         inner = getattr(error, "inner_exception", error)
-        beneath_it = inner.__context__
-        if type(inner).__name__ != "RetryError" or beneath_it is None:
+        beneath = inner.__context__
+        if type(inner).__name__ != "RetryError" or beneath is None:
             return self._no_json()
-        told = beneath(beneath_it)
-        if told == TIMED_OUT:
-            return AskingFailed(f"{self._where} does not answer within {self._timeout_s:g} s", answered=False)
-        if type(beneath_it).__name__ == "SSLError":
-            return AskingFailed(f"{self._where} has no TLS that can be trusted: {told}", lasting=True)
-        return AskingFailed(f"{self._where} cannot be reached, or broke off: {told}", answered=False)
+        cause = root_cause(beneath)
+        if cause == TIMED_OUT:
+            return QueryFailed(f"{self._where} did not answer within {self._timeout_s:g} s", answered=False)
+        if type(beneath).__name__ == "SSLError":
+            return QueryFailed(f"{self._where} has no TLS certificate that can be trusted: {cause}", lasting=True)
+        return QueryFailed(f"{self._where} cannot be reached, or closed the connection: {cause}", answered=False)
 
-    def _refused(self, status: int, code: str, message: str, error: Exception) -> AskingFailed:
-        said = f"{foreign(code, [])}: {message}"
+    def _refusal(self, status: int, code: str, message: str, error: Exception) -> QueryFailed:
+        """What the service's error codes mean."""
+        said = f"{safe_message(code, [])}: {message}"
         if status == 429 or code.lower().startswith("throttling"):
             pause_ms = getattr(error, "retry_after", None)
-            pause_s = min(pause_ms / 1000, LONGEST_PAUSE_S) if type(pause_ms) is int and pause_ms > 0 else None
-            return AskingFailed(f"{self._where} wants fewer calls ({said})", throttled=True, retry_after_s=pause_s)
+            pause_s = min(pause_ms / 1000, LONGEST_RETRY_AFTER_S) if type(pause_ms) is int and pause_ms > 0 else None
+            return QueryFailed(f"{self._where} asked for fewer calls ({said})", throttled=True, retry_after_s=pause_s)
         if code.startswith("InvalidTimeStamp"):
-            return AskingFailed(
-                f"{self._where} refuses our time: your clock is off by more than {WINDOW} ({said})", lasting=True
+            return QueryFailed(
+                f"{self._where} refused our timestamp: your clock is off by more than {CLOCK_TOLERANCE} ({said})",
+                lasting=True,
             )
         if code == "SignatureDoesNotMatch":
-            return AskingFailed(
-                f"{self._where} refuses the signature: `secret` does not belong to `access_key`", lasting=True
+            return QueryFailed(
+                f"{self._where} refused the signature: `secret` does not belong to `access_key`", lasting=True
             )
         if code.startswith("InvalidAccessKeyId"):
-            return AskingFailed(f"{self._where} does not know the access key ({said})", lasting=True)
+            return QueryFailed(f"{self._where} does not know the access key ({said})", lasting=True)
         if status in (401, 403):
-            return AskingFailed(
-                f"{self._where} grants no permission for instance {self._instance} ({said}): look at the rights of the access key",
+            return QueryFailed(
+                f"{self._where} gave no permission for instance {self._instance} ({said}): check the permissions of the access key",
                 lasting=True,
             )
         lasting = 400 <= status < 500 and status != 408 and code != "SignatureNonceUsed"
-        return AskingFailed(f"{self._where} answers with HTTP status {status} ({said})", lasting=lasting)
+        return QueryFailed(f"{self._where} answered with HTTP status {status} ({said})", lasting=lasting)

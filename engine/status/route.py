@@ -1,7 +1,7 @@
-"""The signed `GET /route/clientId/get`: one client a call, exact, with the number of its connections.
+"""The signed `GET /route/clientId/get`: one client a call, exact, with its number of connections.
 
-Whatever comes back that is not an answer becomes AskingFailed with a sentence that says what to mend. Read `_reading`,
-which holds the whole table of answers.
+Every response that is not an answer becomes QueryFailed, with a sentence that says what to mend. Read `_Response.connections`,
+which holds the whole table of responses.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from engine.status.base import AskingFailed, must_be_text
-from engine.status.http import endpoint_of, foreign, instant_s, json_object, retry_after_s
+from engine.core.retry_after import http_date_s, retry_after_s
+from engine.status.base import QueryFailed, require_encodable
+from engine.status.http import endpoint_of, json_object, safe_message
 from engine.status.session import fetch, plain_session
 
 PATH: Final = "/route/clientId/get"
-WINDOW_S: Final = 300
-"""How far our clock may be off before the service refuses us."""
+CLOCK_TOLERANCE_S: Final = 300
+"""The service refuses timestamps that differ by more from its own clock."""
 
-MOST: Final = 1_000_000
-"""More connections of one client than this are no answer."""
+MAX_CONNECTIONS: Final = 1_000_000
+"""A larger number of connections of one client is not believed."""
 
 UNKNOWN: Final = -1
 
 
 def string_to_sign(parameters: Mapping[str, str]) -> str:
-    """The parameters as they are, sorted by name, joined with `&`: what the service computes its signature over."""
+    """The parameters as they are, sorted by name, joined with `&`: the text that is signed."""
     return "&".join(f"{name}={parameters[name]}" for name in sorted(parameters))
 
 
@@ -40,11 +41,11 @@ def signature(secret: str, parameters: Mapping[str, str]) -> str:
 
 
 class RouteProvider:
-    """Asks the signed route; see `Provider`. Thread-safe.
+    """Queries the signed route; see `Provider`. Thread-safe.
 
-    `access_key` and `secret` are asked for at every call, so that a rotated key works at once. `now_ms`: epoch milliseconds.
-    `timeout_s` bounds connecting and each wait for bytes. `ca`: certificates to trust instead of the public ones.
-    Raises ValueError for an endpoint that cannot be.
+    `access_key` and `secret` are called for every query, so that a rotated key works at once. `now_ms`: epoch milliseconds.
+    `timeout_s` limits connecting and each wait for bytes. `ca`: certificates to trust instead of the public ones.
+    Raises ValueError for an invalid endpoint.
     """
 
     batch_size = 1
@@ -69,8 +70,8 @@ class RouteProvider:
         self._session = plain_session(ca)
 
     def query(self, client: str) -> int | None:
-        """How many connections the client has; None: the service does not know. Raises AskingFailed."""
-        must_be_text(client)
+        """The client's number of connections; None: the service does not know. Raises QueryFailed."""
+        require_encodable(client)
         secret = self._secret()
         asked_ms = self._now_ms()
         given = {
@@ -81,99 +82,125 @@ class RouteProvider:
         }
         signed = signature(secret, given)
         url = f"{self._endpoint}{PATH}?{urlencode(given | {'signature': signed}, quote_via=quote, safe='')}"
-        status, headers, body = fetch(self._session, url, f"the status query at {self._endpoint}", self._timeout_s)
+        where = f"the status query at {self._endpoint}"
+        status, headers, body = fetch(self._session, url, where, self._timeout_s)
         now_s = (asked_ms + self._now_ms()) / 2000
-        return _Reading(str(self._endpoint), self._instance, [secret, signed], now_s).of(status, headers, body)
+        return _Response(status, headers, body, where, self._instance, [secret, signed], now_s).connections()
 
     def query_many(self, clients: Sequence[str]) -> Mapping[str, int | None]:
-        """The same for one: this service has no batches. Raises AskingFailed, ValueError for any other number."""
+        """The same for one: this service has no batches. Raises QueryFailed, ValueError for any other number."""
         if len(clients) != self.batch_size:
             raise ValueError(f"the signed route answers for one client a call, not {len(clients)}")
         return {clients[0]: self.query(clients[0])}
 
     def close(self) -> None:
-        """Give up connections."""
+        """Close connections."""
         self._session.close()
 
 
-class _Reading:
-    """What an answer means. `now_s`: our clock halfway between question and answer."""
+class _Response:
+    """A response and its meaning.
 
-    def __init__(self, endpoint: str, instance: str, hidden: Sequence[str], now_s: float) -> None:
-        self._where = f"the status query at {endpoint}"
-        self._instance = instance
-        self._hidden = hidden
-        self._now_s = now_s
+    `where`: the service, as the first words of a sentence; `hidden`: texts that are never shown; `now_s`: our clock halfway
+    between request and response.
+    """
 
-    def of(self, status: int, headers: Mapping[str, str], body: bytes) -> int | None:
-        """The number of connections, None for -1; AskingFailed for all else."""
-        told = json_object(body)
-        code = told.get("code") if told is not None else None
-        said = "" if told is None or not told.get("message") else f" ({foreign(told['message'], self._hidden)})"
-        is_known = type(code) is int and 1 <= code <= 4
-        if status == 429 or (status == 503 and "Retry-After" in headers):
-            raise self._throttled(status, headers)
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        where: str,
+        instance: str,
+        hidden: Sequence[str],
+        now_s: float,
+    ) -> None:
+        self._status, self._headers, self._body = status, headers, body
+        self._where, self._instance, self._hidden, self._now_s = where, instance, hidden, now_s
+        self._object = json_object(body)
+        message = None if self._object is None else self._object.get("message")
+        self._message = f" ({safe_message(message, hidden)})" if message else ""
+
+    def connections(self) -> int | None:
+        """The number of connections, None for -1. Raises QueryFailed for everything else."""
+        status, code = self._status, None if self._object is None else self._object.get("code")
+        if status == 429 or (status == 503 and "Retry-After" in self._headers):
+            raise self._throttled()
         if 300 <= status < 400:
-            raise self._fail(
-                "answers with a redirect, which is not followed: `endpoint` is wrong, or a proxy stands between", True
+            raise self._failure(
+                "answered with a redirect, which is not followed: check `endpoint`, and whether a proxy is in between",
+                True,
             )
         if status >= 500:
-            raise self._fail(f"answers with HTTP status {status}: the service has a fault")
-        if is_known:
-            raise self._refused(int(code or 0), said, headers)
+            raise self._failure(f"answered with HTTP status {status}: the service itself fails")
+        if type(code) is int and 1 <= code <= 4:
+            raise self._refusal(code)
         if status == 403:
-            raise self._fail(
-                f"answers 403, not permitted{said}: look at access key and rights; an address that asked too fast is refused too",
+            raise self._failure(
+                f"answered 403, not permitted{self._message}: check the access key and its permissions; an address that sent too many"
+                " calls is refused too",
                 True,
             )
         if status != 200:
-            raise self._fail(
-                f"answers with HTTP status {status}{said}: look at `endpoint` and `instance`", status not in (408, 425)
+            raise self._failure(
+                f"answered with HTTP status {status}{self._message}: check `endpoint` and `instance`",
+                status not in (408, 425),
             )
-        if told is None:
-            page = body.lstrip()[:1] == b"<"
-            kind = (
-                "a web page, not JSON: is `endpoint` right, and no proxy between?"
-                if page
-                else "no complete JSON object"
+        return self._number(code)
+
+    def _number(self, code: object) -> int | None:
+        """The number of connections in a body whose status was 200."""
+        if self._object is None:
+            is_page = self._body.lstrip()[:1] == b"<"
+            raise self._failure(
+                "answered with a web page, not JSON: check `endpoint`, and whether a proxy is in between"
+                if is_page
+                else "answered with no complete JSON object"
             )
-            raise self._fail(f"answers with {kind}")
-        if type(code) is not int or code != 0 or told.get("success", True) is not True:
-            raise self._fail(f"says that it failed, code {foreign(code, self._hidden)}{said}")
-        online = told.get("online")
-        if type(online) is not int or not UNKNOWN <= online <= MOST:
-            raise self._fail(f"answers something else than a number of connections: {foreign(online, self._hidden)}")
+        if type(code) is not int or code != 0 or self._object.get("success", True) is not True:
+            raise self._failure(f"reported a failure, code {safe_message(code, self._hidden)}{self._message}")
+        online = self._object.get("online")
+        if type(online) is not int or not UNKNOWN <= online <= MAX_CONNECTIONS:
+            shown = safe_message(online, self._hidden)
+            raise self._failure(f"answered with something other than a number of connections: {shown}")
         return None if online == UNKNOWN else online
 
-    def _fail(self, words: str, lasting: bool = False) -> AskingFailed:
-        return AskingFailed(f"{self._where} {words}", lasting=lasting)
+    def _failure(self, what: str, lasting: bool = False) -> QueryFailed:
+        return QueryFailed(f"{self._where} {what}", lasting=lasting)
 
-    def _throttled(self, status: int, headers: Mapping[str, str]) -> AskingFailed:
-        dated_s = instant_s(headers.get("Date"))
-        pause_s = retry_after_s(headers.get("Retry-After"), self._now_s if dated_s is None else dated_s)
+    def _throttled(self) -> QueryFailed:
+        dated_s = http_date_s(self._headers.get("Date"))
+        pause_s = retry_after_s(self._headers.get("Retry-After"), self._now_s if dated_s is None else dated_s)
         wait = "" if pause_s is None else f", for {pause_s:g} s"
-        return AskingFailed(
-            f"{self._where} wants fewer calls (HTTP status {status}){wait}", throttled=True, retry_after_s=pause_s
+        return QueryFailed(
+            f"{self._where} asked for fewer calls (HTTP status {self._status}){wait}",
+            throttled=True,
+            retry_after_s=pause_s,
         )
 
-    def _refused(self, code: int, said: str, headers: Mapping[str, str]) -> AskingFailed:
+    def _refusal(self, code: int) -> QueryFailed:
+        """What the service's codes 1 to 4 mean."""
         if code == 1:
-            return self._fail(f"misses a parameter{said}: are `instance` and `access_key` set?", True)
+            return self._failure(f"reported a missing parameter{self._message}: set `instance` and `access_key`", True)
         if code == 2:
-            return self._fail(f"refuses the signature{said}: `secret` does not belong to `access_key`", True)
+            return self._failure(
+                f"refused the signature{self._message}: `secret` does not belong to `access_key`", True
+            )
         if code == 3:
-            return self._fail(
-                f"grants no permission for instance {self._instance}{said}: look at the rights of the access key", True
+            return self._failure(
+                f"gave no permission for instance {self._instance}{self._message}: check the permissions of the access key",
+                True,
             )
-        dated_s = instant_s(headers.get("Date"))
+        return self._expired()
+
+    def _expired(self) -> QueryFailed:
+        """Code 4: our timestamp is expired. The response's `Date` says how far our clock is off."""
+        expired = f"reported that our timestamp is expired{self._message}"
+        dated_s = http_date_s(self._headers.get("Date"))
         if dated_s is None:
-            return self._fail(
-                f"says that our timestamp is expired{said}: your clock is off by more than {WINDOW_S} s", True
-            )
+            return self._failure(f"{expired}: your clock is off by more than {CLOCK_TOLERANCE_S} s", True)
         off_s = round(self._now_s - dated_s)
-        if abs(off_s) < WINDOW_S:
-            return self._fail(f"says that our timestamp is expired{said}, although the clocks differ by {off_s} s only")
-        which = "ahead" if off_s > 0 else "behind"
-        return self._fail(
-            f"says that our timestamp is expired{said}: your clock is off by {abs(off_s)} s ({which})", True
-        )
+        if abs(off_s) < CLOCK_TOLERANCE_S:
+            return self._failure(f"{expired}, although the clocks differ by only {off_s} s")
+        direction = "ahead" if off_s > 0 else "behind"
+        return self._failure(f"{expired}: your clock is off by {abs(off_s)} s ({direction})", True)

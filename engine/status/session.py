@@ -1,11 +1,10 @@
-"""Requests that carry a signature or a token: no proxy, no redirect, no cookie, a bounded body, and nothing of them in a log.
+"""HTTP requests that carry a signature or a token: no proxy, no redirect, no cookie, a bounded body, and no log line of them.
 
-An answer that drips byte by byte is bounded by the size of its body, not by the time. Read `fetch` first.
+A response that arrives byte by byte is bounded by the size of its body, not by the time. Read `fetch` first.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -15,32 +14,26 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
-from engine.status.base import AskingFailed
-from engine.status.http import TIMED_OUT, beneath
+from engine.status.base import QueryFailed
+from engine.status.http import TIMED_OUT, root_cause
+from engine.status.library_logs import hide_signed_urls
 
 LARGEST_BODY: Final = 64 * 1024
 CONNECTIONS: Final = 64
-"""Connections that are kept open for the next call, one for each thread that asks at once."""
-
+"""Connections that are kept open for the next call: one for each thread that calls at the same time."""
 
 HEADERS: Final = {"User-Agent": "rollcall", "Accept": "application/json", "Accept-Encoding": "identity"}
 
-
-def _is_unsigned(record: logging.LogRecord) -> bool:
-    """Lines of the HTTP library that name a signed URL are for nobody's log, at whatever level."""
-    return "signature=" not in record.getMessage()
-
-
-logging.getLogger("urllib3.connectionpool").addFilter(_is_unsigned)
+hide_signed_urls()
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: what was signed for one service is not handed on."""
+        """None: a request signed for one service is not sent to another."""
 
 
 def plain_session(ca: Path | None = None) -> requests.Session:
-    """A session for several threads: nothing of it changes with an answer. `ca`: trusted instead of the public certificates."""
+    """A session for several threads: no response changes it. `ca`: certificates to trust instead of the public ones."""
     session = _Session()
     session.trust_env = False
     session.verify = str(ca) if ca is not None else True
@@ -50,51 +43,57 @@ def plain_session(ca: Path | None = None) -> requests.Session:
     return session
 
 
-def _prepared(session: requests.Session, url: str, headers: Mapping[str, str] | None) -> requests.PreparedRequest:
-    """A GET of a URL that is encoded already: what `Session.get` works out for each request is known here, and dear."""
-    made = requests.PreparedRequest()
-    made.method, made.url = "GET", url
-    made.headers = CaseInsensitiveDict({**HEADERS, **(headers or {})})
-    return made
-
-
 def fetch(
     session: requests.Session, url: str, where: str, timeout_s: float, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers and body of a GET, whatever the status. AskingFailed, about `where`, when there is no whole answer.
+    """GET `url`. Returns (status, headers, body), whatever the status.
 
-    `timeout_s` bounds connecting and each wait for bytes. Errors of the library name the URL, and with it the signature: only
-    what lies beneath them is shown.
+    `where`: the service, as the first words of an error's sentence. `timeout_s` limits connecting and each wait for bytes.
+    Raises QueryFailed when there is no whole response. An error of the library contains the URL, and with it the signature, so
+    only the error beneath it is shown.
     """
-    late = AskingFailed(f"{where} does not answer within {timeout_s:g} s", answered=False)
     try:
         with session.send(
-            _prepared(session, url, headers),
+            _prepared(url, headers),
             timeout=(timeout_s, timeout_s),
             stream=True,
             allow_redirects=False,
             verify=session.verify,
             cert=None,
             proxies={},
-        ) as answer:
-            body = b""
-            for piece in answer.iter_content(4096):
-                body += piece
-                if len(body) > LARGEST_BODY:
-                    raise AskingFailed(
-                        f"{where} answers with more than {LARGEST_BODY // 1024} KiB: is the address right?"
-                    )
-            return answer.status_code, answer.headers, body
-    except requests.exceptions.SSLError as error:
-        raise AskingFailed(f"{where} has no TLS that can be trusted: {beneath(error)}", lasting=True) from None
-    except requests.Timeout:
-        raise late from None
-    except requests.exceptions.ChunkedEncodingError:
-        raise AskingFailed(f"{where} broke off in the middle of its answer", answered=False) from None
-    except requests.ConnectionError as error:
-        told = beneath(error)
-        raise (
-            late if told == TIMED_OUT else AskingFailed(f"{where} cannot be reached: {told}", answered=False)
-        ) from None
+        ) as response:
+            return response.status_code, response.headers, _body(response, where)
     except (requests.RequestException, OSError, ValueError) as error:
-        raise AskingFailed(f"{where} cannot be asked: {type(error).__name__}") from None
+        raise _failure(error, where, timeout_s) from None
+
+
+def _prepared(url: str, headers: Mapping[str, str] | None) -> requests.PreparedRequest:
+    """A GET of an encoded URL. `Session.get` would work out at each request, at a high cost, what is known here."""
+    request = requests.PreparedRequest()
+    request.method, request.url = "GET", url
+    request.headers = CaseInsensitiveDict({**HEADERS, **(headers or {})})
+    return request
+
+
+def _body(response: requests.Response, where: str) -> bytes:
+    body = b""
+    for chunk in response.iter_content(4096):
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise QueryFailed(f"{where} answered with more than {LARGEST_BODY // 1024} KiB: check the address")
+    return body
+
+
+def _failure(error: Exception, where: str, timeout_s: float) -> QueryFailed:
+    """An error of the library, in words."""
+    timed_out = QueryFailed(f"{where} did not answer within {timeout_s:g} s", answered=False)
+    if isinstance(error, requests.exceptions.SSLError):
+        return QueryFailed(f"{where} has no TLS certificate that can be trusted: {root_cause(error)}", lasting=True)
+    if isinstance(error, requests.Timeout):
+        return timed_out
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return QueryFailed(f"{where} closed the connection in the middle of its answer", answered=False)
+    if isinstance(error, requests.ConnectionError):
+        cause = root_cause(error)
+        return timed_out if cause == TIMED_OUT else QueryFailed(f"{where} cannot be reached: {cause}", answered=False)
+    return QueryFailed(f"{where} cannot be queried: {type(error).__name__}")

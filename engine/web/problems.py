@@ -98,5 +98,5 @@ def say_what_is_wrong(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> Response:
-        log.error(Event.REQUEST_FAILED, path=request.url.path, error=repr(error))
+        log.error(Event.REQUEST_FAILED, path=request.url.path, exc_info=error)
         return problem(500, f"a fault of ours: {type(error).__name__}")

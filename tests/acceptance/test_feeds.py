@@ -33,6 +33,8 @@ def test_a_gap_is_told_everywhere_and_outlives_a_restart(tmp_path: Path) -> None
         log.write_text(event("G@@@d0", "connect", "d") + "\n")
         eventually(lambda: target.told("source", "phase"), lambda found: found == [("log", "firing")])
         assert number(running, "rollcall_source_gaps_total", 'source="log"') == 1
+        (gap,) = running.log_lines("source_gap")
+        assert gap["source"] == "log" and "was truncated or rewritten" in gap["reason"]
         assert number(running, "rollcall_source_trouble", 'source="log"') == 1
         (found,) = running.printed("sources")
         assert len(found["gaps"]) == 1 and found["trouble"].startswith("gap: ")
@@ -66,6 +68,7 @@ def test_a_feed_that_falls_silent_is_an_alert_that_a_restart_does_not_end_and_an
         eventually(
             lambda: target.told("source", "phase")[:2], lambda found: found == [("log", "firing"), ("log", "recovery")]
         )
+        eventually(lambda: [line["source"] for line in running.log_lines("feed.well")], lambda found: found == ["log"])
 
 
 def test_lag_and_ages_are_told_in_numbers_and_on_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.acceptance.service import Answer, eventually, service, sink
 
 
 def complaints(running: Any) -> int:
-    return int(running.log_text().count("heartbeat failed"))
+    return len(running.log_lines("heartbeat.failed"))
 
 
 def test_a_heartbeat_follows_no_redirect(tmp_path: Path) -> None:

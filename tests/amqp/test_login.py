@@ -100,7 +100,7 @@ def test_a_broker_that_hangs_up_during_the_login_is_told_apart_from_one_that_is_
     closed = exceptions.AMQPConnectionError("Server connection unexpectedly closed. Read 0 bytes")
     assert is_hanging_up(closed) and is_hanging_up(StopAsyncIteration())
     assert not is_hanging_up(exceptions.AMQPConnectionError(111, "Connect call failed"))
-    assert "wrong access key" in lost_in_login("broker:5672", False) and "wants TLS" in lost_in_login(
+    assert "wrong access key" in lost_in_login("broker:5672", False) and "needs TLS" in lost_in_login(
         "broker:5672", False
     )
     assert "over TLS" in lost_in_login("broker:5671", True)

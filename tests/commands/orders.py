@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.actions.base import OutboxItem
 from engine.actions.command.mqtt import MqttCommands
-from engine.actions.command.mqtt_client import Login
+from engine.actions.command.mqtt_client import MqttLogin
 from engine.clock import SystemClock
 from tests.commands.mosquitto import PARENT
 
@@ -34,9 +34,9 @@ def command(key: str = "k1", to: str = DEVICE, *, age_ms: int = 0, expires_ms: i
     )
 
 
-def login(port: int, **more: Any) -> Login:
+def login(port: int, **more: Any) -> MqttLogin:
     """How the engine logs in at a broker without logins."""
-    return Login(host="127.0.0.1", port=port, client_id="GID_rollcall@@@rollcall", **more)
+    return MqttLogin(host="127.0.0.1", port=port, client_id="GID_rollcall@@@rollcall", **more)
 
 
 def sending(port: int, work: Callable[[MqttCommands], Awaitable[None]], **more: Any) -> None:

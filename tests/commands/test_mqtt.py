@@ -6,17 +6,21 @@ import asyncio
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from engine.actions.base import Delivered, Outcome, Rejected, RetryLater
+from engine.actions.base import Answer, Delivered, OutboxItem, Outcome, Rejected, RetryLater
 from engine.actions.command.mqtt import MqttCommands, signature_login
+from engine.actions.command.mqtt_client import MqttLogin
 from engine.actions.command.sender import CommandSender, Waits
 from engine.core.times import rfc3339
+from engine.telemetry import Event
 from tests.acceptance.service import eventually, free_port, requires
 from tests.commands.mosquitto import Mosquitto, OldBroker, device, running
 from tests.commands.orders import CLOCK, DEVICE, command, login, sending
+from tests.written_log import WrittenLog
 
 
 def test_the_login_is_signed_as_the_vendor_documents_it() -> None:
@@ -78,7 +82,7 @@ def test_a_device_that_is_offline_gets_what_is_still_good_and_never_what_is_stal
 
 def test_a_command_to_nobody_is_taken_by_the_broker_and_forgotten(broker: Mosquitto) -> None:
     async def work(sender: MqttCommands) -> None:
-        assert await sender.send(command()) == Delivered(detail="nobody is subscribed")
+        assert await sender.send(command()) == Delivered(detail="no client is subscribed to the topic")
 
     sending(broker.port, work)
     with device(broker.port, DEVICE) as gateway:
@@ -191,7 +195,7 @@ def test_a_command_that_waits_goes_back_at_once_when_the_service_stops() -> None
 def test_a_way_that_is_not_configured_any_more_is_refused() -> None:
     async def go() -> None:
         answer = await CommandSender({}, CLOCK.now_ms, Waits()).send(command())
-        assert isinstance(answer, Rejected) and "no way to send commands by mqtt" in answer.reason
+        assert isinstance(answer, Rejected) and "commands via mqtt are not configured" in answer.reason
 
     asyncio.run(go())
 
@@ -300,14 +304,60 @@ def test_a_certificate_for_another_name_is_not_accepted(tmp_path: Path) -> None:
         sending(broker.port, work, ca=str(tls[0]))
 
 
-def test_a_second_client_of_the_same_id_is_suspected(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_client_of_the_same_id_is_suspected(broker: Mosquitto, log: WrittenLog) -> None:
     async def work(sender: MqttCommands) -> None:
         assert isinstance(await sender.send(command()), Delivered)
         other = MqttCommands(lambda: login(broker.port), CLOCK.now_ms)
         assert isinstance(await other.send(command("k2")), Delivered)
         async with asyncio.timeout(20):
-            while "does another client use the id GID_rollcall@@@rollcall?" not in caplog.text:
+            while "does another client use the id GID_rollcall@@@rollcall?" not in log.text:
                 await asyncio.sleep(0.01)  # only how often we look
         await other.close()
 
     sending(broker.port, work)
+    assert log.lines(Event.COMMANDS_CONNECTED)[0]["version"] == "5"
+    assert any("does another client use" in line["reason"] for line in log.lines(Event.COMMANDS_DISCONNECTED))
+
+
+def test_an_internal_error_of_a_connection_is_logged_and_shown_with_the_delivery(log: WrittenLog) -> None:
+    def broken() -> MqttLogin:
+        raise ZeroDivisionError("oh")
+
+    async def go() -> None:
+        sender = MqttCommands(broken, CLOCK.now_ms)
+        answer = await sender.send(command(expires_ms=1_200))
+        assert isinstance(answer, RetryLater) and answer.reason == "internal error: ZeroDivisionError('oh')"
+        await sender.close()
+
+    asyncio.run(go())
+    line = log.lines(Event.COMMANDS_FAILED)[0]
+    assert line["error"] == "ZeroDivisionError('oh')" and line["where"].startswith("test_mqtt.py:")
+
+
+def test_a_sender_that_raises_is_logged_with_its_delivery(log: WrittenLog) -> None:
+    class Broken:
+        async def send(self, item: OutboxItem) -> Answer:
+            raise ZeroDivisionError("oh")
+
+        async def close(self) -> None:
+            """Nothing is held."""
+
+    outcomes: list[Outcome] = []
+
+    async def go() -> None:
+        sender = CommandSender({"mqtt": Broken()}, CLOCK.now_ms, Waits())
+        done = asyncio.Event()
+
+        def take(some: Sequence[Outcome]) -> None:
+            outcomes.extend(some)
+            done.set()
+
+        sender.submit([command()], take)
+        await done.wait()
+        await sender.close()
+
+    asyncio.run(go())
+    (outcome,) = outcomes
+    assert isinstance(outcome.answer, RetryLater) and outcome.answer.may_have_arrived
+    line = log.line(Event.SENDER_FAILED)
+    assert (line["action"], line["delivery"], line["rule"]) == ("command", 1, "r")

@@ -16,7 +16,8 @@ from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
 from engine.core.delivery import Policy
-from engine.delivery.dispatcher import Dispatcher, Limits
+from engine.delivery.dispatcher import Dispatcher
+from engine.delivery.limits import Limits
 from engine.runtime.heartbeat import Heartbeat
 from engine.stores.base import DeliveryRow, NewDelivery
 from engine.testing import delivery

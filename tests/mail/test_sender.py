@@ -17,7 +17,9 @@ from engine.actions.email.connections import MAX_MESSAGES
 from engine.actions.email.message import message_of
 from engine.actions.email.sender import MAX_CONNECTIONS, MailSender
 from engine.errors import RollcallError
+from engine.telemetry import Event
 from tests.mail.post_office import DROP, PostOffice, certificate_for, post_office
+from tests.written_log import WrittenLog
 
 ONE, OTHER = "one@example.com", "other@example.com"
 PASSWORD = "correct horse"
@@ -199,12 +201,14 @@ def test_a_refused_message_leaves_a_connection_that_can_be_used() -> None:
         assert office.connections == 1
 
 
-def test_one_refused_recipient_does_not_keep_it_from_the_others() -> None:
+def test_one_refused_recipient_does_not_keep_it_from_the_others(log: WrittenLog) -> None:
     with post_office() as office:
         office.manners.to_recipient = lambda one: "550 no such user" if one == OTHER else None
         (answer,) = answers(sender_to(office), item(to=(OTHER, ONE)))
         assert answer == Delivered(detail=f"not to {OTHER}: 550 no such user")
         assert [letter.recipients for letter in office.taken()] == [(ONE,)]
+    line = log.line(Event.EMAIL_PARTLY_REFUSED)
+    assert (line["rule"], line["delivery"], line["refused"]) == ("pump-offline", 1, f"not to {OTHER}: 550 no such user")
 
 
 def test_a_recipient_that_was_put_off_is_tried_again_alone() -> None:
@@ -283,7 +287,7 @@ def test_a_request_that_is_no_message_is_refused_and_not_tried_for_ever() -> Non
     with post_office() as office:
         for broken in ({"to": ["a@b.c\r\nBcc: x@y.z"]}, {"message_id": "<1>\nX: y"}, {"from": 3}):
             (answer,) = answers(sender_to(office), item(**broken))
-            assert isinstance(answer, Rejected) and answer.reason.startswith("no message can be made of this")
+            assert isinstance(answer, Rejected) and answer.reason.startswith("the request is not a valid e-mail")
         assert office.connections == 0
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from engine.sources.rocketmq.publisher import CannotPublish, Publisher
-from engine.sources.simulator.synthetic import Plan, Storm, arrivals
+from engine.sources.simulator.synthetic import Storm, SyntheticFleet, arrivals
 from tests.acceptance.load import decision, journal_lines
 from tests.acceptance.service import Service, Sink, eventually, now_ms, offline_rule, service, sink, webhook
 from tests.mq.broker import Broker
@@ -65,7 +65,7 @@ class Stream(threading.Thread):
 
 def _story(events: int) -> Iterator[tuple[str, bytes]]:
     """Messages of a fleet in the past, so that none lies in the future: sessions, takeovers, storms, late, twice."""
-    plan = Plan(
+    plan = SyntheticFleet(
         clients=max(50, events // 50),
         seed=SEED,
         start_ms=now_ms() - 3_600_000,

@@ -284,7 +284,7 @@ def test_a_log_that_ends_before_the_position_is_a_gap_and_is_read_from_the_last_
         running.start()
         eventually(lambda: "b" in clients(running))
         (gap,) = eventually(lambda: gaps(running))
-        assert "was truncated or made anew" in gap["reason"]
+        assert "was truncated or recreated" in gap["reason"]
         # Read again are those of the last known millisecond, not the whole log.
         assert len(journal_lines(tmp_path, "mq")) < 21
 
@@ -304,7 +304,7 @@ def test_a_topic_that_was_deleted_and_made_anew_is_a_gap_and_is_read_whole(
         running.start()
         eventually(lambda: clients(running), lambda found: found == {"a", "b", *map(str, range(10))})
         (gap,) = eventually(lambda: gaps(running))
-        assert "made anew" in gap["reason"]
+        assert "recreated" in gap["reason"]
 
 
 # Silence that means nothing

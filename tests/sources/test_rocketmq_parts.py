@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from engine.errors import StoreError
 from engine.sources.rocketmq import native_log
-from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Pulled, QueueName
-from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Chunk, Intake
-from engine.sources.rocketmq.positions import Place, Positions
-from engine.sources.rocketmq.reader import QueueReader, Reading
-from engine.sources.rocketmq.source import decode_messages
+from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
+from engine.sources.rocketmq.decoding import decode_messages
+from engine.sources.rocketmq.discovery import QueueDiscovery
+from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
+from engine.sources.rocketmq.positions import Positions, QueuePlace
+from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
+from engine.telemetry import Event
+from tests.written_log import WrittenLog
 
 NOW = 1_767_225_600_000
 QUEUE = QueueName("MQ_INST_1%GID_MQTT", "broker-a:x@y", 3)
@@ -29,9 +32,9 @@ def body(kind: str | None = "connect", client: str = "G@@@d") -> bytes:
     return json.dumps(told | ({"eventType": kind} if kind else {})).encode()
 
 
-def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> Chunk:
-    return Chunk(
-        queue=QUEUE, place=Place(offset), bodies=[text for text, _ in messages], tags=[tag for _, tag in messages]
+def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> QueueChunk:
+    return QueueChunk(
+        queue=QUEUE, place=QueuePlace(offset), bodies=[text for text, _ in messages], tags=[tag for _, tag in messages]
     )
 
 
@@ -39,8 +42,8 @@ def chunk(*messages: tuple[bytes, bytes], offset: int = 1) -> Chunk:
 
 
 @given(st.dictionaries(st.builds(QueueName, st.sampled_from(["t", "N%t"]), st.sampled_from(["a", "b:c"]), st.integers(0, 9)),
-                       st.builds(Place, numbers, numbers, numbers, numbers)), numbers)  # fmt: skip
-def test_what_is_committed_is_read_back(places: dict[QueueName, Place], since_ms: int) -> None:
+                       st.builds(QueuePlace, numbers, numbers, numbers, numbers)), numbers)  # fmt: skip
+def test_what_is_committed_is_read_back(places: dict[QueueName, QueuePlace], since_ms: int) -> None:
     found = Positions.parse(Positions(since_ms, places).text(), NOW)
     assert (found.since_ms, found.places) == (since_ms, places)
 
@@ -146,10 +149,8 @@ class Log:
         )
 
 
-def read(log: Log, place: Place | None, start_ms: int | None = None) -> tuple[QueueReader, list[Chunk]]:
-    """Turns of a reader until it is at the end; what it handed over."""
-    intake = Intake(lambda: None)
-    reading = Reading(
+def settings_of(log: Log, intake: Intake, start_ms: int | None = None) -> ReaderSettings:
+    return ReaderSettings(
         source="mq",
         puller=log,
         intake=intake,
@@ -159,7 +160,12 @@ def read(log: Log, place: Place | None, start_ms: int | None = None) -> tuple[Qu
         why=str,
         stop=threading.Event(),
     )
-    reader = QueueReader(QUEUE, place, reading)
+
+
+def read(log: Log, place: QueuePlace | None, start_ms: int | None = None) -> tuple[QueueReader, list[QueueChunk]]:
+    """Turns of a reader until it is at the end; what it handed over."""
+    intake = Intake(lambda: None)
+    reader = QueueReader(QUEUE, place, settings_of(log, intake, start_ms))
     while reader._turn() == 0.0:
         pass
     chunks = []
@@ -189,23 +195,23 @@ def test_a_queue_is_caught_up_once_what_was_found_before_its_end_is_committed() 
 
 def test_a_reader_goes_on_where_it_stopped_and_asks_once_whether_it_is_the_same_log() -> None:
     log = Log(0, 5, 6, 7)
-    _, chunks = read(log, Place(2, 1, 6))
-    assert [one.place for one in chunks] == [Place(3, 2, 7)] and not chunks[0].gap
+    _, chunks = read(log, QueuePlace(2, 1, 6))
+    assert [one.place for one in chunks] == [QueuePlace(3, 2, 7)] and not chunks[0].gap
     assert log.asked[:2] == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("log", "place", "goes_on_at", "words"),
     [
-        (Log(10, 50, 60), Place(4, 3, 40), 10, "6 messages expired"),
-        (Log(10, 50, 60), Place(4), 10, "6 messages expired"),
-        (Log(0, 10, 20, 30), Place(9, 8, 20), 1, "truncated or made anew"),  # from the last known instant on
-        (Log(0, 90, 91), Place(9, 8, 20), 0, "truncated or made anew"),  # all of it came later
-        (Log(0, 90, 91), Place(2, 1, 20), 0, "another log"),  # the offset fits, the message is another
+        (Log(10, 50, 60), QueuePlace(4, 3, 40), 10, "6 messages expired"),
+        (Log(10, 50, 60), QueuePlace(4), 10, "6 messages expired"),
+        (Log(0, 10, 20, 30), QueuePlace(9, 8, 20), 1, "truncated or recreated"),  # from the last known instant on
+        (Log(0, 90, 91), QueuePlace(9, 8, 20), 0, "truncated or recreated"),  # all of it came later
+        (Log(0, 90, 91), QueuePlace(2, 1, 20), 0, "another log"),  # the offset fits, the message is another
     ],
 )
 def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_that_may_be_unread(
-    log: Log, place: Place, goes_on_at: int, words: str
+    log: Log, place: QueuePlace, goes_on_at: int, words: str
 ) -> None:
     _, chunks = read(log, place)
     gap = chunks[0].gap
@@ -216,14 +222,14 @@ def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_tha
     assert all(one.gap is None for one in chunks[1:])
 
 
-def test_a_queue_that_is_taken_away_with_unread_messages_is_a_gap() -> None:
+def test_a_queue_that_is_removed_with_unread_messages_is_a_gap() -> None:
     reader, _ = read(Log(0, 5, 6, 7), None)
     assert reader.let_go() is None  # all of it was read
     reader, _ = read(Log(0, 5, 6, 7), None)
     reader.max_offset = 9
     told = reader.let_go()
     assert told is not None and told.gap is not None and told.place.offset == 3
-    assert "taken away before 6 messages" in told.gap.reason and told.gap.from_ms == 7
+    assert "removed before 6 messages" in told.gap.reason and told.gap.from_ms == 7
 
 
 # The library's log
@@ -243,7 +249,7 @@ LINES = """\
         ("[x](error):msg: org.apache.rocketmq.acl.common.AclException: no such key,error:1,in file <a> line:1[b:2]", "wrong credentials"),
         ("[x](error):msg: topic[T] not exist, apply first please!,error:17,in file <a> line:1[b:2]", "the server refuses: “topic[T] not exist"),
         ("[x](warning):can not connect to server:10.0.0.1:9876[CreateTransport:343]", "cannot connect to 10.0.0.1:9876"),
-        ("[x](warning):wait response timeout or get NULL response of code:11, so closeTransport of addr:10.0.0.1:10911[invokeSync:206]", "10.0.0.1:10911 takes the connection and does not answer"),
+        ("[x](warning):wait response timeout or get NULL response of code:11, so closeTransport of addr:10.0.0.1:10911[invokeSync:206]", "10.0.0.1:10911 accepts the connection but does not answer"),
         ("[x](error):msg: Can not find Message Queue,error:-1,in file <a> line:912[b:152]", "no name server knows the topic"),
     ],
 )  # fmt: skip
@@ -263,3 +269,30 @@ def test_only_what_fails_now_counts_and_logs_of_the_dead_are_removed(tmp_path: P
     later = "[2026-Nov-24 09:20:00.000000](warning):can not connect to server:10.0.0.1:9876[CreateTransport:343]\n"
     (place / f"{os.getpid()}_rocketmq-cpp.log.0").write_text(LINES + later * 3 + later.replace("20:00", "20:01"))
     assert native_log.reason(str(tmp_path)) == "cannot connect to 10.0.0.1:9876: no server listens there"
+
+
+# Queues that come and go
+
+
+def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: WrittenLog) -> None:
+    removed, stays = QueueName("t", "broker", 0), QueueName("t", "broker", 1)
+    intake, stored = Intake(lambda: None), Log(0, 10, 20)
+    discovery = QueueDiscovery(
+        source="mq",
+        connection=Connection(group="g"),
+        topics=["t"],
+        tags="connect",
+        start="earliest",
+        now_ms=lambda: NOW,
+        positions=Positions(NOW),
+        intake=intake,
+    )
+    reader = QueueReader(removed, QueuePlace(1), settings_of(stored, intake))
+    reader.max_offset, reader.trouble = 2, "the broker does not answer"
+    discovery.readers = {removed: reader}
+    discovery._let_go([stays])
+    assert discovery.readers == {}
+    (chunk_,) = intake.take()
+    assert chunk_.gap is not None and "removed before 1 messages" in chunk_.gap.reason
+    line = log.line(Event.QUEUE_GONE)
+    assert (line["source"], line["queue"]) == ("mq", "t@broker:0")

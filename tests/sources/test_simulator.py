@@ -19,20 +19,20 @@ from engine.cli.simulate import simulate
 from engine.core.events import CONNECT, DISCONNECT, TCPCLEAN
 from engine.sources.base import Batch
 from engine.sources.simulator.source import SimulatorSource
-from engine.sources.simulator.synthetic import START_MS, Arrival, Plan, Storm, arrivals
+from engine.sources.simulator.synthetic import START_MS, Arrival, Storm, SyntheticFleet, arrivals
 from engine.sources.wire import decode_lines, decode_replay_lines
 
-CALM = Plan(clients=200, late=0, duplicates=0, takeovers=0, flaps=0)
+CALM = SyntheticFleet(clients=200, late=0, duplicates=0, takeovers=0, flaps=0)
 
 
-def story(plan: Plan, seconds: float) -> list[Arrival]:
+def story(plan: SyntheticFleet, seconds: float) -> list[Arrival]:
     """What arrives within so many seconds after the start."""
     end_ms = plan.start_ms + round(seconds * 1000)
     return list(takewhile(lambda arrival: arrival.received_at_ms < end_ms, arrivals(plan)))
 
 
 def test_the_same_plan_tells_the_same_story_and_another_seed_another() -> None:
-    plan = Plan(clients=50, storm=Storm(at_ms=20_000))
+    plan = SyntheticFleet(clients=50, storm=Storm(at_ms=20_000))
     assert story(plan, 60) == story(plan, 60)
     assert story(plan, 60) != story(replace(plan, seed=2), 60)
 
@@ -43,13 +43,13 @@ def test_a_later_start_never_uses_a_channel_again() -> None:
 
 
 def test_messages_come_in_the_order_of_arrival_and_never_before_they_happened() -> None:
-    told = story(Plan(clients=300, storm=Storm(at_ms=20_000)), 120)
+    told = story(SyntheticFleet(clients=300, storm=Storm(at_ms=20_000)), 120)
     assert [arrival.received_at_ms for arrival in told] == sorted(arrival.received_at_ms for arrival in told)
     assert all(arrival.event.occurred_at_ms <= arrival.received_at_ms for arrival in told)
 
 
 def test_every_line_is_acceptable_as_it_is_and_as_a_recording() -> None:
-    told = story(Plan(clients=100), 60)
+    told = story(SyntheticFleet(clients=100), 60)
     decoded = decode_lines([arrival.line for arrival in told], START_MS + 60_000, 0)
     assert decoded.events == [arrival.event for arrival in told]
     replayed = decode_replay_lines([arrival.recorded() for arrival in told], 0)
@@ -67,14 +67,14 @@ def test_everyone_connects_first_and_each_channel_has_one_life() -> None:
 
 
 def test_within_twenty_seconds_devices_stay_away_longer_than_a_short_hold_and_come_back() -> None:
-    told = [arrival.event for arrival in story(Plan(clients=200), 20)]
+    told = [arrival.event for arrival in story(SyntheticFleet(clients=200), 20)]
     left = {event.client: event.occurred_at_ms for event in told if event.type == TCPCLEAN}
     back = [e for e in told if e.type == CONNECT and e.occurred_at_ms - left.get(e.client, e.occurred_at_ms) > 5_000]
     assert back
 
 
 def test_losses_duplicates_and_lateness_have_the_share_that_was_asked_for() -> None:
-    plan = Plan(clients=2_000, session_ms=20_000, late=0.1, duplicates=0.2, takeovers=0)
+    plan = SyntheticFleet(clients=2_000, session_ms=20_000, late=0.1, duplicates=0.2, takeovers=0)
     told = list(islice(arrivals(plan), 20_000))
     copies = Counter(arrival.event for arrival in told)
     assert 0.17 < sum(count - 1 for count in copies.values()) / len(copies) < 0.23
@@ -95,7 +95,7 @@ def test_a_storm_drops_everyone_and_brings_back_the_share_that_was_asked_for() -
 
 def test_a_fleet_can_be_told_how_many_events_to_make() -> None:
     for rate in (10, 100):
-        plan = Plan(clients=1_000).at_rate(rate)
+        plan = SyntheticFleet(clients=1_000).at_rate(rate)
         told = [a for a in story(plan, 120) if a.received_at_ms >= plan.start_ms + 20_000]
         assert 0.7 * rate < len(told) / 100 < 1.4 * rate
 
@@ -141,7 +141,7 @@ def test_the_source_plays_the_story_up_to_the_present_and_says_that_it_is_invent
         expected = [
             arrival.event
             for arrival in takewhile(
-                lambda a: a.received_at_ms <= START_MS + 30_000, arrivals(Plan(clients=50, seed=3))
+                lambda a: a.received_at_ms <= START_MS + 30_000, arrivals(SyntheticFleet(clients=50, seed=3))
             )
         ]
         assert [event for batch in engine.stored for event in batch.events] == expected

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from engine.errors import RollcallError
 from engine.status.budget import HOLD_S, LOST_S, Budget
-from engine.status.ledger import Ledger, StatusBusy
+from engine.status.last_call import LastCallFile, StatusBusy
 from tests.status.standin import most_within
 
 CLOSED_SECOND_S = 1.0 + 1e-9
@@ -30,21 +30,21 @@ EPOCH_S = 1_000_000_000.0
 class Simulation:
     """Workers that ask as often as the budget allows, on a clock of our own; kills and restarts if wanted."""
 
-    def __init__(self, rate: int, seed: int, ledger: Path | None = None) -> None:
+    def __init__(self, rate: int, seed: int, last_call: Path | None = None) -> None:
         self.now_s = 100.0
         self.seen_s: list[float] = []
         self.rate = rate
-        self._path = ledger
+        self._path = last_call
         self._chance = random.Random(seed)
-        self._open: Ledger | None = None
+        self._open: LastCallFile | None = None
         self.restart()
 
     def restart(self) -> None:
         """As after `kill -9`: calls that were running have been seen by now, if ever."""
         if self._open is not None:
             self._open.close()
-        self._open = Ledger(self._path, lambda: EPOCH_S + self.now_s) if self._path is not None else None
-        self.budget = Budget(self.rate, lambda: self.now_s, ledger=self._open)
+        self._open = LastCallFile(self._path, lambda: EPOCH_S + self.now_s) if self._path is not None else None
+        self.budget = Budget(self.rate, lambda: self.now_s, last_call=self._open)
 
     def run(self, for_s: float, workers: int, latencies_s: tuple[float, float], restarts: int = 0) -> int:
         """Calls that were made in so much time."""
@@ -97,7 +97,7 @@ def test_no_sliding_second_ever_sees_more_than_the_rate(
     rate: int, seed: int, workers: int, slowest_s: float, restarts: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
-        made = Simulation(rate, seed, Path(folder) / "ledger")
+        made = Simulation(rate, seed, Path(folder) / "last_call")
         closing.callback(made.close)
         made.run(8, workers, (0.0, slowest_s), restarts)
         assert most_within(made.seen_s, CLOSED_SECOND_S) <= rate
@@ -113,7 +113,7 @@ def test_at_300_a_second_and_20_ms_nearly_all_of_it_is_used(seed: int) -> None:
 
 
 def test_300_a_second_hold_over_restarts_too(tmp_path: Path) -> None:
-    simulation = Simulation(300, 3, tmp_path / "ledger")
+    simulation = Simulation(300, 3, tmp_path / "last_call")
     simulation.run(30, 64, (0.0, 0.4), restarts=10)
     assert most_within(simulation.seen_s, CLOSED_SECOND_S) <= 300
     simulation.close()
@@ -190,7 +190,7 @@ def test_taking_gives_up_at_once_when_it_cannot_be_in_time() -> None:
 def test_what_was_not_reserved_cannot_end() -> None:
     with pytest.raises(ValueError, match="reserved"):
         Budget(1).done()
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1 call"):
         Budget(0)
 
 
@@ -214,75 +214,75 @@ def test_threads_never_count_more_than_the_rate() -> None:
     assert made >= 1 and max(most) <= 20
 
 
-def test_a_new_ledger_waits_for_nothing_and_a_used_one_for_a_second(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
-    first = Ledger(path)
+def test_a_new_file_waits_for_nothing_and_a_used_one_for_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "last_call"
+    first = LastCallFile(path)
     assert first.quiet_s() == 0.0
     first.touch()
     first.close()
-    second = Ledger(path)
+    second = LastCallFile(path)
     assert second.quiet_s() == HOLD_S
     second.close()
     second.close()
 
 
 def test_somebody_else_who_is_done_soon_is_waited_for(tmp_path: Path) -> None:
-    first = Ledger(tmp_path / "ledger")
+    first = LastCallFile(tmp_path / "last_call")
     with pytest.raises(StatusBusy):
-        Ledger(tmp_path / "ledger", within_s=0.01)
+        LastCallFile(tmp_path / "last_call", within_s=0.01)
     with ThreadPoolExecutor(1) as threads:
-        second = threads.submit(Ledger, tmp_path / "ledger", within_s=60.0)
+        second = threads.submit(LastCallFile, tmp_path / "last_call", within_s=60.0)
         first.close()
         second.result(60).close()
 
 
 @pytest.mark.parametrize(("age_s", "quiet_s"), [(3600, 0.0), (0.5, HOLD_S), (-3600, HOLD_S)])
 def test_the_last_call_decides_also_one_in_the_future(tmp_path: Path, age_s: float, quiet_s: float) -> None:
-    path = tmp_path / "ledger"
-    Ledger(path).close()
+    path = tmp_path / "last_call"
+    LastCallFile(path).close()
     at_s = time.time() - age_s
     os.utime(path, (at_s, at_s))
-    ledger = Ledger(path)
-    assert ledger.quiet_s() == quiet_s
+    last_call = LastCallFile(path)
+    assert last_call.quiet_s() == quiet_s
     clock = Hand()
-    assert Budget(10, clock, ledger=ledger).reserve() == quiet_s
-    ledger.close()
+    assert Budget(10, clock, last_call=last_call).reserve() == quiet_s
+    last_call.close()
 
 
 def test_an_opening_without_a_call_keeps_nobody_waiting(tmp_path: Path) -> None:
     for _ in range(3):
-        ledger = Ledger(tmp_path / "ledger")
-        assert ledger.quiet_s() == 0.0
-        ledger.close()
+        last_call = LastCallFile(tmp_path / "last_call")
+        assert last_call.quiet_s() == 0.0
+        last_call.close()
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RollcallError, match="ledger cannot be written: No such file"):
-        Ledger(tmp_path / "none" / "ledger")
+    with pytest.raises(RollcallError, match="last_call cannot be written: No such file"):
+        LastCallFile(tmp_path / "none" / "last_call")
 
 
 HOLDER = """
 import sys
 from pathlib import Path
 from engine.status.budget import Budget
-from engine.status.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
-assert Budget(10, ledger=ledger).reserve() == 0.0
+from engine.status.last_call import LastCallFile
+last_call = LastCallFile(Path(sys.argv[1]))
+assert Budget(10, last_call=last_call).reserve() == 0.0
 print("asking", flush=True)
 sys.stdin.read()
 """
 
 
 def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
-    path = tmp_path / "ledger"
+    path = tmp_path / "last_call"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"asking\n"
         with pytest.raises(StatusBusy, match="another rollcall"):
-            Ledger(path)
+            LastCallFile(path)
         other.send_signal(signal.SIGKILL)
         other.wait()
-        ledger = Ledger(path)
-        assert ledger.quiet_s() == HOLD_S
-        ledger.close()
+        last_call = LastCallFile(path)
+        assert last_call.quiet_s() == HOLD_S
+        last_call.close()

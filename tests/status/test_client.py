@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from engine import OnlineStatus, StatusClient
-from engine.status.breaker import FAILURES, FIRST_S, LONGEST_S, Breaker
+from engine.status.shared_breaker import LIMITS
 from tests.acceptance.service import Service, event, eventually, free_port, service
 from tests.status.standin import SECRET, StandIn
 from tests.status.standin_server import Reply
@@ -84,7 +84,7 @@ def test_a_service_alone_will_do(believing: Service) -> None:
         assert [asking.online(who).online for who in (UP, DOWN)] == [True, False]
         assert asking.online(UP).problem is None
         stranger = asking.online(NEW)
-    assert stranger.online is None and "never heard of this client" in (stranger.problem or "")
+    assert stranger.online is None and "does not know this client" in (stranger.problem or "")
 
 
 def test_with_neither_both_problems_are_told() -> None:
@@ -101,15 +101,15 @@ def test_a_query_that_hangs_costs_one_timeout(standin: StandIn, believing: Servi
     standin.script.append("hang")
     with client(standin, believing, timeout_s=0.3) as asking:
         found = asking.online(UP)
-    assert "does not answer within 0.3 s" in (found.problem or "")
+    assert "did not answer within 0.3 s" in (found.problem or "")
 
 
 def test_after_some_failures_in_a_row_the_broker_is_left_alone(standin: StandIn, believing: Service) -> None:
     standin.rates = {"error": 1.0}
     with client(standin, believing) as asking:
         found = [asking.online(UP) for _ in range(10)]
-    assert len(standin.calls) == FAILURES
-    assert "left alone for 5 s" in (found[-1].problem or "")
+    assert len(standin.calls) == LIMITS.failures
+    assert "next attempt is in 5 s" in (found[-1].problem or "")
     assert all(one.online for one in found)
 
 
@@ -117,7 +117,7 @@ def test_no_turn_within_the_rate_is_told(standin: StandIn, believing: Service) -
     with client(standin, believing, rate=1, timeout_s=1.0) as asking:
         assert asking.online(UP).source == "query"
         second = asking.online(UP)
-    assert second.source == "belief" and second.problem == "no turn within the 1 calls a second"
+    assert second.source == "belief" and second.problem == "no free call within the rate of 1 calls a second"
     assert len(standin.calls) == 1
 
 
@@ -126,7 +126,7 @@ def test_being_told_to_wait_is_obeyed(standin: StandIn) -> None:
     standin.retry_after = "3000"
     with client(standin) as asking:
         asking.online(UP)
-        assert "no turn" in (asking.online(UP).problem or "")
+        assert "no free call" in (asking.online(UP).problem or "")
     assert len(standin.calls) == 1
 
 
@@ -149,7 +149,7 @@ def test_a_service_with_a_token_is_told_it(tmp_path: Path) -> None:
     with service(tmp_path, http=http) as made:
         made.start(ready=False, ROLLCALL_TEST_TOKEN="word of mouth")
         with client(service=f"127.0.0.1:{port}", token=lambda: "word of mouth") as asking:
-            eventually(lambda: asking.online(UP).problem, lambda problem: "never heard" in (problem or ""))
+            eventually(lambda: asking.online(UP).problem, lambda problem: "does not know" in (problem or ""))
         with client(service=f"127.0.0.1:{port}", token="another") as asking:
             problem = asking.online(UP).problem
         assert problem is not None and "401: a bearer token is required" in problem and "another" not in problem
@@ -219,13 +219,13 @@ def test_an_id_must_be_a_text() -> None:
 @pytest.mark.parametrize("name", [".", ".."])
 def test_ids_that_no_path_can_hold_are_a_problem(believing: Service, name: str) -> None:
     with client(believing=believing) as asking:
-        assert "cannot be asked" in (asking.online(name).problem or "")
+        assert "cannot be queried" in (asking.online(name).problem or "")
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({}, "nobody to ask"),
+        ({}, "no status provider"),
         ({"endpoint": "h"}, "all four"),
         ({"provider": Yes(), "endpoint": "h"}, "all four"),
         ({"provider": Yes(), "endpoint": "h", "instance": "i", "access_key": "k", "secret": "s"}, "not both"),
@@ -243,37 +243,6 @@ def test_wrong_use_is_refused_at_once(wrong: dict[str, Any], told: str) -> None:
 def test_neither_client_nor_answer_shows_a_key(standin: StandIn) -> None:
     with client(standin, token="tok") as asking:
         assert SECRET not in repr(asking) and SECRET not in repr(asking.online(UP))
-
-
-def test_a_breaker_opens_for_longer_each_time_and_lets_one_try() -> None:
-    now = [0.0]
-    breaker = Breaker(lambda: now[0])
-    for _ in range(FAILURES):
-        assert breaker.may_try()
-        breaker.failed()
-    waits = []
-    for _ in range(6):
-        waits.append(breaker.wait_s())
-        assert not breaker.may_try()
-        now[0] += breaker.wait_s()
-        assert [breaker.may_try(), breaker.may_try()] == [True, False]
-        breaker.failed()
-    assert waits == [FIRST_S, 10.0, 20.0, 40.0, LONGEST_S, LONGEST_S]
-    now[0] += LONGEST_S
-    assert breaker.may_try()
-    breaker.untried()
-    assert breaker.may_try()
-    breaker.succeeded()
-    assert breaker.may_try() and breaker.may_try() and breaker.wait_s() == 0.0
-
-
-def test_failures_that_are_not_in_a_row_open_nothing() -> None:
-    breaker = Breaker(lambda: 0.0)
-    for _ in range(5):
-        breaker.failed()
-        breaker.failed()
-        breaker.succeeded()
-    assert breaker.may_try()
 
 
 def test_the_example_of_the_documents_runs(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.errors import RollcallError
-from engine.status.base import AskingFailed
+from engine.status.base import QueryFailed
 from engine.status.openapi import OpenApiProvider
 from tests.acceptance.service import free_port
 from tests.status.certificates import made_certificate
@@ -32,8 +32,8 @@ def provider(standin: StandIn, **other: Any) -> OpenApiProvider:
     return OpenApiProvider(access_key=lambda: key, secret=lambda: secret, **told)
 
 
-def failure(ask: Callable[[], object]) -> AskingFailed:
-    with pytest.raises(AskingFailed) as caught:
+def failure(ask: Callable[[], object]) -> QueryFailed:
+    with pytest.raises(QueryFailed) as caught:
         ask()
     assert SECRET not in str(caught.value)
     return caught.value
@@ -85,7 +85,7 @@ def test_clients_the_answer_does_not_name_or_nobody_asked_about_are_missing(stan
 
 def test_an_id_that_is_no_text_is_not_asked_about(standin: StandIn) -> None:
     for ask in (lambda: provider(standin).query("G@@@\ud800"), lambda: provider(standin).query_many(["G@@@\ud800"])):
-        assert "no valid text" in str(failure(ask))
+        assert "not valid Unicode text" in str(failure(ask))
     assert standin.calls == []
 
 
@@ -95,21 +95,21 @@ THROTTLED = b'{"Code":"Throttling.User","Message":"flow control","RequestId":"1"
 @pytest.mark.parametrize(
     ("reply", "told", "lasting", "throttled", "pause_s"),
     [
-        (Reply(status=429, body=b'{"Code":"x"}'), "wants fewer calls", False, True, None),
-        (Reply(status=400, body=THROTTLED), "wants fewer calls (Throttling.User", False, True, None),
+        (Reply(status=429, body=b'{"Code":"x"}'), "asked for fewer calls", False, True, None),
+        (Reply(status=400, body=THROTTLED), "asked for fewer calls (Throttling.User", False, True, None),
         (Reply(status=503, body=THROTTLED, headers={"x-acs-retry-after": "2500"}), "fewer calls", False, True, 2.5),
         (Reply(status=400, body=b'{"Code":"InvalidParameter"}'), "HTTP status 400 (InvalidParameter", True, False, None),
         (Reply(status=400, body=b'{"Code":"SignatureNonceUsed"}'), "HTTP status 400", False, False, None),
         (Reply(status=403, body=b'{"Code":"Forbidden.RAM"}'), f"no permission for instance {INSTANCE}", True, False, None),
         (Reply(status=500, body=b'{"Code":"InternalError","Message":"oh"}'), "InternalError: code: 500, oh", False, False, None),
-        (Reply(status=502, body=b"<html>", kind="text/html"), "something else than its JSON", False, False, None),
-        (Reply(body=b"<html>sign in</html>", kind="text/html"), "something else than its JSON", False, False, None),
-        (Reply(body=b'{"OnlineSta'), "something else than its JSON", False, False, None),
-        (Reply(body=b"[1]"), "something else than its JSON", False, False, None),
-        (Reply(body=b"{}"), "something else than yes or no: None", False, False, None),
-        (Reply(body=b'{"OnlineStatus":1}'), "something else than yes or no: 1", False, False, None),
-        (Reply(body=b'{"OnlineStatus":"true"}'), "something else than yes or no: true", False, False, None),
-        (Reply(body=b'{"OnlineStatus":true}', cut=-5), "broke off", False, False, None),
+        (Reply(status=502, body=b"<html>", kind="text/html"), "something other than its JSON", False, False, None),
+        (Reply(body=b"<html>sign in</html>", kind="text/html"), "something other than its JSON", False, False, None),
+        (Reply(body=b'{"OnlineSta'), "something other than its JSON", False, False, None),
+        (Reply(body=b"[1]"), "something other than its JSON", False, False, None),
+        (Reply(body=b"{}"), "something other than yes or no: None", False, False, None),
+        (Reply(body=b'{"OnlineStatus":1}'), "something other than yes or no: 1", False, False, None),
+        (Reply(body=b'{"OnlineStatus":"true"}'), "something other than yes or no: true", False, False, None),
+        (Reply(body=b'{"OnlineStatus":true}', cut=-5), "closed the connection", False, False, None),
         (Reply(cut=0), "cannot be reached", False, False, None),
         (Reply(status=302, headers={"Location": "http://127.0.0.1:9/x"}), "cannot be reached", False, False, None),
     ],
@@ -153,7 +153,7 @@ def test_keys_are_read_at_every_call(standin: StandIn) -> None:
     keys = iter(["old", SECRET, SECRET])
     told = standin.keys
     asking = OpenApiProvider(standin.url, told["instance"], lambda: told["access_key"], lambda: next(keys))
-    assert "refuses the signature" in str(failure(lambda: asking.query(CLIENT)))
+    assert "refused the signature" in str(failure(lambda: asking.query(CLIENT)))
     assert asking.query(CLIENT) == asking.query(CLIENT) == 1
     asking.close()
 
@@ -161,7 +161,7 @@ def test_keys_are_read_at_every_call(standin: StandIn) -> None:
 def test_a_service_that_never_answers_is_given_up(standin: StandIn) -> None:
     standin.script.append("hang")
     failed = failure(lambda: provider(standin, timeout_s=0.05).query(CLIENT))
-    assert "does not answer within 0.05 s" in str(failed)
+    assert "did not answer within 0.05 s" in str(failed)
 
 
 def test_nobody_there_is_told_in_the_words_of_the_system() -> None:

@@ -1,10 +1,11 @@
 """Sends commands to devices as an MQTT client, over one connection that is kept up while it is needed.
 
-It is opened with the first command and then kept: lost, it is tried again with growing pauses that stay short beside a command's
-life. A command waits for it here, and is dead when its life is over first. The broker's confirmation (PUBACK, PUBCOMP) is
-Delivered; with QoS 0 there is none, and what was written to the connection counts.
+The connection is opened with the first command and then kept. When it is lost it is opened again, after growing pauses that
+stay short compared to a command's life. A command waits here for a connection, and is dead when it expires first. The broker's
+confirmation (PUBACK, PUBCOMP) is Delivered; with QoS 0 there is none, and what was written to the connection counts.
 
-MQTT 5 is spoken where the broker does, because then it knows when a command expires; else 3.1.1. Read `MqttCommands.send`.
+MQTT 5 is used where the broker supports it, because then the broker knows when a command expires; otherwise MQTT 3.1.1. Read
+`MqttCommands.send`.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import logging
 import random
 from collections.abc import Callable
 from typing import Final
 
 from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
-from engine.actions.command.mqtt_client import STEADY_S, V5, V311, Link, Login, NotConnected
+from engine.actions.command.mqtt_client import STEADY_S, V5, V311, MqttConnection, MqttLogin, NotConnected
 from engine.actions.command.sender import SHORTEST_MS, Command, Waits, command_of
 from engine.errors import RollcallError
+from engine.telemetry import Event, logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 5.0
-"""Between two attempts to connect: it doubles from the one to the other, until a connection lasts for `STEADY_S`. Two clients
-of one id would else drive each other out at full speed."""
+"""Between two attempts to connect: it doubles from the first to the longest, until a connection lasts for `STEADY_S`. Without the
+pause, two clients with the same client id would disconnect each other at full speed."""
 
 WAIT_S: Final = 10.0
-"""How long one attempt waits for a connection; then the delivery shows what is wrong."""
+"""How long one attempt waits for a connection; then the delivery shows why there is none."""
 
 
 def signature_login(client_id: str, instance: str, access_key: str, secret: str) -> tuple[str, str]:
@@ -44,14 +45,14 @@ def signature_login(client_id: str, instance: str, access_key: str, secret: str)
 class MqttCommands:
     """Sends commands from the event loop it is used on.
 
-    `login` is asked before each connection, and may raise RollcallError (a secret that is not there).
+    `login` is called before each connection; it raises RollcallError when a secret is missing.
     """
 
-    def __init__(self, login: Callable[[], Login], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
+    def __init__(self, login: Callable[[], MqttLogin], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
         self._login = login
         self._waits = waits or Waits()
         self._now_ms = now_ms
-        self._link: Link | None = None
+        self._connection: MqttConnection | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._trouble = ""
@@ -70,37 +71,37 @@ class MqttCommands:
             return self._too_late()
         try:
             async with self._waits.at_most(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
-                link = await self._place()
+                connection = await self._place()
         except TimeoutError:
             return self._too_late()
         try:
             left_ms = self._left_ms(command)
-            return await link.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
+            return await connection.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
         finally:
-            link.room.release()
+            connection.room.release()
 
     def _left_ms(self, command: Command) -> int:
         return command.expires_at_ms - self._now_ms()
 
     def _too_late(self) -> RetryLater:
-        """No attempt was made. That says nothing about the target: who knows when it can be reached again is the keeper."""
+        """The answer when no attempt was made: it says nothing about the target, which is reconnected to by `_keep` alone."""
         return RetryLater(reason=self._trouble or "no connection was free in time", our_fault=True)
 
-    async def _place(self) -> Link:
-        """A place on a connection that is up; to be released."""
+    async def _place(self) -> MqttConnection:
+        """A connection that is up, with room for one more command: release its `room` afterwards."""
         while True:
             await self._up.wait()
-            link = self._link
-            if link is None or link.closed.is_set():
-                await asyncio.sleep(0)  # the keeper has not noticed yet
+            connection = self._connection
+            if connection is None or connection.closed.is_set():
+                await asyncio.sleep(0)  # `_keep` has not noticed yet
                 continue
-            await link.room.acquire()
-            if not link.closed.is_set():
-                return link
-            link.room.release()
+            await connection.room.acquire()
+            if not connection.closed.is_set():
+                return connection
+            connection.room.release()
 
     async def close(self) -> None:
-        """Say goodbye to the broker."""
+        """Disconnect from the broker."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -116,10 +117,10 @@ class MqttCommands:
             try:
                 await self._connected_once()
             except RollcallError as error:
-                self._tell(str(error))
-            except Exception as fault:  # the next connection may do
-                log.exception("a fault of ours on the MQTT connection")
-                self._tell(f"a fault of ours: {fault!r}")
+                self._disconnected(str(error))
+            except Exception as fault:  # the next connection may work
+                log.error(Event.COMMANDS_FAILED, exc_info=fault)
+                self._trouble = f"internal error: {fault!r}"
             if asyncio.get_running_loop().time() - began_s > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -127,36 +128,37 @@ class MqttCommands:
 
     async def _connected_once(self) -> None:
         """One connection, from its beginning to its end."""
-        link = await self._open(self._login())
-        self._link, self._trouble = link, ""
+        connection = await self._open(self._login())
+        self._connection, self._trouble = connection, ""
         self._up.set()
-        log.info("commands can be sent over MQTT %s", "5" if link.version == V5 else "3.1.1")
+        log.info(Event.COMMANDS_CONNECTED, version="5" if connection.version == V5 else "3.1.1")
         try:
-            await link.live()
+            await connection.live()
         finally:
             self._up.clear()
-            self._link = None
-            link.close()
-        self._tell(link.why)
+            self._connection = None
+            connection.close()
+        self._disconnected(connection.why)
 
-    async def _open(self, login: Login) -> Link:
-        """A connection of the newest version that the broker speaks."""
-        link = Link(login, self._version)
+    async def _open(self, login: MqttLogin) -> MqttConnection:
+        """A connection of the newest MQTT version that the broker supports."""
+        connection = MqttConnection(login, self._version)
         try:
-            await link.open()
+            await connection.open()
         except NotConnected as error:
             if not error.try_older:
                 raise
-            link = Link(login, V311)
+            connection = MqttConnection(login, V311)
             with contextlib.suppress(NotConnected):
-                await link.open()
+                await connection.open()
                 if error.is_certain:
                     self._version = V311
-                return link
+                return connection
             raise
-        return link
+        return connection
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.warning("commands cannot be sent over MQTT: %s", trouble)
-        self._trouble = trouble
+    def _disconnected(self, reason: str) -> None:
+        """Log a reason once, and show it in deliveries that get no connection."""
+        if reason != self._trouble:
+            log.warning(Event.COMMANDS_DISCONNECTED, reason=reason)
+        self._trouble = reason

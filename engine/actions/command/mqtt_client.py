@@ -1,8 +1,8 @@
 """One connection to an MQTT broker, from login to loss, with paho-mqtt on the event loop.
 
-Each connection has a client of its own, and nothing outlives it: paho would send again, on its own and however late, what a lost
-connection left unanswered; here it is answered `RetryLater` at once, and the outbox knows whether there is still time.
-paho calls back on the loop, but for connecting, which blocks and has a thread. Read `Link.open` and `Link.publish`.
+Each connection has a client of its own, and nothing outlives it: paho would send again, however late, what a lost connection
+left unconfirmed; here it is answered `RetryLater` at once, and the outbox decides whether there is still time.
+paho calls back on the loop, except while connecting, which blocks and runs in a thread. Read `MqttConnection.open` and `MqttConnection.publish`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ V5: Final = MQTTProtocolVersion.MQTTv5
 V311: Final = MQTTProtocolVersion.MQTTv311
 
 CONNECT_S: Final = 5.0
-"""Longest that reaching a broker, its TLS handshake, and its answer to the login may take, each."""
+"""Timeout of connecting, of the TLS handshake and of the answer to the login, each."""
 
 ACK_S: Final = 10.0
 """Longest that a broker may take to confirm a command; then the connection counts as dead."""
@@ -43,23 +43,23 @@ MISC_S: Final = 1.0
 """How often paho looks whether a ping is due."""
 
 UNANSWERED: Final = 16
-"""Commands under way on a connection at most: below paho's own limit (20), behind which it would keep them waiting."""
+"""Unconfirmed commands on a connection at most: below paho's own limit (20), above which it would queue them."""
 
 HEADER_BYTES: Final = 512
 """More than what a packet holds besides topic, payload and command id."""
 
 REFUSED_FOR_GOOD: Final = frozenset({0x87, 0x90, 0x99, 0x9B})
-"""Answers to a command that another attempt would get again: not authorized, bad topic name, bad payload, QoS not supported."""
+"""Refusals that another attempt would get again: not authorized, bad topic name, bad payload, QoS not supported."""
 
 _UNSUPPORTED_VERSION: Final = 0x84
-_NOBODY_THERE: Final = 0x10
+_NO_SUBSCRIBERS: Final = 0x10
 _RESET: Final = struct.pack("ii", 1, 0)  # closing discards what was not sent
 
 
 class NotConnected(RollcallError):
-    """No connection came about; the message says why.
+    """No connection could be made; the message says why.
 
-    `try_older`: the broker may not speak this version of MQTT. `is_certain`: it said so.
+    `try_older`: the broker may not support this version of MQTT. `is_certain`: it said so.
     """
 
     def __init__(self, message: str, *, try_older: bool = False, is_certain: bool = False) -> None:
@@ -68,8 +68,8 @@ class NotConnected(RollcallError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """Who connects, and where to. `ca`: a file of certificates to trust, "" for the system's, None without TLS."""
+class MqttLogin:
+    """Where to connect, and with which login. `ca`: a file of certificates to trust, "" for the system's, None without TLS."""
 
     host: str
     port: int
@@ -85,13 +85,13 @@ class Login:
 
     def __repr__(self) -> str:
         """Without the password."""
-        return f"Login({self.client_id} at {self.address})"
+        return f"MqttLogin({self.client_id} at {self.address})"
 
 
-class Link:
-    """One connection. `open` it, let `live` run, `publish`; when `closed` is set it is over, and `why` says what for."""
+class MqttConnection:
+    """One connection. `open` it, let `live` run, `publish`; when it has ended, `closed` is set and `why` holds the reason."""
 
-    def __init__(self, login: Login, version: MQTTProtocolVersion) -> None:
+    def __init__(self, login: MqttLogin, version: MQTTProtocolVersion) -> None:
         self._loop = asyncio.get_running_loop()
         self._login = login
         self.version = version
@@ -112,15 +112,15 @@ class Link:
         self._client.connect_timeout = CONNECT_S
         if login.username:
             self._client.username_pw_set(login.username, login.password)
-        self._client.on_socket_open = lambda client, told, found: self._call(self._opened, found)
-        self._client.on_socket_close = lambda client, told, found: self._forget_socket()
-        self._client.on_socket_register_write = lambda client, told, found: self._call(self._want_to_write, True)
-        self._client.on_socket_unregister_write = lambda client, told, found: self._call(self._want_to_write, False)
+        self._client.on_socket_open = lambda client, userdata, found: self._call(self._opened, found)
+        self._client.on_socket_close = lambda client, userdata, found: self._forget_socket()
+        self._client.on_socket_register_write = lambda client, userdata, found: self._call(self._want_to_write, True)
+        self._client.on_socket_unregister_write = lambda client, userdata, found: self._call(self._want_to_write, False)
         self._client.on_connect = self._logged_in
         self._client.on_disconnect = self._disconnected
         self._client.on_publish = self._answered
 
-    # Its life
+    # Opening and closing
 
     async def open(self) -> None:
         """Connect and log in. Raises NotConnected with the reason."""
@@ -129,7 +129,7 @@ class Link:
             async with asyncio.timeout(CONNECT_S):
                 code, properties = await self._connack
         except TimeoutError:
-            self._end(f"{self._login.address} takes the connection and does not answer the login")
+            self._end(f"{self._login.address} accepts the connection but does not answer the login")
             raise NotConnected(self.why) from None
         except (OSError, ValueError) as error:
             self._end(f"cannot connect to {self._login.address}: {_said(error)}")
@@ -147,7 +147,7 @@ class Link:
         self._agree(properties)
 
     def _connect(self) -> None:
-        """In a thread: everything of a connection that blocks."""
+        """The blocking part of connecting; runs in a thread."""
         if self._login.ca is not None:
             context = ssl.create_default_context(cafile=self._login.ca or None)
             context.sslsocket_class = _TlsSocket
@@ -156,14 +156,14 @@ class Link:
         self._client.connect(self._login.host, self._login.port, KEEPALIVE_S, **more)
 
     def _agree(self, properties: Properties | None) -> None:
-        """Keep to what the broker said at login that it can take."""
-        told = vars(properties) if properties is not None else {}
-        self._max_qos = min(self._max_qos, told.get("MaximumQoS", 2))
-        self._max_packet = told.get("MaximumPacketSize", self._max_packet)
-        self.room = asyncio.Semaphore(min(UNANSWERED, told.get("ReceiveMaximum", UNANSWERED)))
+        """Respect the limits that the broker announced at login."""
+        limits = vars(properties) if properties is not None else {}
+        self._max_qos = min(self._max_qos, limits.get("MaximumQoS", 2))
+        self._max_packet = limits.get("MaximumPacketSize", self._max_packet)
+        self.room = asyncio.Semaphore(min(UNANSWERED, limits.get("ReceiveMaximum", UNANSWERED)))
 
     async def live(self) -> None:
-        """Keep the connection up; returns when it is over."""
+        """Keep the connection alive; returns when it has ended."""
         while not self.closed.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MISC_S):
@@ -172,14 +172,14 @@ class Link:
                 self._client.loop_misc()
 
     def close(self) -> None:
-        """Say goodbye and leave."""
+        """Disconnect properly."""
         if not self.closed.is_set():
             self._client.disconnect()
             self._client.loop_write()
-        self._end("closed", goodbye=True)
+        self._end("closed", properly=True)
 
-    def _end(self, why: str, *, goodbye: bool = False) -> None:
-        """It is over: what was not sent is thrown away, what was not answered may have arrived."""
+    def _end(self, why: str, *, properly: bool = False) -> None:
+        """End the connection: unsent data is discarded, unconfirmed commands may have arrived."""
         if self.closed.is_set():
             return
         self.closed.set()
@@ -190,7 +190,7 @@ class Link:
             setattr(self._client, name, None)
         if found is not None:
             with contextlib.suppress(OSError):
-                if not goodbye:
+                if not properly:
                     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 found.close()
         if not self._connack.done():
@@ -203,13 +203,13 @@ class Link:
     # The socket
 
     def _call(self, work: Callable[[Any], None], argument: Any) -> None:
-        """On the loop, from whichever thread paho calls."""
+        """Run on the loop, whatever thread paho calls from."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(work, argument)
 
     def _opened(self, found: Any) -> None:
         if self.closed.is_set():
-            found.close()  # nobody waits for it any more
+            found.close()  # the connection was ended meanwhile
             return
         self._socket, self._fd = found, found.fileno()
         self._loop.add_reader(self._fd, self._readable)
@@ -230,35 +230,35 @@ class Link:
 
     def _readable(self) -> None:
         self._client.loop_read()
-        # What TLS has decrypted already makes the socket readable no second time.
+        # Data that TLS has decrypted already does not make the socket readable again.
         while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             self._client.loop_read()
 
-    # What the broker says
+    # Called by paho
 
     def _logged_in(
-        self, client: Client, told: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+        self, client: Client, userdata: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
         if not self._connack.done():
             self._connack.set_result((code, properties))
 
     def _disconnected(
-        self, client: Client, told: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+        self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
         said = f": {code.getName()}" if flags.is_disconnect_packet_from_server else ""
         if self._connack.done():
             if not said and self._loop.time() - self._began_s < STEADY_S:
-                # Many brokers drop the older of two connections of one id without a word.
+                # Many brokers close the older of two connections with one client id without giving a reason.
                 said = f" soon after the login: does another client use the id {self._login.client_id}?"
             self._end(f"{self._login.address} closed the connection{said}")
         else:
-            # Some brokers that are older than a version close without a word.
+            # Brokers that do not know the MQTT version may close without an answer.
             why = f"{self._login.address} closed the connection instead of answering the login{said}"
             self._connack.set_exception(NotConnected(why, try_older=self.version == V5))
             self._end(why)
 
     def _answered(
-        self, client: Client, told: Any, number: int, code: ReasonCode, properties: Properties | None
+        self, client: Client, userdata: Any, number: int, code: ReasonCode, properties: Properties | None
     ) -> None:
         future = self._unanswered.pop(number, None)
         if future is not None and not future.done():
@@ -267,9 +267,11 @@ class Link:
     # Commands
 
     async def publish(self, command: Command, left_ms: int) -> Answer:
-        """Send one command that has `left_ms` to live, and wait for the broker's confirmation, never longer than that."""
+        """Send one command that expires in `left_ms`, and wait for the broker's confirmation, never longer than that."""
         if len(command.payload) + len(command.topic.encode()) + HEADER_BYTES > self._max_packet:
-            return Rejected(reason=f"the broker takes no packet of more than {self._max_packet} bytes")
+            return Rejected(
+                reason=f"the command is too large: the broker accepts packets of up to {self._max_packet} bytes"
+            )
         number = self._send(command, left_ms)
         if number is None:
             return RetryLater(reason=f"the connection to {self._login.address} was lost", our_fault=True)
@@ -280,7 +282,7 @@ class Link:
                 return _judge(await future)
         except TimeoutError:
             why = f"{self._login.address} did not confirm a command within {wait_s:.0f} s"
-            self._end(why)  # what of it is still on our side must not arrive later
+            self._end(why)  # what is not sent yet must not arrive later
             return RetryLater(reason=why, may_have_arrived=True, our_fault=True)
         except asyncio.CancelledError:
             if not self.closed.is_set():
@@ -297,15 +299,15 @@ class Link:
             properties.MessageExpiryInterval = left_ms // 1000
             properties.UserProperty = [("command-id", command.key), ("expires-at", command.expires_at)]
         qos = min(command.qos, self._max_qos)
-        told = self._client.publish(command.topic, command.payload, qos, properties=properties)
-        return told.mid if told.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+        sent = self._client.publish(command.topic, command.payload, qos, properties=properties)
+        return sent.mid if sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
 
 class _TlsSocket(ssl.SSLSocket):
     """Closed when its handshake fails; paho would leave it open."""
 
     def do_handshake(self, block: bool = False) -> None:
-        """As ever."""
+        """Shake hands, or close the socket."""
         try:
             super().do_handshake(block)
         except BaseException:
@@ -316,7 +318,7 @@ class _TlsSocket(ssl.SSLSocket):
 def _judge(code: ReasonCode) -> Answer:
     """What the broker's answer to a command means."""
     if not code.is_failure:
-        return Delivered(detail="nobody is subscribed" if code.value == _NOBODY_THERE else "")
+        return Delivered(detail="no client is subscribed to the topic" if code.value == _NO_SUBSCRIBERS else "")
     said = f"the broker refuses the command: {code.getName()}"
     return Rejected(reason=said) if code.value in REFUSED_FOR_GOOD else RetryLater(reason=said)
 

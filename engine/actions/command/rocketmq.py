@@ -1,8 +1,8 @@
-"""Sends commands to devices through RocketMQ: a message on the parent topic that the MQTT service hands to one device.
+"""Sends commands to devices through RocketMQ: a message on the parent topic that the MQTT service delivers to one device.
 
 `cleansessionflag` is always true: a device that is not connected never gets it, however long the broker keeps the message. The
-native client blocks, and it cannot be told to hurry: what it does not get confirmed it repeats, for `WORST_MS` in all, so a
-command with less left to live is not begun. It is used by one thread. Read `RocketmqCommands.send`.
+native client blocks, and its retries cannot be shortened: it repeats an unconfirmed message, for `WORST_MS` in total, so a
+command that expires sooner is not sent. It is used by one thread. Read `RocketmqCommands.send`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ REQUEST_MS: Final = 1_000
 WORST_MS: Final = 3 * REQUEST_MS + 500
 """How long one attempt may take: the library makes three."""
 
-TOO_LATE: Final = RetryLater(reason="too little of its life is left for an attempt by RocketMQ", our_fault=True)
+TOO_LATE: Final = RetryLater(reason="the command expires too soon for an attempt through RocketMQ", our_fault=True)
 
 
-class Producer(Protocol):
+class CommandProducer(Protocol):
     """Stores messages in RocketMQ; blocks."""
 
     def send(self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str]) -> None:
-        """Returns when the broker has confirmed it; RollcallError with the reason when it has not."""
+        """Returns when the broker has confirmed it. Raises RollcallError with the reason when it has not."""
         ...
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class RocketmqCommands:
 
     def __init__(
         self,
-        open_producer: Callable[[], Producer],
+        open_producer: Callable[[], CommandProducer],
         now_ms: Callable[[], int],
         namespace: str = "",
         waits: Waits | None = None,
@@ -52,7 +52,7 @@ class RocketmqCommands:
         self._open = open_producer
         self._prefix = f"{namespace}%" if namespace else ""
         self._now_ms = now_ms
-        self._producer: Producer | None = None
+        self._producer: CommandProducer | None = None
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "commands")
 
@@ -90,7 +90,7 @@ class RocketmqCommands:
                 properties=properties_of(command, f"/{second}"),
             )
         except RollcallError as error:
-            # Its life bounds the attempts; a breaker would only make them fewer.
+            # The command's expiry limits the attempts; a breaker would only make them fewer.
             return RetryLater(reason=str(error), may_have_arrived=True, our_fault=True)
         return Delivered()
 
@@ -103,7 +103,7 @@ class RocketmqCommands:
 
 
 def properties_of(command: Command, second_topic: str) -> dict[str, str]:
-    """What the MQTT service reads: whom it is for, how sure it is to be, and that nobody gets it later."""
+    """What the MQTT service reads: the device's topic, the QoS, and that the message is not kept for a device that is offline."""
     return {
         "mqttSecondTopic": second_topic,
         "qoslevel": str(command.qos),

@@ -1,15 +1,14 @@
-"""Commands to devices, whatever way they go: what one is, how long it lives, and who carries it.
+"""Commands to devices, by any transport: what a command is, how long it lives, and which sender carries it.
 
-A command is bounded in life: a device that was dark for an hour must not be restarted for what was true an hour ago. Its
-request holds `expires_ms`, counted from the instant of the decision, so a restart changes nothing: the dispatcher sends nothing
-that is older, retries fit into what is left, and each sender tells the broker how long that is, where a broker can be told.
+A command expires: a device that was offline for an hour must not be restarted for what was true an hour ago. Its
+request holds `expires_ms`, counted from the instant of the decision, so a restart of the engine changes nothing: the dispatcher
+sends nothing that has expired, retries fit into the time left, and each sender passes the expiry on where the broker supports it.
 Read `Command` and `command_of`, then `engine.actions.command.mqtt`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,14 +19,15 @@ import msgspec
 from engine.actions.base import ActionSender, Answer, Done, OutboxItem, Outcome, Rejected, RetryLater
 from engine.core.delivery import LIFE
 from engine.core.times import rfc3339
+from engine.telemetry import Event, logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PREFETCH: Final = 1_000
-"""Commands in hand beyond those under way: one that waits for a connection must not keep another from dying in time."""
+"""Commands taken beyond those being sent: one that waits for a connection must not keep another from expiring in time."""
 
 SHORTEST_MS: Final = 1_000
-"""A command with less left is not begun: brokers count the rest of its life in whole seconds."""
+"""A command that expires sooner is not sent: brokers count the time left in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Command:
 
     @property
     def expires_at(self) -> str:
-        """The same as text, for whoever gets it."""
+        """The same as RFC 3339 text, for the receiver."""
         return rfc3339(self.expires_at_ms)
 
 
@@ -60,17 +60,17 @@ def command_of(item: OutboxItem) -> Command:
             expires_at_ms=item.decided_at_ms + int(request[LIFE]),
         )
     except (KeyError, TypeError, UnicodeError) as broken:
-        raise ValueError(f"no command can be made of this: {broken!r}") from broken
+        raise ValueError(f"the request is not a valid command: {broken!r}") from broken
 
 
 def payload_of(request: Mapping[str, Any]) -> bytes:
-    """What the device gets: text as UTF-8, a mapping as JSON."""
+    """The payload for the device: text as UTF-8, a mapping as JSON."""
     payload = request["payload"]
     return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
 
 
 class Waits:
-    """Waiting that ends at once when the service stops."""
+    """Limits on waiting that end at once when the service stops."""
 
     def __init__(self) -> None:
         self._under_way: set[asyncio.Timeout] = set()
@@ -87,7 +87,7 @@ class Waits:
                 self._under_way.discard(bound)
 
     def call_off(self) -> None:
-        """Nobody waits any more, from now on."""
+        """End every wait, also those that begin later."""
         self._is_over = True
         now_s = asyncio.get_running_loop().time()
         for bound in self._under_way:
@@ -96,7 +96,7 @@ class Waits:
 
 
 class CommandSender:
-    """Sends each command the way that its request names: `ways` are senders by `via`."""
+    """Sends each command by the transport that its request names: `ways` are senders by `via`."""
 
     prefetch = PREFETCH
 
@@ -107,7 +107,7 @@ class CommandSender:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
-        """Try each once, side by side: all of them wait for the same connection, and each for its own life."""
+        """Try each once, in parallel: all wait for the same connection, each until it expires."""
         for item in items:
             task = asyncio.get_running_loop().create_task(self._submitted(item, done))
             self._tasks.add(task)
@@ -116,9 +116,9 @@ class CommandSender:
     async def _submitted(self, item: OutboxItem, done: Done) -> None:
         try:
             answer = await self.send(item)
-        except Exception:
-            log.exception("a sender of commands broke its promise", extra={"delivery": item.id})
-            answer = RetryLater(reason="sending failed; the engine's log says how", may_have_arrived=True)
+        except Exception as error:
+            log.error(Event.SENDER_FAILED, action=item.action, delivery=item.id, rule=item.rule, exc_info=error)
+            answer = RetryLater(reason="the sender raised an unexpected error; see the log", may_have_arrived=True)
         done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms())])
 
     async def send(self, item: OutboxItem) -> Answer:
@@ -126,15 +126,15 @@ class CommandSender:
         via = item.request.get("via")
         way = self._ways.get(str(via))
         if way is None:
-            return Rejected(reason=f"the configuration has no way to send commands by {via}: see `mqtt`")
+            return Rejected(reason=f"commands via {via} are not configured: set `mqtt`")
         return await way.send(item)
 
     def stop_waiting(self) -> None:
-        """The service stops: what waits for a connection goes back to the outbox."""
+        """The service stops: commands that wait for a connection are returned to the outbox."""
         self._waits.call_off()
 
     async def close(self) -> None:
-        """Close every way; what has no outcome yet stays without."""
+        """Close every transport; commands without an outcome stay without."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

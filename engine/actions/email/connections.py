@@ -168,7 +168,7 @@ class SmtpLines:
                     await line.client.quit()
             line.client.close()
             if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()  # an encrypted one would say goodbye on a loop that may end now
+                transport.abort()  # an encrypted one would go on closing on a loop that may end now
         await asyncio.sleep(0)
 
 

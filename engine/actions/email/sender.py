@@ -2,7 +2,7 @@
 
 Read `MailSender.send` first. What an answer means:
 
-* 250 to the message: Delivered. A recipient that is refused for good (5xx) while others are not is told with it.
+* 250 to the message: Delivered. When some recipients are refused for good (5xx), `detail` names them.
 * 5xx to the sender, to all recipients or to the message: Rejected, it is about this message.
 * Everything else is RetryLater: no connection, no TLS, a login that is refused (a wrong password must cost no page), 4xx. From
   `DATA` on a lost connection or a timeout `may_have_arrived`. Recipients put off with 4xx are tried again alone; the others
@@ -15,7 +15,6 @@ the stored request alone and encoded as quoted-printable, so every attempt sends
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -28,8 +27,9 @@ from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLa
 from engine.actions.email.connections import Line, SmtpLines, Trouble
 from engine.actions.email.message import message_of
 from engine.errors import RollcallError
+from engine.telemetry import Event, logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MAX_CONNECTIONS = 4
 """To the server at once: servers count them, and one connection carries many messages a second."""
@@ -41,19 +41,19 @@ DELIVERED = Delivered()
 
 
 @dataclass(slots=True)
-class _Told:
-    """What became of the recipients of one attempt: refused for good, and put off, with what the server said."""
+class _Responses:
+    """The recipients of one attempt: refused for good and deferred, each with the server's response, and accepted."""
 
     refused: dict[str, aiosmtplib.SMTPResponse] = field(default_factory=dict)
     put_off: dict[str, aiosmtplib.SMTPResponse] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
-    sent: bool = False  # those that were taken have the message
+    sent: bool = False  # those in `taken` have the message
 
 
 class MailSender:
     """Sends e-mails by one server, from the event loop it is used on.
 
-    `security`: `starttls`, `tls` or `plain`. `password` is asked for at each connection, so a new one counts at once; it
+    `security`: `starttls`, `tls` or `plain`. `password` is read for each connection, so a new one is used at once; it
     raises RollcallError when there is none. `ca`: a PEM file to trust instead of the system's certificates.
     """
 
@@ -83,25 +83,26 @@ class MailSender:
         self._refused: dict[str, dict[str, str]] = {}  # and those that never will, with what the server said
 
     async def send(self, item: OutboxItem) -> Answer:
-        """Try once, within the timeout; what the server does is an answer, never an exception."""
+        """Try once, within the timeout; whatever the server does becomes an answer, never an exception."""
         try:
             message = message_of(item.request, item.rule)
             sender = parseaddr(item.request["from"])[1]
             everyone = [*item.request["to"], *item.request["cc"]]
-        except Exception as broken:  # noqa: BLE001  # the library has many ways to say so; trying again changes nothing
-            return Rejected(reason=f"no message can be made of this: {broken}")
+        except Exception as broken:  # noqa: BLE001  # the library raises many kinds; a retry would fail in the same way
+            return Rejected(reason=f"the request is not a valid e-mail: {broken}")
         done = self._done.get(item.key, set()) | set(self._refused.get(item.key, ()))
         async with self._places:
-            answer, told = await self._attempt(sender, [one for one in everyone if one not in done], message)
-        return self._remembered(item.key, answer, told)
+            answer, responses = await self._attempt(sender, [one for one in everyone if one not in done], message)
+        return self._remembered(item, answer, responses)
 
-    def _remembered(self, key: str, answer: Answer, told: _Told) -> Answer:
-        """The answer in the light of earlier attempts at the same delivery."""
-        refused = {**self._refused.get(key, {}), **{one: _said(told.refused[one]) for one in told.refused}}
-        reached = told.sent or key in self._done
-        if isinstance(answer, RetryLater) and told.sent:
+    def _remembered(self, item: OutboxItem, answer: Answer, responses: _Responses) -> Answer:
+        """The answer, given the results of earlier attempts at the same delivery."""
+        key = item.key
+        refused = {**self._refused.get(key, {}), **{one: _said(responses.refused[one]) for one in responses.refused}}
+        reached = responses.sent or key in self._done
+        if isinstance(answer, RetryLater) and responses.sent:
             # The message went to some: they must not get it again.
-            self._done[key] = self._done.get(key, set()) | set(told.taken)
+            self._done[key] = self._done.get(key, set()) | set(responses.taken)
             self._refused[key] = refused
             while len(self._done) > MAX_REMEMBERED:
                 oldest, _ = self._done.popitem(last=False)
@@ -116,61 +117,61 @@ class MailSender:
         if not refused:
             return answer if isinstance(answer, Delivered) else Delivered(detail=answer.reason)
         detail = self._lines.scrubbed("; ".join(f"not to {one}: {text}" for one, text in refused.items()))
-        log.warning("an e-mail was delivered, but %s", detail)
+        log.warning(Event.EMAIL_PARTLY_REFUSED, rule=item.rule, delivery=item.id, refused=detail)
         return Delivered(detail=detail)
 
-    async def _attempt(self, sender: str, recipients: Sequence[str], message: bytes) -> tuple[Answer, _Told]:
-        told, sent = _Told(), False
+    async def _attempt(self, sender: str, recipients: Sequence[str], message: bytes) -> tuple[Answer, _Responses]:
+        responses, sent = _Responses(), False
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         line: Line | None = None
         try:
             async with asyncio.timeout_at(deadline):
                 line, refusal = await self._lines.begin(sender)
                 if refusal is not None:
-                    return self._judged(refusal, "the sender"), told
-                await self._name(line.client, recipients, told)
-                if not told.taken:
-                    return self._nobody(told), told
+                    return self._judged(refusal, "the sender"), responses
+                await self._add_recipients(line.client, recipients, responses)
+                if not responses.taken:
+                    return self._none_accepted(responses), responses
                 sent = True
                 await line.client.data(message)
-            told.sent = True
+            responses.sent = True
             line.messages += 1
             self._lines.keep(line)
             line = None
-            return (self._put_off(told) if told.put_off else DELIVERED), told
+            return (self._put_off(responses) if responses.put_off else DELIVERED), responses
         except aiosmtplib.SMTPDataError as error:
-            return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), told
+            return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), responses
         except aiosmtplib.SMTPResponseException as error:
             reason = self._lines.scrubbed(_said(aiosmtplib.SMTPResponse(error.code, error.message)))
-            return RetryLater(reason=reason, may_have_arrived=sent), told
+            return RetryLater(reason=reason, may_have_arrived=sent), responses
         except (Trouble, RollcallError) as trouble:
             ours = isinstance(trouble, RollcallError)
-            return RetryLater(reason=self._lines.scrubbed(str(trouble)), our_fault=ours), told
+            return RetryLater(reason=self._lines.scrubbed(str(trouble)), our_fault=ours), responses
         except TimeoutError:
             if line is not None:
                 line.client.close()  # a late answer must not be taken for one to something else
             what = "no answer to the message" if sent else "no answer"
-            return RetryLater(reason=f"{what} within {self._timeout_s:g} s", may_have_arrived=sent), told
+            return RetryLater(reason=f"{what} within {self._timeout_s:g} s", may_have_arrived=sent), responses
         except ssl.SSLError as error:
-            return RetryLater(reason=f"no encrypted connection: {error}", may_have_arrived=sent), told
+            return RetryLater(reason=f"no encrypted connection: {error}", may_have_arrived=sent), responses
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             what = "the connection was lost" if line is not None else "no connection"
-            return RetryLater(reason=self._lines.scrubbed(f"{what}: {error}"), may_have_arrived=sent), told
+            return RetryLater(reason=self._lines.scrubbed(f"{what}: {error}"), may_have_arrived=sent), responses
         finally:
             if line is not None:
                 await self._lines.put_back(line)
 
-    async def _name(self, client: aiosmtplib.SMTP, recipients: Sequence[str], told: _Told) -> None:
+    async def _add_recipients(self, client: aiosmtplib.SMTP, recipients: Sequence[str], responses: _Responses) -> None:
         for recipient in recipients:
             try:
                 await client.rcpt(recipient)
             except aiosmtplib.SMTPResponseException as error:
                 if error.code == 421:
                     raise
-                where = told.put_off if 400 <= error.code < 500 else told.refused
+                where = responses.put_off if 400 <= error.code < 500 else responses.refused
                 where[recipient] = aiosmtplib.SMTPResponse(error.code, error.message)
             else:
-                told.taken.append(recipient)
+                responses.taken.append(recipient)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -178,20 +179,20 @@ class MailSender:
 
     # Answers
 
-    def _nobody(self, told: _Told) -> Answer:
-        """No recipient was taken."""
-        if told.put_off:
-            return self._put_off(told)
-        reasons = [f"{one}: {_said(response)}" for one, response in told.refused.items()]
+    def _none_accepted(self, responses: _Responses) -> Answer:
+        """The answer when the server accepted no recipient."""
+        if responses.put_off:
+            return self._put_off(responses)
+        reasons = [f"{one}: {_said(response)}" for one, response in responses.refused.items()]
         return Rejected(reason=self._lines.scrubbed("; ".join(reasons)))
 
-    def _put_off(self, told: _Told) -> RetryLater:
-        """Some recipients are to be tried again; the server itself is well, so this is nothing against it."""
-        reasons = [f"{one}: {_said(response)}" for one, response in told.put_off.items()]
+    def _put_off(self, responses: _Responses) -> RetryLater:
+        """Some recipients are tried again. The server works, so this does not count as its failure."""
+        reasons = [f"{one}: {_said(response)}" for one, response in responses.put_off.items()]
         return RetryLater(reason=self._lines.scrubbed("; ".join(reasons)), our_fault=True)
 
     def _judged(self, response: aiosmtplib.SMTPResponse, what: str) -> Answer:
-        """What a refusal of the sender or of the message means."""
+        """The answer to a refusal of the sender or of the message."""
         reason = self._lines.scrubbed(f"{what} was refused: {_said(response)}")
         return (
             Rejected(reason=reason)

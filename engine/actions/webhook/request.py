@@ -1,8 +1,8 @@
 """Sends webhooks: one HTTP request for each delivery, over connections that stay open.
 
 Read `WebhookSender.send` and `judge` first. Redirects are never followed and no proxy is taken from the environment: a
-delivery goes where its rule says or nowhere. What `network.deny` names is refused after name resolution, so that no
-name leads around it. Headers: `Idempotency-Key` (the delivery's key, the same at every attempt), `User-Agent`,
+delivery goes only where its rule says. Addresses in `network.deny` are refused after name resolution, so a host name
+cannot bypass it. Headers: `Idempotency-Key` (the delivery's key, the same at every attempt), `User-Agent`,
 `Content-Type`, and `X-Rollcall-Signature` when the rule asks for it (`engine.actions.webhook.signing`).
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import AddressFamily
@@ -33,7 +32,7 @@ from engine.actions.webhook.signing import (
     reveal_in_url,
     signature,
 )
-from engine.core.delivery import LONGEST_RETRY_AFTER_MS
+from engine.core.retry_after import retry_after_s
 
 USER_AGENT = "rollcall/0.1.0"
 
@@ -41,18 +40,18 @@ TIMEOUT_MS = 10_000
 """For the whole of one attempt, when the rule does not say."""
 
 EXCERPT_BYTES = 4096
-"""Read of an answer's body at most; a page of excuses must not cost memory."""
+"""Read of an answer's body at most: a long error page must not cost memory."""
 
 EXCERPT_CHARS = 300
 """Of the answer's body, kept with a failed delivery."""
 
 RETRIED_STATUSES = frozenset({408, 425, 429})
-"""Beside 5xx: the target asks for another attempt."""
+"""Beside 5xx: the statuses after which a target expects another attempt."""
 
 TTL_DNS_S = 30
 
 UNBROKEN = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-"""What a header's value may be made of."""
+"""The characters that a header's value may have."""
 
 Network = IPv4Network | IPv6Network
 
@@ -78,7 +77,7 @@ class DenyList:
             raise Denied(host, address)
 
     def check_literal(self, host: str) -> None:
-        """Raises Denied when `host` is itself an address, which nobody resolves, and is denied."""
+        """Raises Denied when `host` is itself an address (so it is never resolved) and is denied."""
         if self._networks and self._denied_literal(host):
             raise Denied(host, host)
 
@@ -126,7 +125,7 @@ class CheckedResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Give threads back."""
+        """Close the resolver."""
         await self._resolver.close()
 
 
@@ -144,7 +143,7 @@ class WebhookSender:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, item: OutboxItem) -> Answer:
-        """Try once, within the request's timeout; what a target does is an answer, never an exception."""
+        """Try once, within the request's timeout; whatever a target does becomes an answer, never an exception."""
         return await self.post(item.key, item.request)
 
     async def post(self, key: str, request: Mapping[str, Any]) -> Answer:
@@ -154,7 +153,7 @@ class WebhookSender:
         except MissingSecret as missing:
             return RetryLater(reason=str(missing), our_fault=True)
         except (ValueError, TypeError, KeyError) as broken:
-            return Rejected(reason=self._scrub(f"no request can be made of this: {broken}"))
+            return Rejected(reason=self._scrub(f"the request is not valid: {broken}"))
         timeout = request.get("timeout_ms") or TIMEOUT_MS
         return await self._attempt(method, url, headers, body, timeout, request.get("ok") or ())
 
@@ -201,13 +200,15 @@ class WebhookSender:
             return RetryLater(reason=f"no answer within {timeout_ms} ms", may_have_arrived=True)
         except aiohttp.InvalidURL:
             # Its text is the URL, written in a way of its own that scrubbing might not recognize.
-            return Rejected(reason="no request can be made of this: the URL is invalid")
+            return Rejected(reason="the request is not valid: the URL is invalid")
         except aiohttp.ClientResponseError as error:
-            return RetryLater(reason=self._scrub(f"no answer that is HTTP: {error.message}"), may_have_arrived=True)
+            return RetryLater(
+                reason=self._scrub(f"the answer is not valid HTTP: {error.message}"), may_have_arrived=True
+            )
         except (ValueError, TypeError) as broken:
-            return Rejected(reason=self._scrub(f"no request can be made of this: {broken}"))
+            return Rejected(reason=self._scrub(f"the request is not valid: {broken}"))
         except (aiohttp.ClientError, OSError) as error:
-            # The connection was lost once the request was on its way: nobody knows how far it came.
+            # The connection was lost after the request was sent: it may have arrived.
             return RetryLater(reason=self._scrub(f"no answer: {error or type(error).__name__}"), may_have_arrived=True)
 
     async def _excerpt(self, response: aiohttp.ClientResponse) -> str:
@@ -241,24 +242,11 @@ def judge(status: int, retry_after: str | None, text: str, ok: Collection[int], 
         return DELIVERED
     reason = f"HTTP {status}" + (f": {text}" if text else "")
     if status in RETRIED_STATUSES or status >= 500:
-        return RetryLater(reason=reason, retry_after_ms=parse_retry_after(retry_after, unix_seconds))
+        pause_s = retry_after_s(retry_after, unix_seconds)
+        return RetryLater(reason=reason, retry_after_ms=None if pause_s is None else round(pause_s * 1000))
     if 300 <= status < 400:
         return Rejected(reason=f"HTTP {status}: redirects are not followed")
     return Rejected(reason=reason)
-
-
-def parse_retry_after(value: str | None, unix_seconds: float) -> int | None:
-    """A Retry-After header (seconds, or an HTTP date seen from `unix_seconds`) in milliseconds, an hour at most."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return min(int(value[:9]) * 1000, LONGEST_RETRY_AFTER_MS)
-    try:
-        wanted = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0, min(round((wanted - unix_seconds) * 1000), LONGEST_RETRY_AFTER_MS))
 
 
 @lru_cache(maxsize=1024)
@@ -272,7 +260,7 @@ def _parsed(url: str) -> URL:
 
 @lru_cache(maxsize=256)
 def _limits(timeout_ms: int) -> aiohttp.ClientTimeout:
-    """Connecting ends a little before the whole, so that the two can be told apart.
+    """Connecting ends a little before the whole, so that the two timeouts can be distinguished.
 
     They are not rounded to whole seconds, as aiohttp does with longer ones by default: rounded, they are often the same.
     """

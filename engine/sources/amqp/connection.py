@@ -1,6 +1,6 @@
-"""One consumer on one AMQP connection, and the broker's side of the bargain: every message answered once, in order.
+"""One consumer on one AMQP connection: every message is acknowledged or returned once, in order.
 
-Read `Link.answer`: one answer covers all messages up to its own, which is why none may overtake an earlier batch.
+Read `AmqpConsumer.answer`: one answer covers all messages up to its own, which is why none may overtake an earlier batch.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ PREFETCH: Final = 4 * MAX_BATCH_EVENTS
 """Messages the broker may have delivered without an answer: one batch being committed, others filling meanwhile."""
 
 BATCH_S: Final = 0.02
-"""Longest that a message waits for company while another batch is being committed."""
+"""Longest that a message waits for more of them while another batch is being committed."""
 
 ANSWER_S: Final = 10.0
 """Longest that a login, or one answer of the broker, may take before the connection counts as dead."""
 
 NEVER_S: Final = 1e6
 PROBE_S: Final = 1.0
-"""Seconds between two questions how much the queue holds; an answer also shows that the broker is alive."""
+"""Seconds between two questions how many messages the queue holds; an answer also shows that the broker is alive."""
 
 
 class NotUsable(RollcallError):
-    """A connection that cannot be used, or not any more; the message says why."""
+    """The connection failed or was lost; the message says why."""
 
 
 @dataclass(slots=True, eq=False)
 class _Handed:
-    """A batch that was offered: the tag of its last message, how many they are, when the first came, what became of it."""
+    """A batch that was offered: the tag of its last message, its size, when its first message came, and the verdict."""
 
     last_tag: int
     size: int
@@ -51,7 +51,7 @@ class _Handed:
     failure: Exception | None = None
 
 
-class Link:
+class AmqpConsumer:
     """One consumer on one connection: what was delivered, and what of it is not answered yet, in the broker's order."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
@@ -78,7 +78,7 @@ class Link:
 
     def _lose(self, closing: asyncio.Future[object] | None) -> None:
         cause = closing.exception() if closing is not None and not closing.cancelled() else None
-        self._lost = cause or NotUsable("the broker has ended the delivery: is the queue still there?")
+        self._lost = cause or NotUsable("the broker cancelled the consumer: does the queue still exist?")
         self._woken.set()
 
     async def _deliver(self, message: DeliveredMessage) -> None:
@@ -86,7 +86,7 @@ class Link:
             self._due_at_s = asyncio.get_running_loop().time() + BATCH_S
         properties = message.header.properties
         kind = kind_of(properties.message_type, properties.headers, message.routing_key)
-        # Of a body that is too long only so much is kept that it shows: bodies have no limit of their own.
+        # A body that is too long is cut just above the limit, so that it is rejected: AMQP itself sets no limit.
         body = message.body[: MAX_LINE_BYTES + 1]
         self.inbox.append(Message(message.delivery_tag or 0, kind, body, self._now_ms()))
         self._woken.set()
@@ -107,7 +107,7 @@ class Link:
         return len(self.inbox) + sum(handed.size for handed in list(self.handed))
 
     async def wait(self) -> None:
-        """Until something happened: a delivery, a verdict, the end, or time for the next batch or question."""
+        """Wait for a delivery, a verdict, the end of the connection, or time for the next batch or question."""
         now_s = asyncio.get_running_loop().time()
         until_s = self._probe_at_s if not self.inbox else min(self._probe_at_s, self._due_at_s)
         with suppress(TimeoutError):
@@ -115,8 +115,8 @@ class Link:
                 await self._woken.wait()
         self._woken.clear()
 
-    def make_sure_it_lives(self) -> None:
-        """Raise what ended the connection, if something did."""
+    def raise_if_lost(self) -> None:
+        """Raise what ended the connection, if it has ended."""
         if isinstance(self._lost, Exception):
             raise self._lost
         if self._lost is not None:
@@ -129,8 +129,8 @@ class Link:
         waited = asyncio.get_running_loop().time() >= self._due_at_s
         return waited or not self.handed or len(self.inbox) >= MAX_BATCH_EVENTS
 
-    async def has_company_to_wait_for(self) -> bool:
-        """Whether the first message had not waited its time yet; it has when this returns."""
+    async def waited_for_more(self) -> bool:
+        """Let the first message wait its full time. Returns whether it had not done so before."""
         left_s = self._due_at_s - asyncio.get_running_loop().time()
         if left_s <= 0:
             return False
@@ -142,7 +142,7 @@ class Link:
         return list(islice(self.inbox, MAX_BATCH_EVENTS))
 
     def hand(self, messages: list[Message]) -> Callable[[Exception | None], None]:
-        """They are offered now; what is returned is called from any thread with what became of them."""
+        """Note that messages are offered now. Returns what the engine calls, from any thread, with the verdict."""
         loop = asyncio.get_running_loop()
         handed = _Handed(messages[-1].tag, len(messages), messages[0].received_at_ms)
         self.handed.append(handed)  # before they leave the inbox, or they would seem to have been read
@@ -161,10 +161,10 @@ class Link:
         return acknowledge
 
     async def answer(self, *, written: bool = False) -> Exception | None:
-        """Tell the broker what has been decided, oldest first; returns why something was not committed.
+        """Acknowledge or return to the broker what has been decided, oldest first; returns why something was not committed.
 
         One answer covers every message up to its tag, so none may overtake an earlier batch. `written`: return only when
-        the answer is on its way, which a goodbye would otherwise overtake.
+        the answer has been written, because closing the connection would otherwise overtake it.
         """
         assert self._channel is not None
         committed = None
@@ -180,7 +180,7 @@ class Link:
         return None
 
     async def ask_how_much(self, queue: str) -> None:
-        """From time to time, how many messages the queue holds; a broker that refuses is not asked again."""
+        """Ask from time to time how many messages the queue holds; a broker that refuses is not asked again."""
         loop = asyncio.get_running_loop()
         if self._probe is None or loop.time() < self._probe_at_s:
             return

@@ -1,7 +1,7 @@
-"""The signed login of the vendor's cloud-SDK route, its messages, and what is said when the broker refuses us. Pure.
+"""The signed login of the vendor's cloud-SDK route, its messages, and the sentences for a refused login. Pure.
 
-The user names instance and access key; the password signs an instant, which is told beside it as a client property, so
-a login can be made afresh for every connection and an old one is worth nothing. Read `signed_login`.
+The user name holds instance and access key; the password signs an instant, which is sent beside it as a client property, so
+each connection has a login of its own and an old one cannot be used again. Read `signed_login`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ KIND_HEADERS: Final = ("tag", "eventType")
 """Headers that may carry the event's type beside the body."""
 
 
-class Login(NamedTuple):
-    """What one connection is opened with."""
+class SignedLogin(NamedTuple):
+    """The login of one connection."""
 
     user: str
     password: str
@@ -42,18 +42,18 @@ class Message(NamedTuple):
     received_at_ms: int
 
 
-def signed_login(instance: str, access_key: str, secret: str, at_ms: int) -> Login:
+def signed_login(instance: str, access_key: str, secret: str, at_ms: int) -> SignedLogin:
     """The login of one access key to one instance, signed at `at_ms` (epoch milliseconds)."""
     millis = str(at_ms)
     user = base64.b64encode(f"0:{instance}:{access_key}".encode()).decode()
     password = base64.b64encode(hmac.digest(secret.encode(), millis.encode(), hashlib.sha1)).decode()
-    return Login(user, password, millis)
+    return SignedLogin(user, password, millis)
 
 
 def kind_of(message_type: str | None, headers: dict[str, Any] | None, routing_key: str | None) -> str | None:
-    """The event's type if a message says it outside of its body; what names no type says nothing."""
-    told = [message_type, *((headers or {}).get(name) for name in KIND_HEADERS), routing_key]
-    return next((kind for kind in told if isinstance(kind, str) and kind in EVENT_TYPES), None)
+    """The event's type if a message names one outside of its body; other texts are ignored."""
+    candidates = [message_type, *((headers or {}).get(name) for name in KIND_HEADERS), routing_key]
+    return next((kind for kind in candidates if isinstance(kind, str) and kind in EVENT_TYPES), None)
 
 
 def decode_messages(messages: Sequence[Message], received_at_ms: int, max_future_ms: int) -> Decoded:
@@ -77,14 +77,14 @@ SUSPECTS: Final = "wrong access key, secret or instance, or this machine's clock
 
 
 def cause_of(error: Exception) -> str:
-    """The library's own words, without its own names."""
+    """The library's own text, without the names of its classes."""
     return (
         str(error.args[-1]) if error.args else "no answer" if isinstance(error, TimeoutError) else type(error).__name__
     )
 
 
 def refusal(error: Exception, endpoint: str, vhost: str, queue: str) -> str:
-    """Why a consumer cannot be had, in a sentence for whoever has to mend it."""
+    """Why consuming could not begin, as a sentence that names what to fix."""
     text = cause_of(error)
     if isinstance(error, exceptions.ProbableAuthenticationError):
         return f"{endpoint} refuses the login: {SUSPECTS} ({text})"
@@ -98,12 +98,12 @@ def refusal(error: Exception, endpoint: str, vhost: str, queue: str) -> str:
 
 
 def is_hanging_up(error: Exception) -> bool:
-    """Whether a broker that had answered closed the connection without a word: the library then names the server."""
-    told = str(error.args[0]) if error.args else ""
-    return isinstance(error, EOFError | StopAsyncIteration) or told.startswith("Server connection")
+    """Whether a broker that had answered closed the connection without a reason: the library then names the server."""
+    text = str(error.args[0]) if error.args else ""
+    return isinstance(error, EOFError | StopAsyncIteration) or text.startswith("Server connection")
 
 
 def lost_in_login(endpoint: str, tls: bool) -> str:
-    """What is said then: some brokers refuse a login like this."""
-    port = "the port does not speak AMQP over TLS" if tls else "the port wants TLS"
-    return f"{endpoint} hung up during the login: {SUSPECTS}, or {port}"
+    """The sentence for that: some brokers refuse a login in this way."""
+    port = "the port does not speak AMQP over TLS" if tls else "the port needs TLS (set `tls`)"
+    return f"{endpoint} closed the connection during the login: {SUSPECTS}, or {port}"

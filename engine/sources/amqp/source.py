@@ -4,17 +4,16 @@ The broker keeps what we have not acknowledged and delivers it again, to us or t
 set, so a repetition is harmless and nothing is lost. Everything happens in one task (`AmqpSource.run`), in this order:
 
 1. Log in, with a signature made for this connection, and consume with a window of `PREFETCH` messages.
-2. Acknowledge what was committed, up to and including its last message; give back what was not.
-3. Take a batch as soon as nothing else is under way, at 1,000 messages, or 20 ms after its first one.
+2. Acknowledge what was committed, up to and including its last message; return what failed to the queue.
+3. Take a batch as soon as no other is being committed, at 1,000 messages, or 20 ms after its first one.
 4. Decode and offer it; go on with 2. When the connection is lost, wait and go on with 1: the broker still has it all.
 
-The window bounds what is in memory. Read `AmqpSource.run`, then `Link`.
+The window of `PREFETCH` limits memory. Read `AmqpSource.run`, then `AmqpConsumer`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -27,7 +26,7 @@ from aiormq import exceptions
 from yarl import URL
 
 from engine.errors import ClockSuspect, RollcallError
-from engine.sources.amqp.connection import ANSWER_S, Link, NotUsable
+from engine.sources.amqp.connection import ANSWER_S, AmqpConsumer, NotUsable
 from engine.sources.amqp.login import (
     SIGN_KEY,
     Message,
@@ -39,26 +38,24 @@ from engine.sources.amqp.login import (
     signed_login,
 )
 from engine.sources.base import Batch, Offer, SourceHealth
-from engine.sources.push_feed import PushFeed
+from engine.sources.push_feed import LATE, PushFeed
+from engine.sources.retry_pause import RETRY_S, RetryPause
 from engine.sources.wire import suspect_clock
+from engine.telemetry import silence_library
 
 HEARTBEAT_S: Final = 10
 """Both sides show at least so often that they are there."""
 
 LAST_ANSWERS_S: Final = 0.4
 HANG_UP_S: Final = 0.4
-"""When stopping: how long commits under way are waited for, and how long the goodbye may take."""
-
-RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second … new attempt; the last one is kept."""
+"""When stopping: how long commits in progress are waited for, and how long closing the connection may take."""
 
 OUTSIDE: Final = (
     exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, EOFError, StopAsyncIteration, UnicodeError
 )  # fmt: skip
-"""What the world may do to a connection, as the library says it. Time-outs are OSErrors; a name may not be one at all."""
+"""Everything the library raises when a connection fails. Timeouts are OSErrors; an invalid host name is a UnicodeError."""
 
-# Everything it would tell is shown in `health`, in words; it would repeat itself at every attempt.
-logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+silence_library("aiormq")  # its records repeat at every attempt what `health` shows as a sentence
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -87,14 +84,15 @@ class AmqpSource:
     retry_s: tuple[float, ...] = RETRY_S
     type: str = field(default="amqp", init=False)
     _feed: PushFeed = field(init=False)
-    _link: Link | None = field(default=None, init=False)
-    _failures: int = field(default=0, init=False)  # in a row
+    _consumer: AmqpConsumer | None = field(default=None, init=False)
+    _retry: RetryPause = field(init=False)
     _trouble: str = field(default="connecting", init=False)
     _last_event_at_ms: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Nothing is known of the feed before it runs."""
         self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+        self._retry = RetryPause(self.retry_s)
 
     @property
     def endpoint(self) -> str:
@@ -106,64 +104,67 @@ class AmqpSource:
         try:
             while True:
                 try:
-                    async with self._linked() as link:
-                        await self._consume(link, offer)
+                    async with self._connected() as consumer:
+                        await self._consume(consumer, offer)
                 except RollcallError as trouble:
                     self._trouble = str(trouble)
-                await asyncio.sleep(self._pause_s())
+                await asyncio.sleep(self._retry.next_s())
         except Exception as fault:
-            self._trouble = f"stopped by a fault of ours: {fault!r}"
+            self._trouble = f"internal error, the source has stopped: {fault!r}"
             raise
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The present while connected, but for what `PushFeed` says; where it was while not."""
-        link = self._link
-        return self._feed.caught_up_to(now_ms, link.oldest_ms if link is not None else None)
+        """The present while connected, with the exceptions of `PushFeed`; while disconnected, where it was before."""
+        consumer = self._consumer
+        return self._feed.caught_up_to(now_ms, consumer.oldest_ms if consumer is not None else None)
 
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms` (epoch milliseconds); `lag` counts what the queue holds and what is in hand."""
-        link = self._link
-        late = link is not None and self._feed.is_late(now_ms)
-        idle = "the last events were old news; waiting for more of them" if late else f"consuming queue {self.queue}"
+        consumer = self._consumer
+        late = consumer is not None and self._feed.is_late(now_ms)
+        idle = LATE if late else f"consuming queue {self.queue}"
         return SourceHealth(
             name=self.name,
             type=self.type,
-            connected=link is not None and not self._trouble,
+            connected=consumer is not None and not self._trouble,
             detail=self._trouble or f"{idle} at {self.endpoint}",
             caught_up_to_ms=self.caught_up_to(now_ms),
             last_event_at_ms=self._last_event_at_ms,
-            lag=link.ready + link.in_hand if link is not None else None,
+            lag=consumer.ready + consumer.in_hand if consumer is not None else None,
         )
 
     # One connection
 
     @asynccontextmanager
-    async def _linked(self) -> AsyncIterator[Link]:
-        """A consumer. When it is left by cancellation, commits under way are still told to the broker.
+    async def _connected(self) -> AsyncIterator[AmqpConsumer]:
+        """A connected consumer. On cancellation, commits in progress are still acknowledged to the broker.
 
         Raises:
-            RollcallError: it cannot be had, or was lost; the message says why.
+            RollcallError: the connection failed or was lost; the message says why.
         """
         connection = self._connection()
-        link, since_s = Link(self.now_ms), asyncio.get_running_loop().time()
+        consumer, since_s = AmqpConsumer(self.now_ms), asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(ANSWER_S):
-                await link.open(connection, self.queue, self.consumer_group)
-            self._link, self._trouble = link, ""  # before the feed is up: what was delivered already has not been read
+                await consumer.open(connection, self.queue, self.consumer_group)
+            self._consumer, self._trouble = (
+                consumer,
+                "",
+            )  # before the feed is up: messages that were delivered already are not read yet
             self._feed.begin(self.now_ms())
-            yield link
+            yield consumer
         except asyncio.CancelledError:
-            if self._link is not None:
-                await _last_answers(link)
+            if self._consumer is not None:
+                await _last_answers(consumer)
             raise
         except OUTSIDE as error:
-            raise NotUsable(self._told(error)) from error
+            raise NotUsable(self._sentence(error)) from error
         finally:
-            if self._link is not None:
-                self._feed.end(self.now_ms(), link.oldest_ms)
-                self._link = None
+            if self._consumer is not None:
+                self._feed.end(self.now_ms(), consumer.oldest_ms)
+                self._consumer = None
                 if asyncio.get_running_loop().time() - since_s > self.retry_s[-1]:
-                    self._failures = 0
+                    self._retry.reset()
             await _hang_up(connection)
 
     def _connection(self) -> aiormq.Connection:
@@ -184,35 +185,30 @@ class AmqpSource:
         context = None if self.tls is None else _trust(self.tls)
         return aiormq.Connection(url, context=context, client_properties={SIGN_KEY: login.sign_key})
 
-    def _told(self, error: Exception) -> str:
-        if self._link is not None:
+    def _sentence(self, error: Exception) -> str:
+        if self._consumer is not None:
             return f"the connection to {self.endpoint} was lost: {cause_of(error)}"
         if is_hanging_up(error):
             return lost_in_login(self.endpoint, self.tls is not None)
         return refusal(error, self.endpoint, self.vhost, self.queue)
 
-    def _pause_s(self) -> float:
-        pause = self.retry_s[min(self._failures, len(self.retry_s) - 1)]
-        self._failures += 1
-        return pause
-
     # Its messages
 
-    async def _consume(self, link: Link, offer: Offer) -> None:
+    async def _consume(self, consumer: AmqpConsumer, offer: Offer) -> None:
         while True:
-            messages = await self._next(link)
+            messages = await self._next(consumer)
             received_at_ms = self.now_ms()
             decoded = decode_messages(messages, received_at_ms, self.max_future_ms)
-            if decoded.future and await link.has_company_to_wait_for():
-                continue  # alone it would be refused; with more of its kind it may speak against our clock
+            if decoded.future and await consumer.waited_for_more():
+                continue  # with more messages that lie in the future, our own clock may turn out to be wrong
             try:
                 suspect_clock(decoded)
             except ClockSuspect as suspicion:
-                await self._wait_for_the_clock(suspicion, received_at_ms, link)
+                await self._wait_for_the_clock(suspicion, received_at_ms, consumer)
                 continue
-            acknowledge = link.hand(messages)
+            acknowledge = consumer.hand(messages)
             self._last_event_at_ms = received_at_ms
-            self._feed.note(decoded.events, received_at_ms, link.oldest_ms)
+            self._feed.note(decoded.events, received_at_ms, consumer.oldest_ms)
             batch = Batch(
                 source=self.name,
                 received_at_ms=received_at_ms,
@@ -224,31 +220,32 @@ class AmqpSource:
             )
             await offer(batch)
 
-    async def _next(self, link: Link) -> list[Message]:
+    async def _next(self, consumer: AmqpConsumer) -> list[Message]:
         """The next batch; answers the broker meanwhile."""
         while True:
-            link.make_sure_it_lives()
-            under_way = len(link.handed)
-            failure = await link.answer()
+            consumer.raise_if_lost()
+            under_way = len(consumer.handed)
+            failure = await consumer.answer()
             if failure is not None:
                 self._trouble = f"not stored: {failure}"
-                await asyncio.sleep(self._pause_s())
-            elif len(link.handed) < under_way:
-                self._failures, self._trouble = 0, ""
-            await link.ask_how_much(self.queue)
-            if link.is_due():
-                return link.next_batch()
-            await link.wait()
+                await asyncio.sleep(self._retry.next_s())
+            elif len(consumer.handed) < under_way:
+                self._retry.reset()
+                self._trouble = ""
+            await consumer.ask_how_much(self.queue)
+            if consumer.is_due():
+                return consumer.next_batch()
+            await consumer.wait()
 
-    async def _wait_for_the_clock(self, suspicion: ClockSuspect, at_ms: int, link: Link) -> None:
+    async def _wait_for_the_clock(self, suspicion: ClockSuspect, at_ms: int, consumer: AmqpConsumer) -> None:
         """Nothing is acknowledged; the same messages are looked at again after a pause."""
         self._trouble = f"degraded: clock: {suspicion}"
-        self._feed.distrust(at_ms, link.oldest_ms)
-        await asyncio.sleep(self._pause_s())
+        self._feed.distrust(at_ms, consumer.oldest_ms)
+        await asyncio.sleep(self._retry.next_s())
 
 
 def _trust(authorities: str) -> ssl.SSLContext:
-    """Whose certificates are believed."""
+    """The TLS context that trusts a file of authorities, or the system's when it is ""."""
     if authorities and not Path(authorities).is_file():
         raise NotUsable(f"the file of trusted certificates {authorities} does not exist")
     try:
@@ -257,18 +254,18 @@ def _trust(authorities: str) -> ssl.SSLContext:
         raise NotUsable(f"the certificates in {authorities} cannot be read: {error}") from error
 
 
-async def _last_answers(link: Link) -> None:
-    """Give commits that are under way a moment: what is acknowledged now is not delivered again after a restart."""
+async def _last_answers(consumer: AmqpConsumer) -> None:
+    """Wait a moment for commits in progress: what is acknowledged now is not delivered again after a restart."""
     with suppress(TimeoutError, *OUTSIDE):
         async with asyncio.timeout(LAST_ANSWERS_S):
-            while link.handed:
-                await link.answer(written=True)
-                if link.handed:
-                    await link.wait()
+            while consumer.handed:
+                await consumer.answer(written=True)
+                if consumer.handed:
+                    await consumer.wait()
 
 
 async def _hang_up(connection: aiormq.Connection) -> None:
-    """Say goodbye, if there is anybody, within a bound."""
+    """Close the connection properly, within a time limit."""
     with suppress(TimeoutError, *OUTSIDE):
         async with asyncio.timeout(HANG_UP_S):
             await connection.close()

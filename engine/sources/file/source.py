@@ -1,25 +1,22 @@
 """Events from a file of JSON lines, read once or followed while it grows, is rotated, emptied or replaced.
 
 Every batch carries the place after its last line, which is committed together with its effect: after a restart reading
-goes on exactly there. One turn of the loop (`FileSource._turn`) works in this order, and the order is what keeps it
-exact:
+goes on exactly there. One turn of the loop (`FileSource._turn`) works in this order, and the order is what makes it
+exactly-once:
 
-1. Note the time, then whether newer files follow the one at hand. 2. Read. 3. Hand over the lines that are complete.
-4. At the end: if newer files were seen in step 1, everything of the old one has been read now, so go on to the next;
-otherwise everything held at the noted time has been read, so that is how far the source is caught up.
+1. Note the time, then whether newer files follow the current one. 2. Read. 3. Offer the lines that are complete.
+4. At the end: if newer files were seen in step 1, the whole old one has been read by now, so go on to the next;
+otherwise everything the file held at the noted time has been read, so the source is caught up to that time.
 
-What was lost (the file was emptied or replaced before its end was read, and no copy is found) is handed over as a
+Lines that were lost (the file was emptied or replaced before its end was read, and no copy is found) are reported as a
 `Gap`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,32 +24,24 @@ from engine.core.events import Rejection
 from engine.errors import ClockSuspect
 from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Gap, Offer, SourceHealth
-from engine.sources.file.tail import Place, Rewritten, Tail, find, next_file, successors
+from engine.sources.file.tail import FilePlace, Rewritten, Tail, find, next_file, successors
+from engine.sources.offer_window import OfferWindow
+from engine.sources.retry_pause import RETRY_S, RetryPause
 from engine.sources.wire import decode_lines, suspect_clock
+from engine.telemetry import Event, logger
 
 POLL_S: Final = 0.1
 """Seconds between two looks at a file that has nothing new."""
 
-RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second … retry of what failed; the last one is kept."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Handed:
-    """A batch that was offered and is not known to be committed."""
-
-    batch: Batch
-    verdict: asyncio.Future[Exception | None]
+log = logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FileSource:
-    """Reads one path; `follow` says whether to stay when its end is reached.
+    """Reads one path; `follow` says whether to wait for more lines when its end is reached.
 
     `now_ms` reads the clock; `max_future_ms` is how far events may lie ahead of it. `window` is how many batches may be
-    unacknowledged at a time; with more than one, the engine must fail every later batch of this source after a failed
+    uncommitted at a time; with more than one, the engine must fail every later batch of this source after a failed
     one.
     """
 
@@ -66,17 +55,22 @@ class FileSource:
     retry_s: tuple[float, ...] = RETRY_S
     type: str = field(default="file", init=False)
     _tail: Tail | None = field(default=None, init=False)
-    _handed: deque[_Handed] = field(default_factory=deque, init=False)
-    _failures: int = field(default=0, init=False)  # in a row
+    _window: OfferWindow[None] = field(init=False)
+    _retry: RetryPause = field(init=False)
     _trouble: str = field(default="", init=False)
     _finished: bool = field(default=False, init=False)
     _caught_up_ms: int | None = field(default=None, init=False)
     _read_at_ms: int | None = field(default=None, init=False)
     _last_event_at_ms: int | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        """Retries start with the shortest pause."""
+        self._retry = RetryPause(self.retry_s)
+
     async def run(self, offer: Offer, position: str | None) -> None:
         """Read from `position` on; returns when a file that is not followed has been read and committed."""
-        place = Place.parse(position)
+        self._window = OfferWindow(self.window)  # belongs to the event loop that runs this
+        place = FilePlace.parse(position)
         self._read_at_ms = place.read_at_ms if place is not None else None
         try:
             while not self._finished:
@@ -87,7 +81,7 @@ class FileSource:
                 except (OSError, ClockSuspect) as trouble:
                     await self._wait_out(trouble)
         except Exception as fault:
-            self._trouble = f"stopped by a fault of ours: {fault!r}"  # or it would look as if nothing came any more
+            self._trouble = f"internal error, the source has stopped: {fault!r}"  # or it would look like a quiet file
             raise
         finally:
             if self._tail is not None:
@@ -121,28 +115,23 @@ class FileSource:
         return f"reading {self._tail.path} at byte {self._tail.offset} of {self._tail.size}"
 
     async def _wait_out(self, trouble: OSError | ClockSuspect) -> None:
-        """Show what is wrong, wait, and let the loop try again: nothing was moved past."""
+        """Show what is wrong, wait, and let the loop try again from the same place."""
         if isinstance(trouble, ClockSuspect):
             self._trouble = f"degraded: clock: {trouble}"
         elif isinstance(trouble, FileNotFoundError):
             self._trouble = f"waiting for {self.path}, which does not exist"
         else:
             self._trouble = f"cannot read {self.path}: {trouble.strerror or trouble}"
-        await asyncio.sleep(self._pause_s())
+        await asyncio.sleep(self._retry.next_s())
 
-    def _pause_s(self) -> float:
-        pause = self.retry_s[min(self._failures, len(self.retry_s) - 1)]
-        self._failures += 1
-        return pause
-
-    async def _begin(self, offer: Offer, place: Place | None) -> None:
+    async def _begin(self, offer: Offer, place: FilePlace | None) -> None:
         """Open the file at the place where reading stopped, or where it can go on after a gap."""
         if place is None:
             self._tail = Tail(self.path)
         else:
-            await self._go_on_after(offer, place, "the file that was read last is gone or was rewritten")
+            await self._go_on_after(offer, place, "the file that was read last was deleted or rewritten")
 
-    async def _go_on_after(self, offer: Offer, place: Place, why: str) -> None:
+    async def _go_on_after(self, offer: Offer, place: FilePlace, why: str) -> None:
         """Find the rest of what was being read; without it, note the gap and take the oldest file that came later."""
         found = find(self.path, place)
         if found is None:  # a rotation may be under way, and a file that changes its name is easily missed
@@ -157,15 +146,15 @@ class FileSource:
     async def _note_gap(self, offer: Offer, start: Tail, why: str) -> None:
         now_ms = self.now_ms()
         gap = Gap(source=self.name, noted_at_ms=now_ms, from_ms=self._read_at_ms, to_ms=now_ms, reason=why)
-        log.warning("source_gap", extra={"source": self.name, "path": str(self.path), "reason": why})
+        log.warning(Event.SOURCE_GAP, source=self.name, reason=why, path=str(self.path))
         position = start.place(now_ms).text()
-        await self._hand_over(offer, Batch(source=self.name, received_at_ms=now_ms, gaps=[gap], position=position))
+        await self._offer(offer, Batch(source=self.name, received_at_ms=now_ms, gaps=[gap], position=position))
 
     async def _turn(self, offer: Offer) -> None:
         tail = self._tail
         assert tail is not None
         noted_ms = self.now_ms()
-        # Opened now: until the old file's end is committed, the path may be given to yet another one.
+        # Opened now: until the old file's end is committed, another rotation may replace the file at the path again.
         later = next_file(self.path, tail.identity, tail.mtime_ns) if self._was_replaced(tail) else None
         try:
             await self._read_on(offer, tail, later, noted_ms)
@@ -187,12 +176,13 @@ class FileSource:
             await self._take_lines(offer, tail, chunk.data[:complete], noted_ms, reached)
         elif chunk.data and (tail.skipping or len(chunk.data) > MAX_LINE_BYTES):
             await self._skip(offer, tail, chunk.data, noted_ms)
-        self._failures, self._trouble = 0, ""
+        self._retry.reset()
+        self._trouble = ""
         if chunk.at_end:
             await self._at_end(offer, tail, later, noted_ms)
 
     def _was_replaced(self, tail: Tail) -> bool:
-        """Whether the path now names another file, or none, than the one at hand."""
+        """Whether the path no longer names the file that is being read."""
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -219,7 +209,7 @@ class FileSource:
             await asyncio.sleep(self.poll_s)
 
     async def _take_lines(self, offer: Offer, tail: Tail, data: bytes, now_ms: int, reached_ms: int | None) -> None:
-        """Hand over whole lines in batches. `reached_ms`: caught up to that once they are all applied."""
+        """Offer whole lines in batches. `reached_ms`: the source is caught up to that instant once they are all applied."""
         if tail.skipping:
             rest_of_long_line = data.find(b"\n") + 1 or len(data)
             tail.consume(data[:rest_of_long_line], 1)
@@ -241,10 +231,10 @@ class FileSource:
                 caught_up_to_ms=reached_ms if read == 0 else None,
             )
             self._last_event_at_ms = now_ms
-            await self._hand_over(offer, batch)
+            await self._offer(offer, batch)
 
     async def _skip(self, offer: Offer, tail: Tail, data: bytes, now_ms: int) -> None:
-        """Move past the beginning, or more, of a line that is too long for memory; it is rejected once."""
+        """Move past a part of a line that is too long for memory; the line is rejected once."""
         rejected = []
         if not tail.skipping:
             reason = f"the line is longer than {MAX_LINE_BYTES} bytes"
@@ -253,52 +243,26 @@ class FileSource:
         tail.consume(data, 0)
         position = tail.place(now_ms).text()
         batch = Batch(source=self.name, received_at_ms=now_ms, rejected=rejected, position=position)
-        await self._hand_over(offer, batch)
-
-    async def _hand_over(self, offer: Offer, batch: Batch) -> None:
-        """Offer a batch once fewer than `window` wait for their commit."""
-        while len(self._handed) >= self.window:
-            await self._first_committed(offer)
         await self._offer(offer, batch)
 
-    async def _all_committed(self, offer: Offer) -> None:
-        while self._handed:
-            await self._first_committed(offer)
-
     async def _offer(self, offer: Offer, batch: Batch) -> None:
-        loop = asyncio.get_running_loop()
-        verdict: asyncio.Future[Exception | None] = loop.create_future()
+        """Offer a batch once fewer than `window` wait for their commit."""
+        while self._window.is_full:
+            await self._window.next_commit(offer, self._not_stored)
+        await self._window.offer(offer, batch, None)
 
-        def acknowledge(failure: Exception | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_answer, verdict, failure)  # the writer may run in a thread of its own
+    async def _all_committed(self, offer: Offer) -> None:
+        while self._window:
+            await self._window.next_commit(offer, self._not_stored)
 
-        handed = _Handed(batch=replace(batch, acknowledge=acknowledge), verdict=verdict)
-        self._handed.append(handed)
-        await offer(handed.batch)
-
-    async def _first_committed(self, offer: Offer) -> None:
-        """Wait for the oldest batch. When it failed, offer it and all that failed behind it again, in their order."""
-        failure = await self._handed[0].verdict
-        if failure is None:
-            self._handed.popleft()
-            return
-        verdicts = [(handed.batch, await handed.verdict) for handed in self._handed]
-        self._handed.clear()
+    def _not_stored(self, failure: Exception) -> float:
+        """Show why a batch was not committed; seconds to wait before it is offered again."""
         self._trouble = f"not stored: {failure}"
-        await asyncio.sleep(self._pause_s())
-        for batch, verdict in verdicts:
-            if verdict is not None:
-                await self._offer(offer, batch)
-
-
-def _answer(verdict: asyncio.Future[Exception | None], failure: Exception | None) -> None:
-    if not verdict.done():  # it is when we were cancelled before the writer was done
-        verdict.set_result(failure)
+        return self._retry.next_s()
 
 
 def _pieces(data: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Whole lines (of the last one the break may be missing) in pieces of one batch: their bytes, and themselves."""
+    """Split into pieces of one batch: the bytes of a piece, and its lines. The last line may lack its line break."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()

@@ -35,7 +35,7 @@ class Rewritten(Exception):
     """What stands before the offset is not what was read; the message says how it shows."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where reading stopped, in a form to be stored. Instants are epoch milliseconds, but for `mtime_ns`."""
 
     device: int
@@ -53,16 +53,16 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
     @staticmethod
-    def parse(text: str | None) -> Place | None:
+    def parse(text: str | None) -> FilePlace | None:
         """The place that a text says; None for none, and for one that no version of this wrote."""
         try:
-            return None if text is None else msgspec.json.decode(text, type=Place)
+            return None if text is None else msgspec.json.decode(text, type=FilePlace)
         except (msgspec.MsgspecError, UnicodeError):
             return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class FileChunk:
     """Bytes from the offset on; `at_end` when the file held no more of them at that moment."""
 
     data: bytes
@@ -94,7 +94,7 @@ class Tail:
         """Give the file back."""
         self._file.close()
 
-    def read(self) -> Chunk:
+    def read(self) -> FileChunk:
         """The next bytes. Reading does not move the offset: `consume` does.
 
         Raises:
@@ -109,7 +109,7 @@ class Tail:
         if not block.startswith(self._last):
             raise Rewritten("other bytes stand where it was read")
         data = block[known:]
-        return Chunk(data=data, at_end=self.offset + len(data) >= self.size)
+        return FileChunk(data=data, at_end=self.offset + len(data) >= self.size)
 
     def consume(self, data: bytes, lines: int) -> None:
         """Move past bytes that were just read, in which so many lines end."""
@@ -119,9 +119,9 @@ class Tail:
             self._head = (self._head + data[:HEAD_BYTES])[:HEAD_BYTES]
         self._last = (self._last + data[-LAST_BYTES:])[-LAST_BYTES:]
 
-    def place(self, read_at_ms: int) -> Place:
+    def place(self, read_at_ms: int) -> FilePlace:
         """Where reading stands, last done at `read_at_ms`."""
-        return Place(
+        return FilePlace(
             device=self.identity[0],
             inode=self.identity[1],
             offset=self.offset,
@@ -133,7 +133,7 @@ class Tail:
             read_at_ms=read_at_ms,
         )
 
-    def resume(self, place: Place) -> bool:
+    def resume(self, place: FilePlace) -> bool:
         """Go to a place if this file shows its fingerprints; otherwise stay at the start and say False."""
         fd = self._file.fileno()
         head = os.pread(fd, min(HEAD_BYTES, place.offset), 0)
@@ -146,7 +146,7 @@ class Tail:
         return True
 
 
-def find(path: Path, place: Place) -> Tail | None:
+def find(path: Path, place: FilePlace) -> Tail | None:
     """The file in which a place continues: the one at `path`, or the one it was moved or copied to beside it."""
     candidates = [path, *_rotated(path)]
     if place.offset == 0:

@@ -1,4 +1,4 @@
-"""Between the threads that pull and the loop that hands over: a queue of chunks with a limit in messages and bytes."""
+"""The queue between the threads that pull and the loop that makes batches, limited in messages and bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from engine.sources.base import MAX_BATCH_EVENTS, Gap
 from engine.sources.rocketmq.binding import QueueName
-from engine.sources.rocketmq.positions import Place
+from engine.sources.rocketmq.positions import QueuePlace
 
 MAX_WAITING_MESSAGES: Final = 8 * MAX_BATCH_EVENTS
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
@@ -18,11 +18,11 @@ MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """What one pull brought, with the place after it. Without messages it only moves the place, or tells of a gap."""
+class QueueChunk:
+    """What one pull brought, with the place after it. Without messages it only moves the place, or reports a gap."""
 
     queue: QueueName
-    place: Place
+    place: QueuePlace
     bodies: Sequence[bytes] = ()
     tags: Sequence[bytes] = ()
     gap: Gap | None = None
@@ -32,15 +32,15 @@ class Intake:
     """Chunks in the order in which they were pulled. `put` is called by readers, `take` by the loop."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """`wake` tells the loop, from any thread, that something is there."""
+        """`wake` is called after each `put`, in the thread of the reader."""
         self._wake = wake
-        self._chunks: deque[tuple[Chunk, int]] = deque()
+        self._chunks: deque[tuple[QueueChunk, int]] = deque()
         self._messages = self._bytes = 0
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, chunk: Chunk) -> bool:
-        """Add a chunk, after waiting for room; False: it was closed meanwhile, and the chunk is not in it."""
+    def put(self, chunk: QueueChunk) -> bool:
+        """Add a chunk, after waiting for room. False when the queue was closed: the chunk was not added."""
         size = sum(map(len, chunk.bodies))
         with self._changed:
             while not self._closed and (self._messages >= MAX_WAITING_MESSAGES or self._bytes >= MAX_WAITING_BYTES):
@@ -53,9 +53,9 @@ class Intake:
         self._wake()
         return True
 
-    def take(self, at_most: int = MAX_BATCH_EVENTS) -> list[Chunk]:
+    def take(self, at_most: int = MAX_BATCH_EVENTS) -> list[QueueChunk]:
         """The oldest chunks with at most so many messages together; one that is larger comes alone."""
-        found: list[Chunk] = []
+        found: list[QueueChunk] = []
         messages = 0
         with self._changed:
             while self._chunks and (not found or messages + len(self._chunks[0][0].bodies) <= at_most):
@@ -76,7 +76,7 @@ class Intake:
         return bool(self._chunks)
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Take no more chunks; readers that wait for room return."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""Why a pull failed: the native library answers every failure alike and says the reason only in its own log file.
+"""Why a pull failed: the native library returns the same code for every failure and writes the reason only to its own log file.
 
-The library writes `PID_rocketmq-cpp.log.N` under `$HOME/logs/rocketmq-cpp`, whatever path it is told; so it is shown
-another home at the moment when it opens its log. Read `reason`.
+The library writes `PID_rocketmq-cpp.log.N` under `$HOME/logs/rocketmq-cpp`, whatever path it is given; so `HOME` is changed
+for the moment when it opens its log. Read `reason`.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ def explain(text: str) -> str | None:
     What a server answered comes before what could not be reached, because a client that is refused also tries elsewhere.
     """
     lines = text.splitlines()[::-1]
-    for pattern, tell in (
-        (_ANSWER, _told_by_server),
-        (_NO_ANSWER, lambda found: f"{found['address']} takes the connection and does not answer"),
+    for pattern, sentence in (
+        (_ANSWER, _server_says),
+        (_NO_ANSWER, lambda found: f"{found['address']} accepts the connection but does not answer"),
         (_NO_CONNECTION, lambda found: f"cannot connect to {found['address']}: no server listens there"),
         (_NO_ROUTE, lambda found: "no name server knows the topic, or none of its brokers is up"),
     ):
         for line in lines:
             found = pattern.search(line)
             if found is not None:
-                return tell(found)
+                return sentence(found)
     return None
 
 
-def _told_by_server(found: re.Match[str]) -> str:
+def _server_says(found: re.Match[str]) -> str:
     said, code = found["said"].strip().rstrip("."), found["code"]
     if code == _NO_PERMISSION or _CREDENTIALS.search(said):
         return f"wrong credentials or no permission: the server says “{said}” (code {code})"

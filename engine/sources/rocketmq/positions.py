@@ -17,7 +17,7 @@ _VERSION: Final = 1
 UNKNOWN: Final = -1
 
 
-class Place(NamedTuple):
+class QueuePlace(NamedTuple):
     """Where reading goes on in one queue, and by what the log can be recognised as the one that was read."""
 
     offset: int  # of the next message
@@ -34,25 +34,25 @@ class Place(NamedTuple):
 class Positions:
     """The places of all queues of a source, and the instant of its very first start."""
 
-    def __init__(self, since_ms: int, places: dict[QueueName, Place] | None = None) -> None:
+    def __init__(self, since_ms: int, places: dict[QueueName, QueuePlace] | None = None) -> None:
         self.since_ms = since_ms
         self.places = places if places is not None else {}
 
     @classmethod
     def parse(cls, text: str | None, now_ms: int) -> Positions:
-        """What was committed; None: this is the very first start.
+        """The committed positions; without a text this is the very first start.
 
         Raises:
-            StoreError: the text is none of ours.
+            StoreError: the text is not a position of this source.
         """
         if text is None:
             return cls(now_ms)
         try:
-            told = json.loads(text)
-            if told["version"] != _VERSION:
-                raise ValueError(f"version {told['version']}")
-            places = {_name(key): Place(*map(int, value)) for key, value in told["queues"].items()}
-            return cls(int(told["since"]), places)
+            stored = json.loads(text)
+            if stored["version"] != _VERSION:
+                raise ValueError(f"version {stored['version']}")
+            places = {_name(key): QueuePlace(*map(int, value)) for key, value in stored["queues"].items()}
+            return cls(int(stored["since"]), places)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"the stored position of a RocketMQ source cannot be read: {error!r}") from error
 

@@ -1,6 +1,6 @@
 """One queue, read by one thread: from where reading stopped, through gaps and outages, to its end and on.
 
-A thread a queue, because a pull from a broker that hangs takes ten seconds, and no other queue shall wait for it. Read
+One thread per queue, because a pull from a broker that hangs takes ten seconds, and no other queue may wait for it. Read
 `QueueReader.run`; where reading begins is decided in `_begin`, what happens when messages are gone in `_after_a_gap`.
 """
 
@@ -14,11 +14,11 @@ from typing import Final, Protocol
 
 from engine.sources.base import MAX_BATCH_EVENTS, Gap
 from engine.sources.rocketmq.binding import BROKER_TIMEOUT, FOUND, OFFSET_ILLEGAL, Pulled, QueueName
-from engine.sources.rocketmq.intake import Chunk, Intake
-from engine.sources.rocketmq.positions import UNKNOWN, Place
+from engine.sources.rocketmq.intake import Intake, QueueChunk
+from engine.sources.rocketmq.positions import UNKNOWN, QueuePlace
 
 PULL_MESSAGES: Final = MAX_BATCH_EVENTS
-"""Asked for at once; brokers give 32 unless they are told otherwise."""
+"""Messages asked for in one pull; brokers give 32 by default."""
 
 IDLE_S: Final = (0.02, 0.05, 0.1, 0.2)
 """Seconds before a queue that has nothing new is asked again: the longer it is quiet, up to the last one."""
@@ -41,7 +41,7 @@ class Puller(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ReaderSettings:
     """What all readers of a source share. `start_ms`: a queue never read begins there; None: at its oldest message."""
 
     source: str
@@ -61,19 +61,19 @@ class _NoAnswer(Exception):
 class QueueReader:
     """Reads one queue. Its attributes are read by other threads; each is written by one."""
 
-    def __init__(self, name: QueueName, place: Place | None, reading: Reading) -> None:
+    def __init__(self, name: QueueName, place: QueuePlace | None, settings: ReaderSettings) -> None:
         """`place`: where reading stopped, None for a queue that was never read."""
         self.name = name
         self.trouble = ""  # why it does not answer, empty while it does
-        self.trouble_since_ms: int | None = reading.now_ms()  # None while it answers; not yet is as good as not
+        self.trouble_since_ms: int | None = settings.now_ms()  # None while it answers; not yet is as good as not
         self.max_offset: int | None = None  # the queue's end, when it was last seen
         self.committed = place.offset if place is not None else UNKNOWN
         self.last_event_at_ms: int | None = None  # when messages of it were handed over last
         self.caught_up_ms: int | None = None
-        self.is_let_go = False  # the queue is no more: the thread ends
+        self.is_let_go = False  # the queue was removed: the thread ends
         self._place = place
-        self._is_recognised = place is None  # whether the log is known to be the one that was read
-        self._reading = reading
+        self._is_recognised = place is None  # whether the log was found to be the one that was read
+        self._settings = settings
         self._ends: deque[tuple[int, int]] = deque()  # (offset, instant): ends seen, not committed yet
         self._ends_lock = threading.Lock()
         self._quiet = self._failures = 0
@@ -82,15 +82,15 @@ class QueueReader:
     # In the reader's own thread
 
     def run(self) -> None:
-        """Pull until told to stop. Whatever goes wrong is shown, and tried again."""
-        stop = self._reading.stop
+        """Pull until `stop` is set. Whatever goes wrong is shown in `trouble`, and tried again."""
+        stop = self._settings.stop
         while not stop.is_set() and not self.is_let_go:
             try:
                 pause_s = self._turn()
             except _NoAnswer:
-                pause_s = self._failed(self._reading.why())
-            except Exception as fault:  # noqa: BLE001  # a reader that died would hold back every verdict in silence
-                pause_s = self._failed(f"a fault of ours: {fault!r}")
+                pause_s = self._failed(self._settings.why())
+            except Exception as fault:  # noqa: BLE001  # a reader that ended unnoticed would hold back every verdict
+                pause_s = self._failed(f"internal error: {fault!r}")
             if pause_s:
                 stop.wait(pause_s)
 
@@ -104,10 +104,10 @@ class QueueReader:
             self._is_recognised = True
             if replaced:
                 return self._after_a_gap(
-                    place, f"{self.name} is another log than the one that was read: its topic was made anew"
+                    place, f"{self.name} is another log than the one that was read: its topic was recreated"
                 )
-        asked_ms = self._reading.now_ms()
-        pulled = self._ask(place.offset, self._reading.tags, PULL_MESSAGES)
+        asked_ms = self._settings.now_ms()
+        pulled = self._ask(place.offset, self._settings.tags, PULL_MESSAGES)
         if pulled.status == OFFSET_ILLEGAL:
             return self._illegal(place, pulled)
         self.max_offset = pulled.max_offset
@@ -120,26 +120,26 @@ class QueueReader:
         self._quiet = 0 if following > place.offset else self._quiet + 1
         return 0.0 if following > place.offset else IDLE_S[min(self._quiet, len(IDLE_S)) - 1]
 
-    def _take(self, place: Place, pulled: Pulled, following: int) -> None:
-        """Hand over what was found, or only that there was nothing for us."""
+    def _take(self, place: QueuePlace, pulled: Pulled, following: int) -> None:
+        """Hand over what was found; without messages for us only the new place."""
         read = (pulled.last_offset, pulled.last_stored_at_ms) if pulled.bodies else place[1:3]
-        after = Place(following, *read, place.reached_at_ms)
-        if self._reading.intake.put(Chunk(queue=self.name, place=after, bodies=pulled.bodies, tags=pulled.tags)):
+        after = QueuePlace(following, *read, place.reached_at_ms)
+        if self._settings.intake.put(QueueChunk(queue=self.name, place=after, bodies=pulled.bodies, tags=pulled.tags)):
             self._place = after
 
-    def _move(self, place: Place, gap: Gap | None = None) -> float:
-        """Go on elsewhere; told at once, so that a restart goes on there too."""
-        if self._reading.intake.put(Chunk(queue=self.name, place=place, gap=gap)):
+    def _move(self, place: QueuePlace, gap: Gap | None = None) -> float:
+        """Go on at another place; handed over at once, so that a restart goes on there too."""
+        if self._settings.intake.put(QueueChunk(queue=self.name, place=place, gap=gap)):
             self._place = place
         self._answered()
         return 0.0
 
-    def _begin(self) -> Place:
+    def _begin(self) -> QueuePlace:
         """Where a queue begins that was never read."""
         bounds = self._ask(0, EVERYTHING, 1)
-        start_ms = self._reading.start_ms
+        start_ms = self._settings.start_ms
         self._is_recognised = True
-        return Place(bounds.min_offset if start_ms is None else self._search(start_ms, bounds))
+        return QueuePlace(bounds.min_offset if start_ms is None else self._search(start_ms, bounds))
 
     def _search(self, at_ms: int, bounds: Pulled) -> int:
         """The offset of the first message that the broker stored at `at_ms` or later, by halving."""
@@ -158,41 +158,41 @@ class QueueReader:
         found = self._ask(offset, EVERYTHING, 1)
         return found.last_stored_at_ms if found.status == FOUND and found.last_offset == offset else None
 
-    def _was_replaced(self, place: Place) -> bool:
+    def _was_replaced(self, place: QueuePlace) -> bool:
         """Whether the last message that was read is another one now."""
         if place.last_offset == UNKNOWN:
             return False
         stored_at_ms = self._stored_at(place.last_offset)
         return stored_at_ms is not None and stored_at_ms != place.stored_at_ms
 
-    def _illegal(self, place: Place, pulled: Pulled) -> float:
+    def _illegal(self, place: QueuePlace, pulled: Pulled) -> float:
         """The broker has nothing at our offset, before or behind it."""
         if place.offset < pulled.min_offset:
             lost = pulled.min_offset - place.offset
             why = f"{self.name}: {lost} messages expired before they were read (offsets {place.offset} to {pulled.min_offset - 1})"
         else:
-            why = f"{self.name} was truncated or made anew: it was read up to offset {place.offset} and ends at {pulled.max_offset}"
+            why = f"{self.name} was truncated or recreated: it was read up to offset {place.offset} and ends at {pulled.max_offset}"
         return self._after_a_gap(place, why)
 
-    def _after_a_gap(self, place: Place, why: str) -> float:
-        """Tell what is lost, and go on at the oldest message that is kept and not older than what was read last."""
+    def _after_a_gap(self, place: QueuePlace, why: str) -> float:
+        """Report what is lost, and go on at the oldest kept message that is not older than the one read last."""
         bounds = self._ask(0, EVERYTHING, 1)
         offset = bounds.min_offset
         if place.stored_at_ms != UNKNOWN:
             offset = self._search(place.stored_at_ms, bounds)
-        now_ms = self._reading.now_ms()
+        now_ms = self._settings.now_ms()
         stored_at_ms = self._stored_at(offset) if offset < bounds.max_offset else None
         gap = Gap(
-            source=self._reading.source,
+            source=self._settings.source,
             noted_at_ms=now_ms,
             from_ms=place.gap_from_ms(),
             to_ms=now_ms if stored_at_ms is None else stored_at_ms,
             reason=why,
         )
-        return self._move(Place(offset, reached_at_ms=place.reached_at_ms), gap)
+        return self._move(QueuePlace(offset, reached_at_ms=place.reached_at_ms), gap)
 
     def _ask(self, offset: int, tags: bytes, at_most: int) -> Pulled:
-        pulled = self._reading.puller.pull(self.name, tags, offset, at_most)
+        pulled = self._settings.puller.pull(self.name, tags, offset, at_most)
         if pulled.status == BROKER_TIMEOUT:
             raise _NoAnswer
         return pulled
@@ -214,25 +214,25 @@ class QueueReader:
     def _failed(self, why: str) -> float:
         self.trouble = why
         if self.trouble_since_ms is None:
-            self.trouble_since_ms = self._reading.now_ms()
-        self._is_recognised = False  # who knows what is there when it answers again
+            self.trouble_since_ms = self._settings.now_ms()
+        self._is_recognised = False  # the topic may be recreated before it answers again
         self._failures += 1
         return RETRY_S[min(self._failures, len(RETRY_S)) - 1]
 
     # From other threads
 
-    def let_go(self) -> Chunk | None:
-        """Read no more: the queue was taken away. What tells of messages that were still in it, None: there were none."""
+    def let_go(self) -> QueueChunk | None:
+        """End the reader of a removed queue. Returns a chunk with the gap when unread messages were lost with it, else None."""
         self.is_let_go = True
         place, end = self._place, self.max_offset
         if place is None or end is None or end <= place.offset:
             return None
-        now_ms = self._reading.now_ms()
-        why = f"{self.name} was taken away before {end - place.offset} messages in it were read"
+        now_ms = self._settings.now_ms()
+        why = f"{self.name} was removed before {end - place.offset} messages in it were read"
         gap = Gap(
-            source=self._reading.source, noted_at_ms=now_ms, from_ms=place.gap_from_ms(), to_ms=now_ms, reason=why
+            source=self._settings.source, noted_at_ms=now_ms, from_ms=place.gap_from_ms(), to_ms=now_ms, reason=why
         )
-        return Chunk(queue=self.name, place=place, gap=gap)
+        return QueueChunk(queue=self.name, place=place, gap=gap)
 
     def commit(self, offset: int) -> None:
         """What lies before `offset` is committed."""

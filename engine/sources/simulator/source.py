@@ -1,7 +1,7 @@
-"""The synthetic fleet as a source: invented devices that connect, flap and vanish while you watch.
+"""The synthetic fleet as a source: invented devices that connect, flap and vanish in real time.
 
-It behaves like a push source: what it tells is told once, from now on. Every start invents new channels, so that
-nothing of an earlier run can be mistaken for the present one. Nothing real is behind it, and health says so. Read
+It behaves like a push source: every event is delivered once, starting now. Every start invents new channels, so that
+nothing of an earlier run can be mistaken for the present one. Its devices do not exist, and its health says so. Read
 `SimulatorSource.run`.
 """
 
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
-from engine.sources.simulator.synthetic import Arrival, Plan, arrivals
+from engine.sources.offer_window import OfferWindow
+from engine.sources.retry_pause import RETRY_S, RetryPause
+from engine.sources.simulator.synthetic import Arrival, SyntheticFleet, arrivals
 
 TICK_S: Final = 0.1
 """Seconds between two looks at what has happened in the fleet."""
-
-RETRY_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the first, second … retry of a batch that was not stored; the last one is kept."""
 
 
 class SimulatorSource:
@@ -39,7 +37,7 @@ class SimulatorSource:
         retry_s: tuple[float, ...] = RETRY_S,
         **behaviour: Any,
     ) -> None:
-        """`grace_ms`: how long after a start silence proves nothing; `behaviour`: any other field of `Plan`."""
+        """`grace_ms`: how long after a start it is not caught up; `behaviour`: any other field of `SyntheticFleet`."""
         self.name = name
         self._clients, self._seed, self._behaviour = clients, seed, behaviour
         self._now_ms = now_ms
@@ -52,8 +50,8 @@ class SimulatorSource:
     async def run(self, offer: Offer, position: str | None = None) -> None:
         """Offer what happens in the fleet as it happens, until cancelled; `position` is ignored: every run is new."""
         self._started_at_ms = start_ms = self._now_ms()
-        plan = Plan(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
-        story = arrivals(plan)
+        fleet = SyntheticFleet(clients=self._clients, seed=self._seed, start_ms=start_ms, **self._behaviour)
+        story = arrivals(fleet)
         upcoming = next(story, None)
         try:
             while True:
@@ -68,40 +66,25 @@ class SimulatorSource:
 
     async def _store(self, offer: Offer, happened: list[Arrival], now_ms: int) -> None:
         """Offer one batch until it is committed."""
-        failures = 0
-        while (error := await self._offered(offer, happened, now_ms)) is not None:
-            self._trouble = f"not stored: {error}"
-            await asyncio.sleep(self._retry_s[min(failures, len(self._retry_s) - 1)])
-            failures += 1
-        self._trouble = ""
-        self._last_event_at_ms = now_ms
-
-    async def _offered(self, offer: Offer, happened: list[Arrival], now_ms: int) -> Exception | None:
-        """What became of one attempt: None when it was committed."""
-        loop = asyncio.get_running_loop()
-        verdict: asyncio.Future[Exception | None] = loop.create_future()
-
-        def acknowledge(error: Exception | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, error)  # the engine may commit in a thread of its own
-
-        def settle(error: Exception | None) -> None:
-            if not verdict.done():
-                verdict.set_result(error)
-
-        events = [arrival.event for arrival in happened]
         batch = Batch(
             source=self.name,
             received_at_ms=now_ms,
-            events=events,
+            events=[arrival.event for arrival in happened],
             raw=[arrival.line for arrival in happened],
-            acknowledge=acknowledge,
         )
-        await offer(batch)
-        return await verdict
+        window, retry = OfferWindow[None](1), RetryPause(self._retry_s)
+
+        def not_stored(failure: Exception) -> float:
+            self._trouble = f"not stored: {failure}"
+            return retry.next_s()
+
+        await window.offer(offer, batch, None)
+        await window.next_commit(offer, not_stored)
+        self._trouble = ""
+        self._last_event_at_ms = now_ms
 
     def caught_up_to(self, now_ms: int) -> int | None:
-        """The instant up to which the story is told and stored, epoch milliseconds; None until the grace is over."""
+        """The instant up to which the events are stored, epoch milliseconds; None until the grace period is over."""
         if self._started_at_ms is None or now_ms < self._started_at_ms + self._grace_ms:
             return None
         return self._played_to_ms

@@ -1,8 +1,8 @@
-"""A fleet that does not exist: devices that come and go, told the way a broker tells it, from a seed.
+"""A fleet that does not exist: devices that come and go, reported the way a broker reports them, from a seed.
 
-The same `Plan` always tells the same story, event for event. Pure: time is simulated, chance comes from the seed alone.
-Read `Plan` (what can be asked for), then `arrivals` (events in the order in which an engine would learn of them).
-What happens to a device is decided in `_Story`; what happens to the messages about it in `_Story._tell`.
+The same `SyntheticFleet` always produces the same events. Pure: time is simulated, chance comes from the seed alone.
+Read `SyntheticFleet` (what can be asked for), then `arrivals` (events in the order in which an engine would learn of them).
+What happens to a device is decided in `_Story`; what happens to the messages about it in `_Story._report`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS: Final = ("pump", "valve", "cam", "meter")
 """Device names are a kind and a number that counts over all kinds: `pump-00001`, `valve-00002`, …"""
 
 START_MS: Final = 1_767_225_600_000
-"""When a story starts that is not told live: 2026-01-01T00:00:00Z."""
+"""When a story starts that is not played in real time: 2026-01-01T00:00:00Z."""
 
 EVENTS_PER_CYCLE: Final = 2.4
 """About how many events one stay and absence of a device make: a connect, a tcpclean, and often a disconnect."""
@@ -42,7 +42,7 @@ class Storm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SyntheticFleet:
     """Who is in the fleet and how it behaves; shares lie between 0 and 1, durations are milliseconds."""
 
     clients: int
@@ -57,17 +57,17 @@ class Plan:
     takeovers: float = 0.15  # of the ends: the next connection comes first, the old one's close after it
     late: float = 0.03  # of the messages: late, so out of order
     max_late_ms: int = 3_000
-    duplicates: float = 0.02  # of the messages: told twice
-    losses: float = 0.0  # of the messages: never told
+    duplicates: float = 0.02  # of the messages: delivered twice
+    losses: float = 0.0  # of the messages: never delivered
     storm: Storm | None = None
 
-    def at_rate(self, events_per_s: float) -> Plan:
+    def at_rate(self, events_per_s: float) -> SyntheticFleet:
         """The same fleet with stays (if need be, absences) that make about so many events a second."""
         cycle_ms = self.clients * EVENTS_PER_CYCLE * 1000 / events_per_s
         away_ms = max(1, min(self.away_ms, round(cycle_ms / 2)))
         return replace(self, session_ms=max(1, round(cycle_ms - away_ms)), away_ms=away_ms)
 
-    def faster(self, speed: float) -> Plan:
+    def faster(self, speed: float) -> SyntheticFleet:
         """The same fleet, living so many times as fast; messages travel as slowly as before."""
 
         def short(duration_ms: int) -> int:
@@ -107,9 +107,9 @@ class Arrival(NamedTuple):
         return f'{head},"channelId":"{channel}","clientIp":"{ip}"'
 
 
-def arrivals(plan: Plan) -> Iterator[Arrival]:
-    """All that an engine hears of a fleet, without end, in the order of arrival."""
-    return _Story(plan).tell()
+def arrivals(fleet: SyntheticFleet) -> Iterator[Arrival]:
+    """All events of a fleet, without end, in the order of arrival."""
+    return _Story(fleet).arrivals()
 
 
 class _Story:
@@ -120,22 +120,22 @@ class _Story:
     leave.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._chance = random.Random(f"{plan.seed}/{plan.start_ms}/{plan.clients}")
-        self._names = [f"{GROUP}@@@{KINDS[i % len(KINDS)]}-{i + 1:05d}" for i in range(plan.clients)]
-        self._channels = [""] * plan.clients  # empty: not connected
-        self._addresses = [""] * plan.clients
-        self._turns = [0] * plan.clients
-        first = [plan.start_ms + int(self._chance.random() * plan.spread_ms) for _ in range(plan.clients)]
+    def __init__(self, fleet: SyntheticFleet) -> None:
+        self._fleet = fleet
+        self._chance = random.Random(f"{fleet.seed}/{fleet.start_ms}/{fleet.clients}")
+        self._names = [f"{GROUP}@@@{KINDS[i % len(KINDS)]}-{i + 1:05d}" for i in range(fleet.clients)]
+        self._channels = [""] * fleet.clients  # empty: not connected
+        self._addresses = [""] * fleet.clients
+        self._turns = [0] * fleet.clients
+        first = [fleet.start_ms + int(self._chance.random() * fleet.spread_ms) for _ in range(fleet.clients)]
         self._due = [(at_ms, client, 0) for client, at_ms in enumerate(first)]
         heapify(self._due)
         self._on_the_way: list[tuple[int, int, LifecycleEvent]] = []
-        self._told = 0
+        self._sent = 0
 
-    def tell(self) -> Iterator[Arrival]:
-        storm = self._plan.storm
-        storm_at_ms = self._plan.start_ms + storm.at_ms if storm is not None else None
+    def arrivals(self) -> Iterator[Arrival]:
+        storm = self._fleet.storm
+        storm_at_ms = self._fleet.start_ms + storm.at_ms if storm is not None else None
         waiting, due, turns = self._on_the_way, self._due, self._turns
         while due:
             at_ms, client, turn = due[0]
@@ -167,35 +167,35 @@ class _Story:
         self._addresses[client] = (
             f"10.{client >> 16 & 255}.{client >> 8 & 255}.{client & 255}:{chance.getrandbits(15) + 1024}"
         )
-        self._tell(client, CONNECT, at_ms, self._channels[client])
+        self._report(client, CONNECT, at_ms, self._channels[client])
 
     def _stay(self, client: int, at_ms: int) -> None:
         # A stay of less than 100 ms is left out: it would make a device that reconnects without pause.
-        self._next(client, at_ms + 100 + int(self._chance.expovariate(1 / self._plan.session_ms)))
+        self._next(client, at_ms + 100 + int(self._chance.expovariate(1 / self._fleet.session_ms)))
 
     def _end(self, client: int, at_ms: int) -> None:
         """The connection ends: taken over by the next one, or for a short or a long absence."""
-        plan, chance, old = self._plan, self._chance, self._channels[client]
+        fleet, chance, old = self._fleet, self._chance, self._channels[client]
         kind = chance.random()
-        if kind < plan.takeovers:
-            self._tell(client, TCPCLEAN, at_ms + chance.randrange(50, 1_000), old)
+        if kind < fleet.takeovers:
+            self._report(client, TCPCLEAN, at_ms + chance.randrange(50, 1_000), old)
             self._connect(client, at_ms)
             self._stay(client, at_ms)
             return
         closed_ms = at_ms
-        if chance.random() < plan.graceful:
-            self._tell(client, DISCONNECT, at_ms, old)
+        if chance.random() < fleet.graceful:
+            self._report(client, DISCONNECT, at_ms, old)
             closed_ms += chance.randrange(2, 50)
-        self._tell(client, TCPCLEAN, closed_ms, old)
+        self._report(client, TCPCLEAN, closed_ms, old)
         self._channels[client] = ""
-        if kind < plan.takeovers + plan.flaps:
-            away_ms = chance.random() * plan.flap_ms
+        if kind < fleet.takeovers + fleet.flaps:
+            away_ms = chance.random() * fleet.flap_ms
         else:
-            away_ms = (0.5 + chance.random()) * plan.away_ms
+            away_ms = (0.5 + chance.random()) * fleet.away_ms
         self._next(client, closed_ms + 10 + int(away_ms))
 
     def _failover(self, storm: Storm, at_ms: int) -> None:
-        """Every connection drops. Of those who return, a third are told the stale way: the new connection first."""
+        """Every connection drops. Of those that return, a third are reported out of order: the new connection first."""
         chance = self._chance
         for client, old in enumerate(self._channels):
             if not old:
@@ -204,25 +204,25 @@ class _Story:
             dropped_ms = at_ms + chance.randrange(DROP_WITHIN_MS)
             back_ms = dropped_ms + 10 + int(chance.random() * storm.spread_ms)
             if chance.random() >= storm.returns:
-                back_ms = dropped_ms + 20 * self._plan.away_ms
+                back_ms = dropped_ms + 20 * self._fleet.away_ms
             elif chance.random() < 1 / 3:
                 dropped_ms = back_ms + chance.randrange(50, 1_000)
-            self._tell(client, TCPCLEAN, dropped_ms, old)
+            self._report(client, TCPCLEAN, dropped_ms, old)
             self._channels[client] = ""
             self._next(client, back_ms)
 
-    def _tell(self, client: int, event_type: str, at_ms: int, channel: str) -> None:
-        """Put a message on its way, unless it is lost; perhaps late, perhaps twice."""
-        plan, chance = self._plan, self._chance
-        if plan.losses and chance.random() < plan.losses:
+    def _report(self, client: int, event_type: str, at_ms: int, channel: str) -> None:
+        """Send a message, unless it is lost; perhaps late, perhaps twice."""
+        fleet, chance = self._fleet, self._chance
+        if fleet.losses and chance.random() < fleet.losses:
             return
         event = LifecycleEvent(self._names[client], event_type, at_ms, channel, self._addresses[client])
         arrives_ms = at_ms + int(chance.random() * DELAY_MS)
         luck = chance.random()
-        if luck < plan.late:
-            arrives_ms += int(chance.random() * plan.max_late_ms)
-        heappush(self._on_the_way, (arrives_ms, self._told, event))
-        self._told += 1
-        if luck >= 1 - plan.duplicates:
-            heappush(self._on_the_way, (arrives_ms + int(chance.random() * plan.max_late_ms), self._told, event))
-            self._told += 1
+        if luck < fleet.late:
+            arrives_ms += int(chance.random() * fleet.max_late_ms)
+        heappush(self._on_the_way, (arrives_ms, self._sent, event))
+        self._sent += 1
+        if luck >= 1 - fleet.duplicates:
+            heappush(self._on_the_way, (arrives_ms + int(chance.random() * fleet.max_late_ms), self._sent, event))
+            self._sent += 1

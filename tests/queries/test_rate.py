@@ -10,7 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.acceptance.service import event, eventually, offline_rule, sink, without_tracebacks
-from tests.reconciling.serving import asking, connect, ended, tally
+from tests.queries.serving import connect, ended, querying, tally
 from tests.status.standin import StandIn
 
 RATE = 300
@@ -41,7 +41,7 @@ def again_and_again(*works: Callable[[], object]) -> Iterator[None]:
 
 def test_sweeps_rules_people_and_kills_together_never_ask_too_fast(tmp_path: Path) -> None:
     names, dark = [f"G@@@d{n:04}" for n in range(900)], [f"G@@@dark{n:03}" for n in range(200)]
-    with StandIn(latency_s=0.01) as broker, sink() as target, asking(tmp_path, broker, {"rate": RATE}) as running:
+    with StandIn(latency_s=0.01) as broker, sink() as target, querying(tmp_path, broker, {"rate": RATE}) as running:
         running.rules(offline_rule(target.url, "sure", verify=True, verify_within="60s"))
         running.start()
         connect(running, broker, *names, *dark)

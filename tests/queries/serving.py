@@ -23,8 +23,8 @@ def status_section(folder: Path, stand_in: StandIn, **more: Any) -> dict[str, An
 
 
 @contextmanager
-def asking(folder: Path, stand_in: StandIn, status: dict[str, Any] | None = None, **config: Any) -> Iterator[Service]:
-    """A service, not started, whose `status` is the stand-in."""
+def querying(folder: Path, stand_in: StandIn, status: dict[str, Any] | None = None, **config: Any) -> Iterator[Service]:
+    """A service, not started, that queries the stand-in."""
     with service(folder, status=status_section(folder, stand_in, **(status or {})), **config) as made:
         yield made
 

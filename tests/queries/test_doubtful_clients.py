@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.acceptance.service import event, eventually, offline_rule, sink
-from tests.reconciling.serving import asking, connect
+from tests.queries.serving import connect, querying
 from tests.status.standin import StandIn
 
 
@@ -13,7 +13,7 @@ def test_a_doubtful_client_is_asked_before_it_settles_offline(tmp_path: Path) ->
     with (
         StandIn() as broker,
         sink() as target,
-        asking(tmp_path, broker, {"confirm_after": "20s"}, debounce={"offline": "300ms"}) as running,
+        querying(tmp_path, broker, {"confirm_after": "20s"}, debounce={"offline": "300ms"}) as running,
     ):
         running.rules(offline_rule(target.url))
         running.start()
@@ -31,7 +31,7 @@ def test_while_a_feed_is_dead_long_holds_are_asked_about_and_two_zeros_let_them_
     with (
         StandIn() as broker,
         sink() as target,
-        asking(
+        querying(
             tmp_path, broker, sources=[{"name": "push", "type": "http"}, dead], feed={"max_hold": "1s"},
             debounce={"offline": "200ms"},
         ) as running,

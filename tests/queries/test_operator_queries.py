@@ -9,14 +9,14 @@ import requests
 
 from engine import StatusClient
 from tests.acceptance.service import event, eventually, now_ms, service
-from tests.reconciling.serving import asking, connect, sweep, tally
+from tests.queries.serving import connect, querying, sweep, tally
 from tests.status.standin import StandIn
 
 KEYS = ["client", "online", "connections", "source", "asked_at", "age"]
 
 
 def test_verify_asks_really_and_the_belief_follows(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@twice", "G@@@lost")
         broker.truth |= {"G@@@twice": 2, "G@@@lost": 0}
@@ -36,7 +36,7 @@ def test_verify_asks_really_and_the_belief_follows(tmp_path: Path) -> None:
 
 
 def test_verify_falls_back_to_the_belief_when_nobody_can_say_in_time(tmp_path: Path) -> None:
-    with StandIn(rates={"unknown": 1.0}) as broker, asking(tmp_path, broker, {"unknown_retries": 1}) as running:
+    with StandIn(rates={"unknown": 1.0}) as broker, querying(tmp_path, broker, {"unknown_retries": 1}) as running:
         running.start()
         connect(running, broker, "G@@@a")
         found = running.get("/v1/clients/G@@@a/status", verify="true")
@@ -60,7 +60,7 @@ def test_without_a_provider_verify_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_process_that_knows_only_the_service_has_it_ask_the_broker(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running, StatusClient(service=running.url) as statuses:
+    with StandIn() as broker, querying(tmp_path, broker) as running, StatusClient(service=running.url) as statuses:
         running.start()
         connect(running, broker, "G@@@a", "G@@@lost")
         broker.truth["G@@@lost"] = 0
@@ -73,11 +73,11 @@ def test_a_process_that_knows_only_the_service_has_it_ask_the_broker(tmp_path: P
         broker.rates = {"hang": 1.0}  # the service waits longer than this caller does
         found = statuses.online("G@@@a")
         assert (found.online, found.source) == (True, "belief")
-        assert "does not answer within 2 s" in str(found.problem)
+        assert "did not answer within 2 s" in str(found.problem)
 
 
 def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believes(tmp_path: Path) -> None:
-    with StandIn(rates={"unknown": 1.0}) as broker, asking(tmp_path, broker, {"unknown_retries": 0}) as running:
+    with StandIn(rates={"unknown": 1.0}) as broker, querying(tmp_path, broker, {"unknown_retries": 0}) as running:
         running.start()
         connect(running, broker, "G@@@a")
         with StatusClient(service=running.url) as statuses:
@@ -94,7 +94,7 @@ def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believ
 
 
 def test_query_says_who_is_online_through_the_service_and_by_its_exit_code(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         found = running.printed("query", "G@@@b", "G@@@a")
@@ -111,7 +111,7 @@ def test_query_says_who_is_online_through_the_service_and_by_its_exit_code(tmp_p
 
 
 def test_query_without_a_service_asks_the_provider_itself_and_falls_back_to_the_store(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"unknown_retries": 0}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"unknown_retries": 0}) as running:
         broker.truth["G@@@a"] = 1
         (found,) = running.printed("query", "G@@@a")  # nothing has ever run here
         assert (found["online"], found["source"]) == (True, "query")
@@ -126,7 +126,7 @@ def test_query_without_a_service_asks_the_provider_itself_and_falls_back_to_the_
 
 
 def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         broker.truth["G@@@b"] = 0
@@ -143,7 +143,7 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
 
 
 def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": 20}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": 20}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(40)))
         broker.truth["G@@@d7"] = 0
@@ -156,7 +156,7 @@ def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> Non
 
 
 def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": 5}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": 5}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(30)))
         broker.truth["G@@@d7"] = 0
@@ -170,7 +170,7 @@ def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tm
 
 def test_reconcile_without_a_service_works_on_the_store_itself(tmp_path: Path) -> None:
     status = {"unknown_retries": 0}
-    with StandIn() as broker, asking(tmp_path, broker, status, debounce={"offline": "0s"}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, status, debounce={"offline": "0s"}) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         assert running.terminate() == 0
@@ -192,7 +192,7 @@ def test_reconcile_without_a_service_works_on_the_store_itself(tmp_path: Path) -
 
 
 def test_reconciliations_are_listed_newest_first_and_each_tells_its_drift(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a")
         numbers = [sweep(running)["id"] for _ in range(3)]
@@ -212,7 +212,7 @@ def test_reconciliations_are_listed_newest_first_and_each_tells_its_drift(tmp_pa
 
 
 def test_metrics_tell_of_calls_answers_verdicts_and_sweeps(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         broker.truth["G@@@b"] = 0
@@ -232,7 +232,7 @@ def test_metrics_tell_of_calls_answers_verdicts_and_sweeps(tmp_path: Path) -> No
 
 
 def test_an_event_that_comes_while_a_client_is_asked_is_not_overridden(tmp_path: Path) -> None:
-    with StandIn(latency_s=0.5) as broker, asking(tmp_path, broker) as running:
+    with StandIn(latency_s=0.5) as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", truth=0)
         number = running.send("POST", "/v1/reconciliations").json()["id"]

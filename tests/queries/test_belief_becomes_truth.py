@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from engine.core.events import CONNECT, DISCONNECT
-from engine.sources.simulator.synthetic import Arrival, Plan, arrivals
+from engine.sources.simulator.synthetic import Arrival, SyntheticFleet, arrivals
 from tests.acceptance.service import Service, eventually, now_ms, offline_rule, sink, webhook, without_tracebacks
-from tests.reconciling.serving import asking, tally
+from tests.queries.serving import querying, tally
 from tests.status.standin import StandIn
 
 CLIENTS, SILENT = 700, 20
@@ -37,7 +37,7 @@ Told = list[tuple[Any, ...]]
 
 def story(seed: int, start_ms: int) -> tuple[list[Arrival], list[Arrival]]:
     """All that a fleet's broker announces in the order of arrival, and what of it is not lost."""
-    plan = Plan(
+    plan = SyntheticFleet(
         clients=CLIENTS, seed=seed, start_ms=start_ms, spread_ms=3_000, session_ms=4_000, away_ms=2_500, flap_ms=800,
         max_late_ms=700,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_after_the_traffic_has_stopped_and_one_sweep_has_run_belief_is_the_truth
     with (
         StandIn(rates=FAULTS, seed=seed, late_s=0.3) as broker,
         sink() as target,
-        asking(
+        querying(
             tmp_path, broker, {"timeout": "500ms", "confirm_after": "1s"}, inventory="inventory.csv",
             debounce={"offline": "500ms", "online": "0s"},
         ) as running,

@@ -12,7 +12,7 @@ import requests
 
 from engine.config.durations import parse_rfc3339
 from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule, sink, webhook
-from tests.reconciling.serving import asking, connect
+from tests.queries.serving import connect, querying
 from tests.status.standin import StandIn
 
 MANY = 10_000
@@ -31,7 +31,7 @@ def alerts(running: Service, **wanted: str) -> dict[str, tuple[str, str | None]]
 
 
 def test_an_answer_that_agrees_pages_and_one_that_contradicts_is_a_false_alarm_avoided(tmp_path: Path) -> None:
-    with StandIn() as broker, sink() as target, asking(tmp_path, broker) as running:
+    with StandIn() as broker, sink() as target, querying(tmp_path, broker) as running:
         running.rules(offline_rule(target.url, "sure", verify=True))
         running.start()
         connect(running, broker, "G@@@dark", "G@@@alive")
@@ -45,7 +45,7 @@ def test_an_answer_that_agrees_pages_and_one_that_contradicts_is_a_false_alarm_a
 
 
 def test_when_the_query_is_down_send_pages_marked_and_hold_waits_for_an_answer(tmp_path: Path) -> None:
-    with StandIn() as broker, sink() as target, asking(tmp_path, broker, {"unknown_retries": 0}) as running:
+    with StandIn() as broker, sink() as target, querying(tmp_path, broker, {"unknown_retries": 0}) as running:
         hook: dict[str, Any] = {"json": {"rule": "{{ rule.name }}", "unverified": "{{ alert.unverified }}"}}
         running.rules(
             offline_rule(target.url, "sends", recovery=False, hook=hook, verify=True, verify_within="2s"),
@@ -65,7 +65,7 @@ def test_when_the_query_is_down_send_pages_marked_and_hold_waits_for_an_answer(t
 
 
 def test_an_alert_that_waits_for_its_answer_waits_on_after_a_kill(tmp_path: Path) -> None:
-    with StandIn(rates={"hang": 1.0}) as broker, sink() as target, asking(tmp_path, broker) as running:
+    with StandIn(rates={"hang": 1.0}) as broker, sink() as target, querying(tmp_path, broker) as running:
         running.rules(offline_rule(target.url, "sure", recovery=False, verify=True, verify_within="2m"))
         running.start()
         connect(running, broker, "G@@@dark", "G@@@alive")
@@ -81,7 +81,7 @@ def test_an_alert_that_waits_for_its_answer_waits_on_after_a_kill(tmp_path: Path
 
 
 def test_an_answer_older_than_the_news_is_stale_and_asked_for_again_before_paging(tmp_path: Path) -> None:
-    with StandIn(latency_s=0.5) as broker, sink() as target, asking(tmp_path, broker) as running:
+    with StandIn(latency_s=0.5) as broker, sink() as target, querying(tmp_path, broker) as running:
         running.rules(offline_rule(target.url, "sure", recovery=False, verify=True))
         running.start()
         connect(running, broker, "G@@@a", truth=0)
@@ -100,7 +100,7 @@ def test_ten_thousand_verifications_at_once_share_the_budget_and_no_page_waits_l
     log = {"log": {"message": "{{ client.id }} {{ alert.unverified }}"}}
     with (
         StandIn() as broker,
-        asking(tmp_path, broker, deliveries={"burst": 100_000}, debounce={"offline": "1s"}) as running,
+        querying(tmp_path, broker, deliveries={"burst": 100_000}, debounce={"offline": "1s"}) as running,
     ):
         running.rules(
             {"name": "sure", "trigger": "offline", "verify": True, "verify_within": f"{WITHIN_MS}ms", "actions": [log]}
@@ -128,7 +128,7 @@ def test_who_cannot_be_said_and_who_never_came_are_alerts_of_their_own(tmp_path:
     with (
         StandIn() as broker,
         sink() as target,
-        asking(tmp_path, broker, {"unknown_retries": 0}, inventory="inventory.csv") as running,
+        querying(tmp_path, broker, {"unknown_retries": 0}, inventory="inventory.csv") as running,
     ):
         running.rules(
             {

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.service import PATIENCE_S, Service, event, eventually, now_ms, offline_rule, service, sink
-from tests.reconciling.serving import asking, connect, ended, status_section, sweep, tally
+from tests.queries.serving import connect, ended, querying, status_section, sweep, tally
 from tests.status.standin import StandIn
 
 
 def test_a_sweep_corrects_what_lost_events_left_wrong_and_reports_the_drift(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(20)))
         running.tell(event("G@@@gone", "connect", "c"), event("G@@@gone", "tcpclean", "c"))
@@ -36,7 +36,7 @@ def test_a_correction_is_held_and_pages_like_an_event(tmp_path: Path) -> None:
     with (
         StandIn() as broker,
         sink() as target,
-        asking(tmp_path, broker, debounce={"offline": "300ms", "online": "0s"}) as running,
+        querying(tmp_path, broker, debounce={"offline": "300ms", "online": "0s"}) as running,
     ):
         running.rules(offline_rule(target.url))
         running.start()
@@ -50,7 +50,7 @@ def test_a_correction_is_held_and_pages_like_an_event(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_what_would_be_corrected_and_changes_nothing(tmp_path: Path) -> None:
-    with StandIn() as broker, sink() as target, asking(tmp_path, broker) as running:
+    with StandIn() as broker, sink() as target, querying(tmp_path, broker) as running:
         running.rules(offline_rule(target.url))
         running.start()
         connect(running, broker, "G@@@a", "G@@@b", "G@@@c")
@@ -65,7 +65,7 @@ def test_a_dry_run_tells_what_would_be_corrected_and_changes_nothing(tmp_path: P
 
 def test_whom_the_inventory_names_and_nobody_saw_is_asked_in_every_sweep(tmp_path: Path) -> None:
     (tmp_path / "inventory.csv").write_text("client,site\nG@@@never,north\nG@@@late,north\nG@@@*,south\n")
-    with StandIn() as broker, asking(tmp_path, broker, inventory="inventory.csv") as running:
+    with StandIn() as broker, querying(tmp_path, broker, inventory="inventory.csv") as running:
         running.start()
         connect(running, broker, "G@@@a")
         broker.truth["G@@@late"] = 1
@@ -75,7 +75,7 @@ def test_whom_the_inventory_names_and_nobody_saw_is_asked_in_every_sweep(tmp_pat
 
 
 def test_who_cannot_be_said_is_asked_in_three_passes_and_then_counts_as_unknown_or_failed(tmp_path: Path) -> None:
-    with StandIn(rates={"unknown": 1.0}) as broker, asking(tmp_path, broker, {"unknown_retries": 0}) as running:
+    with StandIn(rates={"unknown": 1.0}) as broker, querying(tmp_path, broker, {"unknown_retries": 0}) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         assert tally(sweep(running)) == {"asked": 2, "agreed": 0, "corrected": 0, "unknown": 2, "failed": 0}
@@ -85,7 +85,7 @@ def test_who_cannot_be_said_is_asked_in_three_passes_and_then_counts_as_unknown_
 
 def test_answers_that_are_unknown_late_or_broken_sometimes_end_in_the_truth_all_the_same(tmp_path: Path) -> None:
     faults = {"unknown": 0.1, "late": 0.05, "error": 0.03, "truncated": 0.03, "cut": 0.03, "html": 0.02}
-    with StandIn(rates=faults) as broker, asking(tmp_path, broker, {"timeout": "1s"}) as running:
+    with StandIn(rates=faults) as broker, querying(tmp_path, broker, {"timeout": "1s"}) as running:
         running.start()
         names = [f"G@@@d{n}" for n in range(300)]
         connect(running, broker, *names)
@@ -97,7 +97,7 @@ def test_answers_that_are_unknown_late_or_broken_sometimes_end_in_the_truth_all_
 
 
 def test_wrong_keys_end_a_sweep_soon_and_are_told_while_the_service_stays_ready(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         (tmp_path / "secret").write_text("another")
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(200)))
@@ -115,7 +115,7 @@ def test_wrong_keys_end_a_sweep_soon_and_are_told_while_the_service_stays_ready(
 
 
 def test_clients_that_may_not_be_asked_about_fail_and_all_others_are_asked(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n:02}" for n in range(50)))
         broker.denied = {"G@@@d07", "G@@@d31"}
@@ -123,7 +123,7 @@ def test_clients_that_may_not_be_asked_about_fail_and_all_others_are_asked(tmp_p
 
 
 def test_throttled_everybody_waits_as_long_as_was_said(tmp_path: Path) -> None:
-    with StandIn(retry_after="2") as broker, asking(tmp_path, broker) as running:
+    with StandIn(retry_after="2") as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(50)))
         broker.script.append("throttled")
@@ -137,7 +137,7 @@ def test_throttled_everybody_waits_as_long_as_was_said(tmp_path: Path) -> None:
 
 def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: Path) -> None:
     rate, names = 100, [f"G@@@d{n:03}" for n in range(400)]
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": rate}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": rate}) as running:
         running.start()
         connect(running, broker, *names)
         number = running.send("POST", "/v1/reconciliations").json()["id"]
@@ -151,7 +151,9 @@ def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: 
         repeated = len(broker.asked()) - len(names)
         assert repeated < len(asked) / 2  # only what had not been committed yet
         assert broker.most_in_a_second() <= rate
-        assert len(running.log_lines("sweep.resumed")) == 1
+        assert len(running.log_lines("sweep.begun")) == len(running.log_lines("sweep.resumed")) == 1
+        (done,) = running.log_lines("sweep.done")
+        assert (done["sweep"], done["asked"]) == (number, 400)
 
 
 @pytest.mark.parametrize("place", ["before_commit:12", "after_commit:12", "before_commit:25", "after_commit:40"])
@@ -159,7 +161,7 @@ def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_p
     names = [f"G@@@d{n:02}" for n in range(60)]
     with (
         StandIn(rates={"unknown": 0.2}) as broker,
-        asking(tmp_path, broker, {"unknown_retries": 0, "rate": 60}) as running,
+        querying(tmp_path, broker, {"unknown_retries": 0, "rate": 60}) as running,
     ):
         running.start()
         connect(running, broker, *names)
@@ -180,7 +182,7 @@ def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_p
 
 
 def test_a_stop_in_the_middle_of_a_sweep_is_soon_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    with StandIn(latency_s=0.3) as broker, asking(tmp_path, broker, {"rate": 50}) as running:
+    with StandIn(latency_s=0.3) as broker, querying(tmp_path, broker, {"rate": 50}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n:03}" for n in range(150)))
         number = running.send("POST", "/v1/reconciliations").json()["id"]
@@ -193,7 +195,7 @@ def test_a_stop_in_the_middle_of_a_sweep_is_soon_and_the_next_start_goes_on(tmp_
 
 
 def test_the_budget_is_kept_and_used(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": 300}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": 300}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(900)))
         assert tally(sweep(running))["agreed"] == 900
@@ -201,13 +203,13 @@ def test_the_budget_is_kept_and_used(tmp_path: Path) -> None:
 
 
 def test_one_sweep_goes_on_at_a_time(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, {"rate": 20}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": 20}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(30)))
         first = running.send("POST", "/v1/reconciliations")
         second = running.send("POST", "/v1/reconciliations")
         assert (first.status_code, second.status_code) == (202, 429)
-        assert "goes on already" in second.json()["title"]
+        assert "already running" in second.json()["title"]
         assert tally(ended(running, first.json()["id"]))["agreed"] == 30
 
 
@@ -215,7 +217,7 @@ def test_one_sweep_goes_on_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_schedule_sweeps_again_and_again(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker, reconcile={"every": "500ms"}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, reconcile={"every": "500ms"}) as running:
         running.start()
         connect(running, broker, "G@@@a")
         done = eventually(
@@ -237,7 +239,7 @@ def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
     tmp_path: Path, catch_up: str, sweeps: int
 ) -> None:
     plan = {"every": "1h", "catch_up": catch_up}
-    with StandIn() as broker, asking(tmp_path, broker, reconcile=plan, feed={"max_lag": "7d"}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, reconcile=plan, feed={"max_lag": "7d"}) as running:
         running.start()
         connect(running, broker, "G@@@a")
         assert running.terminate() == 0
@@ -252,7 +254,7 @@ def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
 
 
 def test_a_start_after_a_long_stop_asks_for_everybody_on_its_own(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
         assert running.terminate() == 0
@@ -269,7 +271,7 @@ def test_a_start_after_a_long_stop_asks_for_everybody_on_its_own(tmp_path: Path)
 
 def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
     followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
-    with StandIn() as broker, asking(tmp_path, broker, sources=[followed]) as running:
+    with StandIn() as broker, querying(tmp_path, broker, sources=[followed]) as running:
         log = tmp_path / "events.jsonl"
         log.write_text("".join(event(f"G@@@d{n}", "connect", "c") + "\n" for n in range(50)))
         broker.truth = {f"G@@@d{n}": 1 for n in range(1, 50)}
@@ -285,7 +287,7 @@ def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
 
 def test_whom_a_gap_concerns_counts_as_unverified_until_a_query_says_otherwise(tmp_path: Path) -> None:
     followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
-    with StandIn() as broker, asking(tmp_path, broker, {"unknown_retries": 0}, sources=[followed]) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"unknown_retries": 0}, sources=[followed]) as running:
 
         def verified() -> dict[str, bool]:
             return {one["client"]: one["verified_at"] is not None for one in running.items("/v1/clients")}
@@ -319,7 +321,7 @@ def test_without_a_provider_nobody_is_asked(tmp_path: Path) -> None:
 
 
 def test_keys_are_never_logged_or_shown(tmp_path: Path) -> None:
-    with StandIn() as broker, asking(tmp_path, broker) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a")
         connect(running, broker, *(f"G@@@d{n}" for n in range(10)))
@@ -331,7 +333,7 @@ def test_keys_are_never_logged_or_shown(tmp_path: Path) -> None:
 
 def test_with_batches_a_sweep_asks_ten_at_once_and_exactly_only_who_disagrees(tmp_path: Path) -> None:
     pytest.importorskip("alibabacloud_onsmqtt20200420")
-    with StandIn() as broker, asking(tmp_path, broker, {"provider": "openapi", "rate": 20}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"provider": "openapi", "rate": 20}) as running:
         running.start()
         names = [f"G@@@d{n:03}" for n in range(100)]
         connect(running, broker, *names)

@@ -1,4 +1,4 @@
-"""The books of a sweep and the store's counters say the same, whatever happens between a transaction and its commit."""
+"""A sweep's counters and those of the store are the same, whatever happens between a transaction and its commit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 from engine.core.presence.client_state import NEW_CLIENT, ClientState
 from engine.core.presence.query import AGREED, VERIFY, StatusAnswer
+from engine.queries.current_sweep import CurrentSweep
 from engine.queries.queue import SWEEP
-from engine.queries.result_applier import Judging
-from engine.queries.results import Asked, Verdict
+from engine.queries.result_applier import ResultApplier
+from engine.queries.results import QueryResult
 from engine.queries.sweep import Sweep
 from engine.stores.base import NewCorrection, ReconciliationRow, Tally
 
 
-class Believing:
+class AgreeingFleet:
     """A fleet that agrees with every answer."""
 
     clock_ms = 0
@@ -26,7 +27,7 @@ class Believing:
         return AGREED
 
 
-class Books:
+class Counters:
     """A store that counts."""
 
     def __init__(self) -> None:
@@ -57,19 +58,21 @@ class Books:
         raise NotImplementedError
 
 
-def asked(client: str, why: str) -> Asked:
-    """An answer."""
-    return Asked(StatusAnswer(client, 1, 2, 1), why)
+def result(client: str, why: str) -> QueryResult:
+    """A result with one connection."""
+    return QueryResult(StatusAnswer(client, 1, 2, 1), why)
 
 
-def test_what_was_judged_before_a_sweep_began_does_not_count_for_it_when_it_commits_afterwards() -> None:
-    books = Books()
-    judging = Judging(Believing(), books)
-    early = asked("a", VERIFY)
-    (verdict,) = judging.judge([early])
-    judging.sweep = Sweep(1, "operator", 0, ["a", "b"])
-    judging.judged([Verdict(early, verdict)])
-    assert list(judging.sweep.left) == ["a", "b"]
-    late = [asked("a", SWEEP), asked("b", SWEEP)]
-    judging.judged([Verdict(one, said) for one, said in zip(late, judging.judge(late), strict=True)])
-    assert (list(judging.sweep.left), judging.sweep.tally.asked, books.asked) == ([], 2, 2)
+def test_what_was_applied_before_a_sweep_started_does_not_count_for_it_when_it_commits_afterwards() -> None:
+    records, current = Counters(), CurrentSweep()
+    applier = ResultApplier(AgreeingFleet(), records, current)
+    applier.apply([result("a", VERIFY)])
+    sweep = Sweep(1, "operator", 0, ["a", "b"])
+    current.set(sweep)
+    applier.committed()
+    assert list(sweep.remaining) == ["a", "b"]
+    applier.apply([result("a", SWEEP), result("b", SWEEP)])
+    assert applier.has_uncommitted(sweep)
+    applier.committed()
+    assert not applier.has_uncommitted(sweep)
+    assert (list(sweep.remaining), sweep.tally.asked, records.asked) == ([], 2, 2)

@@ -1,0 +1,111 @@
+"""What the engine and the process that sends webhooks say to each other, over the child's standard input and output.
+
+Frames: four bytes of length (big endian), then MessagePack. The first frame is a `Setup` (it holds the secrets: they stand on no
+command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import msgspec
+
+from engine.actions.base import Answer, Delivered, Outcome, Rejected, RetryLater, Untried
+
+MAX_FRAME_BYTES: Final = 256 * 2**20
+"""Neither side sends longer frames: one that is longer is not a frame, and the stream cannot be read any more."""
+
+LENGTH: Final = struct.Struct(">I")
+DELIVERED, RETRY_LATER, REJECTED, UNTRIED = 0, 1, 2, 3
+
+
+class Setup(msgspec.Struct, array_like=True):
+    """The first frame: how to send, and what to log."""
+
+    secrets: dict[str, str]
+    deny: list[str]
+    user_agent: str
+    per_target: int
+    log_level: str = "info"
+
+
+class Job(msgspec.Struct, array_like=True, gc=False):
+    """One item, as much of it as sending needs."""
+
+    id: int
+    key: str
+    target: str
+    request: dict[str, Any]
+
+
+class Result(msgspec.Struct, array_like=True, gc=False):
+    """The result of one job. `kind` is DELIVERED, RETRY_LATER, REJECTED or UNTRIED."""
+
+    id: int
+    kind: int
+    attempted_at_ms: int
+    reason: str = ""
+    retry_after_ms: int | None = None
+    may_have_arrived: bool = False
+    our_fault: bool = False
+
+
+def to_result(id_: int, answer: Answer, at_ms: int) -> Result:
+    """An answer in the form that is sent through the pipe."""
+    if isinstance(answer, Delivered):
+        return Result(id_, DELIVERED, at_ms)
+    if isinstance(answer, Rejected):
+        return Result(id_, REJECTED, at_ms, answer.reason)
+    return Result(
+        id_, RETRY_LATER, at_ms, answer.reason, answer.retry_after_ms, answer.may_have_arrived, answer.our_fault
+    )
+
+
+_TAKEN, _UNTRIED = Delivered(), Untried()
+
+
+def to_outcome(result: Result) -> Outcome:
+    """The outcome that a result stands for: the reverse of `to_result`."""
+    answer: Answer | Untried = _TAKEN
+    if result.kind == UNTRIED:
+        answer = _UNTRIED
+    elif result.kind == REJECTED:
+        answer = Rejected(reason=result.reason)
+    elif result.kind == RETRY_LATER:
+        answer = RetryLater(
+            reason=result.reason,
+            retry_after_ms=result.retry_after_ms,
+            may_have_arrived=result.may_have_arrived,
+            our_fault=result.our_fault,
+        )
+    return Outcome(id=result.id, answer=answer, attempted_at_ms=result.attempted_at_ms)
+
+
+class Frames:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that `data` completes. Raises ValueError for one that is too long."""
+        self._buffer += data
+        found, at = [], 0
+        while len(self._buffer) - at >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer, at)
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")
+            if len(self._buffer) - at < LENGTH.size + length:
+                break
+            at += LENGTH.size
+            found.append(bytes(self._buffer[at : at + length]))
+            at += length
+        if at:
+            del self._buffer[:at]
+        return found
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload with its length in front."""
+    return LENGTH.pack(len(payload)) + payload

@@ -1,0 +1,122 @@
+"""What the dispatcher holds in memory of the outbox: deliveries by target, in lanes, within its limits. Read `Window.hold`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from engine.actions.base import Delivered, OutboxItem, Outcome, RetryLater
+from engine.core.breaker import Breaker
+from engine.delivery.limits import DispatcherStats, Limits
+from engine.delivery.target import Target
+
+MAX_TARGETS: Final = 10_000
+"""Targets remembered for their failures alone."""
+
+
+class Window:
+    """Deliveries that are here and not recorded yet.
+
+    Only the first delivery of a lane may be sent; the others of the lane that are here follow it. `done` takes the outcomes of
+    one target; `wake` is called when the outbox has to be asked for more.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        stats: DispatcherStats,
+        done: Callable[[Target, Sequence[Outcome]], None],
+        wake: Callable[[], object],
+    ) -> None:
+        self._limits = limits
+        self._breaker_limits = limits.breaker()
+        self._stats = stats
+        self._done = done
+        self._wake = wake
+        self._lanes: dict[str, deque[OutboxItem]] = {}  # of each lane whose head is held, the followers
+        self.targets: dict[str, Target] = {}
+        self.behind: dict[str, Target] = {}
+
+    def target(self, name: str) -> Target:
+        """The target of that name, made when it is not known."""
+        target = self.targets.get(name)
+        if target is None:
+            target = self.targets[name] = Target(name, Breaker(self._breaker_limits))
+            target.done = partial(self._done, target)
+        return target
+
+    def fall_behind(self, target: Target) -> None:
+        """Have the outbox asked for what it holds for this target."""
+        target.behind = target.missed = True
+        self.behind[target.name] = target
+        self._wake()
+
+    def caught_up(self, target: Target) -> None:
+        """The outbox holds nothing due for this target that is not here."""
+        target.behind = False
+        del self.behind[target.name]
+
+    def room(self, target: Target) -> int:
+        """How many more of a target fit: at most half of what is free beyond its fair start, so others always fit too."""
+        free = self._limits.held - self._stats.held
+        share = max(2 * self._limits.per_target, (free + len(target.held)) // 2)
+        return min(free, share - len(target.held))
+
+    def hold(self, target: Target, item: OutboxItem) -> None:
+        """Keep a delivery, ready to be sent when it is the first of its lane; nothing when it is here already."""
+        if item.id in target.held:
+            return
+        target.held[item.id] = item
+        self._stats.held += 1
+        followers = self._lanes.get(item.lane)
+        if followers is None:
+            self._lanes[item.lane] = deque()
+            target.ready.append(item)
+        else:
+            followers.append(item)
+
+    def settle(self, target: Target, outcome: Outcome) -> bool:
+        """Open the lane of a recorded delivery: for the next one held here, or for what the outbox holds.
+
+        Returns whether the outbox has to be asked what is due: a retry waits there now.
+        """
+        item = target.held[outcome.id]
+        # Whatever was fetched may have been a retry, and then others in the outbox waited for it.
+        something_waits = item.id in target.fetched
+        is_retried = False
+        self._drop(target, item)
+        followers = self._lanes.pop(item.lane)
+        if isinstance(outcome.answer, Delivered):
+            if followers:
+                target.ready.append(followers.popleft())
+                self._lanes[item.lane] = followers
+        else:
+            # They wait for a retry, or a dead firing ended them: the outbox knows.
+            for follower in followers:
+                self._drop(target, follower)
+            something_waits = something_waits or bool(followers)
+            is_retried = isinstance(outcome.answer, RetryLater)
+        if something_waits:
+            self.fall_behind(target)
+        return is_retried
+
+    def let_go(self, target: Target) -> None:
+        """Leave all but what is being sent to the outbox: it would only take memory from targets that work."""
+        for item in target.ready:
+            self._drop(target, item)
+            for follower in self._lanes.pop(item.lane):
+                self._drop(target, follower)
+        target.ready.clear()
+        self.fall_behind(target)
+
+    def forget_if_idle(self, target: Target) -> None:
+        """Forget a target of which nothing is held; its failures are remembered while there are not too many."""
+        if target.is_idle and (not target.breaker.failures or len(self.targets) > MAX_TARGETS):
+            self.targets.pop(target.name, None)
+
+    def _drop(self, target: Target, item: OutboxItem) -> None:
+        del target.held[item.id]
+        target.fetched.discard(item.id)
+        self._stats.held -= 1
