@@ -24,7 +24,7 @@ from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
 from engine.runtime.history_codec import RETRIED_ROWS, Answering, decode_stored, quarantined_batch
-from engine.runtime.status_queries import StatusQueries, assemble, scheduler_without_store
+from engine.runtime.status_queries import QueryService, assemble, scheduler_without_store
 from engine.runtime.store_factory import open_store, open_store_to_read
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
@@ -109,10 +109,10 @@ class Offline(Answering):
         return self._clock.now_ms()
 
     @contextmanager
-    def reconciling(self) -> Iterator[StatusQueries]:
+    def reconciling(self) -> Iterator[QueryService]:
         """Status queries over this store, which must have been opened for writing. Raises RollcallError without a provider."""
         self._needs_rules()
-        made: list[StatusQueries] = []
+        made: list[QueryService] = []
         writer = self._make_writer(lambda requests: made[0].enqueue(requests))
         queries = assemble(self._config, self._store.sweeps, writer.fleet, self.inventory, self._clock, writer.submit)
         if queries is None:

@@ -1,6 +1,6 @@
 """Puts the synchronous status query together: provider, budget, scheduler, result applier and reconciler. Read `assemble`.
 
-The service has one `StatusQueries`. A command makes one over a store that it opened itself, or only a scheduler
+The service has one `QueryService`. A command makes one over a store that it opened itself, or only a scheduler
 (`scheduler_without_store`). All of them keep to one budget, because they share the file of the last call in the data folder.
 """
 
@@ -99,7 +99,7 @@ def _scheduler(
     )
 
 
-class StatusQueries:
+class QueryService:
     """The synchronous status query as one part of a service."""
 
     def __init__(
@@ -185,7 +185,7 @@ def assemble(
     clock: Clock,
     submit: Callable[[Callable[[], Any]], Future[Any]],
     has_caught_up: Callable[[], bool] = lambda: True,
-) -> StatusQueries | None:
+) -> QueryService | None:
     """The status query under this configuration; None without `status`.
 
     `submit`: runs work inside a transaction of the writer; `has_caught_up`: have all sources been read up to the start?
@@ -215,7 +215,7 @@ def assemble(
         has_caught_up=has_caught_up,
         max_hold_ms=config.feed.max_hold_ms,
     )
-    return StatusQueries(scheduler, results, applier, reconciler, fleet)
+    return QueryService(scheduler, results, applier, reconciler, fleet)
 
 
 class _FleetView:

@@ -1,4 +1,4 @@
-"""A real service that may ask a stand-in of the status query, which runs in the test's own process."""
+"""A real service that queries a stand-in of the status provider, which runs in the test's own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doubt and dead feeds, through the real service: who may be alive is asked before a page, and two zeros are enough."""
+"""Doubtful clients and dead feeds, through the real service: clients that may be online are queried before a page; two zeros are enough."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.queries.serving import connect, querying
 from tests.status.standin import StandIn
 
 
-def test_a_doubtful_client_is_asked_before_it_settles_offline(tmp_path: Path) -> None:
+def test_a_doubtful_client_is_queried_before_it_settles_offline(tmp_path: Path) -> None:
     with (
         StandIn() as broker,
         sink() as target,
@@ -26,7 +26,7 @@ def test_a_doubtful_client_is_asked_before_it_settles_offline(tmp_path: Path) ->
         assert target.told("client", "phase") == [("G@@@dark", "firing")]
 
 
-def test_while_a_feed_is_dead_long_holds_are_asked_about_and_two_zeros_let_them_settle(tmp_path: Path) -> None:
+def test_while_a_feed_is_dead_clients_with_long_holds_are_queried_and_two_zeros_settle_them(tmp_path: Path) -> None:
     dead = {"name": "log", "type": "file", "path": "nothing-there.jsonl", "follow": True}
     with (
         StandIn() as broker,

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
-
-import pytest
-import structlog
 
 from engine.core.presence.query import StatusAnswer
 from engine.errors import StoreError
 from engine.queries.queue import QueueEntry
 from engine.queries.results import MAX_FAILED_COMMITS, AppliedResult, QueryResult, ResultWriter
 from engine.status.base import QueryFailed
-from engine.telemetry import setup_logging
 from tests.acceptance.service import PATIENCE_S, eventually
+from tests.queries.conftest import Lines
 from tests.queries.test_scheduler import ScriptedProvider, Store, scheduler
 
 
-@pytest.fixture
-def log() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
-    """The lines of an event that were logged so far."""
-    stream = io.StringIO()
-    before = structlog.get_config()
-    setup_logging("info", "json", stream)
-
-    def lines(event: str) -> list[dict[str, Any]]:
-        return [line for text in stream.getvalue().splitlines() if (line := json.loads(text))["event"] == event]
-
-    yield lines
-    structlog.configure(**before)
-
-
-def test_failing_and_recovered_queries_are_logged_once_each(log: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_failing_and_recovered_queries_are_logged_once_each(log: Lines) -> None:
     wrong = QueryFailed("the secret is wrong", lasting=True)
     with scheduler(ScriptedProvider(a=wrong, b=wrong, c=wrong)) as queries:
         for name in "abc":
@@ -48,7 +29,7 @@ def test_failing_and_recovered_queries_are_logged_once_each(log: Callable[[str],
         assert len(log("asking.fails")) == 1
 
 
-def test_a_throttled_query_is_logged_with_the_length_of_the_pause(log: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_a_throttled_query_is_logged_with_the_length_of_the_pause(log: Lines) -> None:
     provider = ScriptedProvider()
     provider.answers["a"] = [QueryFailed("too fast", throttled=True, retry_after_s=0.1), 1]
     with scheduler(provider) as queries:
@@ -57,7 +38,7 @@ def test_a_throttled_query_is_logged_with_the_length_of_the_pause(log: Callable[
     assert (line["level"], line["seconds"], line["problem"]) == ("warning", 0.1, "too fast")
 
 
-def test_an_unexpected_error_of_a_provider_is_logged_with_its_place(log: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_an_unexpected_error_of_a_provider_is_logged_with_its_place(log: Lines) -> None:
     class Faulty(ScriptedProvider):
         def query(self, client: str) -> int | None:
             raise ZeroDivisionError("oh")
@@ -68,7 +49,7 @@ def test_an_unexpected_error_of_a_provider_is_logged_with_its_place(log: Callabl
     assert line["error"] == "ZeroDivisionError('oh')" and line["where"].startswith("test_logged_events.py:")
 
 
-def test_results_that_cannot_be_stored_are_given_up_and_logged(log: Callable[[str], list[dict[str, Any]]]) -> None:
+def test_results_that_cannot_be_stored_are_given_up_and_logged(log: Lines) -> None:
     refused: list[Callable[[], Any]] = []
 
     def refuse(work: Callable[[], Any]) -> Future[Any]:

@@ -143,7 +143,7 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
 
 
 def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> None:
-    with StandIn() as broker, querying(tmp_path, broker, {"rate": 20}) as running:
+    with StandIn() as broker, querying(tmp_path, broker, {"rate": 5}) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(40)))
         broker.truth["G@@@d7"] = 0

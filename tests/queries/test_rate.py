@@ -1,4 +1,4 @@
-"""The budget at its highest, seen by the one who is asked: never more than 300 calls in any sliding second."""
+"""The budget at its highest rate, as the queried service sees it: never more than 300 calls in any sliding second."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def again_and_again(*works: Callable[[], object]) -> Iterator[None]:
             thread.join()
 
 
-def test_sweeps_rules_people_and_kills_together_never_ask_too_fast(tmp_path: Path) -> None:
+def test_sweeps_rules_operators_and_kills_together_never_exceed_the_rate(tmp_path: Path) -> None:
     names, dark = [f"G@@@d{n:04}" for n in range(900)], [f"G@@@dark{n:03}" for n in range(200)]
     with StandIn(latency_s=0.01) as broker, sink() as target, querying(tmp_path, broker, {"rate": RATE}) as running:
         running.rules(offline_rule(target.url, "sure", verify=True, verify_within="60s"))

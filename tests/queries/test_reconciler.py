@@ -1,4 +1,4 @@
-"""Sweeps through the running service: belief converges to truth, corrections act like events, and nothing is asked too fast."""
+"""Sweeps through the running service: belief converges to truth, corrections act like events, and the rate is kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_dry_run_tells_what_would_be_corrected_and_changes_nothing(tmp_path: P
         assert target.seen() == []
 
 
-def test_whom_the_inventory_names_and_nobody_saw_is_asked_in_every_sweep(tmp_path: Path) -> None:
+def test_clients_of_the_inventory_that_were_never_seen_are_queried_in_every_sweep(tmp_path: Path) -> None:
     (tmp_path / "inventory.csv").write_text("client,site\nG@@@never,north\nG@@@late,north\nG@@@*,south\n")
     with StandIn() as broker, querying(tmp_path, broker, inventory="inventory.csv") as running:
         running.start()
@@ -74,7 +74,9 @@ def test_whom_the_inventory_names_and_nobody_saw_is_asked_in_every_sweep(tmp_pat
         assert tally(sweep(running))["agreed"] == 3
 
 
-def test_who_cannot_be_said_is_asked_in_three_passes_and_then_counts_as_unknown_or_failed(tmp_path: Path) -> None:
+def test_a_client_without_an_answer_is_queried_in_three_passes_and_then_counts_as_unknown_or_failed(
+    tmp_path: Path,
+) -> None:
     with StandIn(rates={"unknown": 1.0}) as broker, querying(tmp_path, broker, {"unknown_retries": 0}) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
@@ -96,7 +98,7 @@ def test_answers_that_are_unknown_late_or_broken_sometimes_end_in_the_truth_all_
         assert [name for name in names if statuses[name] == "offline"] == names[::10]
 
 
-def test_wrong_keys_end_a_sweep_soon_and_are_told_while_the_service_stays_ready(tmp_path: Path) -> None:
+def test_wrong_keys_end_a_sweep_soon_and_are_logged_while_the_service_stays_ready(tmp_path: Path) -> None:
     with StandIn() as broker, querying(tmp_path, broker) as running:
         (tmp_path / "secret").write_text("another")
         running.start()
@@ -114,7 +116,7 @@ def test_wrong_keys_end_a_sweep_soon_and_are_told_while_the_service_stays_ready(
         assert running.metric("rollcall_status_failing") == 0
 
 
-def test_clients_that_may_not_be_asked_about_fail_and_all_others_are_asked(tmp_path: Path) -> None:
+def test_clients_without_permission_fail_and_all_others_are_queried(tmp_path: Path) -> None:
     with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n:02}" for n in range(50)))
@@ -122,7 +124,7 @@ def test_clients_that_may_not_be_asked_about_fail_and_all_others_are_asked(tmp_p
         assert tally(sweep(running)) == {"asked": 50, "agreed": 48, "corrected": 0, "unknown": 0, "failed": 2}
 
 
-def test_throttled_everybody_waits_as_long_as_was_said(tmp_path: Path) -> None:
+def test_after_a_throttled_call_all_queries_pause_as_long_as_the_service_said(tmp_path: Path) -> None:
     with StandIn(retry_after="2") as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(50)))
@@ -253,7 +255,7 @@ def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
         assert sweep(running)["id"] == sweeps + 1  # asked for, and begun before it would have been
 
 
-def test_a_start_after_a_long_stop_asks_for_everybody_on_its_own(tmp_path: Path) -> None:
+def test_a_start_after_a_long_stop_sweeps_all_clients_on_its_own(tmp_path: Path) -> None:
     with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, "G@@@a", "G@@@b")
@@ -269,7 +271,7 @@ def test_a_start_after_a_long_stop_asks_for_everybody_on_its_own(tmp_path: Path)
         assert (found["why"], found["corrected"], found["agreed"]) == ("restart", 1, 1)
 
 
-def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
+def test_a_gap_of_a_source_is_swept_for_on_its_own(tmp_path: Path) -> None:
     followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
     with StandIn() as broker, querying(tmp_path, broker, sources=[followed]) as running:
         log = tmp_path / "events.jsonl"
@@ -285,7 +287,7 @@ def test_a_gap_of_a_feed_is_asked_about_on_its_own(tmp_path: Path) -> None:
         assert running.statuses()["G@@@d0"] == "offline"
 
 
-def test_whom_a_gap_concerns_counts_as_unverified_until_a_query_says_otherwise(tmp_path: Path) -> None:
+def test_clients_affected_by_a_gap_are_unverified_until_they_are_queried(tmp_path: Path) -> None:
     followed = {"name": "log", "type": "file", "path": "events.jsonl", "follow": True}
     with StandIn() as broker, querying(tmp_path, broker, {"unknown_retries": 0}, sources=[followed]) as running:
 
@@ -313,7 +315,7 @@ def test_whom_a_gap_concerns_counts_as_unverified_until_a_query_says_otherwise(t
         eventually(lambda: verified(), lambda found: all(found.values()))
 
 
-def test_without_a_provider_nobody_is_asked(tmp_path: Path) -> None:
+def test_without_a_provider_no_query_is_sent(tmp_path: Path) -> None:
     with service(tmp_path) as running:
         running.start()
         assert running.send("POST", "/v1/reconciliations").status_code == 501
@@ -331,7 +333,7 @@ def test_keys_are_never_logged_or_shown(tmp_path: Path) -> None:
         assert status_section(tmp_path, broker)["secret"] == {"file": "secret"}
 
 
-def test_with_batches_a_sweep_asks_ten_at_once_and_exactly_only_who_disagrees(tmp_path: Path) -> None:
+def test_with_batches_a_sweep_queries_ten_at_once_and_exactly_only_clients_that_disagree(tmp_path: Path) -> None:
     pytest.importorskip("alibabacloud_onsmqtt20200420")
     with StandIn() as broker, querying(tmp_path, broker, {"provider": "openapi", "rate": 20}) as running:
         running.start()

@@ -1,4 +1,4 @@
-"""Rules that ask before they page, and rules about asking, through the real service."""
+"""Rules that verify before they page, and rules about queries, through the real service."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_alert_that_waits_for_its_answer_waits_on_after_a_kill(tmp_path: Path
         assert target.told("client") == [("G@@@dark",)]
 
 
-def test_an_answer_older_than_the_news_is_stale_and_asked_for_again_before_paging(tmp_path: Path) -> None:
+def test_an_answer_older_than_the_newest_event_is_stale_and_queried_again_before_paging(tmp_path: Path) -> None:
     with StandIn(latency_s=0.5) as broker, sink() as target, querying(tmp_path, broker) as running:
         running.rules(offline_rule(target.url, "sure", recovery=False, verify=True))
         running.start()
@@ -123,7 +123,7 @@ def test_ten_thousand_verifications_at_once_share_the_budget_and_no_page_waits_l
         assert broker.most_in_a_second() <= 300
 
 
-def test_who_cannot_be_said_and_who_never_came_are_alerts_of_their_own(tmp_path: Path) -> None:
+def test_unverified_clients_and_clients_never_seen_are_alerts_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "inventory.csv").write_text("client,site\nG@@@never,north\n")
     with (
         StandIn() as broker,

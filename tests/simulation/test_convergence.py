@@ -1,8 +1,8 @@
 """A fleet lives; the feed loses, delays, repeats and reorders; queries answer late, -1 or not at all. Belief ends as truth.
 
 Everything is drawn from one seed and runs on virtual time, with the fleet that the service runs. `Broker` is the truth: it
-alone knows who is connected. After the traffic has stopped and every message that was not lost has come, one sweep asks
-everybody; whatever the fleet wants asked besides is asked as well. A failing seed is kept as a case of its own.
+alone knows who is connected. After the traffic has stopped and every message that was not lost has come, one sweep queries
+every client; whatever else the fleet requests is queried as well. A failing seed is kept as a case of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNKNOW
 from engine.core.presence.reconcile import sweep_order
 from tests.core.worlds import POLICY, START_MS, World, no_names, rule
 
-ASKING = replace(POLICY, asks=True, flapping_start=6, flapping_stop=2, flapping_window_ms=600_000)
+QUERYING = replace(POLICY, asks=True, flapping_start=6, flapping_stop=2, flapping_window_ms=600_000)
 CLIENTS = 600
 LIFE_MS = 1_800_000
 LOST = 0.01
@@ -89,28 +89,28 @@ class Broker:
         return int(up)
 
 
-class Asking:
-    """Queries that answer late, with -1 or never, asked again as the service does."""
+class Queries:
+    """Queries that are answered late, with -1 or never, and retried as the service does."""
 
     def __init__(self, fleet: Fleet, broker: Broker, chance: random.Random, listed: set[str]) -> None:
         self._fleet, self._broker, self._chance, self._listed = fleet, broker, chance, listed
         self._order = 0
         self.under_way: list[tuple[int, int, StatusAnswer]] = []  # when the answer is there
-        self.wanted: list[tuple[int, int, str]] = []  # when to ask
+        self.due: list[tuple[int, int, str]] = []  # when to ask
 
-    def ask(self, client: str, at_ms: int) -> None:
-        """One question at an instant; a useless answer has been asked again three times by then."""
+    def query(self, client: str, at_ms: int) -> None:
+        """One query at an instant; without a usable answer it has been retried three times by then."""
         self._order += 1
-        heapq.heappush(self.wanted, (at_ms, self._order, client))
+        heapq.heappush(self.due, (at_ms, self._order, client))
 
     def next_ms(self) -> int:
         """When there is something to do."""
-        return min([heap[0][0] for heap in (self.under_way, self.wanted) if heap], default=1 << 62)
+        return min([heap[0][0] for heap in (self.under_way, self.due) if heap], default=1 << 62)
 
     def run_once(self, now_ms: int) -> list[tuple[str, str]]:
-        """Ask what is to be asked now; take what is answered: (client, verdict)."""
-        while self.wanted and self.wanted[0][0] <= now_ms:
-            _, _, client = heapq.heappop(self.wanted)
+        """Send the queries that are due, apply the answers that have come: (client, verdict)."""
+        while self.due and self.due[0][0] <= now_ms:
+            _, _, client = heapq.heappop(self.due)
             count: int | None = self._broker.connections(client, now_ms)
             lucky = [self._chance.random() > 0.2 for _ in range(4)]  # -1 or nothing, four times in a row: unknown
             late_ms = (
@@ -128,39 +128,39 @@ class Asking:
         return taken
 
 
-def let_pass(fleet: Fleet, asking: Asking, to_ms: int) -> list[tuple[str, str]]:
-    """Time passes to an instant, with everything that is asked and answered on the way."""
+def let_pass(fleet: Fleet, queries: Queries, to_ms: int) -> list[tuple[str, str]]:
+    """Time passes to an instant, with all queries and answers on the way."""
     taken: list[tuple[str, str]] = []
     while True:
-        now_ms = min(to_ms, max(fleet.clock_ms, asking.next_ms()))
+        now_ms = min(to_ms, max(fleet.clock_ms, queries.next_ms()))
         fleet.begin()
         fleet.advance(now_ms, now_ms)
-        taken += asking.run_once(now_ms)
-        for ask in fleet.take_query_requests():
-            asking.ask(ask.client, max(ask.at_ms, now_ms))
+        taken += queries.run_once(now_ms)
+        for request in fleet.take_query_requests():
+            queries.query(request.client, max(request.at_ms, now_ms))
         fleet.commit()
-        if now_ms >= to_ms and asking.next_ms() > to_ms:
+        if now_ms >= to_ms and queries.next_ms() > to_ms:
             return taken
 
 
-def lived(seed: int) -> tuple[Fleet, Asking, Broker, list[str], list[str]]:
-    """A fleet after its traffic: (fleet, asking, broker, clients that connected, clients that only the inventory names)."""
+def lived(seed: int) -> tuple[Fleet, Queries, Broker, list[str], list[str]]:
+    """A fleet after its traffic: (fleet, queries, broker, clients that connected, clients that only the inventory names)."""
     chance = random.Random(seed)
     broker = Broker(chance)
     names = [f"GID_{number % 3}@@@d{number}" for number in range(CLIENTS)]
     silent = [f"GID_0@@@roll{number}" for number in range(5)]
     for name in names:
         broker.live(name, START_MS + LIFE_MS)
-    fleet = Fleet(ASKING, World(rule("sure", "offline", verify=True)).matcher(), lambda client: {}, no_names)
-    asking = Asking(fleet, broker, chance, {*names, *silent})
+    fleet = Fleet(QUERYING, World(rule("sure", "offline", verify=True)).matcher(), lambda client: {}, no_names)
+    queries = Queries(fleet, broker, chance, {*names, *silent})
     for received_ms, told in sorted(broker.messages, key=lambda message: message[0]):
-        let_pass(fleet, asking, received_ms)
+        let_pass(fleet, queries, received_ms)
         fleet.begin()
         fleet.apply([told], received_ms, received_ms)
-        for ask in fleet.take_query_requests():
-            asking.ask(ask.client, max(ask.at_ms, received_ms))
+        for request in fleet.take_query_requests():
+            queries.query(request.client, max(request.at_ms, received_ms))
         fleet.commit()
-    return fleet, asking, broker, names, silent
+    return fleet, queries, broker, names, silent
 
 
 def wrong(fleet: Fleet, broker: Broker, names: list[str]) -> set[str]:
@@ -170,9 +170,9 @@ def wrong(fleet: Fleet, broker: Broker, names: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_after_the_traffic_stops_and_one_sweep_has_run_belief_equals_truth_for_every_client(seed: int) -> None:
-    fleet, asking, broker, names, silent = lived(seed)
+    fleet, queries, broker, names, silent = lived(seed)
     assert broker.lost > 0
-    sweep(fleet, asking, [*names, *silent])
+    sweep(fleet, queries, [*names, *silent])
     assert wrong(fleet, broker, names) == set()
     assert all(fleet.state_of(name).settled == fleet.state_of(name).observed for name in names)
     assert {STATUS_NAMES[fleet.state_of(name).settled] for name in silent} == {"offline"}
@@ -191,15 +191,15 @@ def _truth(broker: Broker, client: str) -> int:
     return ONLINE if client in broker.connected else ONLINE - 1
 
 
-def sweep(fleet: Fleet, asking: Asking, everybody: list[str]) -> None:
-    """Ask everybody once, those without an answer again, until every verdict is final and every hold is over."""
-    left = set(sweep_order(fleet.states, everybody, set(), ASKING.clock_skew_ms)) | set(everybody)
+def sweep(fleet: Fleet, queries: Queries, everybody: list[str]) -> None:
+    """Query every client once, and those without an answer again, until every verdict is final and every hold is over."""
+    left = set(sweep_order(fleet.states, everybody, set(), QUERYING.clock_skew_ms)) | set(everybody)
     while left:
         for number, client in enumerate(sorted(left)):
-            asking.ask(client, fleet.clock_ms + 100 + number * 4)
-        for client, verdict in let_pass(fleet, asking, fleet.clock_ms + 60_000):
+            queries.query(client, fleet.clock_ms + 100 + number * 4)
+        for client, verdict in let_pass(fleet, queries, fleet.clock_ms + 60_000):
             if verdict in (AGREED, CORRECTED, IGNORED):
                 left.discard(client)
             elif verdict in (STALE, UNKNOWN):
                 left.add(client)
-    let_pass(fleet, asking, fleet.clock_ms + 120_000)
+    let_pass(fleet, queries, fleet.clock_ms + 120_000)

@@ -167,7 +167,7 @@ def test_a_running_call_counts_however_long_it_takes() -> None:
     assert budget.reserve() == 0.0
 
 
-def test_a_pause_holds_for_everybody_and_is_never_shortened() -> None:
+def test_a_pause_holds_for_all_callers_and_is_never_shortened() -> None:
     clock = Hand()
     budget = Budget(10, clock)
     budget.pause(5)
@@ -226,7 +226,7 @@ def test_a_new_file_waits_for_nothing_and_a_used_one_for_a_second(tmp_path: Path
     second.close()
 
 
-def test_somebody_else_who_is_done_soon_is_waited_for(tmp_path: Path) -> None:
+def test_another_process_that_ends_soon_is_waited_for(tmp_path: Path) -> None:
     first = LastCallFile(tmp_path / "last_call")
     with pytest.raises(StatusBusy):
         LastCallFile(tmp_path / "last_call", within_s=0.01)
@@ -249,7 +249,7 @@ def test_the_last_call_decides_also_one_in_the_future(tmp_path: Path, age_s: flo
     last_call.close()
 
 
-def test_an_opening_without_a_call_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_an_opening_without_a_call_requires_no_wait(tmp_path: Path) -> None:
     for _ in range(3):
         last_call = LastCallFile(tmp_path / "last_call")
         assert last_call.quiet_s() == 0.0

@@ -45,7 +45,7 @@ def client(standin: StandIn | None = None, believing: Service | None = None, **o
     return StatusClient(**(told | other))
 
 
-def test_the_broker_is_asked_first(standin: StandIn, believing: Service) -> None:
+def test_the_broker_is_queried_first(standin: StandIn, believing: Service) -> None:
     standin.truth[DOWN] = 2
     with client(standin, believing) as asking:
         found = asking.online(DOWN)
@@ -87,7 +87,7 @@ def test_a_service_alone_will_do(believing: Service) -> None:
     assert stranger.online is None and "does not know this client" in (stranger.problem or "")
 
 
-def test_with_neither_both_problems_are_told() -> None:
+def test_with_neither_both_problems_are_reported() -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with client(StandIn(port=free_port()), service=nobody) as asking:
         found = asking.online(UP)
@@ -113,7 +113,7 @@ def test_after_some_failures_in_a_row_the_broker_is_left_alone(standin: StandIn,
     assert all(one.online for one in found)
 
 
-def test_no_turn_within_the_rate_is_told(standin: StandIn, believing: Service) -> None:
+def test_no_free_call_within_the_rate_is_a_problem(standin: StandIn, believing: Service) -> None:
     with client(standin, believing, rate=1, timeout_s=1.0) as asking:
         assert asking.online(UP).source == "query"
         second = asking.online(UP)
@@ -121,7 +121,7 @@ def test_no_turn_within_the_rate_is_told(standin: StandIn, believing: Service) -
     assert len(standin.calls) == 1
 
 
-def test_being_told_to_wait_is_obeyed(standin: StandIn) -> None:
+def test_a_throttled_client_waits(standin: StandIn) -> None:
     standin.script.append("throttled")
     standin.retry_after = "3000"
     with client(standin) as asking:
@@ -143,7 +143,7 @@ def test_threads_share_the_rate(standin: StandIn) -> None:
     assert len(standin.calls) == 120 and standin.most_in_a_second() <= 40
 
 
-def test_a_service_with_a_token_is_told_it(tmp_path: Path) -> None:
+def test_a_service_gets_its_token(tmp_path: Path) -> None:
     port = free_port()
     http = {"listen": f"127.0.0.1:{port}", "token": {"env": "ROLLCALL_TEST_TOKEN"}}
     with service(tmp_path, http=http) as made:

@@ -1,4 +1,4 @@
-"""The vendor's SDK against the stand-in of its service: what is asked, what is answered, what goes wrong in words."""
+"""The vendor's SDK against the stand-in of its service: queries, answers, and failures in words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def failure(ask: Callable[[], object]) -> QueryFailed:
     return caught.value
 
 
-def test_one_client_is_asked_about_exactly(standin: StandIn) -> None:
+def test_one_client_is_queried_exactly(standin: StandIn) -> None:
     asking = provider(standin)
     assert (asking.query(CLIENT), asking.query("GID_XXX@@@other")) == (1, 0)
     assert [(call.operation, call.clients) for call in standin.calls] == [
@@ -48,7 +48,7 @@ def test_one_client_is_asked_about_exactly(standin: StandIn) -> None:
     ]
 
 
-def test_ten_are_asked_about_at_once_and_may_be_behind(standin: StandIn) -> None:
+def test_ten_are_queried_at_once_and_may_be_behind(standin: StandIn) -> None:
     clients = [f"G@@@{n}" for n in range(10)]
     standin.truth.update(dict.fromkeys(clients[::2], 1))
     asking = provider(standin)
@@ -60,7 +60,7 @@ def test_ten_are_asked_about_at_once_and_may_be_behind(standin: StandIn) -> None
 
 
 @pytest.mark.parametrize("count", [0, 11])
-def test_more_than_ten_or_none_are_refused_before_asking(standin: StandIn, count: int) -> None:
+def test_more_than_ten_or_none_are_refused_before_any_call(standin: StandIn, count: int) -> None:
     with pytest.raises(ValueError, match="1 to 10"):
         provider(standin).query_many(["G@@@a"] * count)
     assert standin.calls == []
@@ -73,7 +73,7 @@ def test_any_client_id_arrives_as_it_is(standin: StandIn, client: str) -> None:
     assert provider(standin).query_many([client]) == {client: 1}
 
 
-def test_clients_the_answer_does_not_name_or_nobody_asked_about_are_missing(standin: StandIn) -> None:
+def test_clients_that_the_answer_or_the_query_does_not_name_are_missing(standin: StandIn) -> None:
     standin.script.append(
         Reply(
             body=b'{"OnlineStatusList":[{"ClientId":"G@@@a","OnlineStatus":true},{"ClientId":"G@@@x","OnlineStatus":true},'
@@ -83,7 +83,7 @@ def test_clients_the_answer_does_not_name_or_nobody_asked_about_are_missing(stan
     assert provider(standin).query_many(["G@@@a", "G@@@b", "G@@@c"]) == {"G@@@a": 1}
 
 
-def test_an_id_that_is_no_text_is_not_asked_about(standin: StandIn) -> None:
+def test_an_id_that_is_no_valid_text_is_not_queried(standin: StandIn) -> None:
     for ask in (lambda: provider(standin).query("G@@@\ud800"), lambda: provider(standin).query_many(["G@@@\ud800"])):
         assert "not valid Unicode text" in str(failure(ask))
     assert standin.calls == []
@@ -125,7 +125,7 @@ def test_what_is_no_answer_is_a_sentence(
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"OnlineStatusList":[]}', b'{"OnlineStatusList":[{"ClientId":"G@@@x"}]}'])
-def test_a_batch_that_names_nobody_is_no_answer(standin: StandIn, body: bytes) -> None:
+def test_a_batch_without_any_of_the_clients_is_no_answer(standin: StandIn, body: bytes) -> None:
     standin.script.append(Reply(body=body))
     assert "about none of the 1 clients" in str(failure(lambda: provider(standin).query_many([CLIENT])))
 
@@ -138,7 +138,7 @@ def test_a_batch_that_names_nobody_is_no_answer(standin: StandIn, body: bytes) -
         ({"instance": "mqtt-cn-other"}, "no permission for instance mqtt-cn-other"),
     ],
 )
-def test_wrong_keys_are_told_apart(standin: StandIn, wrong: dict[str, str], told: str) -> None:
+def test_wrong_keys_are_distinguished(standin: StandIn, wrong: dict[str, str], told: str) -> None:
     failed = failure(lambda: provider(standin, **wrong).query(CLIENT))
     assert told in str(failed) and failed.lasting
 
@@ -164,7 +164,7 @@ def test_a_service_that_never_answers_is_given_up(standin: StandIn) -> None:
     assert "did not answer within 0.05 s" in str(failed)
 
 
-def test_nobody_there_is_told_in_the_words_of_the_system() -> None:
+def test_an_unreachable_service_is_reported_in_the_words_of_the_system() -> None:
     asking = provider(StandIn(port=free_port()))
     assert "connection refused" in str(failure(lambda: asking.query(CLIENT)))
 

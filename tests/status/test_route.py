@@ -1,4 +1,4 @@
-"""The signed route against the stand-in: every answer it can give, and what an ops engineer is told about it."""
+"""The signed route against the stand-in: every answer it can give, and the sentence an operator gets."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_there_are_no_batches(standin: StandIn, clients: list[str]) -> None:
     assert standin.calls == []
 
 
-def test_an_id_that_is_no_text_is_not_asked_about(standin: StandIn) -> None:
+def test_an_id_that_is_no_valid_text_is_not_queried(standin: StandIn) -> None:
     failed = failure(lambda: provider(standin).query("G@@@\ud800"))
     assert failed.lasting and standin.calls == []
 
@@ -178,7 +178,7 @@ def test_a_service_that_asks_for_fewer_calls_says_for_how_long(
 
 
 @pytest.mark.parametrize(("off_s", "which"), [(360, "behind"), (-360, "ahead"), (-86_400, "ahead")])
-def test_a_clock_that_is_off_is_told_by_how_much(standin: StandIn, off_s: int, which: str) -> None:
+def test_a_clock_that_is_off_is_reported_with_the_difference(standin: StandIn, off_s: int, which: str) -> None:
     standin.clock_off_s = off_s
     failed = failure(lambda: provider(standin).query(CLIENT))
     told = str(failed)
@@ -214,7 +214,7 @@ def test_a_service_that_never_answers_is_given_up(standin: StandIn) -> None:
     assert "did not answer within 0.05 s" in str(failed) and not failed.lasting
 
 
-def test_nobody_there_is_told_in_the_words_of_the_system() -> None:
+def test_an_unreachable_service_is_reported_in_the_words_of_the_system() -> None:
     asking = provider(StandIn(port=free_port()), timeout_s=5.0)
     failed = failure(lambda: asking.query(CLIENT))
     assert "cannot be reached: connection refused" in str(failed) and not failed.lasting
@@ -225,7 +225,7 @@ def test_a_name_that_does_not_exist_is_said_to() -> None:
     assert "its name cannot be resolved" in str(failure(lambda: asking.query(CLIENT)))
 
 
-def test_proxies_of_the_environment_are_not_asked(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.getsockname()[1]}")
@@ -262,7 +262,7 @@ def test_a_certificate_that_is_trusted_is_verified(certificate: tuple[Path, Path
         assert provider(standin, ca=certificate[0]).query(CLIENT) == 1
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(certificate: tuple[Path, Path]) -> None:
+def test_a_certificate_that_is_not_trusted_is_refused(certificate: tuple[Path, Path]) -> None:
     with StandIn(tls=certificate) as standin:
         failed = failure(lambda: provider(standin).query(CLIENT))
         assert "certificate verify failed" in str(failed) and failed.lasting

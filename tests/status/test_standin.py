@@ -1,4 +1,4 @@
-"""The stand-in itself, asked with nothing but `requests`: what it verifies, how it misbehaves, what it counts."""
+"""The stand-in itself, queried with nothing but `requests`: what it verifies, how it misbehaves, what it counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(standin: StandIn, client: str, *, secret: str = SECRET, off_ms: int = 0,
     return requests.get(f"{standin.url}/route/clientId/get", given, timeout=30).json()
 
 
-def test_it_tells_the_truth_to_whoever_signs() -> None:
+def test_it_answers_signed_requests_truthfully() -> None:
     with StandIn(truth={"G@@@a": 2}) as standin:
         assert ask(standin, "G@@@a") == {"code": 0, "success": True, "message": "", "online": 2}
         assert ask(standin, "G@@@b")["online"] == 0
@@ -99,7 +99,7 @@ def test_it_runs_from_a_shell(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_an_address_that_asks_too_fast_is_blocked() -> None:
+def test_an_address_that_exceeds_the_rate_is_blocked() -> None:
     with StandIn(block_above=5) as standin:
         found = []
         for _ in range(8):
