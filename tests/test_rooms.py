@@ -70,7 +70,7 @@ LIBRARIES = {
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
     "alibabacloud_tea_util": ["engine.status.openapi"],
     "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
-    "apscheduler": ["engine.config.time_intervals", "engine.services"],
+    "apscheduler": ["engine.config.cron"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.templates.renderer", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",

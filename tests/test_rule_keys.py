@@ -132,24 +132,24 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "offline",
             'mute: [{hours: "9-17"}]',
-            'rules[0].mute[0].hours: `9-17` is no range of hours: write it as "22:00-06:00"',
+            'rules[0].mute[0].hours: `9-17` is not a range of hours such as "22:00-06:00"',
         ),
         (
             "offline",
             "active: [{days: mon}, {days: mon, timezone: Europe/Brlin}]",
-            "rules[0].active[1].timezone: `Europe/Brlin` is no time zone, such as Europe/Berlin or UTC; did you mean",
+            "rules[0].active[1].timezone: `Europe/Brlin` is not a time zone such as Europe/Berlin or UTC; did you mean",
         ),
         (
             "offline",
             "mute: [{timezone: UTC}]",
-            'rules[0].mute[0]: names neither `days` nor `hours`: write hours: "00:00-24:00" for all the time',
+            'rules[0].mute[0]: needs `days` or `hours`; for every moment write hours: "00:00-24:00"',
         ),
         ("offline", "mute: [{day: mon}]", "rules[0].mute[0].day: unknown key `day`; write `days`"),
-        ("schedule", 'schedule: {cron: "0 25 * * *"}', "rules[0].schedule.cron: `25` is no hour: 0 to 23"),
+        ("schedule", 'schedule: {cron: "0 25 * * *"}', "rules[0].schedule.cron: `25` is not a valid hour: 0 to 23"),
         (
             "schedule",
             'schedule: {cron: "0 8 * * *", timezone: Mars}',
-            "rules[0].schedule.timezone: `Mars` is no time zone, such as Europe/Berlin or UTC",
+            "rules[0].schedule.timezone: `Mars` is not a time zone such as Europe/Berlin or UTC",
         ),
         (
             "schedule",

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.addresses import is_address
-from engine.config.matchers import words
+from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import Document, Path_
+from engine.config.yamlfile import Document, KeyPath
 from engine.errors import Problem
 from engine.templates.email import SHIPPED
 from engine.templates.lint import ANYTHING, Names, template_problems
@@ -44,14 +44,14 @@ class MailReader:
     """
 
     def __init__(
-        self, document: Document, at: Path_, problems: list[Problem], *, checked: bool, lacks_smtp: bool = False
+        self, document: Document, at: KeyPath, problems: list[Problem], *, checked: bool, lacks_smtp: bool = False
     ) -> None:
         self._document = document
         self._at = at
         self._problems = problems
         self._checked = checked
         self._lacks_smtp = lacks_smtp
-        self._origins: dict[Path_, _Origin] = {}
+        self._origins: dict[KeyPath, _Origin] = {}
 
     def with_files(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
         """The rule with the text of its template files in place of their names; problems for those that cannot be read."""
@@ -64,7 +64,7 @@ class MailReader:
                 ]
         return found
 
-    def _inlined(self, written: Mapping[str, Any], at: Path_) -> dict[str, Any]:
+    def _inlined(self, written: Mapping[str, Any], at: KeyPath) -> dict[str, Any]:
         found = dict(written)
         if _is_file(found.get("template", "")):
             name = found.pop("template")
@@ -73,7 +73,7 @@ class MailReader:
             found["html"] = self._read_file(found["html"], (*at, "html"), (*at, "html"))
         return found
 
-    def _read_file(self, name: str, part: Path_, at: Path_) -> str:
+    def _read_file(self, name: str, part: KeyPath, at: KeyPath) -> str:
         path = Path(self._document.file).parent / name
         self._origins[part] = _Origin(path, str(at[-1]))
         try:
@@ -87,12 +87,12 @@ class MailReader:
             self._say(at, f"the template {path} is empty")
         return text
 
-    def read(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+    def read(self, written: Mapping[str, Any], at: KeyPath, names: Names) -> dict[str, Any]:
         """The action's mapping as rendering takes it: lists of recipients, templates as their text."""
         spec: dict[str, Any] = dict(written)
         for part in ("to", "cc"):
             if part in spec:
-                spec[part] = words(spec[part])
+                spec[part] = as_tuple(spec[part])
                 self._check_recipients(spec[part], (*at, part), isinstance(written[part], str), names)
         if not self._checked:
             return spec
@@ -109,7 +109,7 @@ class MailReader:
                 self._check_template(spec[part], (*at, part), names, html=part == "html")
         return spec
 
-    def _check_recipients(self, entries: tuple[str, ...], at: Path_, alone: bool, names: Names) -> None:
+    def _check_recipients(self, entries: tuple[str, ...], at: KeyPath, alone: bool, names: Names) -> None:
         if not self._checked:
             return
         for index, source in enumerate(entries):
@@ -123,7 +123,7 @@ class MailReader:
                 hint = "" if "did you mean" in message else _RECIPIENTS
                 self._say(place, message + hint)
 
-    def _check_template(self, source: str, at: Path_, names: Names, *, html: bool) -> None:
+    def _check_template(self, source: str, at: KeyPath, names: Names, *, html: bool) -> None:
         found = list(template_problems(source, names)) if "{" in source else []
         if not found:
             try:
@@ -136,7 +136,7 @@ class MailReader:
         for message in found:
             self._tell(message, source, at)
 
-    def _tell(self, message: str, source: str, at: Path_) -> None:
+    def _tell(self, message: str, source: str, at: KeyPath) -> None:
         """A mistake in a template, at its line where it is a file's."""
         origin = self._origins.get(at)
         if origin is None:
@@ -146,7 +146,7 @@ class MailReader:
         line = _line_of(message, source)
         self._problems.append(Problem(file=str(origin.file), line=line, column=1, path=path, message=message))
 
-    def _say(self, path: Path_, message: str, *, at_key: bool = False) -> None:
+    def _say(self, path: KeyPath, message: str, *, at_key: bool = False) -> None:
         self._problems.append(self._document.problem((*self._at, *path), message, at_key=at_key))
 
 

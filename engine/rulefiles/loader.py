@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from engine.config.durations import parse_duration
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.config.matchers import check_match, match_of, words
+from engine.config.matchers import as_tuple, check_match, match_of
 from engine.config.schema import did_you_mean, schema_problems
-from engine.config.yamlfile import Document, Node, Path_, read_document
+from engine.config.yamlfile import Document, KeyPath, Node, read_document
 from engine.core.rules import Action, Condition, Rule, Throttle
 from engine.errors import InvalidFiles, Problem
 from engine.rulefiles.command import command_spec
@@ -182,7 +182,7 @@ def _check_name(entry: Any, index: int, document: Document, seen: dict[str, str]
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str):
         return
-    at: Path_ = ("rules", index, "name")
+    at: KeyPath = ("rules", index, "name")
     if name in seen:
         problems.append(document.problem(at, f"there is a rule `{name[:100]}` already, in {seen[name]}"))
     else:
@@ -228,7 +228,7 @@ class _RuleReader:
         performs: bool = False,
     ) -> None:
         self._document = document
-        self._at: Path_ = () if index is None else ("rules", index)
+        self._at: KeyPath = () if index is None else ("rules", index)
         self._inventory = inventory
         self._keys = KeyReader(document, self._at, inventory, config, problems)
         self._config = config
@@ -242,7 +242,7 @@ class _RuleReader:
         """The rule, or None when something in it is wrong."""
         before = sum(not problem.warning for problem in self._problems)
         entry = self._mails.with_files(entry)
-        triggers = words(entry["trigger"])
+        triggers = as_tuple(entry["trigger"])
         names = self._names(entry, triggers)
         self._check_triggers(entry, triggers)
         if "match" in entry:
@@ -280,7 +280,7 @@ class _RuleReader:
             line=self._document.place(self._at)[0],
         )
 
-    def _say(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> None:
+    def _say(self, path: KeyPath, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         self._problems.append(self._document.problem((*self._at, *path), message, at_key=at_key, warning=warning))
 
     def _names(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Names:
@@ -292,7 +292,7 @@ class _RuleReader:
             about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         )
 
-    def _duration(self, entry: Mapping[str, Any], key: str, at: Path_, default_ms: int = 0) -> int:
+    def _duration(self, entry: Mapping[str, Any], key: str, at: KeyPath, default_ms: int = 0) -> int:
         if key not in entry:
             return default_ms
         try:
@@ -329,7 +329,7 @@ class _RuleReader:
         per_ms = self._duration(written, "per", at, 1)
         if per_ms == 0:
             self._say(("throttle", "per"), "must be longer than 0")
-        by = words(written.get("by", ()))
+        by = as_tuple(written.get("by", ()))
         columns = None if self._inventory is None else self._inventory.columns
         for word in by:
             problem = name_problem(word, ("client", "group"), columns)
@@ -339,11 +339,13 @@ class _RuleReader:
 
     def _check_condition(self, entry: Mapping[str, Any], names: Names) -> None:
         if "condition" in entry:
-            if "schedule" in words(entry["trigger"]):  # asks about each client, though the alert is about all of them
+            if "schedule" in as_tuple(
+                entry["trigger"]
+            ):  # asks about each client, though the alert is about all of them
                 names = self._names(entry, ("offline",))
             self._tell(template_problems(entry["condition"], names, expression=True), ("condition",))
 
-    def _tell(self, messages: Iterable[str], path: Path_) -> None:
+    def _tell(self, messages: Iterable[str], path: KeyPath) -> None:
         for message in messages:
             self._say(path, message)
 
@@ -353,7 +355,7 @@ class _RuleReader:
         found = []
         for index, written in enumerate(entry.get(key, ())):
             kind, spec = next(iter(written.items()))
-            at: Path_ = (key, index, kind)
+            at: KeyPath = (key, index, kind)
             if kind == "log":
                 self._check_template(spec["message"], names, (*at, "message"))
                 found.append(Action(kind="log", spec=dict(spec)))
@@ -365,7 +367,7 @@ class _RuleReader:
                 found.append(Action(kind="webhook", spec=self._webhook(spec, at, names)))
         return tuple(found)
 
-    def _command(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+    def _command(self, written: Mapping[str, Any], at: KeyPath, names: Names) -> dict[str, Any]:
         self._check_template(written["to"], names, (*at, "to"))
         self._check_tree(written["payload"], (*at, "payload"), names)
         mqtt = None if self._config is None else self._config.mqtt
@@ -373,7 +375,7 @@ class _RuleReader:
             written, lambda path, why: self._say((*at, *path), why), mqtt, is_known=self._config is not None
         )
 
-    def _webhook(self, written: Mapping[str, Any], at: Path_, names: Names) -> dict[str, Any]:
+    def _webhook(self, written: Mapping[str, Any], at: KeyPath, names: Names) -> dict[str, Any]:
         spec: dict[str, Any] = {"method": "POST", **written}
         spec["timeout_ms"] = self._duration(spec, "timeout", (*self._at, *at), DEFAULT_TIMEOUT_MS)
         spec.pop("timeout", None)
@@ -391,18 +393,18 @@ class _RuleReader:
             self._say((*at, "sign"), f"the configuration has no secret `{spec['sign']}`{hint}")
         return spec
 
-    def _check_url(self, url: str, at: Path_, names: Names) -> None:
+    def _check_url(self, url: str, at: KeyPath, names: Names) -> None:
         problem = url_problem(url)
         if problem:
             self._say(at, problem)
         self._check_template(url, names, at, secrets_allowed=True)
 
-    def _check_header(self, name: str, value: str, at: Path_, names: Names) -> None:
+    def _check_header(self, name: str, value: str, at: KeyPath, names: Names) -> None:
         if name.lower() in RESERVED_HEADERS:
             self._say(at, f"the header `{name}` is set by the sender and cannot be chosen", at_key=True)
         self._check_template(value, names, at, secrets_allowed=True)
 
-    def _check_tree(self, value: Any, at: Path_, names: Names) -> None:
+    def _check_tree(self, value: Any, at: KeyPath, names: Names) -> None:
         if isinstance(value, str):
             self._check_template(value, names, at)
         elif isinstance(value, dict):
@@ -419,7 +421,7 @@ class _RuleReader:
             for index, inner in enumerate(value):
                 self._check_tree(inner, (*at, index), names)
 
-    def _check_template(self, source: str, names: Names, at: Path_, *, secrets_allowed: bool = False) -> None:
+    def _check_template(self, source: str, names: Names, at: KeyPath, *, secrets_allowed: bool = False) -> None:
         if "{" not in source or not self._checks_names:
             return
         found = template_problems(source, names, secrets_allowed=secrets_allowed)
@@ -427,7 +429,7 @@ class _RuleReader:
         if not found and "{%" in source:
             self._check_compiles(source, at)
 
-    def _check_compiles(self, source: str, at: Path_) -> None:
+    def _check_compiles(self, source: str, at: KeyPath) -> None:
         """What only the compiler notices in statements: loops nested too deeply, a name that cannot be assigned."""
         try:
             _RENDERER.text(source)

@@ -10,13 +10,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.config.cron import cron
 from engine.config.durations import parse_duration
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.config.matchers import words
+from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.time_intervals import cron, windows
-from engine.config.yamlfile import Document, Path_
+from engine.config.time_intervals import windows
+from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, Outage, Schedule
 from engine.errors import Problem
 
@@ -33,7 +34,7 @@ class KeyReader:
     def __init__(
         self,
         document: Document,
-        at: Path_,
+        at: KeyPath,
         inventory: Inventory | None,
         config: Config | None,
         problems: list[Problem],
@@ -55,14 +56,14 @@ class KeyReader:
             "repeat_ms": self._repeat(entry, triggers),
             "outage": self._outage(entry),
             "schedule": self._schedule(entry),
-            "inhibited_by": words(entry.get("inhibited_by", ())),
+            "inhibited_by": as_tuple(entry.get("inhibited_by", ())),
             **self._verification(entry, triggers),
         }
 
-    def _say(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> None:
+    def _say(self, path: KeyPath, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         self._problems.append(self._document.problem((*self._at, *path), message, at_key=at_key, warning=warning))
 
-    def _duration(self, written: Mapping[str, Any], key: str, path: Path_, default_ms: int) -> int:
+    def _duration(self, written: Mapping[str, Any], key: str, path: KeyPath, default_ms: int) -> int:
         if key not in written:
             return default_ms
         try:
@@ -86,8 +87,8 @@ class KeyReader:
 
     def _check_throttle(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
         """Alerts about many clients have no client to be counted by, only the names of their own key."""
-        named = words(entry.get("throttle", {}).get("by", ()))
-        known = words(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
+        named = as_tuple(entry.get("throttle", {}).get("by", ()))
+        known = as_tuple(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
         for word in named if ABOUT_MANY & set(triggers) else ():
             if word not in known:
                 why = f"an outage is known by {', '.join(known)}" if known else "a roll call is about all its clients"
@@ -101,7 +102,7 @@ class KeyReader:
                 windows([written])
             except ValueError as error:
                 found = re.match(r"(days|hours|timezone): (.*)", str(error), re.DOTALL)
-                path: Path_ = (key, index, found[1]) if found else (key, index)
+                path: KeyPath = (key, index, found[1]) if found else (key, index)
                 self._say(path, found[2] if found else str(error))
                 return None
         return windows(entry[key])
@@ -114,8 +115,8 @@ class KeyReader:
             if trigger in triggers:
                 why = "is about no client" if trigger == "feed" else "is one delivery for many clients already"
                 self._say(("grouping",), f"has no meaning here: the trigger `{trigger}` {why}", at_key=True)
-        at: Path_ = ("grouping",)
-        by = words(written.get("by", ("group",)))
+        at: KeyPath = ("grouping",)
+        by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=True)
         return Grouping(
             by=by,
@@ -138,8 +139,8 @@ class KeyReader:
         written = entry.get("outage")
         if written is None:
             return None
-        at: Path_ = ("outage",)
-        by = words(written.get("by", ("group",)))
+        at: KeyPath = ("outage",)
+        by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=False)
         within_ms = self._duration(written, "within", at, Outage().within_ms)
         if within_ms == 0:
@@ -160,7 +161,7 @@ class KeyReader:
         try:
             ticks = cron(written["cron"], zone)
         except ValueError as error:
-            key = "timezone" if "is no time zone" in str(error) else "cron"
+            key = "timezone" if "is not a time zone" in str(error) else "cron"
             self._say(("schedule", key), str(error))
             return None
         return Schedule(ticks=ticks, catch_up=written.get("catch_up", "once"))
@@ -185,7 +186,7 @@ class KeyReader:
             )
         return {"verify": verify, "verify_failure": entry.get("verify_failure", "send"), "verify_within_ms": within_ms}
 
-    def _check_names(self, by: Sequence[str], path: Path_, *, clients: bool) -> None:
+    def _check_names(self, by: Sequence[str], path: KeyPath, *, clients: bool) -> None:
         """Is each name one that puts clients together?"""
         known = ["client", "group"] if clients else ["group"]
         for word in by:
@@ -220,15 +221,15 @@ def inhibition_problems(rules: Sequence[Written], names: Collection[str]) -> Ite
     known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
     inhibitors: dict[str, tuple[str, ...]] = {}
     for name, (document, index, entry) in known.items():
-        inhibitors[name] = tuple(word for word in words(entry.get("inhibited_by", ())) if word in known)
-        for word in words(entry.get("inhibited_by", ())):
-            path: Path_ = ("rules", index, "inhibited_by")
+        inhibitors[name] = tuple(word for word in as_tuple(entry.get("inhibited_by", ())) if word in known)
+        for word in as_tuple(entry.get("inhibited_by", ())):
+            path: KeyPath = ("rules", index, "inhibited_by")
             if word not in names:
                 yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
             if word not in known:
                 continue
-            triggers = set(words(known[word][2]["trigger"]))
-            if "feed" in triggers | set(words(entry["trigger"])):
+            triggers = set(as_tuple(known[word][2]["trigger"]))
+            if "feed" in triggers | set(as_tuple(entry["trigger"])):
                 yield document.problem(
                     path, f"`{word}` never inhibits `{name}`: a feed is about a source, not about clients"
                 )

@@ -302,8 +302,8 @@ def build(config: Config, clock: Clock | None = None) -> App:
     evening. Raises InvalidFiles for what this installation lacks, for an inventory that does not load, and for such rules
     when there was no run before; StoreError (StoreInUse).
     """
-    if config.lacking:
-        raise InvalidFiles(list(config.lacking))
+    if config.missing_packages:
+        raise InvalidFiles(list(config.missing_packages))
     inventory = inventory_of(config)
     seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     problem = None

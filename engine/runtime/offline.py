@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from engine.clock import SystemClock
-from engine.config.loader import Config, SourceConfig
+from engine.config.loader import Config
+from engine.config.sources import SourceConfig
 from engine.core.alerting.explain import Gate
 from engine.core.alerting.stages.silence import Silence
 from engine.core.fleet import Fleet

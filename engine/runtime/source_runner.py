@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.clock import Clock
-from engine.config.loader import Config, Secret, SourceConfig
+from engine.config.loader import Config
+from engine.config.secret import Secret
+from engine.config.sources import SourceConfig
 from engine.core.fleet import Fleet
 from engine.runtime.feed_watch import FeedWatch
 from engine.sources.base import Batch, Gap, Source

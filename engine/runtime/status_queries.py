@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.config.inventory import Inventory
-from engine.config.loader import Config, Secret
+from engine.config.loader import Config
 from engine.config.status import StatusConfig
 from engine.core.fleet import Fleet
 from engine.core.presence.query import QueryRequest, StatusAnswer
@@ -49,7 +49,7 @@ BEGIN_S = 10.0
 ALIVE_EVERY_S = 30.0
 
 
-def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
+def provider_of(config: StatusConfig, clock: Clock) -> Provider:
     """The provider that the configuration names. RollcallError when it lacks its package."""
     timeout_s = config.timeout_ms / 1000
     keys = config.access_key.reveal, config.secret.reveal
@@ -61,7 +61,7 @@ def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
 
 
 @contextmanager
-def asker_alone(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[Asker]:
+def asker_alone(config: Config, status: StatusConfig, clock: Clock) -> Iterator[Asker]:
     """Somebody to ask without a store: answers are told and not applied. StatusBusy while another process asks."""
     asker = _asker(config, status, clock, Seams())
     asker.start()
@@ -71,7 +71,7 @@ def asker_alone(config: Config, status: StatusConfig[Secret], clock: Clock) -> I
         asker.stop()
 
 
-def _asker(config: Config, status: StatusConfig[Secret], clock: Clock, seams: Seams) -> Asker:
+def _asker(config: Config, status: StatusConfig, clock: Clock, seams: Seams) -> Asker:
     """One who asks within the budget of this data folder. StatusBusy while another process does."""
     config.data.mkdir(parents=True, exist_ok=True)
     provider = provider_of(status, clock)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import quote
 
+from engine.config.endpoints import endpoint_of
 from engine.errors import RollcallError
 from engine.status.base import AskingFailed, Provider
 from engine.status.breaker import Breaker
 from engine.status.budget import Budget
-from engine.status.http import endpoint_of, foreign, json_object
+from engine.status.http import foreign, json_object
 from engine.status.route import RouteProvider
 from engine.status.session import fetch, plain_session
 

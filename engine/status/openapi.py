@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config.endpoints import endpoint_of
 from engine.errors import RollcallError
 from engine.status.base import AskingFailed, must_be_text
-from engine.status.http import LONGEST_PAUSE_S, TIMED_OUT, beneath, endpoint_of, foreign
+from engine.status.http import LONGEST_PAUSE_S, TIMED_OUT, beneath, foreign
 
 NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall[openapi]'"
 BATCH: Final = 10

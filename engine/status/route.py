@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from engine.config.endpoints import endpoint_of
 from engine.status.base import AskingFailed, must_be_text
-from engine.status.http import endpoint_of, foreign, instant_s, json_object, retry_after_s
+from engine.status.http import foreign, instant_s, json_object, retry_after_s
 from engine.status.session import fetch, plain_session
 
 PATH: Final = "/route/clientId/get"

@@ -225,4 +225,4 @@ def test_a_mistake_in_the_section_is_told(tmp_path: Path, mqtt: dict[str, Any], 
 def test_one_process_speaks_to_one_rocketmq_cluster(tmp_path: Path) -> None:
     other = {"parent_topic": "iot", "rocketmq": {"name_servers": ["10.9.9.9:1"]}}
     (said,) = mistakes(tmp_path, mqtt=other, sources=[ROCKETMQ_SOURCE])
-    assert "must be as in the source `mq`, or be left out" in said
+    assert "must be the same as in the source `mq`, or be left out" in said

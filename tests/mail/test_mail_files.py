@@ -52,14 +52,14 @@ def test_a_server_by_its_defaults(tmp_path: Path) -> None:
 
 
 CONFIG_MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"from": "nobody"}, "smtp.from: `nobody` is no e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>"),
-    ({"tls": True, "starttls": True}, "smtp.starttls: cannot be combined with `tls: true`, which encrypts from the first byte on"),
-    ({"starttls": False}, "smtp.starttls: warning: e-mails, and the password, would leave this machine unencrypted"),
+    ({"from": "nobody"}, "smtp.from: `nobody` is not an e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>"),
+    ({"tls": True, "starttls": True}, "smtp.starttls: cannot be combined with `tls: true`, which encrypts from the first byte"),
+    ({"starttls": False}, "smtp.starttls: warning: e-mails and the password would leave this machine unencrypted"),
     ({"username": "u"}, "smtp: `username` and `password` belong together: one of them is missing"),
     ({"ca": "no.pem"}, "smtp.ca: {folder}/no.pem does not exist"),
     ({"username": "u", "password": {"env": "NOT_SET_ANYWHERE"}}, "smtp.password: warning: the environment variable NOT_SET_ANYWHERE is not set"),
     ({"password": "secret"}, "smtp.password: must say where the secret is"),
-    ({"timeout": "0s"}, "smtp.timeout: must be more than nothing"),
+    ({"timeout": "0s"}, "smtp.timeout: must be longer than 0"),
     ({"server": "x"}, "smtp.server: unknown key `server`; write `host`"),
     ({"port": 0}, "smtp.port: must be at least 1, not `0`"),
     ({"host": "a:25 b"}, "smtp.host: must be a host's name or address; the port goes into `port`"),

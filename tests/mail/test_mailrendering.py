@@ -307,5 +307,5 @@ def test_what_an_address_is(text: str, good: bool) -> None:
 def test_what_a_mailbox_is() -> None:
     assert mailbox("Roll Call <a@b.c>") == ("Roll Call", "a@b.c") and mailbox("a@b.c") == ("", "a@b.c")
     for text in ("Roll, Call <a@b.c>", "x", "a <b>", "a\n <a@b.c>", "<a@b.c>"):
-        with pytest.raises(ValueError, match="is no e-mail address"):
+        with pytest.raises(ValueError, match="is not an e-mail address"):
             mailbox(text)

@@ -211,7 +211,9 @@ def test_rows_need_not_have_every_value_that_rules_ask_for_but_its_columns(tmp_p
     assert len([line for line in problems(file) if "the inventory has no column `site`" in line]) == 2
     (tmp_path / "devices.csv").write_text("client,site\n*,north\n")
     file = write(tmp_path, {"name": "x"}, rules=rules, inventory="devices.csv")
-    assert "no row of the inventory has `south` in column `site`" in problem(file)  # a whole inventory ought to have it
+    assert "no row of the inventory has `south` in the column `site`" in problem(
+        file
+    )  # a whole inventory ought to have it
 
 
 def test_rules_may_be_a_list_of_files_and_folders(tmp_path: Path) -> None:

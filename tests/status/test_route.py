@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.endpoints import Endpoint, endpoint_of
 from engine.status.base import AskingFailed
-from engine.status.http import Endpoint, endpoint_of, foreign, retry_after_s
+from engine.status.http import foreign, retry_after_s
 from engine.status.route import RouteProvider, signature, string_to_sign
 from tests.acceptance.service import free_port, now_ms
 from tests.status.certificates import made_certificate

@@ -17,9 +17,9 @@ from typing import Any
 from engine.config.durations import parse_duration, parse_rfc3339
 from engine.config.inventory import NO_INVENTORY, Inventory, inventory_of, load_inventory
 from engine.config.loader import Config, config_under
-from engine.config.matchers import check_match, match_of, words
+from engine.config.matchers import as_tuple, check_match, match_of
 from engine.config.schema import did_you_mean, schema_problems
-from engine.config.yamlfile import Document, Path_, read_document
+from engine.config.yamlfile import Document, KeyPath, read_document
 from engine.core.presence.debounce import Policy
 from engine.core.rules import Match, Rule
 from engine.errors import InvalidFiles, Problem
@@ -183,7 +183,7 @@ class _Reader:
         """This file first, each from its top to its end."""
         return problem.file != self._document.file, problem.file, problem.line, problem.column
 
-    def _say(self, path: Path_, message: str) -> None:
+    def _say(self, path: KeyPath, message: str) -> None:
         self._problems.append(self._document.problem(path, message))
 
     def _usable(self, key: str) -> bool:
@@ -219,7 +219,7 @@ class _Reader:
             return None
         written = self._raw["rules"]
         paths = []
-        for index, text in enumerate(words(written)):
+        for index, text in enumerate(as_tuple(written)):
             path = self._folder / text
             if path.exists():
                 paths.append(path)
@@ -230,13 +230,13 @@ class _Reader:
         except InvalidFiles as error:
             self._problems += error.problems
             return None
-        return found if len(paths) == len(words(written)) else None
+        return found if len(paths) == len(as_tuple(written)) else None
 
     def _check_name(self, index: int, raw: Mapping[str, Any], seen: dict[str, int]) -> None:
         name = raw.get("name")
         if not isinstance(name, str):
             return
-        at: Path_ = ("tests", index, "name")
+        at: KeyPath = ("tests", index, "name")
         if name in seen:
             self._say(at, f"there is a test of this name already, in line {seen[name]}")
         seen.setdefault(name, self._document.place(at)[0])
@@ -255,7 +255,7 @@ class _TestReader:
         problems: list[Problem],
     ) -> None:
         self._document = document
-        self._at: Path_ = ("tests", index)
+        self._at: KeyPath = ("tests", index)
         self._raw = raw
         self._rules = None if rules is None else [rule.name for rule in rules]
         self._inventory = inventory
@@ -278,7 +278,7 @@ class _TestReader:
             alerts=self._expected("alerts"),
         )
 
-    def _say(self, path: Path_, message: str) -> None:
+    def _say(self, path: KeyPath, message: str) -> None:
         self._problems.append(self._document.problem((*self._at, *path), message))
 
     def _start(self) -> int:
@@ -294,26 +294,26 @@ class _TestReader:
             return DEFAULT_START_MS
         return start_ms
 
-    def _ms(self, path: Path_, text: str) -> int:
+    def _ms(self, path: KeyPath, text: str) -> int:
         try:
             return parse_duration(text)
         except ValueError as error:
             self._say(path, str(error))
             return 0
 
-    def _when(self, path: Path_, text: str) -> int:
+    def _when(self, path: KeyPath, text: str) -> int:
         """The instant of something that is done at an offset."""
         at_ms = self._start_ms + self._ms(path, text)
         self._check_until(path, at_ms)
         return at_ms
 
-    def _check_until(self, path: Path_, at_ms: int) -> None:
+    def _check_until(self, path: KeyPath, at_ms: int) -> None:
         if self._until_ms is not None and at_ms > self._until_ms:
             self._say(path, f"lies after `until` ({self._raw['until']}), so it would never happen")
 
     def _events(self, max_future_ms: int) -> Iterable[Row]:
         for index, text in enumerate(self._raw.get("events", ())):
-            at: Path_ = ("events", index)
+            at: KeyPath = ("events", index)
             try:
                 row = read_row(text, self._start_ms, max_future_ms)
             except ValueError as error:
@@ -333,7 +333,7 @@ class _TestReader:
 
     def _acts(self) -> Iterable[Act]:
         for index, raw in enumerate(self._raw.get("acts", ())):
-            at: Path_ = ("acts", index)
+            at: KeyPath = ("acts", index)
             at_ms = self._when((*at, "at"), raw["at"])
             if ("silence" in raw) == ("ack" in raw):
                 self._say(at, "must hold one of `silence` and `ack`")
@@ -342,7 +342,7 @@ class _TestReader:
             else:
                 yield self._ack((*at, "ack"), at_ms, raw["ack"])
 
-    def _silence(self, at: Path_, at_ms: int, raw: Mapping[str, Any]) -> Act:
+    def _silence(self, at: KeyPath, at_ms: int, raw: Mapping[str, Any]) -> Act:
         place = (*self._at, *at, "silence", "match")
         check_match(raw["match"], place, self._document, self._inventory, self._problems)
         return SilenceAct(
@@ -355,7 +355,7 @@ class _TestReader:
             comment=raw.get("comment", ""),
         )
 
-    def _ack(self, at: Path_, at_ms: int, text: str) -> Act:
+    def _ack(self, at: KeyPath, at_ms: int, text: str) -> Act:
         rule, _, client = text.partition(" ")
         if ALERT_ID.fullmatch(text):
             return AckAct(at_ms=at_ms, text=f"ack {text}", rule=None, client=None, alert=text)
@@ -385,7 +385,7 @@ class _TestReader:
             line=self._document.place((*self._at, *at))[0],
         )
 
-    def _instant(self, path: Path_, text: str) -> int:
+    def _instant(self, path: KeyPath, text: str) -> int:
         try:
             at_ms = parse_rfc3339(text) if "-" in text else self._start_ms + parse_duration(text)
         except ValueError as error:
