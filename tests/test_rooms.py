@@ -73,7 +73,7 @@ LIBRARIES = {
     "apscheduler": ["engine.config.cron"],
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
-    "jinja2": ["engine.templates.renderer", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
+    "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
                "engine.cli"],
     "markupsafe": ["engine.templates.sandbox"],
     "jsonschema": ["engine.config.schema"],

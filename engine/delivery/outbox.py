@@ -17,7 +17,8 @@ from engine.stores.base import NewDelivery, Share, Waiting
 from engine.stores.sqlite import delivery_rows
 from engine.telemetry import Event, log_all, logger
 from engine.templates import burst_summary
-from engine.templates.renderer import Renderer, target_of, to_json
+from engine.templates.renderer import Renderer, to_json
+from engine.templates.webhook import target_of
 
 log = logger(__name__)
 
@@ -50,7 +51,7 @@ def render_or_bury(render: Render, planned: PlannedDelivery) -> NewDelivery:
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it."""
-    planned = burst_summary.plain(planned)
+    planned = burst_summary.for_rendering(planned)
     rendered = renderer.planned(planned)
     state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
     return NewDelivery(

@@ -23,10 +23,11 @@ from engine.core.rules import Rule
 from engine.delivery.dispatcher import Dispatcher, Limits
 from engine.delivery.outbox import Outbox, log_actions, mail_sender, render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
-from engine.rulefiles.loader import fingerprint, load_rules
+from engine.rulefiles.files import fingerprint
+from engine.rulefiles.loader import load_rules
 from engine.runtime.command_sender import command_sender
 from engine.runtime.failpoints import checkpoints, with_fault
-from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
+from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.heartbeat import Heartbeat
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
@@ -57,7 +58,7 @@ class App(Desk):
         self.fleet = fleet_of(config, rules, inventory)
         self.keeper = RuleKeeper(config, inventory, self.fleet, self.store, clock, self.write, rules)
         self.feeding = Feeding(config, clock, self.fleet)
-        renderer = renderer_of(mailing_of(config), command_routes(config))
+        renderer = renderer_of(mail_route(config), command_routes(config))
         render = with_fault(self.fleet, partial(render_row, renderer))
         self.writer = Writer(
             self.store,

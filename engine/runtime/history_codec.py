@@ -13,7 +13,7 @@ from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
 from engine.stores.base import DeliveryRow, QuarantineRow
 from engine.stores.sqlite import delivery_rows
-from engine.templates.renderer import conceal
+from engine.templates.secret_markers import conceal
 
 RETRIED_ROWS = 500
 """Quarantined events offered again at once."""

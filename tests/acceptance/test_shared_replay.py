@@ -13,7 +13,7 @@ from engine.core.rules import CLIENT, FLEET, GROUP, reach
 from engine.errors import RollcallError
 from engine.replay import parallel, runner
 from engine.replay.parallel import run_shared, shares_of
-from engine.replay.runner import Replay, Terms, chunks_of
+from engine.replay.runner import Replay, ReplaySettings, chunks_of
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import inventory_of, policy_of
 from tests.oracle.traces import scenario
@@ -21,15 +21,17 @@ from tests.oracle.traces import scenario
 THROTTLE = {"max": 1, "per": "1m"}
 
 
-def terms_of(folder: Path) -> Terms:
+def terms_of(folder: Path) -> ReplaySettings:
     """What the configuration in a folder says about a replay."""
     config = load_config(folder / "config.yaml")
     inventory = inventory_of(config)
     rules = load_rules(config.rules, inventory=inventory, config=config).rules
-    return Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms)
+    return ReplaySettings(
+        policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms
+    )
 
 
-def alone(terms: Terms, folder: Path) -> list[str]:
+def alone(terms: ReplaySettings, folder: Path) -> list[str]:
     """The lines of one process."""
     found: list[bytes] = []
     with (folder / "events.jsonl").open("rb") as file:
@@ -37,7 +39,7 @@ def alone(terms: Terms, folder: Path) -> list[str]:
     return b"".join(found).decode().splitlines()
 
 
-def shared(terms: Terms, folder: Path, shares: int) -> list[str]:
+def shared(terms: ReplaySettings, folder: Path, shares: int) -> list[str]:
     """The lines of several."""
     found: list[bytes] = []
     share_of = shares_of(terms.rules)
@@ -59,7 +61,7 @@ def test_several_processes_print_what_one_prints(seed: int, tmp_path: Path, monk
     scenario(seed).write(tmp_path)
     terms = terms_of(tmp_path)
     if shares_of(terms.rules) is None:
-        terms = Terms(
+        terms = ReplaySettings(
             policy=terms.policy,
             rules=tuple(rule for rule in terms.rules if reach(rule) != FLEET),
             inventory=terms.inventory,
@@ -101,7 +103,7 @@ def test_a_process_that_ends_before_its_time_is_told_in_a_sentence(tmp_path: Pat
         run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, lambda clients: [0], lambda line: None)
 
 
-def recording(folder: Path, *, every_ms: int, clients: int = 60) -> Terms:
+def recording(folder: Path, *, every_ms: int, clients: int = 60) -> ReplaySettings:
     """Clients of two groups connect together and go offline one after the other; a rule logs each, a third line is none."""
     start_ms = 1_767_225_600_000
     names = [f"G{number % 2}@@@d{number}" for number in range(clients)]

@@ -18,8 +18,9 @@ from engine.core.rules import Action, Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import load_rules, rule_from_definition
 from engine.runtime.fleet_factory import command_routes
-from engine.templates.command import CommandRoutes, why_no_client
-from engine.templates.renderer import Rendered, Renderer, to_json
+from engine.templates.command import CommandRoutes, client_id_problem
+from engine.templates.rendered import Rendered
+from engine.templates.renderer import Renderer, to_json
 from tests.test_rendering import HOSTILE, variables
 
 MQTT = {"endpoint": "broker.example.com", "parent_topic": "iot"}
@@ -93,7 +94,7 @@ def test_a_command_is_rendered_as_replay_shows_it() -> None:
     ],
 )
 def test_what_a_client_id_may_be(to: str, why: str | None) -> None:
-    assert why_no_client(to) == why
+    assert client_id_problem(to) == why
 
 
 @given(st.one_of(HOSTILE, st.text(max_size=80)))
@@ -151,7 +152,7 @@ def test_the_way_is_the_one_that_is_configured(tmp_path: Path) -> None:
 
 def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> None:
     bare = config(tmp_path)
-    needed = "needs the section `mqtt` in the configuration: it says where commands go"
+    needed = "needs the section `mqtt` in the configuration, which says where commands are sent"
     assert rule_mistakes(tmp_path, bare, to="GID@@@d", payload="x") == [f"rules[0].actions[0].command: {needed}"]
     only_mqtt, only_rocketmq = (
         config(tmp_path, mqtt=MQTT),
@@ -168,7 +169,7 @@ def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> N
     [
         ({"payload": "x"}, "`to` is missing"),
         ({"to": "d"}, "`payload` is missing"),
-        ({"to": "a/b", "payload": "x"}, "command.to: is no client id: it holds `/`"),
+        ({"to": "a/b", "payload": "x"}, "command.to: is not a client id: it holds `/`"),
         ({"to": "{{ client.gateway }}", "payload": "x"}, "gateway"),
         ({"to": "d", "payload": {"a": "{{ nope }}"}}, "nope"),
         ({"to": "d", "payload": "{{ secrets.key }}"}, "secrets"),

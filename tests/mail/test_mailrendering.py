@@ -17,10 +17,10 @@ from engine.actions.email.message import message_of
 from engine.config.addresses import is_address, mailbox
 from engine.core.alerting import planning
 from engine.core.rules import Action, Rule
-from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, Mailing, MailRenderer
-from engine.templates.renderer import Rendered
+from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, MailRenderer, MailRoute
+from engine.templates.rendered import Rendered
 
-RENDERER = MailRenderer(Mailing("Rollcall <rollcall@example.com>", "smtp://mail.example.com:587"))
+RENDERER = MailRenderer(MailRoute("Rollcall <rollcall@example.com>", "smtp://mail.example.com:587"))
 AT_MS = 1_767_225_690_000
 OPS = "ops@example.com"
 

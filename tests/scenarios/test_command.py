@@ -66,9 +66,9 @@ def test_what_was_not_expected_and_what_never_came_are_both_told(tmp_path: Path)
     )
     done = run(tmp_path)
     assert done.returncode == 1
-    assert "POST https://pager.example.com/events: nothing of the kind was expected" in done.stdout
-    assert "expect[0]: nothing like it was seen" in done.stdout
-    assert "alerts[0]: nothing like it was seen" in done.stdout
+    assert "POST https://pager.example.com/events: this was not expected" in done.stdout
+    assert "expect[0]: this did not happen" in done.stdout
+    assert "alerts[0]: this did not happen" in done.stdout
 
 
 def test_tests_without_expectations_and_with_fitting_ones_pass(tmp_path: Path) -> None:
