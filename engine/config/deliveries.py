@@ -18,7 +18,7 @@ class DeliveriesConfig:
     """How deliveries leave."""
 
     max_age_ms: int = 86_400_000  # retries stop this long after the decision
-    burst: int = 1_000  # deliveries a rule may make in a minute; 0: no limit
+    burst: int = 1_000  # deliveries a rule may make in a minute
     per_target: int = 16  # requests in flight to one target
 
 

@@ -63,7 +63,7 @@ CONFIG_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"timeout": "0s"}, "smtp.timeout: must be longer than 0"),
     ({"server": "x"}, "smtp.server: unknown key `server`; write `host`"),
     ({"port": 0}, "smtp.port: must be at least 1, not `0`"),
-    ({"host": "a:25 b"}, "smtp.host: must be a host's name or address; the port goes into `port`"),
+    ({"host": "a:25 b"}, "smtp.host: must be a host name or address; put the port into `port`"),
 ]  # fmt: skip
 
 

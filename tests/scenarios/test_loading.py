@@ -123,7 +123,7 @@ def test_every_problem_is_told_at_once_in_its_place(tmp_path: Path) -> None:
         "pumps.test.yaml:1:10: version: must be 1, not `2`",
         "pumps.test.yaml:2:21: rules[1]: nowhere.yaml does not exist",
         "pumps.test.yaml:3:21: config.debounce.ofline: unknown key `ofline`; did you mean `offline`?",
-        "pumps.test.yaml:3:35: config.sources: unknown key `sources`; a scenario has no sources: its events are `events` of each test",
+        "pumps.test.yaml:3:35: config.sources: unknown key `sources`; a scenario has no sources: write the events under `events` of each test",
         "pumps.test.yaml:4:13: inventory[0]: `client` is missing",
         "pumps.test.yaml:6:54: tests[0].until: must be a duration such as 500ms, 30s, 5m, 2h or 6m2s",
         "pumps.test.yaml:7:12: tests[1].name: there is already a test of this name, on line 6",
