@@ -22,7 +22,8 @@ from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import compile_problem
 from engine.templates.compiler import MAX_TEMPLATE_CHARACTERS, TemplateProblem, check_source
 from engine.templates.email import SHIPPED
-from engine.templates.lint import ANYTHING, Names, template_problems
+from engine.templates.lint import template_problems
+from engine.templates.names import ANYTHING, Names
 
 SUFFIX = ".j2"
 """How the name of a template file ends."""

@@ -13,7 +13,8 @@ from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
 from engine.rulefiles.options import ABOUT_MANY, OptionsReader
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
-from engine.templates.lint import Names, names_of, template_problems
+from engine.templates.lint import template_problems
+from engine.templates.names import Names, names_of
 
 WITHOUT_FOR = frozenset(
     {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}

@@ -9,7 +9,8 @@ from engine.config.yamlfile import KeyPath
 from engine.core.rules import Condition
 from engine.rulefiles.context import RuleContext
 from engine.templates.compiler import Compiler, TemplateProblem, names_in
-from engine.templates.lint import Names, template_problems
+from engine.templates.lint import template_problems
+from engine.templates.names import Names
 
 _COMPILER = Compiler()
 

@@ -1,8 +1,7 @@
 """Finds mistakes in templates and conditions when rules are loaded, not when an alert needs one of them.
 
 The syntax tree is walked with what is known about every variable: `client.foo`, an unknown filter, or a secret in a body are
-reported with a suggestion. Shapes describe values: a mapping of names (closed: any other name is a mistake), a list of one
-shape, text, or `ANYTHING`. Read `template_problems` first.
+reported with a suggestion. Read `template_problems` first.
 """
 
 from __future__ import annotations
@@ -10,74 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import TemplateError, meta, nodes
 
 from engine.config.schema import did_you_mean
 from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
+from engine.templates.names import ABOUT_CLIENT, ANYTHING, TEXT, Names, Shape
 from engine.templates.sandbox.environment import methods_of
 
 MAX_TREE_DEPTH = 100
 """Deepest nesting of a template's syntax."""
-
-
-class _Anything:
-    """A value about which nothing is known."""
-
-
-class _Text:
-    """A text, which has methods that templates may call."""
-
-
-ANYTHING = _Anything()
-TEXT = _Text()
-Shape = Any  # ANYTHING, TEXT, a mapping of names to shapes, or a list of one shape
-
-_RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
-_ALERT: Shape = {
-    "id": TEXT,
-    "state": TEXT,
-    "reason": TEXT,
-    "started_at": TEXT,
-    "source": TEXT,
-    "detail": TEXT,
-    "count": ANYTHING,
-    "clients": [TEXT],
-    "key": ANYTHING,
-    "unverified": ANYTHING,
-}
-_MEMBER: Mapping[str, Shape] = {
-    "id": TEXT,
-    "group": TEXT,
-    "device": TEXT,
-    "ip": TEXT,
-    "status": TEXT,
-    "since": TEXT,
-    "occurred_at": TEXT,
-}
-_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
-
-_ABOUT_CLIENT: Mapping[str, Shape] = {
-    "status": TEXT,
-    "previous": TEXT,
-    "occurred_at": TEXT,
-    "settled_at": TEXT,
-    "since": TEXT,
-    "duration": ANYTHING,
-    "graceful": ANYTHING,
-    "flaps": ANYTHING,
-    "flapping": ANYTHING,
-    "doubtful": ANYTHING,
-    "verified_at": ANYTHING,
-    "evidence": _EVIDENCE,
-}
-
-_INSTANTS = ("occurred_at", "since", "settled_at", "duration")
-_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
-"""Variables beside `alert` and `rule` of alerts that are about many clients."""
 
 _MISTAKEN = {
     "id": "client.id",
@@ -101,46 +43,6 @@ _ASSIGNS = re.compile(r"(?<![=!<>])=(?!=)")
 """One `=` where an expression needs two to compare."""
 
 _CLOCKS = frozenset({"now", "utcnow", "today"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Names:
-    """What the templates of one rule may read. Made by `names_of`, which returns the same object for the same arguments: compared by identity."""
-
-    variables: Mapping[str, Shape]
-    secrets: Mapping[str, Shape] | _Anything = ANYTHING
-    about: str = ""  # the trigger that is about many clients
-
-
-@lru_cache(maxsize=1_000)
-def names_of(
-    *,
-    columns: tuple[str, ...] | None = None,
-    labels: tuple[str, ...] = (),
-    secrets: tuple[str, ...] | None = None,
-    feed_only: bool = False,
-    about_many: str = "",
-) -> Names:
-    """The names known to one rule's templates. `columns` (of the inventory) and `secrets`: None when they are not known.
-
-    A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
-    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
-    """
-    known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
-    rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
-    if feed_only:
-        return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
-    attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
-    alert = _ALERT
-    if about_many:
-        alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
-    if about_many == "outage":
-        alert |= {"total": ANYTHING, "back": ANYTHING}
-    if about_many in _OF_MANY:
-        known_here = {name: _ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
-        return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)
-    client = {"id": TEXT, "group": TEXT, "device": TEXT, "ip": TEXT, "attributes": attributes}
-    return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": alert, "rule": rule}, secrets=known)
 
 
 @lru_cache(maxsize=10_000)
@@ -203,7 +105,7 @@ class _Checker:
             return None
         if name in _CLOCKS:
             return f"`{name}` does not exist: templates have no clock; use occurred_at, settled_at or duration"
-        if name in _ABOUT_CLIENT or name == "client":
+        if name in ABOUT_CLIENT or name == "client":
             about = self._names.about or "feed"
             instead = (
                 "alert.source and alert.detail" if about == "feed" else "alert.clients, alert.members and alert.key"

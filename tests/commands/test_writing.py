@@ -21,7 +21,7 @@ from engine.runtime.fleet_factory import command_routes
 from engine.templates.command import CommandRoutes, client_id_problem
 from engine.templates.rendered import Rendered
 from engine.templates.renderer import Renderer, to_json
-from tests.test_rendering import HOSTILE, variables
+from tests.templates.test_rendering import HOSTILE, variables
 
 MQTT = {"endpoint": "broker.example.com", "parent_topic": "iot"}
 ROCKETMQ_SOURCE = {"name": "mq", "type": "rocketmq", "name_servers": ["10.0.0.1:9876"], "consumer_group": "GID_r"}
@@ -181,7 +181,7 @@ def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> N
         ({"to": "d", "payload": "x", "ttl": "4s"}, "unknown key `ttl`; write `expires`"),
     ],
 )
-def test_a_mistake_in_a_command_is_told(tmp_path: Path, command: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_a_command_is_reported(tmp_path: Path, command: dict[str, Any], said: str) -> None:
     known = config(tmp_path, mqtt=MQTT, sources=[ROCKETMQ_SOURCE])
     found = rule_mistakes(tmp_path, known, **command)
     assert said in found[0]
@@ -218,7 +218,7 @@ def test_a_section_says_where_commands_go(tmp_path: Path) -> None:
         (MQTT | {"topic": "x"}, "unknown key `topic`; write `parent_topic`"),
     ],
 )
-def test_a_mistake_in_the_section_is_told(tmp_path: Path, mqtt: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_the_section_is_reported(tmp_path: Path, mqtt: dict[str, Any], said: str) -> None:
     found = mistakes(tmp_path, mqtt=mqtt)
     assert len(found) == 1 and said in found[0]
 

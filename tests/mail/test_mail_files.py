@@ -68,7 +68,7 @@ CONFIG_MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("smtp", "told"), CONFIG_MISTAKES)
-def test_a_mistake_in_smtp_is_told(smtp: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_mistake_in_smtp_is_reported(smtp: dict[str, Any], told: str, tmp_path: Path) -> None:
     found = config_problems(tmp_path, **smtp)
     assert any(problem.startswith(told.format(folder=tmp_path)) for problem in found), found
 
@@ -109,7 +109,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("email", "told"), MISTAKES)
-def test_a_mistake_in_an_email_is_told(email: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_mistake_in_an_email_is_reported(email: dict[str, Any], told: str, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "bad.j2").write_text("a\nb\n{{ cleint.id }}\n")
     (tmp_path / "syntax.j2").write_text("a\n{{ client.id }\n")

@@ -202,7 +202,7 @@ def test_html_alone_has_a_text_beside_it() -> None:
     assert request["html"] == "<h1>G@@@p1</h1>" and request["text"].startswith("G@@@p1 is offline.")
 
 
-def test_one_recipient_that_cannot_be_is_left_out_and_told() -> None:
+def test_one_recipient_that_cannot_be_is_left_out_and_reported() -> None:
     found = rendered(to=("{{ client.attributes.owner }}", OPS), seen=variables(attributes={"owner": "a@b.c, d@e.f"}))
     assert found.request["to"] == [OPS] and found.dead is None
     assert found.problem == "to: `a@b.c, d@e.f` is no e-mail address"

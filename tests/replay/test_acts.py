@@ -14,8 +14,8 @@ from engine.replay.scenarios.diff import offset
 from engine.replay.scenarios.file import load_scenarios
 from engine.replay.scenarios.runner import ScenarioRunner
 from engine.replay.scenarios.scenario import AckAct, SilenceAct
-from tests.scenarios.test_command import CONTRACT
-from tests.scenarios.writing import GONE, passing, run, write
+from tests.replay.test_command import CONTRACT
+from tests.replay.writing import GONE, passing, run, write
 
 LOG = Action(kind="log", spec={"message": "x"})
 QUIET = {"match": {"group": "G"}, "for": "10m"}
@@ -52,7 +52,7 @@ def test_a_silence_of_others_keeps_nothing_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ack", ["sticky G@@@p1", "sticky  G@@@p1"])
-def test_an_acknowledged_alert_is_not_told_again(tmp_path: Path, ack: str) -> None:
+def test_an_acknowledged_alert_sends_no_reminder(tmp_path: Path, ack: str) -> None:
     sticky = Rule(name="sticky", triggers=("offline",), actions=(LOG,), repeat_ms=600_000)
     pages = [line for line in told(tmp_path, sticky, until="40m") if ">" in line]
     assert [line.split()[0] for line in pages] == ["1m32s", "11m32s", "21m32s", "31m32s"]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from engine.core.rules import Action
 from engine.templates.compiler import MAX_OUTPUT_CHARACTERS, Compiler, TemplateProblem
-from engine.templates.lint import names_of, template_problems
+from engine.templates.lint import template_problems
+from engine.templates.names import names_of
 from engine.templates.rendered import Rendered
 from engine.templates.renderer import Renderer, to_json
 from engine.templates.sandbox.meter import MAX_WORK, METER
@@ -236,7 +237,7 @@ def test_a_condition_that_fails_holds() -> None:
     assert COMPILER.condition("range(1000)|map('string')|join|length > 5 and 9 ** 9 ** 9")(variables()) is True
 
 
-def test_a_template_that_cannot_be_compiled_is_told_when_rules_are_loaded() -> None:
+def test_a_template_that_cannot_be_compiled_is_reported_when_rules_are_loaded() -> None:
     for template in ("{{ ", "{% for %}", "{{ x|nothing }}", "{{ x is nothing }}", "x" * 20_000 + "{{ x }}"):
         with pytest.raises(TemplateProblem):
             COMPILER.text(template)
@@ -404,7 +405,7 @@ def test_without_such_a_column_the_reading_methods_are_methods_and_the_writing_o
         assert "body: " in refusal(f"{{{{ client.attributes.{name}() }}}}")
 
 
-def test_methods_that_templates_may_not_call_are_told_when_rules_are_loaded() -> None:
+def test_methods_that_templates_may_not_call_are_reported_when_rules_are_loaded() -> None:
     names = names_of(columns=("site",))
     assert template_problems("{{ client.id.center(9) }}", names)
     assert template_problems("{{ client.id.format(9) }}", names)

@@ -13,7 +13,7 @@ from engine.errors import InvalidFiles
 from engine.replay.scenarios.event_line import FORM, parse_event_line
 from engine.replay.scenarios.file import load_scenarios
 from engine.replay.scenarios.scenario import Scenario, ScenarioFile
-from tests.scenarios.writing import PUMP_RULE, passing, write
+from tests.replay.writing import PUMP_RULE, passing, write
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 MAX_FUTURE_MS = 60_000
@@ -107,7 +107,7 @@ def test_a_row_that_cannot_be_is_refused_with_a_sentence(text: str, said: str) -
 # Files
 
 
-def test_every_problem_is_told_at_once_in_its_place(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once_in_its_place(tmp_path: Path) -> None:
     file = write(tmp_path)
     file.write_text(
         "version: 2\n"
@@ -163,7 +163,7 @@ def test_a_test_that_cannot_be_says_why(tmp_path: Path, test: dict[str, Any], sa
     assert any(said in line for line in problems(write(tmp_path, {"name": "x", **test})))
 
 
-def test_problems_of_rules_and_inventory_are_told_with_their_own_places(tmp_path: Path) -> None:
+def test_problems_of_rules_and_inventory_are_reported_with_their_own_places(tmp_path: Path) -> None:
     file = write(tmp_path, passing(), rules=[{**PUMP_RULE, "trigger": "ofline"}], inventory="devices.csv")
     (tmp_path / "devices.csv").write_text("klient,site\n")
     assert [line.split(":")[0] for line in problems(file)] == ["devices.csv", "pumps.yaml"]
@@ -234,7 +234,7 @@ def test_what_is_not_written_is_not_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "7", "version: 1\n", "version: [1", "a: &a [*a]", "\x00"])
-def test_what_is_no_scenario_file_at_all_is_told(tmp_path: Path, content: str) -> None:
+def test_what_is_not_a_scenario_file_is_reported(tmp_path: Path, content: str) -> None:
     file = tmp_path / "x.test.yaml"
     file.write_text(content)
     assert problems(file)

@@ -19,7 +19,7 @@ from engine.replay.scenarios.scenario import Expected
 from engine.sources.wire import decode_replay_lines
 from tests.oracle.running import replay_in_process
 from tests.oracle.traces import START_MS, scenario
-from tests.scenarios.writing import write
+from tests.replay.writing import write
 
 EARLY_MS = START_MS - 86_400_000  # traces reach a little before their start
 EARLY = "2025-12-31T00:00:00Z"
@@ -150,7 +150,7 @@ def test_a_key_is_what_a_delivery_is_about_or_its_name() -> None:
     assert why(wanted(rule="r", clients=["a"]), found) == ['clients: expected ["a"], saw ["a", "b"]']
 
 
-def test_differences_are_told_of_the_pair_that_belongs_together() -> None:
+def test_differences_are_reported_of_the_pair_that_belongs_together() -> None:
     names = "abcde"
     found = [seen(n * 1000, rule="r", client=name) for n, name in enumerate(names)]
     hoped = [wanted(n * 1000, rule="r", client=name) for n, name in enumerate(names) if name != "b"]

@@ -12,7 +12,7 @@ from engine.core.rules import Action, Rule
 from engine.replay.scenarios.diff import offset
 from engine.replay.scenarios.file import load_scenarios
 from engine.replay.scenarios.runner import ScenarioRunner
-from tests.scenarios.writing import run, write
+from tests.replay.writing import run, write
 
 GONE_RULE: dict[str, Any] = {"name": "gone", "trigger": "offline", "actions": [{"log": {"message": "gone"}}]}
 SUPERSEDED = ["0s G@@@p1 connect A", "1m G@@@p1 connect B", "2m G@@@p1 tcpclean B"]  # A was never closed: doubtful
@@ -42,7 +42,7 @@ def told(folder: Path, *rules: Rule, inventory: Any = (), **test: Any) -> list[s
     return found
 
 
-def test_a_doubtful_client_is_asked_about_before_it_settles_and_a_connection_keeps_it_online(tmp_path: Path) -> None:
+def test_a_doubtful_client_is_queried_before_it_settles_and_a_connection_keeps_it_online(tmp_path: Path) -> None:
     assert told(tmp_path, events=SUPERSEDED, answers=[says("0s", 1)]) == [
         "2m30s G@@@p1: 1 connection (query: doubt; unconfirmed)",
         "2m35s G@@@p1: 1 connection (query: confirm; corrected)",
@@ -133,7 +133,7 @@ def test_an_answer_that_is_older_than_what_the_engine_knows_is_asked_for_again(t
     assert found[-2:] == ["1m20s sure firing", "1m20s > firing"]
 
 
-def test_a_client_that_only_the_inventory_names_is_asked_about_when_its_entry_begins(tmp_path: Path) -> None:
+def test_a_client_that_only_the_inventory_names_is_queried_when_its_entry_begins(tmp_path: Path) -> None:
     absent = Rule(name="absent", triggers=("never_seen",), actions=(LOG,), on_recovery=(LOG,))
     roll = [{"client": "G@@@p1"}, {"client": "G@@@p2"}]
     found = told(tmp_path, absent, inventory=roll, events=["9m G@@@p1 connect A"], answers=[says("6m", 0)])

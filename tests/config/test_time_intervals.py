@@ -145,7 +145,7 @@ def test_days_alone_are_whole_days_of_that_place() -> None:
         ({}, 'needs `days` or `hours`; for every moment write hours: "00:00-24:00"'),
     ],
 )
-def test_a_window_that_cannot_be_read_is_told_in_a_sentence(entry: dict[str, object], message: str) -> None:
+def test_a_window_that_cannot_be_read_is_reported_in_a_sentence(entry: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         windows([entry])
     assert str(error.value) == message
@@ -251,7 +251,7 @@ def test_every_hour_is_every_hour_in_both_nights() -> None:
         ),
     ],
 )
-def test_a_cron_expression_that_cannot_be_read_is_told_in_a_sentence(expression: str, message: str) -> None:
+def test_a_cron_expression_that_cannot_be_read_is_reported_in_a_sentence(expression: str, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         cron(expression)
     assert str(error.value) == message
