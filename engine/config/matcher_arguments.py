@@ -38,7 +38,7 @@ def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
         name = key if key in FIELDS else _column(key, inventory)
         problem = _problem(key, pattern)
         if problem:
-            raise ValueError(f"`{pair[:100]}`: {problem}")
+            raise ValueError(f"`{pair[:100]}` {problem}")
         kind[name] = (*kind.get(name, ()), pattern)
     return Match(**fields, attributes=tuple(sorted(attributes.items())))
 
