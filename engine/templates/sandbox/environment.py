@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.templates.sandbox.filters import FILTERS, OWN_FILTERS, bounded, replaced, unchanged
 from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded, joined, refuse_text
-from engine.templates.sandbox.tree_limits import METER_FILTERS, Limits
+from engine.templates.sandbox.tree_limits import METER_FILTERS, TreeLimits
 
 MAX_RANGE = 1_000
 """Longest `range` in a template."""
@@ -81,7 +81,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         METER.refill()  # the compiler evaluates constants
-        limited = Limits().visit(source)
+        limited = TreeLimits().visit(source)
         limited.set_lineno(1)
         limited.set_environment(self)
         return super()._generate(limited, *args, **kwargs)

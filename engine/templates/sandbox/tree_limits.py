@@ -1,6 +1,6 @@
 """Rewrites a template's syntax tree so that loops, `~`, slices and literals pay for their work.
 
-Jinja compiles these to plain Python, which would run without asking the meter. Read `Limits`.
+Jinja compiles these to plain Python, which would run without asking the meter. Read `TreeLimits`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _size(found: Iterable[nodes.Node]) -> int:
     return sum(1 + _size(node.iter_child_nodes()) for node in found)
 
 
-class Limits(NodeTransformer):
+class TreeLimits(NodeTransformer):
     """Puts payments where compiled templates would work for free."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
