@@ -84,8 +84,8 @@ def test_a_key_without_effect_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("version: 1\nfeed: {max_hold: 1m}\n")
     (warning,) = load_config(tmp_path / "config.yaml").warnings
     assert str(warning).endswith(
-        "config.yaml:2:18: feed.max_hold: warning: has no effect without `status`: long holds are asked about, and there is "
-        "nobody to ask"
+        "config.yaml:2:18: feed.max_hold: warning: has no effect without `status`: "
+        "long holds are checked by querying the status provider"
     )
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from engine.config.loader import Config, HttpConfig, load_config
+from engine.config.http import HttpConfig
+from engine.config.loader import Config, load_config
 from engine.errors import BadQuestion, RollcallError, StoreInUse
 from engine.runtime.store_factory import owner_of
 

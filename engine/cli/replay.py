@@ -20,10 +20,11 @@ from engine.cli.showing import plain
 from engine.config.inventory import Inventory
 from engine.config.loader import Config, load_config
 from engine.core.rules import Rule
+from engine.replay.diff import changes_between
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
-from engine.replay.runner import Replay, Terms, chunks_of
+from engine.replay.runner import Replay, ReplaySettings, chunks_of
 from engine.rulefiles.loader import load_rules
-from engine.runtime.fleet_factory import command_routes, inventory_of, mailing_of, policy_of
+from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
 
 _KEPT: list[Replay | None] = []
 
@@ -92,7 +93,7 @@ def _carry_out(
             _KEPT.append(_replay(config, inventory, ours, events, out.write))
             return
         lines = _collect(config, inventory, ours, events)
-        changes = _changes(lines, _collect(config, inventory, theirs, events)) if against is not None else None
+        changes = changes_between(lines, _collect(config, inventory, theirs, events)) if against is not None else None
         out.write(_written(style, lines, changes, events.name, str(rules or config.path)).encode("utf-8", "replace"))
 
 
@@ -128,22 +129,22 @@ def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
 ) -> Replay | None:
     """Replay on as many processors as the rules allow; what it ran in, when that was this process."""
-    terms = Terms(
+    settings = ReplaySettings(
         policy=policy_of(config),
         rules=rules,
         inventory=inventory,
         max_future_ms=config.events.max_future_ms,
         commands=command_routes(config),
-        mailing=mailing_of(config),
+        mail=mail_route(config),
         burst=config.deliveries.burst,
     )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:
         progress = _progress(stack, events.size)
         if share_of is not None:
-            run_shared(terms, events.name, processors(), share_of, write, progress)
+            run_shared(settings, events.name, processors(), share_of, write, progress)
             return None
-        run = Replay(terms, write)
+        run = Replay(settings, write)
         run.run(chunks_of(stack.enter_context(events.open())), progress)
     return run
 
@@ -179,25 +180,6 @@ def _told(line: dict[str, Any]) -> str:
     if line["type"] == "rejected":
         return plain(f"line {line['line']}: rejected: {line['reason']}")
     return plain(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
-
-
-def _changes(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Alerts and deliveries that only one of two rule sets brings about."""
-
-    def named(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        found = {}
-        for line in lines:
-            if line["type"] not in {"alert", "delivery"} or line.get("state") == "pending":
-                continue
-            # A delivery's own key says nothing that the rest does not; that of an alert is what it is about.
-            own = {"key"} if line["type"] == "delivery" else set()
-            found[json.dumps({name: value for name, value in line.items() if name not in own}, sort_keys=True)] = line
-        return found
-
-    left, right = named(ours), named(theirs)
-    gone = [{"only": "rules", **line} for key, line in left.items() if key not in right]
-    new = [{"only": "against", **line} for key, line in right.items() if key not in left]
-    return sorted(gone + new, key=lambda line: str(line["at"]))
 
 
 def _difference(changes: list[dict[str, Any]]) -> str:

@@ -37,7 +37,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     found = 0
     try:
         config = load_config(config_path)
-        problems += [*config.warnings, *config.lacking]
+        problems += [*config.warnings, *config.missing_packages]
         problems += _missing_libraries(config)
         inventory = NO_INVENTORY
         if config.inventory is not None:

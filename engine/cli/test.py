@@ -21,7 +21,7 @@ from engine.cli.timeline import reasons, shown
 from engine.core.times import rfc3339
 from engine.errors import InvalidFiles, Problem
 from engine.replay.scenarios.file import load_scenarios
-from engine.replay.scenarios.runner import Bench, Outcome
+from engine.replay.scenarios.runner import ScenarioResult, ScenarioRunner
 
 ENDINGS = (".test.yaml", ".test.yml")
 
@@ -34,7 +34,7 @@ class _Found:
     """What became of one file."""
 
     file: str
-    results: list[tuple[Outcome, float]] = field(default_factory=list)  # with seconds
+    results: list[tuple[ScenarioResult, float]] = field(default_factory=list)  # with seconds
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -123,11 +123,11 @@ def _carried_out(path: Path, wanted: re.Pattern[str]) -> _Found:
     except InvalidFiles as error:
         found.problems = error.problems
         return found
-    bench = Bench(file)
+    runner = ScenarioRunner(file)
     for scenario in file.scenarios:
         if wanted.search(scenario.name):
             began = perf_counter()
-            outcome = bench.run(scenario)
+            outcome = runner.run(scenario)
             found.results.append((outcome, perf_counter() - began))
     return found
 
@@ -157,7 +157,7 @@ def _mark(passed: bool) -> str:
     return click.style("✓", fg="green") if passed else click.style("✗", fg="red", bold=True)
 
 
-def _detail(outcome: Outcome, file: str) -> list[str]:
+def _detail(outcome: ScenarioResult, file: str) -> list[str]:
     """The timeline and every reason; both are safe to show."""
     why = list(reasons(outcome, file))
     return [*shown(outcome), "", *why, *([""] if why else [])]
@@ -172,7 +172,7 @@ def _tell_lines(found: _Found, verbose: bool) -> None:
         click.echo(as_line(_object(outcome, found.file, seconds, whole=verbose or not outcome.passed)))
 
 
-def _object(outcome: Outcome, file: str, seconds: float, *, whole: bool) -> dict[str, Any]:
+def _object(outcome: ScenarioResult, file: str, seconds: float, *, whole: bool) -> dict[str, Any]:
     scenario = outcome.scenario
     told: dict[str, Any] = {
         "type": "test",

@@ -13,9 +13,9 @@ from typing import Any
 
 from engine.cli.replay_page import about, done, state_of
 from engine.cli.showing import plain
-from engine.replay.scenarios.diff import Pair, Seen, offset
-from engine.replay.scenarios.file import Expected
-from engine.replay.scenarios.runner import Outcome
+from engine.replay.scenarios.diff import Comparison, TimelineEntry, offset
+from engine.replay.scenarios.runner import ScenarioResult
+from engine.replay.scenarios.scenario import Expected
 
 WIDTH = 88
 """Columns of what was seen at most; a longer line pushes what stands beside it."""
@@ -43,7 +43,7 @@ class _Row:
     expected: str
 
 
-def shown(outcome: Outcome) -> Iterator[str]:
+def shown(outcome: ScenarioResult) -> Iterator[str]:
     """The timeline in two columns, every difference marked."""
     rows = list(_rows(outcome))
     heading = _Row("", "at", "seen", "at", "expected")
@@ -59,9 +59,9 @@ def shown(outcome: Outcome) -> Iterator[str]:
         yield f"{left} | {right}".rstrip()
 
 
-def reasons(outcome: Outcome, file: str) -> Iterator[str]:
+def reasons(outcome: ScenarioResult, file: str) -> Iterator[str]:
     """Every difference in a sentence, with the place of what was expected."""
-    for pair in outcome.pairs:
+    for pair in outcome.comparisons:
         for why in pair.why:
             if pair.expected is not None:
                 yield plain(f"{file}:{pair.expected.line}: {pair.expected.where}: {why}")
@@ -89,11 +89,11 @@ def _near(rows: Sequence[_Row]) -> Iterable[_Row | None]:
     return found
 
 
-def _rows(outcome: Outcome) -> Iterator[_Row]:
+def _rows(outcome: ScenarioResult) -> Iterator[_Row]:
     """What was seen with what belongs to it; what never came stands where it should have."""
     start_ms = outcome.scenario.start_ms
-    beside = {pair.seen: pair for pair in outcome.pairs if pair.seen is not None}
-    missing = _missing(outcome.pairs, outcome.timeline)
+    beside = {pair.seen: pair for pair in outcome.comparisons if pair.seen is not None}
+    missing = _missing(outcome.comparisons, outcome.timeline)
     for place, seen in enumerate(outcome.timeline):
         yield from (_absent(pair, start_ms) for pair in missing.pop(place, ()))
         pair = beside.get(place)
@@ -109,9 +109,9 @@ def _rows(outcome: Outcome) -> Iterator[_Row]:
         yield from (_absent(pair, start_ms) for pair in pairs)
 
 
-def _missing(pairs: Sequence[Pair], timeline: Sequence[Seen]) -> dict[int, list[Pair]]:
+def _missing(pairs: Sequence[Comparison], timeline: Sequence[TimelineEntry]) -> dict[int, list[Comparison]]:
     """Before which place each expectation that never came is shown: at its instant, else after the one before it."""
-    found: dict[int, list[Pair]] = {}
+    found: dict[int, list[Comparison]] = {}
     after = 0
     for pair in pairs:
         if pair.seen is not None:
@@ -125,7 +125,7 @@ def _missing(pairs: Sequence[Pair], timeline: Sequence[Seen]) -> dict[int, list[
     return found
 
 
-def _absent(pair: Pair, start_ms: int) -> _Row:
+def _absent(pair: Comparison, start_ms: int) -> _Row:
     assert pair.expected is not None
     return _Row(DIFFERS, "", "", _at(pair.expected, start_ms), _line(_wanted(pair.expected)))
 
@@ -151,7 +151,7 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _text(seen: Seen) -> str:
+def _text(seen: TimelineEntry) -> str:
     """One thing that happened, in words."""
     line = seen.line
     kind = line["type"]

@@ -1,7 +1,7 @@
-"""What may be written to: e-mail addresses as this engine takes them, a safe part of what the standards allow.
+"""E-mail addresses: the engine accepts a safe subset of what the standards allow.
 
-`local@domain` in ASCII, without quotes, comments, address lists or literals: whatever passes here can stand in a header and in
-an SMTP command without being anything else.
+`local@domain` in ASCII, without quotes, comments, lists or literals: an accepted address has no second meaning inside a header
+or an SMTP command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 MAX_ADDRESS_CHARACTERS = 254
-"""Longest address that a server has to take (RFC 5321)."""
+"""Longest address that every server must accept (RFC 5321)."""
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -24,11 +24,11 @@ def is_address(text: str) -> bool:
 
 
 def mailbox(text: str) -> tuple[str, str]:
-    """Name (perhaps empty) and address of `address` or `Name <address>`. ValueError for anything else."""
+    """Name (may be empty) and address of `address` or `Name <address>`. Raises ValueError for anything else."""
     found = _MAILBOX.fullmatch(text)
     name, address = (found["name"].strip(), found["address"]) if found else ("", text)
     if not is_address(address):
-        raise ValueError("is no e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>")
+        raise ValueError("is not an e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>")
     return name, address
 
 
@@ -42,5 +42,5 @@ def mailbox_problem(text: str) -> str | None:
 
 
 def domain_of(address: str) -> str:
-    """What stands after the `@`."""
+    """The part after the `@`."""
     return address.rpartition("@")[2]

@@ -17,7 +17,7 @@ DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
 UNITS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1))
 
 MAX_DURATION_MS = 3650 * DAY_MS
-"""Ten years: beyond it a duration is a typing error."""
+"""Ten years: a longer duration is a typing error."""
 
 DURATION_HINT = "a duration such as 500ms, 30s, 5m, 2h or 6m2s"
 
@@ -27,7 +27,7 @@ _DURATION = re.compile(
 
 
 def parse_duration(text: str) -> int:
-    """Milliseconds of a duration as people write it. Raises `ValueError` with a sentence when it is none."""
+    """Milliseconds of a duration as people write it. Raises `ValueError` with a sentence when it is not one."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError(f"must be {DURATION_HINT}, not `{text[:40]}`")

@@ -1,7 +1,7 @@
-"""The inventory: which clients ought to exist, and what is known about them.
+"""The inventory: which clients should exist, and their attributes.
 
-A table (CSV, or a YAML list of mappings) whose column `client` holds a glob and whose other columns are attributes. For
-each attribute the first matching row that sets it wins.
+A table (CSV, or a YAML list of mappings) whose column `client` holds an id or a pattern and whose other columns are
+attributes. For each attribute, the first matching row that sets it wins.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import yaml
 from engine.config.patterns import compile_patterns, is_literal, problem_of
 from engine.errors import InvalidFiles, Problem
 
-MAX_REMEMBERED = 50_000
-"""Clients whose attributes are remembered; beyond, the memory is emptied and fills again."""
+MAX_CACHED_CLIENTS = 50_000
+"""Clients whose attributes are cached; a full cache is emptied."""
 
 MAX_FILE_BYTES = 256 << 20
 
@@ -42,7 +42,7 @@ class Inventory:
         self._globs = globs
         self._set = compile_patterns([rows[index][0] for index in globs]) if globs else None
         self._empty = MappingProxyType(dict.fromkeys(self.columns, ""))
-        self._remembered: dict[str, Mapping[str, str]] = {}
+        self._cached: dict[str, Mapping[str, str]] = {}
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -50,13 +50,13 @@ class Inventory:
         return self._rows
 
     def attributes(self, client: str) -> Mapping[str, str]:
-        """Every column for one client, empty where no matching row sets it. The mapping is shared: do not change it."""
-        found = self._remembered.get(client)
+        """Every column for one client, "" where no matching row sets it. The mapping is shared: do not change it."""
+        found = self._cached.get(client)
         if found is None:
             found = self._look_up(client)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[client] = found
+            if len(self._cached) >= MAX_CACHED_CLIENTS:
+                self._cached.clear()
+            self._cached[client] = found
         return found
 
     def _look_up(self, client: str) -> Mapping[str, str]:
@@ -73,19 +73,19 @@ class Inventory:
         return MappingProxyType(found)
 
     def names(self, client: str) -> bool:
-        """Does any row, globs included, name this client?"""
+        """Whether any row matches this client, by its id or by a pattern."""
         return client in self._exact or bool(self._set is not None and self._set.matching(client))
 
     def lists(self, client: str) -> bool:
-        """Does a row name it by its whole id? Only then ought it to exist: a typing error may match a glob too."""
+        """Whether a row has exactly this id. Only then should the client exist: a mistyped id may match a pattern too."""
         return client in self._exact
 
     def clients(self) -> list[str]:
-        """The ids that rows name literally."""
+        """The ids that rows contain literally."""
         return list(self._exact)
 
     def values(self, column: str) -> set[str]:
-        """Every value the column takes."""
+        """Every value in a column."""
         return {value for _, cells in self._rows for name, value in cells if name == column}
 
 
@@ -93,10 +93,10 @@ NO_INVENTORY = Inventory((), ())
 
 
 def load_inventory(path: Path) -> Inventory:
-    """The inventory in a file, CSV or (by its ending) YAML; InvalidFiles with every problem."""
+    """The inventory in a file: YAML when its name ends so, otherwise CSV. Raises InvalidFiles with every problem."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InvalidFiles([_problem(path, 1, "the file is larger than 256 MiB")])
+            raise InvalidFiles([_problem(path, 1, "is larger than 256 MiB")])
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFiles([_problem(path, 1, f"cannot be read: {error}")]) from error
@@ -106,7 +106,7 @@ def load_inventory(path: Path) -> Inventory:
 
 
 def inventory_of(rows: Sequence[Mapping[str, Any]]) -> Inventory:
-    """An inventory from mappings, as rule tests give it inline; ValueError for one that cannot be."""
+    """An inventory from mappings, as scenarios write it inline. Raises ValueError with a sentence for the first invalid row."""
     columns: list[str] = []
     found: list[Row] = []
     for number, row in enumerate(rows, 1):
@@ -121,7 +121,7 @@ def inventory_of(rows: Sequence[Mapping[str, Any]]) -> Inventory:
             if column == "client":
                 continue
             if isinstance(value, (dict, list)):
-                raise ValueError(f"row {number}: {column} must be one value")  # noqa: TRY004  # the file is wrong, not the caller
+                raise ValueError(f"row {number}: {column} must be a single value")  # noqa: TRY004  # the file is wrong, not the caller
             if column not in columns:
                 columns.append(str(column))
             if value is not None and value != "":
@@ -153,7 +153,7 @@ def _from_csv(path: Path, text: str) -> Inventory:
             if cells:
                 _add_csv_row(path, reader.line_num, header, cells, rows, problems)
     except csv.Error as error:
-        problems.append(_problem(path, reader.line_num, f"not CSV: {error}"))
+        problems.append(_problem(path, reader.line_num, f"is not valid CSV: {error}"))
     if problems:
         raise InvalidFiles(problems)
     return Inventory(header[1:], rows)
@@ -163,7 +163,7 @@ def _add_csv_row(
     path: Path, line: int, header: list[str], cells: list[str], rows: list[Row], problems: list[Problem]
 ) -> None:
     if len(cells) > len(header):
-        problems.append(_problem(path, line, f"{len(cells)} cells, but the header names {len(header)} columns"))
+        problems.append(_problem(path, line, f"has {len(cells)} cells, but the header has {len(header)} columns"))
         return
     client = cells[0].strip()
     wrong = "the cell is empty" if not client else problem_of(client)
@@ -178,10 +178,10 @@ def _from_yaml(path: Path, text: str) -> Inventory:
     try:
         document = yaml.load(text, Loader=yaml.CBaseLoader if hasattr(yaml, "CBaseLoader") else yaml.BaseLoader)
         if not isinstance(document, list) or not all(isinstance(row, dict) for row in document):
-            raise ValueError("must be a list of mappings, each with `client`")
+            raise ValueError("must be a list of mappings, each with the key `client`")
         return inventory_of(document)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidFiles([_problem(path, line, f"not YAML: {error.problem}")]) from error
+        raise InvalidFiles([_problem(path, line, f"is not valid YAML: {error.problem}")]) from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise InvalidFiles([_problem(path, 1, str(error))]) from error

@@ -1,4 +1,4 @@
-"""`key=pattern` as people write it at a prompt or in a URL, turned into the same value as a rule's `match`."""
+"""Matchers as arguments: `key=pattern` on a command line or in a URL, with the same meaning as a rule's `match`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from engine.core.rules import Match
 
 FIELDS = ("group", "device", "client", "ip")
 ATTRIBUTES = "attributes."
-MAX_PAIRS = 100
-"""Pairs in one question."""
+MAX_MATCHERS = 100
+"""Matchers in one request."""
 
-Matches = Callable[[str, str], bool]
-"""Does a match hold for a client id and its `ip:port`?"""
+ClientPredicate = Callable[[str, str], bool]
+"""Whether a client, by its id and its `ip:port`, is matched."""
 
 
-def match_of_words(pairs: Sequence[str], inventory: Inventory) -> Match:
-    """The match that `key=pattern` pairs mean: one key given twice accepts either, different keys must all hold.
+def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
+    """The match of `key=pattern` arguments: a key given twice accepts either pattern, different keys must all match.
 
     Keys are group, device, client, ip, and columns of the inventory (also as `attributes.COLUMN`). Raises ValueError
-    with a sentence for the first pair that cannot be.
+    with a sentence for the first argument that is invalid.
     """
-    if len(pairs) > MAX_PAIRS:
-        raise ValueError(f"{len(pairs)} matchers, more than {MAX_PAIRS}")
+    if len(pairs) > MAX_MATCHERS:
+        raise ValueError(f"{len(pairs)} matchers, but at most {MAX_MATCHERS} are allowed")
     fields: dict[str, tuple[str, ...]] = {}
     attributes: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
@@ -38,7 +38,7 @@ def match_of_words(pairs: Sequence[str], inventory: Inventory) -> Match:
         name = key if key in FIELDS else _column(key, inventory)
         problem = _problem(key, pattern)
         if problem:
-            raise ValueError(f"`{pair[:100]}`: {problem}")
+            raise ValueError(f"`{pair[:100]}` {problem}")
         kind[name] = (*kind.get(name, ()), pattern)
     return Match(**fields, attributes=tuple(sorted(attributes.items())))
 
@@ -47,7 +47,7 @@ def _column(key: str, inventory: Inventory) -> str:
     name = key.removeprefix(ATTRIBUTES)
     if name not in inventory.columns:
         known = [*FIELDS, *inventory.columns]
-        raise ValueError(f"`{key[:60]}` is no key of a match{did_you_mean(name, known, all_of_them=True)}")
+        raise ValueError(f"`{key[:60]}` is not a key of a match{did_you_mean(name, known, all_of_them=True)}")
     return name
 
 
@@ -57,11 +57,11 @@ def _problem(key: str, pattern: str) -> str | None:
     try:
         ipaddress.ip_network(pattern, strict=False)
     except ValueError:
-        return "is no network in CIDR form, such as 10.1.0.0/16"
+        return "is not a network in CIDR form, such as 10.1.0.0/16"
     return None
 
 
-def matches_of_words(pairs: Sequence[str], inventory: Inventory) -> Matches:
-    """The same as something to ask; ValueError as `match_of_words`."""
-    found = MatchSet([match_of_words(pairs, inventory)], inventory.attributes, compile_patterns)
+def predicate_of_arguments(pairs: Sequence[str], inventory: Inventory) -> ClientPredicate:
+    """The same as a function to call for each client. Raises ValueError as `match_of_arguments` does."""
+    found = MatchSet([match_of_arguments(pairs, inventory)], inventory.attributes, compile_patterns)
     return lambda client, ip: bool(found.mask(client, ip))

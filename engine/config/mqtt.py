@@ -1,28 +1,26 @@
-"""The section `mqtt` of the configuration: where commands to devices go, over MQTT, RocketMQ or both. Read `MqttConfig`."""
+"""The section `mqtt`: where commands to devices go, over MQTT, RocketMQ or both. Read `MqttConfig`, then `read_mqtt`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from engine.config.loader import Secret
+from engine.config.reader import ConfigReader
+from engine.config.secret import Secret
+from engine.config.sources import written_sources
+from engine.config.yamlfile import KeyPath
 
 CLIENT_ID: Final = "GID_rollcall@@@rollcall"
-"""The service's own client id when none is written."""
+"""The service's own client id, unless another one is configured."""
 
 CLUSTER: Final = ("name_servers", "name_server_domain", "access_key", "secret", "namespace")
-"""What of a RocketMQ source says how its cluster is reached."""
-
-At = tuple[str | int, ...]
-Say = Callable[[At, str], None]
+"""Keys of a RocketMQ source that say how its cluster is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RocketmqCluster:
-    """The RocketMQ instance that the MQTT service reads from: the one of the sources, or one of its own."""
+    """The RocketMQ cluster that commands are sent to: the one of the sources, or one of its own."""
 
     name_servers: str  # `host:port;host:port`, or with `is_domain` the address of a list of them
     is_domain: bool = False
@@ -33,13 +31,13 @@ class RocketmqCluster:
 
     @property
     def address(self) -> str:
-        """`host:port` of the first one, for people and for counting."""
+        """`host:port` of the first name server, to show and to count by."""
         return self.name_servers.split("://")[-1].split(";")[0].split("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttConfig:
-    """Where commands go. `endpoint` None: not over MQTT; `rocketmq` None: not over RocketMQ."""
+    """Where commands go. `endpoint` None: not over MQTT. `rocketmq` None: not over RocketMQ."""
 
     parent_topic: str
     endpoint: tuple[str, int] | None = None
@@ -59,67 +57,57 @@ class MqttConfig:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def mqtt_of(
-    raw: Mapping[str, Any] | None,
-    sources: Sequence[Mapping[str, Any]],
-    folder: Path,
-    say: Say,
-    endpoint_of: Callable[[At, str, int], tuple[str, int]],
-    secret_of: Callable[[At, Mapping[str, str]], Secret],
-) -> MqttConfig | None:
-    """The section as values, its mistakes told. `sources` are written ones: a RocketMQ source names the cluster for both."""
+def read_mqtt(reader: ConfigReader) -> MqttConfig | None:
+    """The section; None: no command can be sent. A source of type `rocketmq` names the cluster for both."""
+    raw = reader.raw.get("mqtt")
     if raw is None:
         return None
-    at: At = ("mqtt",)
+    at: KeyPath = ("mqtt",)
     tls = raw.get("tls")
-    keys = _keys(at, raw, say, secret_of)
-    if len(keys) == 2 and "instance" not in raw:
-        say((*at, "access_key"), "needs `instance` too: the login is made of both")
-    rocketmq = _cluster(raw.get("rocketmq"), sources, say, secret_of)
+    login = reader.login(at, raw)
+    if len(login) == 2 and "instance" not in raw:
+        reader.report((*at, "access_key"), "needs `instance` too: the login is made from both")
+    rocketmq = _cluster(reader, raw.get("rocketmq"))
     if "endpoint" not in raw and rocketmq is None:
-        say(at, "needs `endpoint` (or, for commands by RocketMQ, a source of type `rocketmq` or `rocketmq` here)")
+        message = "needs `endpoint`; or, to send commands over RocketMQ, a source of type `rocketmq` or `mqtt.rocketmq`"
+        reader.report(at, message)
+    endpoint = None
+    if "endpoint" in raw:
+        endpoint = reader.host_and_port((*at, "endpoint"), raw["endpoint"], 8883 if tls else 1883)
     return MqttConfig(
         parent_topic=raw["parent_topic"],
-        endpoint=endpoint_of((*at, "endpoint"), raw["endpoint"], 8883 if tls else 1883) if "endpoint" in raw else None,
-        ca=str(folder / tls["ca"]) if isinstance(tls, dict) else "" if tls else None,
+        endpoint=endpoint,
+        ca=reader.ca_file(tls),
         client_id=raw.get("client_id", CLIENT_ID),
         instance=raw.get("instance", ""),
         rocketmq=rocketmq,
-        **keys,
+        **login,
     )
 
 
-def _keys(
-    at: At, raw: Mapping[str, Any], say: Say, secret_of: Callable[[At, Mapping[str, str]], Secret]
-) -> dict[str, Secret]:
-    if ("access_key" in raw) != ("secret" in raw):
-        say(at, "`access_key` and `secret` belong together: one of them is missing")
-    return {key: secret_of((*at, key), raw[key]) for key in ("access_key", "secret") if key in raw}
-
-
-def _cluster(
-    own: Mapping[str, Any] | None,
-    sources: Sequence[Mapping[str, Any]],
-    say: Say,
-    secret_of: Callable[[At, Mapping[str, str]], Secret],
-) -> RocketmqCluster | None:
-    at: At = ("mqtt", "rocketmq")
+def _cluster(reader: ConfigReader, own: Mapping[str, Any] | None) -> RocketmqCluster | None:
+    """The cluster of `mqtt.rocketmq` (`own`), completed from the first RocketMQ source; None when neither names one."""
+    at: KeyPath = ("mqtt", "rocketmq")
+    sources = written_sources(reader)
     index = next((index for index, source in enumerate(sources) if source["type"] == "rocketmq"), None)
-    read: Mapping[str, Any] = {} if index is None else sources[index]
+    source: Mapping[str, Any] = {} if index is None else sources[index]
     written: Mapping[str, Any] = own or {}
     for key in CLUSTER:
-        if read and key in written and written[key] != read.get(key):
-            say((*at, key), f"must be as in the source `{read['name']}`, or be left out: one engine uses one cluster")
-    merged = {key: read[key] for key in CLUSTER if key in read} | dict(written)
+        if source and key in written and written[key] != source.get(key):
+            message = (
+                f"must be the same as in the source `{source['name']}`, or be left out: one engine uses one cluster"
+            )
+            reader.report((*at, key), message)
+    merged = {key: source[key] for key in CLUSTER if key in source} | dict(written)
     if "name_servers" not in merged and "name_server_domain" not in merged:
         if own is not None:
-            say(at, "needs `name_servers`: no source of type `rocketmq` names any")
+            reader.report(at, "needs `name_servers`: no source of type `rocketmq` names any")
         return None
-    place: At = at if index is None or "access_key" in written else ("sources", index)
+    login_at: KeyPath = at if index is None or "access_key" in written else ("sources", index)
     return RocketmqCluster(
         name_servers=merged.get("name_server_domain") or ";".join(merged["name_servers"]),
         is_domain="name_server_domain" in merged,
         namespace=merged.get("namespace", ""),
         producer_group=merged.get("producer_group", "GID_rollcall"),
-        **_keys(place, merged, say, secret_of),
+        **reader.login(login_at, merged),
     )

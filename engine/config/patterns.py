@@ -1,9 +1,8 @@
 """Patterns that ops people write for ids and attributes: literals, globs and `re:` expressions, many at once.
 
-A literal is looked up, and so is the beginning of a text for a glob such as `pump-*`; all others become one automaton
-(RE2), so a thousand patterns cost one scan of the text, in time linear in its length, whatever a pattern or a device id
-looks like. A glob knows `*`, `?` and `[...]`, as a shell does;
-case counts, and a pattern always has to match the whole text.
+Literals, and globs that only name a prefix such as `pump-*`, are looked up in dictionaries; all others become one RE2
+automaton, so a thousand patterns cost one scan of the text, in time linear in its length, whatever a pattern or a device id
+looks like. A glob may contain `*`, `?` and `[...]`, as in a shell. Case counts, and a pattern must match the whole text.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from collections.abc import Sequence
 import re2
 
 EXPRESSION = "re:"
-"""What marks a pattern as a regular expression."""
+"""The prefix of a pattern that is a regular expression."""
 
 MAX_PATTERN_BYTES = 1024
-"""Longer patterns are refused."""
+"""Longest pattern."""
 
 BASE_MEMORY_BYTES = 32 << 20
 MEMORY_PER_PATTERN_BYTES = 64 << 10
-"""What the automaton may use for its cache; it starts the cache anew when it is full, it never fails for a long text."""
+"""Memory of the automaton's cache. A full cache is emptied; a long text never fails."""
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -32,7 +31,7 @@ def is_literal(pattern: str) -> bool:
 
 
 def is_prefix(pattern: str) -> bool:
-    """Whether the pattern is a glob that asks only how a text begins: `pump-*`, or `*` alone."""
+    """Whether the pattern is a glob that only names a prefix: `pump-*`, or `*` alone."""
     return pattern.endswith("*") and is_literal(pattern[:-1])
 
 
@@ -41,23 +40,23 @@ def problem_of(pattern: str) -> str | None:
     try:
         size = len(pattern.encode())
     except UnicodeEncodeError:
-        return "holds a character that is no text"
+        return "contains an invalid character"
     if size > MAX_PATTERN_BYTES:
         return f"is longer than {MAX_PATTERN_BYTES} bytes"
     if pattern.startswith(EXPRESSION):
         return _problem_of_expression(pattern[len(EXPRESSION) :])
     if is_literal(pattern):
         return None
-    return "is no glob that can be read" if _problem_of_expression(_to_expression(pattern)) else None
+    return "is not a valid glob" if _problem_of_expression(_to_expression(pattern)) else None
 
 
 def _problem_of_expression(expression: str) -> str | None:
     try:
         re2.compile(expression, options=_options(1))
     except re2.error as error:
-        reason = error.args[0] if error.args else "not understood"
+        reason = error.args[0] if error.args else "invalid syntax"
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        return f"is no regular expression of RE2: {text}{_hint(expression)}"
+        return f"is not a valid RE2 expression: {text}{_hint(expression)}"
     return None
 
 
@@ -117,8 +116,8 @@ def _class(members: str) -> str:
     return f"[{'^' if negated else ''}{''.join(parts)}]"
 
 
-class PatternSet:
-    """Many patterns, matched against one text at once. Made by `compile_patterns`."""
+class CompiledPatterns:
+    """Many patterns, matched against one text at once. Made by `compile_patterns`; a `PatternSet` of the core."""
 
     __slots__ = ("_literals", "_others", "_prefixes", "_set")
 
@@ -161,10 +160,10 @@ class PatternSet:
         assert self._set is not None
         try:
             return tuple(self._others[index] for index in self._set.Match(text) or ())
-        except UnicodeEncodeError:  # half a surrogate pair: no text that an expression could name
+        except UnicodeEncodeError:  # half a surrogate pair: no expression can match it
             return ()
 
 
-def compile_patterns(patterns: Sequence[str]) -> PatternSet:
+def compile_patterns(patterns: Sequence[str]) -> CompiledPatterns:
     """Compile patterns for matching at once. Raises `ValueError` naming one that `problem_of` would have refused."""
-    return PatternSet(patterns)
+    return CompiledPatterns(patterns)

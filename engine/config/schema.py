@@ -1,12 +1,12 @@
-"""Checks documents against the JSON Schemas, and says what is wrong in the words of the person who wrote the file.
+"""Checks documents against the JSON Schemas and explains each mistake in the terms of the file.
 
-The schemas in `schemas/` are the only description of what may stand where; editors use the same files. They carry a few
+The schemas in `schemas/` are the only description of the files' structure; editors use the same ones. They contain a few
 keywords of our own, which other tools ignore:
 
-* `x-message`: what to say when this part of the schema is not met.
-* `x-notYet`: keys or values that the product knows but this version does not carry out. Never ignored in silence.
-* `x-hints`: keys or values that people write instead of the right one, and what to write.
-* `x-several`: what to say when a mapping that holds one key holds more.
+* `x-message`: the message when this part of the schema does not fit.
+* `x-notYet`: keys or values that are planned and that this version does not support: reported, never ignored.
+* `x-hints`: keys or values that people write by mistake, and what to write instead.
+* `x-several`: the message when a mapping that must have one key has more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine.config.yamlfile import Document
 from engine.errors import Problem
 
 MAX_PROBLEMS = 200
-"""Problems told of one file; whoever has more mends these first."""
+"""Most problems reported for one file."""
 
 _TYPE_WORDS = {
     "object": "a mapping",
@@ -53,7 +53,7 @@ def load_schema(name: str) -> Mapping[str, Any]:
 
 
 def _is_integer(_: object, value: object) -> bool:
-    """A whole number written as one: JSON Schema would also take 2.0, which Python does not count with."""
+    """A whole number written as one: JSON Schema would also accept 2.0, which is a float in Python."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -68,10 +68,10 @@ def _validator(name: str) -> Any:
 
 
 def schema_problems(document: Document, name: str) -> list[Problem]:
-    """Every way in which the document is not what the schema `name` asks for, in the order of the file."""
+    """Every way in which the document violates the schema `name`, in the order of the file."""
     found: dict[tuple[str, str], Problem] = {}
     for error in _validator(name).iter_errors(document.value):
-        for path, message, at_key in _explain(error):
+        for path, message, at_key in _problems_of(error):
             problem = document.problem(tuple(path), message, at_key=at_key)
             found.setdefault((problem.path, message), problem)
         if len(found) >= MAX_PROBLEMS:
@@ -82,7 +82,7 @@ def schema_problems(document: Document, name: str) -> list[Problem]:
 _Finding = tuple[list[str | int], str, bool]  # path, message, whether the key is meant
 
 
-def _explain(error: ValidationError) -> Iterator[_Finding]:
+def _problems_of(error: ValidationError) -> Iterator[_Finding]:
     path = list(error.absolute_path)
     value: Any = error.instance
     wanted: Any = error.validator_value
@@ -100,26 +100,26 @@ def _explain(error: ValidationError) -> Iterator[_Finding]:
         missing = [key for key in wanted if key not in value]
         yield from ((path, f"`{key}` is missing", False) for key in missing)
     elif error.parent is None and "propertyNames" in error.absolute_schema_path:
-        yield [*path, str(error.instance)], schema.get("x-message", "is no name that can be used here"), True
+        yield [*path, str(error.instance)], schema.get("x-message", "is not a valid name here"), True
     else:
-        yield path, str(schema.get("x-message") or _plain_message(kind, error, schema)), False
+        yield path, str(schema.get("x-message") or _default_message(kind, error, schema)), False
 
 
-def _plain_message(kind: str, error: ValidationError, schema: Mapping[str, Any]) -> str:
+def _default_message(kind: str, error: ValidationError, schema: Mapping[str, Any]) -> str:
     value, limit = error.instance, error.validator_value
     words = {
-        "const": f"must be {json.dumps(limit)}, not {_shown(value)}",
+        "const": f"must be {json.dumps(limit)}, not {_quoted(value)}",
         "minLength": "must not be empty",
         "maxLength": f"is longer than {limit} characters",
-        "minimum": f"must be at least {limit}, not {_shown(value)}",
-        "maximum": f"must be at most {limit}, not {_shown(value)}",
+        "minimum": f"must be at least {limit}, not {_quoted(value)}",
+        "maximum": f"must be at most {limit}, not {_quoted(value)}",
         "minItems": "must not be an empty list",
-        "maxItems": f"holds more than {limit} entries",
-        "uniqueItems": "holds the same entry twice",
+        "maxItems": f"has more than {limit} entries",
+        "uniqueItems": "contains the same entry twice",
         "minProperties": "must not be empty",
-        "maxProperties": schema.get("x-several", f"holds more than {limit} keys"),
+        "maxProperties": schema.get("x-several", f"has more than {limit} keys"),
     }
-    return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_shown(value)}"))
+    return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_quoted(value)}"))
 
 
 _OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
@@ -130,17 +130,17 @@ def _wrong_type(expected: Any, value: Any) -> str:
     names = expected if isinstance(expected, list) else [expected]
     wanted = " or ".join(str(_TYPE_WORDS.get(name, name)) for name in names)
     if value is None:
-        return f"must be {wanted}, but nothing is written here"
+        return f"must be {wanted}, but it is empty"
     hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""
     if names == ["boolean"] and isinstance(value, str) and value.lower() in _OLD_BOOLEANS:
         hint = f"; write {_OLD_BOOLEANS[value.lower()]}"
     if names == ["array"] and isinstance(value, dict):
         hint = "; begin each entry with `- `, or put [ ] around it"
-    return f"must be {wanted}, not {_shown(value)}{hint}"
+    return f"must be {wanted}, not {_quoted(value)}{hint}"
 
 
-def _shown(value: Any) -> str:
-    """A value as people see it in their file, shortened; mappings and lists only by their kind."""
+def _quoted(value: Any) -> str:
+    """A value as it stands in the file, shortened; mappings and lists only by their kind."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -170,11 +170,11 @@ def _not_among(value: Any, known: Sequence[Any], schema: Mapping[str, Any]) -> s
     listed = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
     hint = schema.get("x-hints", {}).get(value) if isinstance(value, str) else None
     hint = f"; {hint}" if hint else did_you_mean(value, words) if isinstance(value, str) else ""
-    return f"must be {listed}, not {_shown(value)}{hint}"
+    return f"must be {listed}, not {_quoted(value)}{hint}"
 
 
 def did_you_mean(word: str, known: Sequence[str], *, all_of_them: bool = False) -> str:
-    """`; did you mean X?` when something known looks like the word; else, if asked for and few, what is known."""
+    """`; did you mean X?` when a known word is similar; otherwise, with `all_of_them`, the known words if they are few."""
     folded = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower()[:100], list(folded), n=1, cutoff=0.6)
     if close:
@@ -185,25 +185,25 @@ def did_you_mean(word: str, known: Sequence[str], *, all_of_them: bool = False) 
 
 
 def _no_branch(error: ValidationError, schema: Mapping[str, Any], path: list[str | int]) -> Iterator[_Finding]:
-    """None of several forms fits: speak of the one that was meant, if the kind of value tells which."""
+    """None of several forms fits: explain the one that was meant, if the kind of the value shows which."""
     branches: dict[int, list[ValidationError]] = {}
     for inner in error.context or ():
         branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
     meant = [errors for errors in branches.values() if not any(_is_other_kind(inner, error) for inner in errors)]
     if len(meant) == 1 and (schema.get("x-message") is None or not _is_bare(meant[0], error)):
         for inner in meant[0]:
-            yield from _explain(inner)
+            yield from _problems_of(inner)
     else:
-        yield path, schema.get("x-message", "has none of the forms that are possible here"), False
+        yield path, schema.get("x-message", "has none of the forms that are allowed here"), False
 
 
 def _is_other_kind(inner: ValidationError, outer: ValidationError) -> bool:
-    """Whether a branch is out because the value is of another kind altogether."""
+    """Whether a branch does not fit because the value is of another kind."""
     if list(inner.absolute_path) != list(outer.absolute_path):
         return False
     return inner.validator == "type" or (inner.validator == "enum" and not isinstance(inner.instance, str))
 
 
 def _is_bare(errors: Sequence[ValidationError], outer: ValidationError) -> bool:
-    """Whether a branch has no more to say than that a required key is missing in the very value."""
+    """Whether all that a branch reports is that required keys are missing in this value."""
     return all(e.validator == "required" and list(e.absolute_path) == list(outer.absolute_path) for e in errors)

@@ -2,7 +2,7 @@
 
 Built on PyYAML's parser events rather than on its loaders, because those read YAML 1.1 (`on` would be true, `12:30` a
 number), keep the last of two equal keys, forget positions and follow aliases without a limit. Whatever the bytes are, the
-answer is a document or problems, never a traceback. Read `read_document` first; `Node` is what positions come from.
+result is a document or problems, never a traceback. Read `read_document` first; positions come from `Node`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import yaml
 from engine.errors import Problem
 
 MAX_BYTES = 8 * 1024 * 1024
-"""Size of one file at most: ten thousand rules fit."""
+"""Largest file: ten thousand rules fit."""
 
 MAX_NODES = 500_000
-"""Values in one document at most, aliases counted as if they were written out: a few lines of aliases can mean billions."""
+"""Most values in one document, aliases counted as if they were written out: a few lines of aliases can mean billions."""
 
 MAX_DEPTH = 60
-"""Nesting at most; everything that walks a document may then be recursive."""
+"""Deepest nesting, so that code that walks a document may be recursive."""
 
 MAX_NUMBER_CHARACTERS = 40
-"""Length of a number at most; longer ones are text that lost its quotes."""
+"""Longest number; a longer one is text that lacks its quotes."""
 
-Path_ = tuple[str | int, ...]
-"""The way from the document's root to a value: keys and list indices."""
+KeyPath = tuple[str | int, ...]
+"""The keys and list indices that lead from the document's root to a value."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there; same grammar
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -71,7 +71,7 @@ class Document:
         """The whole document."""
         return self.root.value
 
-    def place(self, path: Path_) -> tuple[int, int]:
+    def place(self, path: KeyPath) -> tuple[int, int]:
         """Line and column of the value at `path`, or of the nearest thing around it that exists."""
         node = self.root
         for step in path:
@@ -81,7 +81,7 @@ class Document:
             node = child
         return node.line, node.column
 
-    def key_place(self, path: Path_) -> tuple[int, int]:
+    def key_place(self, path: KeyPath) -> tuple[int, int]:
         """Line and column of the key at the end of `path` (of its value for a list item)."""
         node = self.root
         for step in path[:-1]:
@@ -92,13 +92,13 @@ class Document:
         found = node.keys.get(path[-1]) if path and isinstance(path[-1], str) else None
         return found or self.place(path)
 
-    def problem(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
+    def problem(self, path: KeyPath, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
         """A problem at `path` of this file."""
         line, column = self.key_place(path) if at_key else self.place(path)
         return Problem(file=self.file, line=line, column=column, path=written(path), message=message, warning=warning)
 
 
-def written(path: Path_) -> str:
+def written(path: KeyPath) -> str:
     """A path as people write it: `rules[2].match.group`."""
     text = ""
     for step in path:
@@ -107,7 +107,7 @@ def written(path: Path_) -> str:
 
 
 def read_document(path: Path, problems: list[Problem], *, max_bytes: int = MAX_BYTES) -> Document | None:
-    """The document in the file at `path`, or None when it cannot be used; what is wrong is added to `problems`."""
+    """The document in the file at `path`, or None when it cannot be read; problems are added to `problems`."""
     file = str(path)
     try:
         with path.open("rb") as stream:
@@ -122,10 +122,10 @@ def read_document(path: Path, problems: list[Problem], *, max_bytes: int = MAX_B
 
 
 def parse_document(file: str, content: bytes, problems: list[Problem]) -> Document | None:
-    """The document in `content`, or None when nothing can be made of it; `file` is only the name that problems carry.
+    """The document in `content`, or None when it is not YAML; `file` is only the name for problems.
 
-    What is wrong is added to `problems`: a document with a key written twice has a problem and comes back all the same, so
-    that the rest of it can be checked. The caller counts problems, not documents.
+    Problems are added to `problems`. A document with a problem, such as a key written twice, is returned all the same, so that
+    the rest of it can be checked: a caller must look at `problems` too.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -142,7 +142,7 @@ def parse_document(file: str, content: bytes, problems: list[Problem]) -> Docume
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.append(_problem(file, line, column, f"is not YAML: {_said(error)}"))
+        problems.append(_problem(file, line, column, f"is not valid YAML: {_parser_message(error)}"))
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -150,14 +150,14 @@ def parse_document(file: str, content: bytes, problems: list[Problem]) -> Docume
         return None
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         problems.append(
-            _problem(file, 1, 1, f"is not YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}")
+            _problem(file, 1, 1, f"is not valid YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}")
         )
         return None
     return Document(file=file, root=root)  # also with problems such as a key written twice: the rest can be checked too
 
 
 class _Unusable(Exception):
-    """Reading on makes no sense; the problem is recorded."""
+    """The rest of the document cannot be read; the problem is recorded."""
 
 
 class _Open:
@@ -190,7 +190,7 @@ class _Builder:
             if kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    self._stop(event, "holds more than one document (`---`): one file is one document")
+                    self._stop(event, "contains more than one document (`---`): write one document a file")
             elif kind is yaml.ScalarEvent:
                 self._scalar(event)
             elif kind is yaml.AliasEvent:
@@ -243,13 +243,13 @@ class _Builder:
         key = self._value(event)
         line, column = _place_of(event)
         if not isinstance(key, str):
-            self._say(event, f"the key `{event.value}` must be text: put it in quotes")
+            self._report(event, f"the key `{event.value}` must be text: put it in quotes")
             key = event.value
         if key == "<<" and event.implicit[0]:
-            self._say(event, "`<<` (merging mappings) is not part of YAML 1.2: write the keys out")
+            self._report(event, "`<<` (merge) is not part of YAML 1.2: write the keys out")
         if key in top.node.keys:
             first = top.node.keys[key][0]
-            self._say(event, f"the key `{key}` is written twice (first in line {first})")
+            self._report(event, f"the key `{key}` is written twice (first on line {first})")
         top.node.keys.setdefault(key, (line, column))
         top.key, top.expects_key = key, False
 
@@ -274,7 +274,7 @@ class _Builder:
         """A scalar by the rules of the YAML 1.2 core schema."""
         text: str = event.value
         if event.tag and event.tag not in _STRING_TAGS:
-            self._say(event, f"the tag `{event.tag}` is not supported: write the value without it")
+            self._report(event, f"the tag `{event.tag}` is not supported: write the value without it")
             return text
         if event.tag or not event.implicit[0]:
             return text
@@ -291,13 +291,13 @@ class _Builder:
         if not is_int and not _FLOAT.fullmatch(text):
             return text
         if len(text) > MAX_NUMBER_CHARACTERS:
-            self._say(event, "this number is too long: put it in quotes when it is text")
+            self._report(event, "this number is too long: put it in quotes if it is text")
             return text
         if is_int:
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         number = math.inf if text.lower().endswith((".inf", ".nan")) else float(text)
         if not math.isfinite(number):
-            self._say(event, f"`{text}` is not a number that can be used")
+            self._report(event, f"`{text}` is not a number that can be used here")
             return 0.0
         return number
 
@@ -308,13 +308,15 @@ class _Builder:
     def _grow(self, event: Any, nodes: int) -> None:
         self._count += nodes
         if self._count > MAX_NODES:
-            self._stop(event, f"holds more than {MAX_NODES} values, aliases (`*name`) written out")
+            self._stop(
+                event, f"contains more than {MAX_NODES} values, counting aliases (`*name`) as if they were written out"
+            )
 
-    def _say(self, event: Any, message: str) -> None:
+    def _report(self, event: Any, message: str) -> None:
         self._problems.append(_problem(self._file, *_place_of(event), message))
 
     def _stop(self, event: Any, message: str) -> NoReturn:
-        self._say(event, message)
+        self._report(event, message)
         raise _Unusable
 
 
@@ -326,11 +328,11 @@ def _problem(file: str, line: int, column: int, message: str) -> Problem:
     return Problem(file=file, line=line, column=column, path="", message=message)
 
 
-def _said(error: yaml.MarkedYAMLError) -> str:
-    """What the parser says, in one line, with a hint for what people usually did."""
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    if "\\t" in said or "'\\t'" in said:
-        return f"{said} (indent with spaces, not with tabs)"
-    if "mapping values are not allowed" in said:
-        return f"{said} (a text with `: ` in it needs quotes)"
-    return said
+def _parser_message(error: yaml.MarkedYAMLError) -> str:
+    """The parser's message on one line, with a hint for the usual mistakes."""
+    message = ", ".join(part for part in (error.context, error.problem) if part)
+    if "\\t" in message:
+        return f"{message} (indent with spaces, not with tabs)"
+    if "mapping values are not allowed" in message:
+        return f"{message} (a text that contains `: ` needs quotes)"
+    return message

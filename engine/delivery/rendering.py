@@ -11,7 +11,8 @@ from engine.delivery.dead_log import DeadDeliveryLog
 from engine.stores.base import NewDelivery
 from engine.telemetry import Event, logger
 from engine.templates import burst_summary
-from engine.templates.renderer import Renderer, target_of, to_json
+from engine.templates.renderer import Renderer, to_json
+from engine.templates.webhook import target_of
 
 RenderRow = Callable[[PlannedDelivery], NewDelivery]
 """Makes the row of one delivery."""
@@ -21,7 +22,7 @@ log = logger(__name__)
 
 def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it: due, held, in shadow, or dead because its templates fail."""
-    planned = burst_summary.plain(planned)
+    planned = burst_summary.for_rendering(planned)
     rendered = renderer.planned(planned)
     state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
     return NewDelivery(

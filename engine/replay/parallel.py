@@ -1,16 +1,16 @@
 """A replay on several processors: each process replays its share of the clients, and their lines are merged.
 
-What concerns one client never depends on another, and a rule says how far it reaches (`core.rules.reach`): when no rule
-reaches beyond a client, clients are dealt out, when none reaches beyond a group, groups are. Every process reads the whole
-input, since the engine's clock is the running maximum over all events, and applies only its share.
+What concerns one client never depends on another, and a rule says how far it reaches (`core.rules.reach`): when no rule reaches
+beyond a client, clients are distributed; when none reaches beyond a group, groups are. Every process reads the whole input,
+since the engine's clock is the running maximum over all events, and applies only its share.
 
-A process tells, after each chunk, its lines with the instant of each and the instant up to which it has told everything;
-lines before the least of those are sorted by their instants and written. So the lines are those of a single process, in
-the order of the engine's clock.
+After each chunk, a process sends its lines with the instant of each, and the instant up to which its lines are complete. Lines
+before the earliest of these instants are sorted and written. So the output is that of a single process, in the order of the
+engine's clock.
 
-The burst guard counts a rule's deliveries over all shares, which none of them sees. Each share is given its part of the limit:
-while no share reaches that, all together are within the whole. As soon as one does, a single process starts from the
-beginning and goes on from the first instant that nothing was written of. Read `run_shared` first.
+`deliveries.burst` limits a rule's deliveries over all shares, and no share sees them all. Each share gets its part of the limit:
+as long as no share reaches its part, all together are within the limit. As soon as one does, a single process starts again from
+the beginning and writes from the first instant that was not written yet. Read `run_shared` first.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from engine.core.presence.client_state import Transition
 from engine.core.rules import FLEET, GROUP, Rule, reach
 from engine.core.times import FOREVER
 from engine.errors import RollcallError
-from engine.replay.runner import Entry, Progress, Replay, Terms, Write, chunks_of, rejected_line, summary_line
+from engine.replay.runner import Entry, Progress, Replay, ReplaySettings, Write, chunks_of, rejected_line, summary_line
 
 MIN_BYTES = 4 * 1024 * 1024
-"""Input from which sharing pays: below, starting processes costs more than it saves."""
+"""Smallest input that is shared: below, starting processes costs more than it saves."""
 
 MAX_SHARES = 8
-"""Processes at most: each one decodes the whole input, so more of them gain ever less."""
+"""Most processes: each one decodes the whole input, so more of them save little."""
 
 Line = tuple[int, str]
-"""The instant of the engine's clock at which a line was told, and the line."""
+"""The instant of the engine's clock at which a line was made, and the line."""
 
-Told = tuple[int, list[Line], int, bool]
-"""The instant up to which everything is told, lines, bytes read, and whether the burst guard has held anything so far."""
+Report = tuple[int, list[Line], int, bool]
+"""The instant up to which lines are complete, lines, bytes read, and whether `burst` has stopped a delivery so far."""
 
 _by_instant = itemgetter(0)
 _client = itemgetter(0)
 
 ShareOf = Callable[[Iterable[str]], list[int]]
-"""Which shares clients belong to, as numbers that only the remainder is taken of."""
+"""A number for each client: its remainder, divided by the number of shares, is the share."""
 
 
 def shares_of(rules: Iterable[Rule]) -> ShareOf | None:
-    """How clients may be dealt out under these rules; None when a rule reaches over the whole fleet."""
+    """How clients can be distributed under these rules; None when a rule reaches over the whole fleet."""
     reaches = {reach(rule) for rule in rules}
     if FLEET in reaches:
         return None
@@ -67,7 +67,7 @@ def _by_client(clients: Iterable[str]) -> list[int]:
 
 
 def _by_group() -> ShareOf:
-    """Groups in turn, in the order in which the input names them: the same in every process."""
+    """Groups in the order in which they appear in the input, which is the same in every process."""
     seen: dict[str, int] = {}
     number_of = seen.get
 
@@ -85,22 +85,22 @@ def _by_group() -> ShareOf:
 
 
 def processors() -> int:
-    """How many processes may share a replay here: one a processor, one where processes cannot be forked."""
+    """How many processes can share a replay here: one for each processor, or 1 where processes cannot be forked."""
     return min(MAX_SHARES, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 1
 
 
-def _nowhere(_: object) -> None:
-    """What nobody wants to be told: a share's lines leave by another way, and progress may not be shown."""
+def _discard(_: object) -> None:
+    """Ignores its argument: the lines of a share are sent another way, and progress is not always shown."""
 
 
 class _Share(Replay):
-    """One process's part: everything is decoded, the share is applied, lines are kept with their instants."""
+    """The replay of one process: decodes everything, applies its share, keeps lines with their instants."""
 
-    def __init__(self, terms: Terms, number: int, shares: int, share_of: ShareOf) -> None:
-        super().__init__(terms, _nowhere)
+    def __init__(self, settings: ReplaySettings, number: int, shares: int, share_of: ShareOf) -> None:
+        super().__init__(settings, _discard)
         self._number, self._shares, self._share_of = number, shares, share_of
         self._latest_ms = 0  # the engine's clock, over all shares
-        self._has_held = False  # did the burst guard hold anything back?
+        self._has_held = False  # whether `burst` has stopped a delivery
         self.lines: list[Line] = []
 
     def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
@@ -125,8 +125,8 @@ class _Share(Replay):
             self.rejected += 1
             self.lines.append((self._latest_ms, rejected_line(rejection).decode()))
 
-    def told(self, file: IO[bytes]) -> Iterator[Told]:
-        """What each chunk brought about, and in the end what time did."""
+    def reports(self, file: IO[bytes]) -> Iterator[Report]:
+        """What followed from each chunk, and at last what follows when the clock runs on."""
         line = 1
         for chunk in chunks_of(file):
             self._chunk(chunk, line)
@@ -145,19 +145,19 @@ def _instant(entry: Entry) -> int:
 
 
 def run_shared(
-    terms: Terms, path: str, shares: int, share_of: ShareOf, write: Write, progress: Progress = _nowhere
+    settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, write: Write, progress: Progress = _discard
 ) -> dict[str, Any]:
-    """Replay the file at `path` in `shares` processes; returns the summary, which is written as the last line too.
+    """Replay the file at `path` in `shares` processes. Returns the summary, which is also written as the last line.
 
-    Raises RollcallError when one of the processes ends before its time.
+    Raises RollcallError when one of the processes ends unexpectedly.
     """
-    within = terms.burst // shares
+    within = settings.burst // shares
     merged = _Merged(write, progress)
     summaries: list[dict[str, Any]] = []
-    if within or not terms.burst:
-        summaries = _replayed(replace(terms, burst=within), path, shares, share_of, merged, stops=True)
+    if within or not settings.burst:
+        summaries = _replayed(replace(settings, burst=within), path, shares, share_of, merged, stops=True)
     if not summaries:
-        summaries = _replayed(terms, path, 1, share_of, merged, stops=False)
+        summaries = _replayed(settings, path, 1, share_of, merged, stops=False)
     summary = {
         name: sum(one[name] for one in summaries) if isinstance(value, int) else value
         for name, value in summaries[0].items()
@@ -167,24 +167,26 @@ def run_shared(
 
 
 def _replayed(
-    terms: Terms, path: str, shares: int, share_of: ShareOf, merged: _Merged, *, stops: bool
+    settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, merged: _Merged, *, stops: bool
 ) -> list[dict[str, Any]]:
-    """The summary of each process; none when it `stops` because one of them held deliveries back."""
-    with _processes(terms, path, shares, share_of) as pipes:
+    """The summary of each process; none when it `stops` because `burst` stopped a delivery in one of them."""
+    with _processes(settings, path, shares, share_of) as pipes:
         if merged.take(pipes, stops=stops):
             return [_received(pipe) for pipe in pipes]
     return []
 
 
 @contextmanager
-def _processes(terms: Terms, path: str, shares: int, share_of: ShareOf) -> Iterator[list[Connection]]:
-    """The started processes' pipes. Forked, so that compiled rules need not travel."""
+def _processes(settings: ReplaySettings, path: str, shares: int, share_of: ShareOf) -> Iterator[list[Connection]]:
+    """The pipes of the started processes. They are forked, so that compiled rules need not be sent to them."""
     context = multiprocessing.get_context("fork")
     pipes, processes = [], []
     try:
         for number in range(shares):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(theirs, path, terms, number, shares, share_of), daemon=True)
+            process = context.Process(
+                target=_work, args=(theirs, path, settings, number, shares, share_of), daemon=True
+            )
             process.start()
             theirs.close()
             pipes.append(ours)
@@ -196,16 +198,16 @@ def _processes(terms: Terms, path: str, shares: int, share_of: ShareOf) -> Itera
             process.join()
 
 
-def _work(pipe: Connection, path: str, terms: Terms, number: int, shares: int, share_of: ShareOf) -> None:
-    """A process: tell everything, then the summary; leave without taking the states apart."""
+def _work(pipe: Connection, path: str, settings: ReplaySettings, number: int, shares: int, share_of: ShareOf) -> None:
+    """A process: send every report, then the summary; exit without freeing the states."""
     try:
-        share = _Share(terms, number, shares, share_of)
+        share = _Share(settings, number, shares, share_of)
         with open(path, "rb") as file:
-            for told in share.told(file):
-                pipe.send_bytes(marshal.dumps(told))
+            for report in share.reports(file):
+                pipe.send_bytes(marshal.dumps(report))
         pipe.send_bytes(marshal.dumps(share.summary()))
     except (OSError, KeyboardInterrupt):
-        os._exit(1)  # whoever asked has gone, or the file has: the other end says so
+        os._exit(1)  # the parent or the file is gone: the parent reports it
     os._exit(0)
 
 
@@ -213,31 +215,31 @@ def _received(pipe: Connection) -> Any:
     try:
         return marshal.loads(pipe.recv_bytes())  # from our own child, never from outside
     except (EOFError, OSError) as error:
-        raise RollcallError("a process of this replay ended before its time: was it out of memory?") from error
+        raise RollcallError("a process of this replay ended unexpectedly, perhaps because memory ran out") from error
 
 
 class _Merged:
-    """The output: every line is written as soon as nothing earlier can come, and once, however often it is told."""
+    """The output: each line is written once, as soon as no earlier line can follow, however often it is received."""
 
     def __init__(self, write: Write, progress: Progress) -> None:
         self._write, self._progress = write, progress
         self._written_ms = 0  # every line of an earlier instant is written
-        self._read = 0  # bytes that the progress knows of
+        self._read = 0  # bytes that progress was called with
 
     def take(self, pipes: Sequence[Connection], *, stops: bool) -> bool:
-        """Write what the processes tell, to the end; False when it `stops` before the first line that one held back."""
-        told = [0] * len(pipes)  # up to which instant each has told everything
+        """Write the reports of all processes, to the end; False when it `stops` before the first stopped delivery."""
+        complete = [0] * len(pipes)  # the instant up to which the lines of each process are complete
         waiting: list[Line] = []
         read = 0
-        while min(told) < FOREVER:
-            slowest = told.index(min(told))
-            told[slowest], lines, some, has_held = _received(pipes[slowest])
+        while min(complete) < FOREVER:
+            slowest = complete.index(min(complete))
+            complete[slowest], lines, some, has_held = _received(pipes[slowest])
             if has_held and stops:
-                return False  # nothing of this instant is written yet: it had not told everything up to there
+                return False  # nothing of this instant is written yet: its lines were not complete
             waiting += lines
             read += some if slowest == 0 else 0
             self._show(read)
-            self._write_until(min(told), waiting)
+            self._write_until(min(complete), waiting)
         return True
 
     def _show(self, read: int) -> None:

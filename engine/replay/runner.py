@@ -1,7 +1,7 @@
 """`rollcall replay`: the live code on virtual time. What would these rules have done with these events?
 
-The engine's clock is the running maximum of the received times, and every source is always caught up. No action is
-performed and nothing outside the output is written. After the last event the clock runs on while a deadline is left.
+The engine's clock is the running maximum of the received times, and every source is always caught up. No action is performed
+and only the output is written. After the last event the clock runs on as long as a timer is left.
 Read `Replay.run` first; `engine.replay.parallel` does the same on several processors.
 """
 
@@ -29,71 +29,72 @@ from engine.core.times import FOREVER, rfc3339
 from engine.replay.lines import alert_line, transition_line
 from engine.runtime.fleet_factory import renderer_of
 from engine.sources.wire import Replayed, decode_replay_lines
-from engine.templates.burst_summary import plain
+from engine.templates.burst_summary import for_rendering
 from engine.templates.command import CommandRoutes
-from engine.templates.email import Mailing
+from engine.templates.email import MailRoute
 from engine.templates.evidence_text import evidence_variable
-from engine.templates.renderer import conceal, names_used
+from engine.templates.renderer import names_used
+from engine.templates.secret_markers import conceal
 
 CHUNK_BYTES = 256 * 1024
 """Bytes of input decoded at once."""
 
 TURN_LINES = 10_000
-"""Lines after which they are written while the clock runs on: what is in memory stays bounded."""
+"""Lines after which they are written while the clock runs on, so that memory stays bounded."""
 
 _json = msgspec.json.Encoder().encode
 _occurred_at = itemgetter(2)
 Write = Callable[[bytes], object]
 Progress = Callable[[int], object]
-"""Told how many more bytes were read."""
+"""Called with the number of bytes that were read since the last call."""
 
 Entry = Transition | AlertLine | PlannedDelivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a replay is run by."""
+class ReplaySettings:
+    """Everything that decides the outcome of a replay, beside its input."""
 
     policy: Policy
     rules: tuple[Rule, ...]
     inventory: Inventory
     max_future_ms: int
     commands: CommandRoutes = field(default_factory=CommandRoutes)
-    mailing: Mailing | None = None
+    mail: MailRoute | None = None
     burst: int = DEFAULT_BURST
 
 
-class Compiled:
-    """What is made of terms once, however many runs there are by them."""
+class CompiledRules:
+    """What is compiled from settings once, for any number of runs."""
 
-    def __init__(self, terms: Terms) -> None:
-        self.matcher = Matcher(terms.rules, terms.inventory.attributes, compile_patterns)
-        names = {rule.name: names_used(rule) for rule in terms.rules}
+    def __init__(self, settings: ReplaySettings) -> None:
+        self.matcher = Matcher(settings.rules, settings.inventory.attributes, compile_patterns)
+        names = {rule.name: names_used(rule) for rule in settings.rules}
         self.names_used: Callable[[Rule], frozenset[str]] = lambda rule: names[rule.name]
-        self.renderer = renderer_of(terms.mailing, terms.commands)
+        self.renderer = renderer_of(settings.mail, settings.commands)
 
 
 class Replay:
     """One run over one input."""
 
-    def __init__(self, terms: Terms, write: Write, compiled: Compiled | None = None) -> None:
-        compiled = compiled or Compiled(terms)
+    def __init__(self, settings: ReplaySettings, write: Write, compiled: CompiledRules | None = None) -> None:
+        compiled = compiled or CompiledRules(settings)
         self.fleet = Fleet(
-            terms.policy,
+            settings.policy,
             compiled.matcher,
-            terms.inventory.attributes,
+            settings.inventory.attributes,
             compiled.names_used,
             keeps_records=False,
-            burst=terms.burst,
+            burst=settings.burst,
             evidence_variable=evidence_variable,
         )
         self._renderer = compiled.renderer
-        self._max_future_ms = terms.max_future_ms
+        self._max_future_ms = settings.max_future_ms
         self._write = write
         self.events = self.rejected = self.deliveries = 0
 
     def run(self, chunks: Iterable[bytes], progress: Progress = lambda done: None) -> dict[str, Any]:
-        """Replay whole lines handed over in chunks; returns the summary, which is written as the last line too."""
+        """Replay chunks of whole lines. Returns the summary, which is also written as the last line."""
         line = 1
         for chunk in chunks:
             self._chunk(chunk, line)
@@ -118,7 +119,7 @@ class Replay:
         self._apply(found.events[start:] if start else found.events, instants[start:] if start else instants)
 
     def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
-        """Let the fleet learn of events at their instants, and write what came of it."""
+        """Apply events to the fleet at their instants, and write what follows."""
         if not events:
             return
         self.events += len(events)
@@ -127,7 +128,7 @@ class Replay:
         self._flush()
 
     def _run_on(self) -> None:
-        """Let the clock run while anything is due."""
+        """Advance the clock as long as a timer is left."""
         left = True
         while left:
             self.fleet.begin()
@@ -149,7 +150,7 @@ class Replay:
         return _json(self._delivery_object(entry)).decode() + "\n"
 
     def _delivery_object(self, planned: PlannedDelivery) -> dict[str, Any]:
-        planned = plain(planned)
+        planned = for_rendering(planned)
         rendered = self._renderer.planned(planned)
         found: dict[str, Any] = {
             "type": "delivery",
@@ -182,7 +183,7 @@ class Replay:
         self._write(rejected_line(rejection))
 
     def summary(self) -> dict[str, Any]:
-        """The last line: what was seen in all."""
+        """The last line: the totals."""
         statuses = [state.settled for state in self.fleet.states.values()]
         return {
             "type": "summary",
@@ -198,17 +199,17 @@ class Replay:
 
 
 def rejected_line(rejection: Rejection) -> bytes:
-    """A line that could not be accepted."""
+    """The output line of an input line that was rejected."""
     return _json({"type": "rejected", "line": rejection.line, "reason": rejection.reason}) + b"\n"
 
 
 def summary_line(summary: Mapping[str, Any]) -> bytes:
-    """The last line."""
+    """The summary as the last line."""
     return _json(summary) + b"\n"
 
 
 def instants_of(found: Replayed) -> list[int]:
-    """When each event was received: as its line says, else at its own time."""
+    """When each event was received, epoch ms: as its line says, otherwise at its own time."""
     instants = list(map(_occurred_at, found.events))
     if found.received.count(None) == len(instants):
         return instants

@@ -1,4 +1,4 @@
-"""Checks a `command` of a rule: what the schema cannot know, such as whether the configuration has a way for it."""
+"""Reads the `command` action of a rule, and checks what a schema cannot: above all, whether the configuration can send it."""
 
 from __future__ import annotations
 
@@ -7,50 +7,57 @@ from typing import Any, Final
 
 from engine.config.durations import parse_duration
 from engine.config.mqtt import MqttConfig
+from engine.config.yamlfile import KeyPath
 from engine.core.delivery import LIFE
-from engine.templates.command import MQTT, ROCKETMQ, why_no_client
+from engine.rulefiles.context import RuleContext
+from engine.templates.command import MQTT, ROCKETMQ, client_id_problem
 
 DEFAULT_EXPIRES: Final = "30s"
 SHORTEST_MS: Final = {MQTT: 2_000, ROCKETMQ: 5_000}
-"""Brokers count the rest of a command's life in whole seconds; one attempt by RocketMQ may take more than three."""
+"""Shortest life. Brokers count what is left of it in whole seconds; one attempt by RocketMQ may take more than three."""
 
 LONGEST_MS: Final = 24 * 3_600_000
-"""A command that may arrive a day later is none."""
+"""Longest life: a command must not arrive more than a day later."""
 
-Say = Callable[[tuple[str | int, ...], str], None]
+Report = Callable[[KeyPath, str], None]
+"""Adds a problem at a path inside the command."""
 
 
-def command_spec(written: Mapping[str, Any], say: Say, config: MqttConfig | None, *, is_known: bool) -> dict[str, Any]:
-    """A command as `rendering` takes it. `config`: the section `mqtt`; `is_known`: whether None means that there is none."""
+def command_spec(context: RuleContext, written: Mapping[str, Any], at: KeyPath) -> dict[str, Any]:
+    """The action as rendering takes it, defaults filled in and its life in ms. Mistakes are reported."""
+
+    def report(path: KeyPath, message: str) -> None:
+        context.report((*at, *path), message)
+
     spec = {"qos": 1, "expires": DEFAULT_EXPIRES, **written}
     via = written.get("via")
-    if is_known:
-        via = _check_via(via, config, say)
-    spec[LIFE] = _life_ms(spec["expires"], via or MQTT, say)
-    if "{" not in spec["to"] and (why := why_no_client(spec["to"])):
-        say(("to",), f"is no client id: {why}")
+    if context.config is not None:
+        via = _check_via(via, context.config.mqtt, report)
+    spec[LIFE] = _life_ms(spec["expires"], via or MQTT, report)
+    if "{" not in spec["to"] and (why := client_id_problem(spec["to"])):
+        report(("to",), f"is not a client id: {why}")
     return spec
 
 
-def _check_via(via: str | None, config: MqttConfig | None, say: Say) -> str | None:
-    """The way that it goes; a way that is not configured is told."""
+def _check_via(via: str | None, config: MqttConfig | None, report: Report) -> str | None:
+    """How the command is sent, `mqtt` or `rocketmq`. What is not configured is reported."""
     if config is None:
-        say((), "needs the section `mqtt` in the configuration: it says where commands go")
+        report((), "needs the section `mqtt` in the configuration, which says where commands are sent")
     elif via == MQTT and config.endpoint is None:
-        say(("via",), "needs `mqtt.endpoint` in the configuration")
+        report(("via",), "needs `mqtt.endpoint` in the configuration")
     elif via == ROCKETMQ and config.rocketmq is None:
-        say(("via",), "needs a source of type `rocketmq`, or `mqtt.rocketmq`, in the configuration")
+        report(("via",), "needs a source of type `rocketmq`, or `mqtt.rocketmq`, in the configuration")
     elif via is None:
         return MQTT if config.endpoint is not None else ROCKETMQ
     return via
 
 
-def _life_ms(text: str, via: str, say: Say) -> int:
+def _life_ms(text: str, via: str, report: Report) -> int:
     try:
         life_ms = parse_duration(text)
     except ValueError as error:
-        say(("expires",), str(error))
+        report(("expires",), str(error))
         return LONGEST_MS
     if not SHORTEST_MS[via] <= life_ms <= LONGEST_MS:
-        say(("expires",), f"must be at least {SHORTEST_MS[via] // 1000}s (by {via}) and at most 24h")
+        report(("expires",), f"must be at least {SHORTEST_MS[via] // 1000}s (by {via}) and at most 24h")
     return life_ms

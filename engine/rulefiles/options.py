@@ -1,97 +1,84 @@
-"""The keys of a rule that say when it may speak and how often: windows, verification, groups, reminders, outages, schedules.
+"""The keys of a rule that say when it fires and how it notifies: time intervals, verification, grouping, reminders, outages, schedules.
 
-`KeyReader` turns them into the values of `engine.core.rules`, one rule at a time; `inhibition_problems` looks at the names in
-`inhibited_by` over all files. What a schema can know was checked before.
+`OptionsReader` turns them into the values of `engine.core.rules` and checks what a schema cannot.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.config.durations import parse_duration
-from engine.config.inventory import Inventory
-from engine.config.loader import Config
-from engine.config.matchers import words
+from engine.config.cron import cron
+from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.time_intervals import cron, windows
-from engine.config.yamlfile import Document, Path_
-from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, OutageTerms, Schedule
-from engine.errors import Problem
+from engine.config.time_intervals import windows
+from engine.config.yamlfile import KeyPath
+from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, OutageTerms, Schedule, Throttle
+from engine.rulefiles.context import RuleContext
 
 ABOUT_MANY = frozenset({"outage", "schedule"})
-"""Triggers whose alerts are about many clients at once: a rule of one of them has no other."""
+"""Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
 
 MIN_REPEAT_MS = 1_000
-"""A shorter reminder is a typing error."""
+"""A shorter interval between reminders is a typing error."""
 
 
-class KeyReader:
-    """Reads these keys of one rule; problems go to `problems`. `inventory` and `config` None: not known here."""
+class OptionsReader:
+    """Reads these keys of one rule."""
 
-    def __init__(
-        self,
-        document: Document,
-        at: Path_,
-        inventory: Inventory | None,
-        config: Config | None,
-        problems: list[Problem],
-    ) -> None:
-        self._document = document
-        self._at = at
-        self._columns = None if inventory is None else inventory.columns
-        self._config = config
-        self._problems = problems
+    def __init__(self, context: RuleContext) -> None:
+        self._context = context
+        self._report = context.report
+        self._duration_ms = context.duration_ms
 
     def read(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> dict[str, Any]:
         """The arguments of `Rule` that come from these keys."""
-        self._check_company(entry, triggers)
+        self._check_triggers(entry, triggers)
         self._check_throttle(entry, triggers)
         return {
+            "throttle": self._throttle(entry),
             "active": self._windows(entry, "active"),
             "mute": self._windows(entry, "mute"),
             "grouping": self._grouping(entry, triggers),
             "repeat_ms": self._repeat(entry, triggers),
             "outage": self._outage(entry),
             "schedule": self._schedule(entry),
-            "inhibited_by": words(entry.get("inhibited_by", ())),
+            "inhibited_by": as_tuple(entry.get("inhibited_by", ())),
             **self._verification(entry, triggers),
         }
 
-    def _say(self, path: Path_, message: str, *, at_key: bool = False, warning: bool = False) -> None:
-        self._problems.append(self._document.problem((*self._at, *path), message, at_key=at_key, warning=warning))
-
-    def _duration(self, written: Mapping[str, Any], key: str, path: Path_, default_ms: int) -> int:
-        if key not in written:
-            return default_ms
-        try:
-            return parse_duration(written[key])
-        except ValueError as error:
-            self._say((*path, key), str(error))
-            return default_ms
-
-    def _check_company(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
-        """A trigger about many clients stands alone, and has the key of its name; nobody else has it."""
+    def _check_triggers(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
+        """A trigger about many clients is the only one of its rule and has the key of its name; no other rule has that key."""
         for trigger in sorted(ABOUT_MANY):
             if trigger in entry and trigger not in triggers:
-                self._say((trigger,), f"has no meaning without `trigger: {trigger}`", at_key=True)
+                self._report((trigger,), f"needs `trigger: {trigger}`", at_key=True)
             if trigger in triggers and trigger not in entry:
                 example = "{by: [group], at_least: 5}" if trigger == "outage" else '{cron: "0 8 * * mon-fri"}'
-                self._say(
-                    ("trigger",), f"`{trigger}` needs the key `{trigger}` beside it, such as {trigger}: {example}"
-                )
+                message = f"the trigger `{trigger}` needs the key `{trigger}` as well, such as {trigger}: {example}"
+                self._report(("trigger",), message)
             if trigger in triggers and len(triggers) > 1:
-                self._say(("trigger",), f"`{trigger}` is about many clients at once: give it a rule of its own")
+                self._report(("trigger",), f"`{trigger}` is about many clients at once: write a rule of its own for it")
 
     def _check_throttle(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
-        """Alerts about many clients have no client to be counted by, only the names of their own key."""
-        named = words(entry.get("throttle", {}).get("by", ()))
-        known = words(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
+        """Alerts about many clients are not counted by client, only by the names of their own key."""
+        named = as_tuple(entry.get("throttle", {}).get("by", ()))
+        known = as_tuple(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
         for word in named if ABOUT_MANY & set(triggers) else ():
             if word not in known:
-                why = f"an outage is known by {', '.join(known)}" if known else "a roll call is about all its clients"
-                self._say(("throttle", "by"), f"`{word[:60]}` is nothing to count by: {why}")
+                why = f"outages of this rule are by {', '.join(known)}" if known else "a roll call is about all clients"
+                self._report(("throttle", "by"), f"`{word[:60]}` cannot be used here: {why}")
+
+    def _throttle(self, entry: Mapping[str, Any]) -> Throttle | None:
+        written = entry.get("throttle")
+        if written is None:
+            return None
+        per_ms = self._duration_ms(written, "per", ("throttle",), 1)
+        if per_ms == 0:
+            self._report(("throttle", "per"), "must be longer than 0")
+        by = as_tuple(written.get("by", ()))
+        self._check_names(by, ("throttle", "by"), clients=True)
+        return Throttle(max=written["max"], per_ms=per_ms, by=by)
 
     def _windows(self, entry: Mapping[str, Any], key: str) -> Calendar | None:
         if key not in entry:
@@ -101,8 +88,8 @@ class KeyReader:
                 windows([written])
             except ValueError as error:
                 found = re.match(r"(days|hours|timezone): (.*)", str(error), re.DOTALL)
-                path: Path_ = (key, index, found[1]) if found else (key, index)
-                self._say(path, found[2] if found else str(error))
+                path: KeyPath = (key, index, found[1]) if found else (key, index)
+                self._report(path, found[2] if found else str(error))
                 return None
         return windows(entry[key])
 
@@ -112,38 +99,41 @@ class KeyReader:
             return None
         for trigger in ("feed", "outage", "schedule"):
             if trigger in triggers:
-                why = "is about no client" if trigger == "feed" else "is one delivery for many clients already"
-                self._say(("grouping",), f"has no meaning here: the trigger `{trigger}` {why}", at_key=True)
-        at: Path_ = ("grouping",)
-        by = words(written.get("by", ("group",)))
+                why = "a source, not about clients" if trigger == "feed" else "many clients already"
+                message = f"cannot be used with the trigger `{trigger}`: its alerts are about {why}"
+                self._report(("grouping",), message, at_key=True)
+        at: KeyPath = ("grouping",)
+        by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=True)
         return Grouping(
             by=by,
-            wait_ms=self._duration(written, "wait", at, Grouping().wait_ms),
-            interval_ms=self._duration(written, "interval", at, Grouping().interval_ms),
+            wait_ms=self._duration_ms(written, "wait", at, Grouping().wait_ms),
+            interval_ms=self._duration_ms(written, "interval", at, Grouping().interval_ms),
             limit=written.get("limit", Grouping().limit),
         )
 
     def _repeat(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> int:
-        repeat_ms = self._duration(entry, "repeat", (), 0)
+        repeat_ms = self._duration_ms(entry, "repeat", (), 0)
         if "repeat" not in entry:
             return 0
         if repeat_ms < MIN_REPEAT_MS:
-            self._say(("repeat",), "must be at least 1s")
+            self._report(("repeat",), "must be at least 1s")
         if set(triggers) <= AT_ONCE:
-            self._say(("repeat",), f"would never remind: `{triggers[0]}` is over at once", at_key=True)
+            self._report(
+                ("repeat",), f"has no effect: alerts of the trigger `{triggers[0]}` resolve at once", at_key=True
+            )
         return repeat_ms
 
     def _outage(self, entry: Mapping[str, Any]) -> OutageTerms | None:
         written = entry.get("outage")
         if written is None:
             return None
-        at: Path_ = ("outage",)
-        by = words(written.get("by", ("group",)))
+        at: KeyPath = ("outage",)
+        by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=False)
-        within_ms = self._duration(written, "within", at, OutageTerms().within_ms)
+        within_ms = self._duration_ms(written, "within", at, OutageTerms().within_ms)
         if within_ms == 0:
-            self._say((*at, "within"), "must be longer than 0")
+            self._report((*at, "within"), "must be longer than 0")
         return OutageTerms(
             by=by,
             at_least=written.get("at_least", OutageTerms().at_least),
@@ -160,106 +150,44 @@ class KeyReader:
         try:
             ticks = cron(written["cron"], zone)
         except ValueError as error:
-            key = "timezone" if "is no time zone" in str(error) else "cron"
-            self._say(("schedule", key), str(error))
+            key = "timezone" if "is not a time zone" in str(error) else "cron"
+            self._report(("schedule", key), str(error))
             return None
         return Schedule(ticks=ticks, catch_up=written.get("catch_up", "once"))
 
     def _verification(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> dict[str, Any]:
         verify = entry.get("verify", False)
-        within_ms = self._duration(entry, "verify_within", (), 30_000)
+        within_ms = self._duration_ms(entry, "verify_within", (), 30_000)
         for key in ("verify_failure", "verify_within"):
             if key in entry and not verify:
-                self._say((key,), "has no meaning without `verify: true`", at_key=True)
+                self._report((key,), "needs `verify: true`", at_key=True)
         if verify and not VERIFIABLE & set(triggers):
             can = ", ".join(sorted(VERIFIABLE))
-            self._say(
-                ("verify",), f"has no meaning here: a query tells of {can}, not of {', '.join(triggers)}", at_key=True
-            )
-        elif verify and self._config is not None and getattr(self._config, "status", None) is None:
-            self._say(
-                ("verify",),
-                "nobody can be asked: the configuration has no `status`, so alerts are sent unverified",
-                at_key=True,
-                warning=True,
-            )
+            message = f"cannot be used with the trigger `{', '.join(triggers)}`: a query can verify only {can}"
+            self._report(("verify",), message, at_key=True)
+        elif verify and self._context.config is not None and self._context.config.status is None:
+            message = "has no effect: the configuration has no `status`, so alerts are sent unverified"
+            self._report(("verify",), message, at_key=True, warning=True)
         return {"verify": verify, "verify_failure": entry.get("verify_failure", "send"), "verify_within_ms": within_ms}
 
-    def _check_names(self, by: Sequence[str], path: Path_, *, clients: bool) -> None:
-        """Is each name one that puts clients together?"""
+    def _check_names(self, by: Sequence[str], path: KeyPath, *, clients: bool) -> None:
+        """Report each name that clients cannot be grouped by."""
         known = ["client", "group"] if clients else ["group"]
         for word in by:
-            problem = name_problem(word, known, self._columns)
+            problem = _name_problem(word, known, self._context.columns)
             if word == "client" and not clients:
-                problem = "`client` makes an outage of each client: use group, ip/24 or a column of the inventory"
+                problem = "`client` would make an outage of each client: use group, ip/24 or an inventory column"
             if problem:
-                self._say(path, problem)
+                self._report(path, problem)
 
 
-def name_problem(word: str, known: Sequence[str], columns: Sequence[str] | None) -> str | None:
-    """Why a `by` name puts no clients together; None when it does. `columns` None: those of the inventory are not known."""
+def _name_problem(word: str, known: Sequence[str], columns: Sequence[str] | None) -> str | None:
+    """Why clients cannot be grouped by a name; None when they can. `columns` None: the inventory is not known."""
     if word.startswith("ip/"):
         length = word[3:]
         is_length = length.isdecimal() and length.isascii() and 0 < int(length) <= 128
-        return None if is_length else f"`{word[:60]}` is no network: write ip/24, the length of the prefix behind ip/"
+        return None if is_length else f"`{word[:60]}` is not an address prefix: write ip/ and its length, such as ip/24"
     if word in known or columns is None or word in columns:
         return None
-    listed = f"{', '.join(known)}, ip/24 or"
-    return f"`{word[:60]}` is not among {listed} the columns of the inventory{did_you_mean(word, [*known, *columns])}"
-
-
-Written = tuple[Document, int, Mapping[str, Any]]
-"""A rule as it stands in its file: the file, its place there, and what is written."""
-
-
-def inhibition_problems(rules: Sequence[Written], names: Collection[str]) -> Iterator[Problem]:
-    """Every name in `inhibited_by` that is no rule or never inhibits, and every cycle, once.
-
-    `names`: of all rules, those too that are too broken to be among `rules`.
-    """
-    known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
-    inhibitors: dict[str, tuple[str, ...]] = {}
-    for name, (document, index, entry) in known.items():
-        inhibitors[name] = tuple(word for word in words(entry.get("inhibited_by", ())) if word in known)
-        for word in words(entry.get("inhibited_by", ())):
-            path: Path_ = ("rules", index, "inhibited_by")
-            if word not in names:
-                yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
-            if word not in known:
-                continue
-            triggers = set(words(known[word][2]["trigger"]))
-            if "feed" in triggers | set(words(entry["trigger"])):
-                yield document.problem(
-                    path, f"`{word}` never inhibits `{name}`: a feed is about a source, not about clients"
-                )
-            elif triggers <= AT_ONCE:
-                yield document.problem(path, f"`{word}` never inhibits: its alerts are over at once")
-            elif known[word][2].get("shadow", False) and not entry.get("shadow", False):
-                yield document.problem(
-                    path, f"`{word}` is a shadow rule, and those inhibit only shadow rules", warning=True
-                )
-    for cycle in _cycles(inhibitors):
-        document, index, _ = known[cycle[0]]
-        shown = " → ".join([*cycle, cycle[0]][:20])
-        yield document.problem(("rules", index, "inhibited_by"), f"goes round in a circle: {shown}")
-
-
-def _cycles(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Every cycle that a walk over the names meets, each once. A stack of our own: files may chain thousands of rules."""
-    done: set[str] = set()
-    for start in edges:
-        path: dict[str, None] = {}  # in order
-        stack: list[tuple[str, bool]] = [(start, False)]
-        while stack:
-            name, is_left = stack.pop()
-            if is_left:
-                done.add(path.popitem()[0])
-            elif name not in done:
-                path[name] = None
-                stack.append((name, True))
-                for other in edges[name]:
-                    if other in path:
-                        names = list(path)
-                        yield names[names.index(other) :]
-                    elif other not in done:
-                        stack.append((other, False))
+    hint = did_you_mean(word, [*known, *columns])
+    return f"`{word[:60]}` is not one of {', '.join(known)}, ip/24 or the columns of the inventory{hint}"

@@ -23,9 +23,10 @@ from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
-from engine.rulefiles.loader import fingerprint, load_rules
+from engine.rulefiles.files import fingerprint
+from engine.rulefiles.loader import load_rules
 from engine.runtime.failpoints import from_environment
-from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
+from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
@@ -68,7 +69,7 @@ class App(Desk):
             config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen
         )
         self.source_runner = SourceRunner(config, clock, self.fleet)
-        renderer = renderer_of(mailing_of(config), command_routes(config))
+        renderer = renderer_of(mail_route(config), command_routes(config))
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
         dead_log = DeadDeliveryLog(clock)
@@ -275,8 +276,8 @@ def build(config: Config, clock: Clock | None = None) -> App:
     evening. Raises InvalidFiles for what this installation lacks, for an inventory that does not load, and for such rules
     when there was no run before; StoreError (StoreInUse).
     """
-    if config.lacking:
-        raise InvalidFiles(list(config.lacking))
+    if config.missing_packages:
+        raise InvalidFiles(list(config.missing_packages))
     inventory = inventory_of(config)
     seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     problem = None

@@ -13,7 +13,7 @@ from engine.core.matching import Matcher, MatchSet
 from engine.core.presence.debounce import Policy
 from engine.core.rules import Rule
 from engine.templates.command import CommandRoutes
-from engine.templates.email import Mailing, MailRenderer
+from engine.templates.email import MailRenderer, MailRoute
 from engine.templates.evidence_text import evidence_variable
 from engine.templates.renderer import Renderer, names_used
 
@@ -77,7 +77,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
 
 
 def command_routes(config: Config) -> CommandRoutes:
-    """Where commands to devices go."""
+    """Where commands to devices are sent."""
     mqtt = config.mqtt
     if mqtt is None:
         return CommandRoutes()
@@ -85,11 +85,11 @@ def command_routes(config: Config) -> CommandRoutes:
     return CommandRoutes(parent_topic=mqtt.parent_topic, mqtt=mqtt.address, rocketmq=rocketmq)
 
 
-def mailing_of(config: Config) -> Mailing | None:
-    """Who writes e-mails, and by which server; None: nobody."""
-    return Mailing(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
+def mail_route(config: Config) -> MailRoute | None:
+    """The sender and the server of e-mails; None: no server is configured."""
+    return MailRoute(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
 
 
-def renderer_of(mailing: Mailing | None = None, commands: CommandRoutes | None = None) -> Renderer:
+def renderer_of(mail: MailRoute | None = None, commands: CommandRoutes | None = None) -> Renderer:
     """What turns planned actions into requests."""
-    return Renderer({"email": MailRenderer(mailing)}, commands)
+    return Renderer({"email": MailRenderer(mail)}, commands)

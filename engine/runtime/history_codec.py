@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.config.inventory import Inventory
-from engine.config.matcher_arguments import Matches, match_of_words, matches_of_words
+from engine.config.matcher_arguments import ClientPredicate, match_of_arguments, predicate_of_arguments
 from engine.core.events import LifecycleEvent
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.rules import Match
@@ -14,7 +14,7 @@ from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
 from engine.stores.base import QuarantineRow
 from engine.templates.evidence_text import WHY, doubt_text
-from engine.templates.renderer import conceal
+from engine.templates.secret_markers import conceal
 
 RETRIED_ROWS = 500
 """Quarantined events offered again at once."""
@@ -25,13 +25,13 @@ class Answering:
 
     inventory: Inventory
 
-    def match(self, pairs: Sequence[str]) -> Matches:
+    def match(self, pairs: Sequence[str]) -> ClientPredicate:
         """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
-        return matches_of_words(pairs, self.inventory)
+        return predicate_of_arguments(pairs, self.inventory)
 
     def match_value(self, pairs: Sequence[str]) -> Match:
         """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
-        return match_of_words(pairs, self.inventory)
+        return match_of_arguments(pairs, self.inventory)
 
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """Events of the history."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from engine.config.loader import HttpConfig
+from engine.config.http import HttpConfig
 from engine.errors import CannotListen
 from engine.telemetry import Event, logger
 

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from engine.clock import SystemClock
-from engine.config.loader import Config, SourceConfig
+from engine.config.loader import Config
+from engine.config.sources import SourceConfig
 from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.fleet import Fleet
@@ -22,7 +23,7 @@ from engine.core.rules import Rule
 from engine.delivery.rendering import render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
-from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mailing_of, renderer_of
+from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.history_codec import RETRIED_ROWS, Answering, decode_stored, quarantined_batch
 from engine.runtime.status_queries import QueryService, assemble, scheduler_without_store
 from engine.runtime.store_factory import open_store, open_store_to_read
@@ -75,7 +76,7 @@ class Offline(Answering):
 
     def _make_writer(self, asked: Callable[[list[QueryRequest]], None]) -> Writer:
         """Nothing rests on silence here: no source is read. `asked` is told whom the fleet wants asked about."""
-        renderer = renderer_of(mailing_of(self._config), command_routes(self._config))
+        renderer = renderer_of(mail_route(self._config), command_routes(self._config))
         writer = Writer(
             self._store,
             fleet_of(self._config, self.rules, self.inventory),

@@ -15,7 +15,8 @@ from engine.core.fleet import Fleet
 from engine.core.matching import Matcher
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles
-from engine.rulefiles.loader import fingerprint, load_rules, rule_from_definition
+from engine.rulefiles.files import fingerprint
+from engine.rulefiles.loader import load_rules, rule_from_definition
 from engine.stores.base import Rules
 from engine.telemetry import Event, logger
 

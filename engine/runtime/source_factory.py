@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.config.loader import Config, Secret, SourceConfig
+from engine.config.loader import Config
+from engine.config.secret import Secret
+from engine.config.sources import SourceConfig
 from engine.sources.base import Source
 from engine.sources.file.source import FileSource
 from engine.sources.http import HttpSource

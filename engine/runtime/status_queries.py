@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.config.inventory import Inventory
-from engine.config.loader import Config, Secret
+from engine.config.loader import Config
 from engine.config.status import StatusConfig
 from engine.core.fleet import Fleet
 from engine.core.presence.query import QueryRequest, StatusAnswer
@@ -55,7 +55,7 @@ ALIVE_EVERY_S = 30.0
 """The service stores so often that it is at work."""
 
 
-def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
+def provider_of(config: StatusConfig, clock: Clock) -> Provider:
     """The provider that the configuration names. Raises RollcallError when its package is missing."""
     timeout_s = config.timeout_ms / 1000
     keys = config.access_key.reveal, config.secret.reveal
@@ -67,7 +67,7 @@ def provider_of(config: StatusConfig[Secret], clock: Clock) -> Provider:
 
 
 @contextmanager
-def scheduler_without_store(config: Config, status: StatusConfig[Secret], clock: Clock) -> Iterator[QueryScheduler]:
+def scheduler_without_store(config: Config, status: StatusConfig, clock: Clock) -> Iterator[QueryScheduler]:
     """A running scheduler whose results are reported and not applied.
 
     Raises StatusBusy while another process sends status queries.
@@ -81,7 +81,7 @@ def scheduler_without_store(config: Config, status: StatusConfig[Secret], clock:
 
 
 def _scheduler(
-    config: Config, status: StatusConfig[Secret], clock: Clock, beliefs: Beliefs, results: ResultSink
+    config: Config, status: StatusConfig, clock: Clock, beliefs: Beliefs, results: ResultSink
 ) -> QueryScheduler:
     """A scheduler within the budget of the data folder. Raises StatusBusy while another process holds that."""
     config.data.mkdir(parents=True, exist_ok=True)

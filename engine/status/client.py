@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import quote
 
+from engine.config.endpoints import endpoint_of
 from engine.errors import RollcallError
 from engine.status.base import Provider, QueryFailed
 from engine.status.budget import Budget
-from engine.status.http import endpoint_of, json_object, safe_message
+from engine.status.http import json_object, safe_message
 from engine.status.route import RouteProvider
 from engine.status.session import fetch, plain_session
 from engine.status.shared_breaker import SharedBreaker

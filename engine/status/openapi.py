@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config.endpoints import endpoint_of
 from engine.core.retry_after import LONGEST_RETRY_AFTER_S
 from engine.errors import RollcallError
 from engine.status.base import QueryFailed, require_encodable
-from engine.status.http import TIMED_OUT, endpoint_of, root_cause, safe_message
+from engine.status.http import TIMED_OUT, root_cause, safe_message
 from engine.status.library_logs import hide_signed_headers
 
 NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall[openapi]'"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from engine.config.endpoints import endpoint_of
 from engine.core.retry_after import http_date_s, retry_after_s
 from engine.status.base import QueryFailed, require_encodable
-from engine.status.http import endpoint_of, json_object, safe_message
+from engine.status.http import json_object, safe_message
 from engine.status.session import fetch, plain_session
 
 PATH: Final = "/route/clientId/get"

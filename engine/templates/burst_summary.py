@@ -1,6 +1,6 @@
-"""The one delivery that says that a rule's deliveries are held: by the rule's first action, in plain words.
+"""The summary that is sent when `deliveries.burst` stops a rule: by the rule's first action, with a text of its own.
 
-The action's own templates speak of a client, and a summary is about none. What is kept of the action is where it goes.
+The templates of that action are about a client, and a summary is not. Only the destination of the action is used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _JSON = {
 }
 
 
-def plain(planned: PlannedDelivery) -> PlannedDelivery:
-    """The delivery as it is to be rendered: itself, unless it is a summary."""
+def for_rendering(planned: PlannedDelivery) -> PlannedDelivery:
+    """The delivery as it is rendered: with an action and words of its own when it is a summary, otherwise unchanged."""
     if planned.phase != PHASE_SUMMARY:
         return planned
     alert = planned.variables["alert"]
@@ -29,17 +29,15 @@ def plain(planned: PlannedDelivery) -> PlannedDelivery:
         f"`rollcall deliveries release` sends what is held, `rollcall deliveries discard` drops it."
     )
     shown = {name: value for name, value in alert.items() if name != "limit"} | {"detail": detail}
-    return planned.evolve(action=_action(planned.action), variables={**planned.variables, "alert": shown})
+    return planned.evolve(action=_summary_action(planned.action), variables={**planned.variables, "alert": shown})
 
 
-def _action(action: Action) -> Action:
+def _summary_action(action: Action) -> Action:
     spec: dict[str, Any] = dict(action.spec)
     if action.kind == "webhook":
         spec.pop("body", None)
         url = spec["url"]
-        if (
-            "{{ client" in url or "{{client" in url or "{%" in url
-        ):  # it would have no value: up to the last whole segment
+        if "{{ client" in url or "{{client" in url or "{%" in url:  # there is no client: cut at the last whole segment
             spec["url"] = url.split("{", 1)[0].rpartition("/")[0] + "/"
         headers = spec.get("headers", {})
         kept = {name: value for name, value in headers.items() if "{" not in value or "secrets." in value}
@@ -48,4 +46,4 @@ def _action(action: Action) -> Action:
         for key in ("template", "html"):
             spec.pop(key, None)
         return Action(kind="email", spec=spec | {"subject": "{{ rule.name }}: deliveries are held", "text": _DETAIL})
-    return Action(kind="log", spec={"message": _DETAIL})  # a device is no one to tell
+    return Action(kind="log", spec={"message": _DETAIL})  # a command is for a device, not for people

@@ -1,38 +1,38 @@
-"""From a command as written in a rule to the request that is sent: whom it is for, on which topic, with what in it.
+"""From a command as written in a rule to its request: the device, the topic and the payload.
 
-A command does something, so nothing takes its place when it cannot be made: an id that is none, a payload that fails or is too
-long make the delivery dead, with the reason. Read `render_command`, then `why_no_client`.
+A command makes a device do something, so there is no default for one that cannot be made: an invalid client id, or a payload that
+fails or is too long, makes the delivery dead and gives the reason. Read `render_command`, then `client_id_problem`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from engine.core.delivery import LIFE
+from engine.templates.compiler import Compiler
+from engine.templates.rendered import Rendered
+from engine.templates.text import error_text
 
 MQTT: Final = "mqtt"
 ROCKETMQ: Final = "rocketmq"
 
 MAX_CLIENT_CHARACTERS: Final = 64
-"""Of a client id, by the vendor's documentation."""
+"""Longest client id, by the vendor's documentation."""
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
-"""Of a message, by the vendor's documentation."""
+"""Largest payload, by the vendor's documentation."""
 
 SHOWN_CHARACTERS: Final = 128
-"""Of an id that is none."""
-
-Text = Callable[[Any, Mapping[str, Any]], Any]
-"""Renders every string in a value."""
+"""Of an invalid id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRoutes:
-    """Where commands go, by the configuration: addresses as `host:port`, empty for a way that is not configured."""
+    """Where commands are sent, by the configuration: addresses as `host:port`, empty where none is configured."""
 
     parent_topic: str = ""
     mqtt: str = ""
@@ -40,22 +40,22 @@ class CommandRoutes:
 
     @property
     def default(self) -> str:
-        """The way of a command that names none."""
+        """`mqtt` or `rocketmq`, for a command that does not say."""
         return ROCKETMQ if self.rocketmq and not self.mqtt else MQTT
 
     def target(self, via: str) -> str:
-        """What concurrency is counted by."""
+        """What concurrency and the circuit breaker are counted by."""
         return f"{via}://{self.rocketmq if via == ROCKETMQ else self.mqtt}"
 
 
-class _NoCommand(Exception):
-    """Why there is none."""
+class _InvalidCommand(Exception):
+    """Why a command can never be sent."""
 
 
 def render_command(
-    spec: Mapping[str, Any], variables: Mapping[str, Any], routes: CommandRoutes, text: Text, said: Callable[[Any], str]
-) -> tuple[dict[str, Any], str, str | None]:
-    """(request, target, why it must never be sent). Never raises for what a template or a value does."""
+    spec: Mapping[str, Any], variables: Mapping[str, Any], routes: CommandRoutes, compiler: Compiler
+) -> Rendered:
+    """The request of a command. Never raises for what a template or a value does."""
     via = spec.get("via") or routes.default
     request: dict[str, Any] = {
         "to": "",
@@ -68,39 +68,39 @@ def render_command(
     }
     dead = None
     try:
-        to = _rendered("to", spec["to"], variables, text, said)
+        to = _rendered("to", spec["to"], variables, compiler)
         request["to"] = to[:SHOWN_CHARACTERS]
-        if why := why_no_client(to):
-            raise _NoCommand(f"`to` is no client id: {why}")
+        if why := client_id_problem(to):
+            raise _InvalidCommand(f"`to` is no client id: {why}")
         request["topic"] = f"{routes.parent_topic}/p2p/{to}"
-        payload = _rendered("payload", spec["payload"], variables, text, said)
+        payload = _rendered("payload", spec["payload"], variables, compiler)
         size = _size(payload)
         if size > MAX_PAYLOAD_BYTES:
-            raise _NoCommand(f"the payload has {size} bytes, more than {MAX_PAYLOAD_BYTES}")
+            raise _InvalidCommand(f"the payload has {size} bytes, more than {MAX_PAYLOAD_BYTES}")
         request["payload"] = payload
-    except _NoCommand as why_not:
-        dead = str(why_not)
-    return request, routes.target(via), dead
+    except _InvalidCommand as invalid:
+        dead = str(invalid)
+    return Rendered(request=request, target=routes.target(via), dead=dead)
 
 
-def _rendered(key: str, written: Any, variables: Mapping[str, Any], text: Text, said: Callable[[Any], str]) -> Any:
+def _rendered(key: str, written: Any, variables: Mapping[str, Any], compiler: Compiler) -> Any:
     try:
-        return text(written, variables)
+        return compiler.render_all(written, variables)
     except Exception as error:
-        raise _NoCommand(f"`{key}` cannot be rendered: {said(error)}") from error
+        raise _InvalidCommand(f"`{key}` cannot be rendered: {error_text(error)}") from error
 
 
 def _size(payload: Any) -> int:
     try:
         return len(payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload))
     except (UnicodeError, msgspec.MsgspecError, TypeError, ValueError) as error:
-        raise _NoCommand(f"the payload cannot be sent: {error}") from error
+        raise _InvalidCommand(f"the payload cannot be sent: {error}") from error
 
 
-def why_no_client(text: str) -> str | None:
+def client_id_problem(text: str) -> str | None:
     """Why a text cannot be the client id of one device; None when it can.
 
-    What has a meaning in a topic would lead the command elsewhere: `/` a level, `+` and `#` many devices at once.
+    Characters with a meaning in a topic would send it elsewhere: `/` is a level, `+` and `#` match many devices.
     """
     if not text:
         return "it is empty"

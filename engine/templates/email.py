@@ -1,9 +1,9 @@
-"""From a planned e-mail to its finished parts: who gets it, its subject, text and HTML, and where it stands in its thread.
+"""From a planned e-mail to its finished parts: recipients, subject, text, HTML, and its place in a thread.
 
-Everything is made when the delivery is written, so every attempt sends the same message with the same `Message-ID`. Whom it
-goes to is the rule's and the inventory's business alone: each entry of `to` and `cc` is one address or it is left out, and the
-templates in them see nothing that a device says. A template that fails never loses the page: the shipped text takes its
-place and says so. Read `MailRenderer.__call__` first.
+Everything is made when the delivery is written, so every attempt sends the same message with the same `Message-ID`. Recipients
+depend on the rule and the inventory alone: each entry of `to` and `cc` is one address or is left out, and templates in them
+cannot read what a device sends. A template that fails never loses the page: the shipped text takes its place and says so.
+Read `MailRenderer.__call__` first.
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ from typing import Any, NamedTuple
 from engine.config.addresses import domain_of, is_address, mailbox
 from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY, PlannedDelivery
 from engine.core.times import EPOCH
-from engine.templates.renderer import Rendered, Renderer, default_text, said
+from engine.templates.compiler import Compiler, Template
+from engine.templates.defaults import default_text
+from engine.templates.rendered import Rendered
+from engine.templates.text import error_text
 
 MAX_SUBJECT_CHARACTERS = 200
-"""Longest subject; what is beyond ends in an ellipsis."""
+"""Longest subject; a longer one is cut and ends in an ellipsis."""
 
 MAX_LISTED = 1_000
-"""Clients that templates of a mail see in `alert.clients`; `alert.count` still counts all."""
+"""Most clients in `alert.clients` of a mail; `alert.count` still counts all."""
 
 SHIPPED = ("firing", "recovery", "clients")
 """Names of the templates in `engine/templates/shipped`: each a text and an HTML form."""
 
-# Line breaks and control characters, and the marks that turn the direction of what follows.
+# Line breaks, control characters, and marks that change the direction of the text after them.
 _UNFIT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNFIT_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BY_DEVICES = frozenset({"client", "group", "device", "source"})
-"""Names of `alert.key` that are no columns of the inventory (an address prefix, `ip/24`, is none either)."""
+"""Names in `alert.key` that are not columns of the inventory (an address prefix such as `ip/24` is not one either)."""
 
 
-class Mailing(NamedTuple):
-    """Who writes, as it stands in `From`, and the server that takes it (`smtp://host:port`)."""
+class MailRoute(NamedTuple):
+    """How e-mails are sent: the sender as it stands in `From`, and the server (`smtp://host:port`)."""
 
     sender: str
     target: str
 
 
-NOBODY = Mailing("rollcall@localhost", "smtp://")
-"""Where no server is configured: what would be sent is shown all the same."""
+UNCONFIGURED = MailRoute("rollcall@localhost", "smtp://")
+"""Used where no server is configured, so that replays can show what would be sent."""
 
 
 @cache
@@ -55,7 +58,7 @@ def shipped(name: str, form: str) -> str:
 
 
 def recipient_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What templates in recipients see: the inventory and the rule, nothing that a device could choose."""
+    """What templates of recipients can read: the inventory and the rule, nothing that a device controls."""
     key = (variables.get("alert") or {}).get("key") or {}
     columns = {name: value for name, value in key.items() if name not in _BY_DEVICES and not name.startswith("ip/")}
     return {
@@ -66,20 +69,20 @@ def recipient_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class MailRenderer:
-    """Renders e-mails: `Renderer`'s part for actions of this kind. `mailing`: None where no server is configured."""
+    """Renders e-mails, as one of the kinds of `Renderer`. `route`: None where no server is configured."""
 
-    def __init__(self, mailing: Mailing | None = None) -> None:
-        self._mailing = mailing or NOBODY
-        self._domain = domain_of(mailbox(self._mailing.sender)[1])
-        self._compiled = Renderer()
+    def __init__(self, route: MailRoute | None = None) -> None:
+        self._route = route or UNCONFIGURED
+        self._domain = domain_of(mailbox(self._route.sender)[1])
+        self._compiler = Compiler()
 
     def __call__(self, planned: PlannedDelivery) -> Rendered:
         """The message of one planned delivery. Never raises for what a template or a value does."""
-        spec, variables, problems = planned.action.spec, bounded(planned.variables), list[str]()
+        spec, variables, problems = planned.action.spec, with_fewer_clients(planned.variables), list[str]()
         to = self._recipients("to", spec, variables, problems, ())
         cc = self._recipients("cc", spec, variables, problems, to)
         request: dict[str, Any] = {
-            "from": self._mailing.sender,
+            "from": self._route.sender,
             "to": to,
             "cc": cc,
             "subject": self._subject(planned, variables, problems),
@@ -93,7 +96,7 @@ class MailRenderer:
         problem = "; ".join(problems) or None
         if problem:
             request["template_error"] = problem
-        return Rendered(request=request, target=self._mailing.target, problem=problem, dead=dead)
+        return Rendered(request=request, target=self._route.target, problem=problem, dead=dead)
 
     def _message_id(self, key: str) -> str:
         return f"<{key}@{self._domain}>"
@@ -110,9 +113,9 @@ class MailRenderer:
         seen = {address.lower() for address in already}
         for source in spec.get(part, ()):
             try:
-                address = self._compiled.text(source)(recipient_variables(variables)).strip()
-            except Exception as error:  # noqa: BLE001  # the others are written to, and the delivery says so
-                problems.append(f"{part}: {said(error)}")
+                address = self._compiler.text(source)(recipient_variables(variables)).strip()
+            except Exception as error:  # noqa: BLE001  # the other recipients get it, and the request says so
+                problems.append(f"{part}: {error_text(error)}")
                 continue
             if not is_address(address):
                 shown = _one_line(address)[:80]
@@ -127,37 +130,37 @@ class MailRenderer:
         subject = ""
         if source is not None:
             try:
-                subject = _one_line(self._compiled.text(source)(variables))
-            except Exception as error:  # noqa: BLE001  # a default takes its place, and the delivery says so
-                problems.append(f"subject: {said(error)}")
+                subject = _one_line(self._compiler.text(source)(variables))
+            except Exception as error:  # noqa: BLE001  # a default takes its place, and the request says so
+                problems.append(f"subject: {error_text(error)}")
         subject = subject or _one_line(default_subject(planned.phase, variables))
         return subject if len(subject) <= MAX_SUBJECT_CHARACTERS else subject[: MAX_SUBJECT_CHARACTERS - 1] + "…"
 
     def _body(
         self, planned: PlannedDelivery, variables: Mapping[str, Any], request: dict[str, Any], problems: list[str]
     ) -> None:
-        """`text` and, where there is one, `html`. Where the rule says nothing, both are shipped ones."""
+        """Put `text` and, if there is one, `html` into the request. Without any in the rule, both are shipped ones."""
         spec = planned.action.spec
-        name = spec.get("template") or chosen(planned.phase, planned.clients, variables)
+        name = spec.get("template") or shipped_name(planned.phase, planned.clients, variables)
         text, html = spec.get("text"), spec.get("html")
         failed = len(problems)
         if text is not None:
-            request["text"] = self._made(self._compiled.text, text, variables, "text", problems)
+            request["text"] = self._made(self._compiler.text, text, variables, "text", problems)
         if html is None and text is None:
             html = shipped(name, "html")
         if html is not None:
-            request["html"] = self._made(self._compiled.html, html, variables, "html", problems)
+            request["html"] = self._made(self._compiler.html, html, variables, "html", problems)
         if request.get("text") is None:
-            request["text"] = self._made(self._compiled.text, shipped(name, "txt"), variables, "text", problems)
+            request["text"] = self._made(self._compiler.text, shipped(name, "txt"), variables, "text", problems)
         if len(problems) > failed:
-            # What is left may be half of what was meant: the whole goes out as text, and says why.
+            # The parts left may be incomplete: the text contains everything, and says why.
             request["text"] = f"{request['text'] or default_text(variables)}\n\n-- \n{'; '.join(problems[failed:])}\n"
         if request.get("html") is None:
             request.pop("html", None)
 
     def _made(
         self,
-        compiled: Callable[[str], Callable[[Mapping[str, Any]], str]],
+        compiled: Callable[[str], Template],
         source: str,
         variables: Mapping[str, Any],
         part: str,
@@ -165,20 +168,20 @@ class MailRenderer:
     ) -> str | None:
         try:
             return _UNFIT_IN_TEXT.sub("", compiled(source)(variables).replace("\r\n", "\n"))
-        except Exception as error:  # noqa: BLE001  # a default goes out instead, and says so
-            problems.append(f"{part}: {said(error)}")
+        except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
+            problems.append(f"{part}: {error_text(error)}")
             return None
 
 
-def bounded(variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The variables with at most `MAX_LISTED` clients in the list: nobody reads more in a mail."""
+def with_fewer_clients(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The variables with at most `MAX_LISTED` clients in `alert.clients`."""
     alert = variables.get("alert") or {}
     if len(alert.get("clients") or ()) <= MAX_LISTED:
         return variables
     return {**variables, "alert": {**alert, "clients": list(alert["clients"][:MAX_LISTED])}}
 
 
-def chosen(phase: str, clients: Sequence[str] | None, variables: Mapping[str, Any]) -> str:
+def shipped_name(phase: str, clients: Sequence[str] | None, variables: Mapping[str, Any]) -> str:
     """The shipped template for a delivery whose rule names none."""
     alert = variables.get("alert") or {}
     if not alert.get("source") and (clients is not None or alert.get("count", 1) != 1):
@@ -187,7 +190,7 @@ def chosen(phase: str, clients: Sequence[str] | None, variables: Mapping[str, An
 
 
 def default_subject(phase: str, variables: Mapping[str, Any]) -> str:
-    """What stands in the inbox when the rule does not say: how bad, which rule, who, what."""
+    """The subject when the rule has none: severity, rule, clients and status."""
     rule, alert, client = (variables.get(name) or {} for name in ("rule", "alert", "client"))
     mark = "resolved" if phase == PHASE_RECOVERY else rule.get("severity", "")
     if phase not in (PHASE_FIRING, PHASE_RECOVERY):

@@ -1,9 +1,9 @@
 """Templates that only insert values, without the template engine: nearly all that people write, at a tenth of the cost.
 
 `{{ client.id }} is {{ status }}` needs no sandbox and no compiler: it is text with a few look-ups in plain dictionaries. A
-template of this kind is recognised by its syntax tree; at run time whatever is not a plain look-up (a name that is missing,
-a value that is no dictionary, a text that grows long) is left to the engine, which then says what is wrong. So both ways
-always agree, which is a property test. Read `quickened` first.
+template of this kind is recognised by its syntax tree. Whatever is not a plain look-up when it runs (a missing name, a value that
+is not a dictionary, a long text) is left to the template engine, which reports what is wrong. So both always agree, which a
+property test checks. Read `with_fast_path` first.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from jinja2 import nodes
 
-from engine.templates.sandbox import whole_text
+from engine.templates.text import encodable
 
 Render = Callable[[Mapping[str, Any]], str]
 Finalize = Callable[[Any], Any]
 Part = str | tuple[str, ...]
 """Literal text, or the names of a look-up: ("client", "id")."""
 
-MAX_QUICK_CHARACTERS = 16_384
-"""Longest output of the quick way: far below what a template may produce at most."""
+MAX_FAST_CHARACTERS = 16_384
+"""Longest output of the fast path: far below the limit of a template."""
 
 
-def quickened(tree: nodes.Template, finalize: Finalize, slow: Render) -> Render:
-    """A function that renders as `slow` does, quickly where the template only inserts values; `slow` itself where not."""
+def with_fast_path(tree: nodes.Template, finalize: Finalize, slow: Render) -> Render:
+    """A function that renders as `slow` does, fast when the template only inserts values; otherwise `slow` itself."""
     parts = _parts(tree)
     if parts is None:
         return slow
@@ -44,13 +44,13 @@ def quickened(tree: nodes.Template, finalize: Finalize, slow: Render) -> Render:
             value = finalize(value)
             found.append(value if type(value) is str else str(value))
         text = "".join(found)
-        return whole_text(text) if len(text) <= MAX_QUICK_CHARACTERS else slow(variables)
+        return encodable(text) if len(text) <= MAX_FAST_CHARACTERS else slow(variables)
 
     return render
 
 
 def _parts(tree: nodes.Template) -> list[Part] | None:
-    """Text and look-ups of a template that holds nothing else, None for any other."""
+    """Text and look-ups of a template that contains nothing else; None for any other."""
     parts: list[Part] = []
     for statement in tree.body:
         if not isinstance(statement, nodes.Output):
@@ -64,7 +64,7 @@ def _parts(tree: nodes.Template) -> list[Part] | None:
 
 
 def _look_up(node: nodes.Node) -> tuple[str, ...] | None:
-    """`client.attributes.site` as its names; None for what is not only names and dots, or reads something hidden."""
+    """`client.attributes.site` as its names; None for anything but names and dots, and for private names."""
     names: list[str] = []
     while isinstance(node, nodes.Getattr):
         names.append(node.attr)

@@ -1,8 +1,7 @@
-"""Finds mistakes in templates and conditions when rules are loaded, not in the night when one of them is needed.
+"""Finds mistakes in templates and conditions when rules are loaded, not when an alert needs one of them.
 
-The syntax tree is walked with what is known about every variable: `client.foo`, a filter that does not exist, or a secret in
-a body are told with a suggestion. Values are described by shapes: a mapping of names (closed: another name is a mistake), a
-list of one shape, text, or `ANYTHING`. Read `template_problems` first.
+The syntax tree is walked with what is known about every variable: `client.foo`, an unknown filter, or a secret in a body are
+reported with a suggestion. Read `template_problems` first.
 """
 
 from __future__ import annotations
@@ -10,74 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from jinja2 import TemplateError, meta, nodes
 
 from engine.config.schema import did_you_mean
-from engine.templates.renderer import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
-from engine.templates.sandbox import methods_of
+from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
+from engine.templates.names import ABOUT_CLIENT, ANYTHING, TEXT, Names, Shape
+from engine.templates.sandbox.environment import methods_of
 
 MAX_TREE_DEPTH = 100
-"""Nesting of a template's syntax at most."""
-
-
-class _Anything:
-    """A value about which nothing is known."""
-
-
-class _Text:
-    """A text, as every leaf of the variables that has methods of its own."""
-
-
-ANYTHING = _Anything()
-TEXT = _Text()
-Shape = Any  # ANYTHING, TEXT, a mapping of names to shapes, or a list of one shape
-
-_RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
-_ALERT: Shape = {
-    "id": TEXT,
-    "state": TEXT,
-    "reason": TEXT,
-    "started_at": TEXT,
-    "source": TEXT,
-    "detail": TEXT,
-    "count": ANYTHING,
-    "clients": [TEXT],
-    "key": ANYTHING,
-    "unverified": ANYTHING,
-}
-_MEMBER: Mapping[str, Shape] = {
-    "id": TEXT,
-    "group": TEXT,
-    "device": TEXT,
-    "ip": TEXT,
-    "status": TEXT,
-    "since": TEXT,
-    "occurred_at": TEXT,
-}
-_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
-
-_ABOUT_CLIENT: Mapping[str, Shape] = {
-    "status": TEXT,
-    "previous": TEXT,
-    "occurred_at": TEXT,
-    "settled_at": TEXT,
-    "since": TEXT,
-    "duration": ANYTHING,
-    "graceful": ANYTHING,
-    "flaps": ANYTHING,
-    "flapping": ANYTHING,
-    "doubtful": ANYTHING,
-    "verified_at": ANYTHING,
-    "evidence": _EVIDENCE,
-}
-
-_INSTANTS = ("occurred_at", "since", "settled_at", "duration")
-_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
-"""What is known beside `alert` and `rule` where no single client is spoken of."""
+"""Deepest nesting of a template's syntax."""
 
 _MISTAKEN = {
     "id": "client.id",
@@ -98,83 +40,43 @@ _MISTAKEN = {
 """What people write for a variable that has another name."""
 
 _ASSIGNS = re.compile(r"(?<![=!<>])=(?!=)")
-"""One `=` where an expression compares with two."""
+"""One `=` where an expression needs two to compare."""
 
 _CLOCKS = frozenset({"now", "utcnow", "today"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Names:
-    """What the templates of one rule may read. Made by `names_of`, which gives equal ones out once: told apart by identity."""
-
-    variables: Mapping[str, Shape]
-    secrets: Mapping[str, Shape] | _Anything = ANYTHING
-    about: str = ""  # the trigger that is about many clients
-
-
-@lru_cache(maxsize=1_000)
-def names_of(
-    *,
-    columns: tuple[str, ...] | None = None,
-    labels: tuple[str, ...] = (),
-    secrets: tuple[str, ...] | None = None,
-    feed_only: bool = False,
-    about_many: str = "",
-) -> Names:
-    """The names known to one rule's templates. `columns` (the inventory's) and `secrets`: None when not known here.
-
-    A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
-    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
-    """
-    known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
-    rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
-    if feed_only:
-        return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
-    attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
-    alert = _ALERT
-    if about_many:
-        alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
-    if about_many == "outage":
-        alert |= {"total": ANYTHING, "back": ANYTHING}
-    if about_many in _OF_MANY:
-        known_here = {name: _ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
-        return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)
-    client = {"id": TEXT, "group": TEXT, "device": TEXT, "ip": TEXT, "attributes": attributes}
-    return Names(variables={**_ABOUT_CLIENT, "client": client, "alert": alert, "rule": rule}, secrets=known)
 
 
 @lru_cache(maxsize=10_000)
 def template_problems(
     source: str, names: Names, *, expression: bool = False, secrets_allowed: bool = False
 ) -> Sequence[str]:
-    """Every mistake in a template (or, with `expression`, in a condition), each as a sentence; never raises."""
+    """A sentence for every mistake in a template (or, with `expression`, in a condition). Never raises."""
     if expression and source.lstrip().startswith(("{{", "{%")):
         return ["must be an expression: write it without {{ }}"]
     try:
         tree = parse(source, expression=expression)
         if expression and not _is_one_expression(tree):
-            return ["must be one expression"]
+            return ["must be a single expression"]
         checker = _Checker(names, secrets_allowed)
         found = list(checker.walk(tree, dict(checker.variables), 0))
         undeclared = _undeclared(tree, checker.variables.keys() - (set() if secrets_allowed else {"secrets"}))
         found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
     except (TemplateProblem, TemplateError) as error:
         hint = "; compare with `==`" if expression and _ASSIGNS.search(source) else ""
-        return [f"cannot be read as {'an expression' if expression else 'a template'}: {error}{hint}"]
+        return [f"is not a valid {'expression' if expression else 'template'}: {error}{hint}"]
     except RecursionError:
         return ["is nested too deeply"]
     return list(dict.fromkeys(found))
 
 
 def _is_one_expression(tree: nodes.Template) -> bool:
-    """Nothing may stand after the expression that was put between braces to be parsed."""
+    """Whether nothing stands after the expression, which was put between braces to be parsed."""
     return len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1
 
 
 def _undeclared(tree: nodes.Template, known: AbstractSet[str]) -> list[str]:
-    """Names that the template reads and does not set itself; the costly question is asked only when it matters.
+    """Names that the template reads and does not set itself. Jinja's costly search runs only when it is needed.
 
-    Known filters and tests take the place of unknown ones (told already), so that Jinja goes on to look at the names.
+    Known filters and tests replace unknown ones, which were reported already, so that Jinja goes on to the names.
     """
     if all(name.name in known and name.ctx == "load" for name in tree.find_all(nodes.Name)):
         return []
@@ -188,7 +90,7 @@ def _undeclared(tree: nodes.Template, known: AbstractSet[str]) -> list[str]:
 
 
 class _Checker:
-    """Walks one syntax tree. `scope` holds the shapes of names that are in force where the walk is."""
+    """Walks one syntax tree. `scope` has the shapes of the names that are visible at a node."""
 
     def __init__(self, names: Names, secrets_allowed: bool) -> None:
         self._names = names
@@ -198,17 +100,17 @@ class _Checker:
     def unknown(self, name: str) -> str | None:
         """Why a name that the template does not define itself cannot be read; None when it can."""
         if name == "secrets":
-            return None if self._secrets_allowed else "`secrets` can be read in webhook headers and urls only"
+            return None if self._secrets_allowed else "`secrets` can be used only in webhook headers and URLs"
         if name in self._names.variables:
             return None
         if name in _CLOCKS:
             return f"`{name}` does not exist: templates have no clock; use occurred_at, settled_at or duration"
-        if name in _ABOUT_CLIENT or name == "client":
+        if name in ABOUT_CLIENT or name == "client":
             about = self._names.about or "feed"
             instead = (
                 "alert.source and alert.detail" if about == "feed" else "alert.clients, alert.members and alert.key"
             )
-            return f"`{name}` is about a client, and the trigger `{about}` has none; use {instead}"
+            return f"`{name}` is about a client, and alerts of the trigger `{about}` are not about one client; use {instead}"
         meant = self._columns_meaning(name) or _MISTAKEN.get(name, "")
         if meant.partition(".")[0] in self._names.variables:
             return f"`{name[:60]}` does not exist; did you mean `{meant}`?"
@@ -245,7 +147,7 @@ class _Checker:
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
         if isinstance(node, (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block)):
-            yield "a template stands for itself: no extends, include, import or block"
+            yield "extends, include, import and block are not supported: a template is complete in itself"
         elif isinstance(node, nodes.Filter) and node.name not in KNOWN_FILTERS:
             yield f"the filter `{node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_FILTERS))}"
         elif isinstance(node, nodes.Test) and node.name not in KNOWN_TESTS:
@@ -253,7 +155,7 @@ class _Checker:
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:
-                yield f"`{name}` is no function"
+                yield f"`{name}` is not a function"
         elif isinstance(node, (nodes.Getattr, nodes.Getitem)):
             yield from self._attribute_problem(node, scope)
 
@@ -261,18 +163,18 @@ class _Checker:
         shape, name = self._shape(node.node, scope), _key(node)
         if not isinstance(name, str):
             return
-        way = _way(node.node)
+        dotted = _dotted(node.node)
         kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
         if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
-            return  # nothing known, or a method such as `items`
+            return  # nothing is known, or it is a method such as `items`
         if kind is dict and name not in shape:
-            yield f"`{way}.{name[:60]}` does not exist{_suggestion(way, name, shape)}"
+            yield f"`{dotted}.{name[:60]}` does not exist{_suggestion(dotted, name, shape)}"
         elif kind is str and hasattr(str, name):
-            yield f"`{way}.{name[:60]}` cannot be called in a template"
+            yield f"`{dotted}.{name[:60]}` cannot be called in a template"
         elif kind is str:
-            yield f"`{way}` is text and has no `{name[:60]}`"
+            yield f"`{dotted}` is text and has no `{name[:60]}`"
         elif kind is list:
-            yield f"`{way}` is a list and has no `{name[:60]}`"
+            yield f"`{dotted}` is a list and has no `{name[:60]}`"
 
     def _shape(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Shape:
         """What is known about the value of an expression."""
@@ -288,7 +190,7 @@ class _Checker:
 
 
 def _assigned(node: nodes.Node) -> list[str]:
-    """Names that a statement sets: nothing is known about them from here on."""
+    """Names that a statement sets: nothing is known about them after it."""
     if isinstance(node, (nodes.Assign, nodes.AssignBlock)):
         return _names_below(node.target)
     if isinstance(node, nodes.With):
@@ -300,18 +202,18 @@ def _assigned(node: nodes.Node) -> list[str]:
 
 
 def _key(node: nodes.Getattr | nodes.Getitem) -> object:
-    """The attribute or index that is asked for, when the template writes it out."""
+    """The attribute or index that a node reads, when it is a constant."""
     if isinstance(node, nodes.Getattr):
         return node.attr
     return node.arg.value if isinstance(node.arg, nodes.Const) else None
 
 
-def _way(node: nodes.Node) -> str:
+def _dotted(node: nodes.Node) -> str:
     if isinstance(node, nodes.Name):
         return node.name
     if isinstance(node, (nodes.Getattr, nodes.Getitem)):
         key = _key(node)
-        return f"{_way(node.node)}[{key}]" if isinstance(key, int) else f"{_way(node.node)}.{key}"
+        return f"{_dotted(node.node)}[{key}]" if isinstance(key, int) else f"{_dotted(node.node)}.{key}"
     return "…"
 
 
@@ -321,17 +223,17 @@ def _names_below(node: nodes.Node) -> list[str]:
     return [name.name for name in node.find_all(nodes.Name)]
 
 
-_NONE_THERE = {
+_WHEN_EMPTY = {
     "secrets": ": the configuration has no `secrets`",
     "client.attributes": ": no inventory is configured",
     "rule.labels": ": the rule has no `labels`",
 }
 
 
-def _suggestion(way: str, name: str, shape: Mapping[str, Shape]) -> str:
+def _suggestion(dotted: str, name: str, shape: Mapping[str, Shape]) -> str:
     if not shape:
-        return _NONE_THERE.get(way, "")
-    columns = shape.get("attributes") if way == "client" else None
+        return _WHEN_EMPTY.get(dotted, "")
+    columns = shape.get("attributes") if dotted == "client" else None
     if isinstance(columns, dict) and name in columns:
         return f"; did you mean `client.attributes.{name}`?"
     return did_you_mean(name, list(shape), all_of_them=True)

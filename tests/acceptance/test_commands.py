@@ -350,7 +350,7 @@ def test_a_configuration_that_does_not_load_is_told_line_by_line(tmp_path: Path,
     missing = rollcall(tmp_path, *words, stdin=subprocess.DEVNULL)
     assert missing.returncode == 1
     assert (
-        "config.yaml:1:1: there is no such file; `-c FILE` names another one, `rollcall init` writes one"
+        "config.yaml:1:1: the file does not exist: name another one with `-c FILE`, or create one with `rollcall init`"
         in missing.stdout + missing.stderr
     )
     (tmp_path / "config.yaml").write_text("version: 1\nrule: rules/\ndebounce: {offline: soon}\n")

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from engine.cli import main
 from engine.config.loader import load_config
 from engine.core.rules import Rule
-from engine.replay.runner import Replay, Terms
+from engine.replay.runner import Replay, ReplaySettings
 from engine.rulefiles.loader import load_rules
-from engine.runtime.fleet_factory import command_routes, inventory_of, mailing_of, policy_of
+from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
 from engine.sources.acceptance import MAX_CLIENT_BYTES
 
 START_MS = 1_767_225_600_000
@@ -58,7 +58,7 @@ FLEETS = st.tuples(IDS, st.lists(IDS, min_size=2, max_size=4, unique=True))
 
 
 @pytest.fixture(scope="module")
-def terms(tmp_path_factory: pytest.TempPathFactory) -> Terms:
+def terms(tmp_path_factory: pytest.TempPathFactory) -> ReplaySettings:
     """Rules of every kind that speaks of many, with every kind of action."""
     folder = tmp_path_factory.mktemp("hostile")
     told = [rule | {"actions": ACTIONS, "on_recovery": ACTIONS, "flapping": "fire"} for rule in RULES]
@@ -70,12 +70,12 @@ def terms(tmp_path_factory: pytest.TempPathFactory) -> Terms:
     return terms_in(folder)
 
 
-def terms_in(folder: Path) -> Terms:
+def terms_in(folder: Path) -> ReplaySettings:
     config = load_config(folder / "config.yaml")
     inventory = inventory_of(config)
     rules: tuple[Rule, ...] = load_rules(config.rules, inventory=inventory, config=config, performs=False).rules
-    return Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=60_000,
-                 commands=command_routes(config), mailing=mailing_of(config))  # fmt: skip
+    return ReplaySettings(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=60_000,
+                 commands=command_routes(config), mail=mail_route(config))  # fmt: skip
 
 
 def events(clients: list[str], ip: str = "10.0.0.1:1") -> bytes:
@@ -95,13 +95,13 @@ def events(clients: list[str], ip: str = "10.0.0.1:1") -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def replayed(terms: Terms, lines: bytes) -> list[dict[str, Any]]:
+def replayed(terms: ReplaySettings, lines: bytes) -> list[dict[str, Any]]:
     found: list[bytes] = []
     Replay(terms, found.append).run([lines])
     return [json.loads(line) for line in b"".join(found).split(b"\n") if line]
 
 
-def deliveries(terms: Terms, clients: list[str]) -> list[dict[str, Any]]:
+def deliveries(terms: ReplaySettings, clients: list[str]) -> list[dict[str, Any]]:
     lines = replayed(terms, events(clients))
     assert lines[-1]["rejected"] == 0
     return [line for line in lines if line["type"] == "delivery"]
@@ -165,7 +165,7 @@ def check_command(request: dict[str, Any], dead: bool) -> None:
 @given(FLEETS)
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
 def test_whatever_clients_are_called_a_request_has_the_shape_that_its_rule_gave_it(
-    terms: Terms, fleet: tuple[str, list[str]]
+    terms: ReplaySettings, fleet: tuple[str, list[str]]
 ) -> None:
     group, devices = fleet
     clients = [f"{group}@@@{device}" for device in devices]

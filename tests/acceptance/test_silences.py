@@ -136,9 +136,9 @@ GOOD = {"match": {"group": "G"}, "for": "1h", "author": "a", "comment": "c"}
     ("changed", "title"),
     [
         ({"match": None}, "`match` is missing"),
-        ({"match": {"grup": "G"}}, "`match`: `grup` is no key of a match; did you mean `group`?"),
+        ({"match": {"grup": "G"}}, "`match`: `grup` is not a key of a match; did you mean `group`?"),
         ({"match": {"group": 5}}, "`match`: `group` must be a pattern or a list of patterns"),
-        ({"match": {"ip": "10.0.0.0/99"}}, "`match`: `ip=10.0.0.0/99`: is no network in CIDR form"),
+        ({"match": {"ip": "10.0.0.0/99"}}, "`match`: `ip=10.0.0.0/99` is not a network in CIDR form"),
         ({"for": "soon"}, "`for` must be a duration"),
         ({"for": "0s"}, "`for` must be longer than 0"),
         ({"author": " "}, "`author` is missing: a silence says who and why"),

@@ -175,7 +175,7 @@ def test_a_secret_that_is_not_there_is_a_warning_at_its_place(tmp_path: Path) ->
         ({"tls": "yes"}, "must be true, false, or {ca: PATH}"),
         ({"group_id": "GID"}, "write `consumer_group`"),
         ({"password": "p"}, "the login is signed: write `access_key` and `secret`"),
-        ({"secret": "plain"}, "never stands in this file"),
+        ({"secret": "plain"}, "never write the secret itself into this file"),
         ({"que": "X"}, "did you mean `queue`?"),
     ],
 )

@@ -18,9 +18,10 @@ from engine.core.rules import Action, Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import load_rules, rule_from_definition
 from engine.runtime.fleet_factory import command_routes
-from engine.templates.command import CommandRoutes, why_no_client
-from engine.templates.renderer import Rendered, Renderer, to_json
-from tests.test_rendering import HOSTILE, variables
+from engine.templates.command import CommandRoutes, client_id_problem
+from engine.templates.rendered import Rendered
+from engine.templates.renderer import Renderer, to_json
+from tests.templates.test_rendering import HOSTILE, variables
 
 MQTT = {"endpoint": "broker.example.com", "parent_topic": "iot"}
 ROCKETMQ_SOURCE = {"name": "mq", "type": "rocketmq", "name_servers": ["10.0.0.1:9876"], "consumer_group": "GID_r"}
@@ -93,7 +94,7 @@ def test_a_command_is_rendered_as_replay_shows_it() -> None:
     ],
 )
 def test_what_a_client_id_may_be(to: str, why: str | None) -> None:
-    assert why_no_client(to) == why
+    assert client_id_problem(to) == why
 
 
 @given(st.one_of(HOSTILE, st.text(max_size=80)))
@@ -151,7 +152,7 @@ def test_the_way_is_the_one_that_is_configured(tmp_path: Path) -> None:
 
 def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> None:
     bare = config(tmp_path)
-    needed = "needs the section `mqtt` in the configuration: it says where commands go"
+    needed = "needs the section `mqtt` in the configuration, which says where commands are sent"
     assert rule_mistakes(tmp_path, bare, to="GID@@@d", payload="x") == [f"rules[0].actions[0].command: {needed}"]
     only_mqtt, only_rocketmq = (
         config(tmp_path, mqtt=MQTT),
@@ -168,7 +169,7 @@ def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> N
     [
         ({"payload": "x"}, "`to` is missing"),
         ({"to": "d"}, "`payload` is missing"),
-        ({"to": "a/b", "payload": "x"}, "command.to: is no client id: it holds `/`"),
+        ({"to": "a/b", "payload": "x"}, "command.to: is not a client id: it holds `/`"),
         ({"to": "{{ client.gateway }}", "payload": "x"}, "gateway"),
         ({"to": "d", "payload": {"a": "{{ nope }}"}}, "nope"),
         ({"to": "d", "payload": "{{ secrets.key }}"}, "secrets"),
@@ -180,7 +181,7 @@ def test_a_command_without_the_section_it_needs_is_an_error(tmp_path: Path) -> N
         ({"to": "d", "payload": "x", "ttl": "4s"}, "unknown key `ttl`; write `expires`"),
     ],
 )
-def test_a_mistake_in_a_command_is_told(tmp_path: Path, command: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_a_command_is_reported(tmp_path: Path, command: dict[str, Any], said: str) -> None:
     known = config(tmp_path, mqtt=MQTT, sources=[ROCKETMQ_SOURCE])
     found = rule_mistakes(tmp_path, known, **command)
     assert said in found[0]
@@ -217,7 +218,7 @@ def test_a_section_says_where_commands_go(tmp_path: Path) -> None:
         (MQTT | {"topic": "x"}, "unknown key `topic`; write `parent_topic`"),
     ],
 )
-def test_a_mistake_in_the_section_is_told(tmp_path: Path, mqtt: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_the_section_is_reported(tmp_path: Path, mqtt: dict[str, Any], said: str) -> None:
     found = mistakes(tmp_path, mqtt=mqtt)
     assert len(found) == 1 and said in found[0]
 
@@ -225,4 +226,4 @@ def test_a_mistake_in_the_section_is_told(tmp_path: Path, mqtt: dict[str, Any], 
 def test_one_process_speaks_to_one_rocketmq_cluster(tmp_path: Path) -> None:
     other = {"parent_topic": "iot", "rocketmq": {"name_servers": ["10.9.9.9:1"]}}
     (said,) = mistakes(tmp_path, mqtt=other, sources=[ROCKETMQ_SOURCE])
-    assert "must be as in the source `mq`, or be left out" in said
+    assert "must be the same as in the source `mq`, or be left out" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.writing import run
+from tests.replay.writing import run
 
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in HERE.glob("*.test.yaml"))

@@ -11,7 +11,8 @@ import pytest
 from engine.config.inventory import load_inventory
 from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
-from engine.rulefiles.loader import LoadedRules, fingerprint, load_rules, rule_from_definition
+from engine.rulefiles.files import fingerprint
+from engine.rulefiles.loader import LoadedRules, load_rules, rule_from_definition
 
 SMTP = {"host": "mail.example.com", "from": "Rollcall <rollcall@example.com>"}
 
@@ -52,22 +53,22 @@ def test_a_server_by_its_defaults(tmp_path: Path) -> None:
 
 
 CONFIG_MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"from": "nobody"}, "smtp.from: `nobody` is no e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>"),
-    ({"tls": True, "starttls": True}, "smtp.starttls: cannot be combined with `tls: true`, which encrypts from the first byte on"),
-    ({"starttls": False}, "smtp.starttls: warning: e-mails, and the password, would leave this machine unencrypted"),
+    ({"from": "nobody"}, "smtp.from: `nobody` is not an e-mail address such as rollcall@example.com or Rollcall <rollcall@example.com>"),
+    ({"tls": True, "starttls": True}, "smtp.starttls: cannot be combined with `tls: true`, which encrypts from the first byte"),
+    ({"starttls": False}, "smtp.starttls: warning: e-mails and the password would leave this machine unencrypted"),
     ({"username": "u"}, "smtp: `username` and `password` belong together: one of them is missing"),
     ({"ca": "no.pem"}, "smtp.ca: {folder}/no.pem does not exist"),
     ({"username": "u", "password": {"env": "NOT_SET_ANYWHERE"}}, "smtp.password: warning: the environment variable NOT_SET_ANYWHERE is not set"),
     ({"password": "secret"}, "smtp.password: must say where the secret is"),
-    ({"timeout": "0s"}, "smtp.timeout: must be more than nothing"),
+    ({"timeout": "0s"}, "smtp.timeout: must be longer than 0"),
     ({"server": "x"}, "smtp.server: unknown key `server`; write `host`"),
     ({"port": 0}, "smtp.port: must be at least 1, not `0`"),
-    ({"host": "a:25 b"}, "smtp.host: must be a host's name or address; the port goes into `port`"),
+    ({"host": "a:25 b"}, "smtp.host: must be a host name or address; put the port into `port`"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("smtp", "told"), CONFIG_MISTAKES)
-def test_a_mistake_in_smtp_is_told(smtp: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_mistake_in_smtp_is_reported(smtp: dict[str, Any], told: str, tmp_path: Path) -> None:
     found = config_problems(tmp_path, **smtp)
     assert any(problem.startswith(told.format(folder=tmp_path)) for problem in found), found
 
@@ -79,28 +80,28 @@ def test_plain_to_this_very_machine_needs_no_word(tmp_path: Path) -> None:
 def test_an_email_without_a_server_says_what_is_missing(tmp_path: Path) -> None:
     (told,) = problems(tmp_path, None)
     assert told.endswith(
-        "rules[0].actions[0].email: needs a server to send by: `smtp: {host: ..., from: ...}` in the configuration"
+        "rules[0].actions[0].email: needs a mail server: set `smtp: {host: ..., from: ...}` in the configuration"
     )
     # Where nothing is sent, none is needed.
     assert load_rules([tmp_path / "r.yaml"], config=config(tmp_path, None), performs=False).rules
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"to": "ops"}, "email.to: `ops` is no e-mail address such as ops@example.com"),
-    ({"to": ["a@b.c", "a@b.c, d@e.f"]}, "email.to[1]: `a@b.c, d@e.f` is no e-mail address such as ops@example.com: write a list for several"),
+    ({"to": "ops"}, "email.to: `ops` is not an e-mail address such as ops@example.com"),
+    ({"to": ["a@b.c", "a@b.c, d@e.f"]}, "email.to[1]: `a@b.c, d@e.f` is not an e-mail address such as ops@example.com: write a list for several"),
     ({"to": []}, "email.to: must not be an empty list"),
-    ({"cc": "{{ client.device }}@x.y"}, "`client.device` does not exist (known: attributes); recipients are made of client.attributes, alert.key and rule only"),
+    ({"cc": "{{ client.device }}@x.y"}, "`client.device` does not exist (known: attributes); recipients can use client.attributes, alert.key and rule only"),
     ({"to": "{{ client.attributes.ownr }}"}, "`client.attributes.ownr` does not exist; did you mean `owner`?"),
-    ({"to": "{{ secrets.x }}"}, "`secrets` can be read in webhook headers and urls only"),
+    ({"to": "{{ secrets.x }}"}, "`secrets` can be used only in webhook headers and URLs"),
     ({"subject": "{{ cleint.id }}"}, "email.subject: `cleint` does not exist; did you mean `client`?"),
-    ({"text": "{% if x %}"}, "email.text: cannot be read as a template: "),
+    ({"text": "{% if x %}"}, "email.text: is not a valid template: "),
     ({"html": "{{ client.id|safe }}"}, "email.html: the filter `safe` does not exist"),
     ({"text": "x", "template": "firing"}, "email: has both `text` and `template`; keep one"),
-    ({"template": "recovry"}, "email.template: is neither a file that ends in .j2 nor a template that is shipped; did you mean `recovery`?"),
+    ({"template": "recovry"}, "email.template: is neither a file that ends in .j2 nor a shipped template; did you mean `recovery`?"),
     ({"template": "none.j2"}, "email.template: the template none.j2 cannot be read: No such file or directory"),
-    ({"html": "big.html.j2"}, "big.html.j2:1:1: rules[0].actions[0].email.html: is no template that can be read: longer than 16384 characters"),
+    ({"html": "big.html.j2"}, "big.html.j2:1:1: rules[0].actions[0].email.html: is not a valid template: longer than 16384 characters"),
     ({"template": "bad.j2"}, "bad.j2:3:1: rules[0].actions[0].email.template: `cleint` does not exist; did you mean `client`?"),
-    ({"template": "syntax.j2"}, "syntax.j2:2:1: rules[0].actions[0].email.template: cannot be read as a template: "),
+    ({"template": "syntax.j2"}, "syntax.j2:2:1: rules[0].actions[0].email.template: is not a valid template: "),
     ({"template": "deep/loop.html.j2", "html": "deep/loop.html.j2"}, "deep/loop.html.j2:2:1: rules[0].actions[0].email.html: the filter `safe` does not exist"),
     ({"body": "x"}, "unknown key `body`; write `text`"),
     ({"from": "x"}, "unknown key `from`; put it under `smtp` of the configuration"),
@@ -108,7 +109,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("email", "told"), MISTAKES)
-def test_a_mistake_in_an_email_is_told(email: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_mistake_in_an_email_is_reported(email: dict[str, Any], told: str, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "bad.j2").write_text("a\nb\n{{ cleint.id }}\n")
     (tmp_path / "syntax.j2").write_text("a\n{{ client.id }\n")

@@ -17,10 +17,10 @@ from engine.actions.email.message import message_of
 from engine.config.addresses import is_address, mailbox
 from engine.core.alerting import planning
 from engine.core.rules import Action, Rule
-from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, Mailing, MailRenderer
-from engine.templates.renderer import Rendered
+from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, MailRenderer, MailRoute
+from engine.templates.rendered import Rendered
 
-RENDERER = MailRenderer(Mailing("Rollcall <rollcall@example.com>", "smtp://mail.example.com:587"))
+RENDERER = MailRenderer(MailRoute("Rollcall <rollcall@example.com>", "smtp://mail.example.com:587"))
 AT_MS = 1_767_225_690_000
 OPS = "ops@example.com"
 
@@ -202,7 +202,7 @@ def test_html_alone_has_a_text_beside_it() -> None:
     assert request["html"] == "<h1>G@@@p1</h1>" and request["text"].startswith("G@@@p1 is offline.")
 
 
-def test_one_recipient_that_cannot_be_is_left_out_and_told() -> None:
+def test_one_recipient_that_cannot_be_is_left_out_and_reported() -> None:
     found = rendered(to=("{{ client.attributes.owner }}", OPS), seen=variables(attributes={"owner": "a@b.c, d@e.f"}))
     assert found.request["to"] == [OPS] and found.dead is None
     assert found.problem == "to: `a@b.c, d@e.f` is no e-mail address"
@@ -307,5 +307,5 @@ def test_what_an_address_is(text: str, good: bool) -> None:
 def test_what_a_mailbox_is() -> None:
     assert mailbox("Roll Call <a@b.c>") == ("Roll Call", "a@b.c") and mailbox("a@b.c") == ("", "a@b.c")
     for text in ("Roll, Call <a@b.c>", "x", "a <b>", "a\n <a@b.c>", "<a@b.c>"):
-        with pytest.raises(ValueError, match="is no e-mail address"):
+        with pytest.raises(ValueError, match="is not an e-mail address"):
             mailbox(text)

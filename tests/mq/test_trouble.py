@@ -141,7 +141,7 @@ def test_check_finds_the_missing_library_before_run_does(tmp_path: Path, without
         ({"start": "yesterday"}, "must be latest, earliest, or a time"),
         ({"start": "2026-01-01T00:00:00"}, "does not say in which time zone"),
         ({"start": "2026-13-01T00:00:00Z"}, "is no time such as"),
-        ({"consumer_group": "a b"}, "must be made of letters"),
+        ({"consumer_group": "a b"}, "must consist of letters"),
     ],
 )
 def test_mistakes_in_the_configuration_are_told_with_what_to_write(

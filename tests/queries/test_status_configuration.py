@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
         ({"acces_key": {"file": "key"}}, "status.acces_key", "unknown key `acces_key`; did you mean `access_key`?"),
         ({"secret": "literal"}, "status.secret", "secret"),
         ({"confirm_after": "5"}, "status.confirm_after", "duration"),
-        ({"confirm_after": "0s"}, "status.confirm_after", "must be more than nothing"),
+        ({"confirm_after": "0s"}, "status.confirm_after", "must be longer than 0"),
     ],
 )  # fmt: skip
 def test_a_status_section_that_cannot_be_is_told(tmp_path: Path, changed: dict[str, Any], path: str, said: str) -> None:
@@ -129,12 +129,12 @@ def test_max_hold_has_its_effect_with_somebody_to_ask_and_a_warning_without(tmp_
 def test_a_secret_that_is_not_there_is_a_warning_and_what_a_provider_lacks_stops_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.config.status.EXTRAS", {"openapi": "no_such_package"})
+    monkeypatch.setattr("engine.config.status.PACKAGES", {"openapi": "no_such_package"})
     found = loaded(tmp_path, status=STATUS | {"provider": "openapi", "secret": {"env": "NO_SUCH_VARIABLE"}})
     assert [(problem.path, problem.message) for problem in found.warnings] == [
         ("status.secret", "the environment variable NO_SUCH_VARIABLE is not set")
     ]
-    (lack,) = found.lacking
+    (lack,) = found.missing_packages
     assert (lack.path, lack.message) == (
         "status.provider",
         "needs the package no_such_package: pip install 'rollcall[openapi]'",

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.endpoints import Endpoint, endpoint_of
 from engine.status.base import QueryFailed
-from engine.status.http import Endpoint, endpoint_of, safe_message
+from engine.status.http import safe_message
 from engine.status.route import RouteProvider, signature, string_to_sign
 from tests.acceptance.service import free_port, now_ms
 from tests.status.certificates import made_certificate

@@ -1,7 +1,7 @@
-"""What was expected beside what was seen: which belong together, and which key of which differs.
+"""Compares what was expected with what happened: which lines belong together, and which keys differ.
 
-Lists have to agree in length and order. To say what differs, they are aligned as a text comparison aligns lines: most
-that agree first, then those that resemble each other, the rest alone. Pure. Read `compared` first.
+Both lists must agree in length and order. To show what differs, they are aligned as a text diff aligns lines: most lines that
+agree first, then those that are similar; the rest stay alone. Pure. Read `compare` first.
 """
 
 from __future__ import annotations
@@ -12,51 +12,51 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config.durations import format_duration
-from engine.replay.scenarios.file import Expected
+from engine.replay.scenarios.scenario import Expected
 
 MAX_COMPARISONS = 1_000_000
-"""Pairs looked at for one alignment; beyond, lines are paired by their place alone."""
+"""Most pairs for one alignment; longer lists are paired by their places alone."""
 
 MAX_SHOWN = 160
-"""Characters of a value inside a sentence."""
+"""Most characters of a value inside a sentence."""
 
 _AGREES = 1_000_000
-"""What an agreeing pair weighs: more than any number of pairs that only resemble each other."""
+"""Weight of a pair that agrees: more than any number of pairs that are only similar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One thing that happened in a run: at which instant, and its line as `replay` prints it."""
+class TimelineEntry:
+    """One thing that happened in a run: its instant, and its line as `replay` prints it."""
 
     at_ms: int
     line: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """What was expected and the place of what was seen, either may be missing; `why` is empty when they agree."""
+class Comparison:
+    """An expectation and the place of a timeline entry; one of them may be missing. `why` is empty when they agree."""
 
     expected: Expected | None
     seen: int | None
     why: tuple[str, ...] = ()
 
 
-def compared(expected: Sequence[Expected], seen: Sequence[Seen], start_ms: int) -> list[Pair]:
-    """Every expectation and every thing seen, in order, each once; all agree when no pair has a `why`."""
+def compare(expected: Sequence[Expected], seen: Sequence[TimelineEntry], start_ms: int) -> list[Comparison]:
+    """Every expectation and every entry in order, each once. All agree when no comparison has a `why`."""
     found = []
     for left, right in _aligned(expected, seen):
         if left is None:
-            found.append(Pair(expected=None, seen=right, why=("nothing of the kind was expected",)))
+            found.append(Comparison(expected=None, seen=right, why=("this was not expected",)))
         elif right is None:
-            found.append(Pair(expected=expected[left], seen=None, why=("nothing like it was seen",)))
+            found.append(Comparison(expected=expected[left], seen=None, why=("this did not happen",)))
         else:
             why = tuple(_differences(expected[left], seen[right], start_ms))
-            found.append(Pair(expected=expected[left], seen=right, why=why))
+            found.append(Comparison(expected=expected[left], seen=right, why=why))
     return found
 
 
-def _aligned(expected: Sequence[Expected], seen: Sequence[Seen]) -> Iterator[tuple[int | None, int | None]]:
-    """Pairs of places, chosen so that they weigh most in all (a longest common subsequence with weights)."""
+def _aligned(expected: Sequence[Expected], seen: Sequence[TimelineEntry]) -> Iterator[tuple[int | None, int | None]]:
+    """Pairs of places with the greatest total weight (a weighted longest common subsequence)."""
     rows, columns = len(expected), len(seen)
     if rows * columns > MAX_COMPARISONS:
         common = min(rows, columns)
@@ -84,8 +84,8 @@ def _aligned(expected: Sequence[Expected], seen: Sequence[Seen]) -> Iterator[tup
             column += 1
 
 
-def _weight(expected: Expected, seen: Seen) -> int:
-    """How well they go together; 0: not at all."""
+def _weight(expected: Expected, seen: TimelineEntry) -> int:
+    """How similar they are; 0: not at all."""
     total = agreeing = 0
     if expected.at_ms is not None:
         total, agreeing = 1, int(expected.at_ms == seen.at_ms)
@@ -96,7 +96,7 @@ def _weight(expected: Expected, seen: Seen) -> int:
 
 
 def value_of(key: str, wanted: Any, line: Mapping[str, Any]) -> Any:
-    """What a line has under a key of an expectation; None when it has nothing.
+    """The value of a line under a key of an expectation; None when there is none.
 
     A delivery's `key` is its idempotency key, and as a mapping what the delivery is about.
     """
@@ -105,7 +105,7 @@ def value_of(key: str, wanted: Any, line: Mapping[str, Any]) -> Any:
     return line.get(key)
 
 
-def _differences(expected: Expected, seen: Seen, start_ms: int) -> Iterator[str]:
+def _differences(expected: Expected, seen: TimelineEntry, start_ms: int) -> Iterator[str]:
     if expected.at_ms is not None and expected.at_ms != seen.at_ms:
         wanted, got = (offset(at_ms - start_ms) for at_ms in (expected.at_ms, seen.at_ms))
         yield f"at: expected {wanted}, saw {got}"
@@ -114,7 +114,7 @@ def _differences(expected: Expected, seen: Seen, start_ms: int) -> Iterator[str]
 
 
 def _unequal(path: str, wanted: Any, got: Any) -> Iterator[str]:
-    """How a value differs from what is wanted; of mappings only the keys that are wanted count."""
+    """How a value differs from the expected one; in mappings only the expected keys are compared."""
     if path == "clients" and isinstance(wanted, list) and isinstance(got, list):
         wanted, got = sorted(wanted), sorted(map(str, got))
     if isinstance(wanted, dict) and isinstance(got, dict):
@@ -140,5 +140,5 @@ def _shown(value: Any) -> str:
 
 
 def offset(span_ms: int) -> str:
-    """A time since the start as people write it; before it with a minus."""
+    """A time since the start as people write it; negative before the start."""
     return f"-{format_duration(-span_ms)}" if span_ms < 0 else format_duration(span_ms)

@@ -1,7 +1,7 @@
 """One event of a scenario as people write it: `OFFSET[/RECEIVED] CLIENT TYPE CHANNEL [IP]`.
 
-What the engine would not accept from a broker is refused here by the same rules, so a scenario never tests what cannot
-happen. A client id or channel with spaces stands in double quotes, as JSON writes text. Read `read_row` first.
+An event that the engine would not accept from a broker is refused here by the same rules, so a scenario never tests what cannot
+happen. A client id or channel with spaces is written in double quotes, as in JSON. Read `parse_event_line` first.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ _MEANT = {
     "offline": "tcpclean",
     "clean": "tcpclean",
 }
-"""What people write for a type, and what the broker says."""
-_ANY_TIME_MS = 1_767_225_600_000  # one that every rule accepts: the row's own times are checked apart
+"""Types that people write by mistake, and what the broker sends."""
+_ANY_TIME_MS = 1_767_225_600_000  # any valid time: the times of the line are checked separately
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One event of a scenario: when it is received, epoch milliseconds, and as it was written."""
+class EventLine:
+    """One event of a scenario: the event, when it is received (epoch milliseconds), and the text as written."""
 
     event: LifecycleEvent
     received_at_ms: int
     text: str
 
 
-def read_row(text: str, start_ms: int, max_future_ms: int) -> Row:
-    """The event that a row says. Raises ValueError with a sentence for one that cannot be."""
+def parse_event_line(text: str, start_ms: int, max_future_ms: int) -> EventLine:
+    """The event of a line. Raises ValueError with a sentence for a line that is not valid."""
     words = _WORD.findall(text)
     _check_shape(words)
     occurred_ms, received_ms = _times(words[0])
     if occurred_ms - received_ms > max_future_ms:
         ahead, allowed = format_duration(occurred_ms - received_ms), format_duration(max_future_ms)
-        raise ValueError(f"lies {ahead} ahead of when it is received: the engine refuses more than {allowed}")
+        raise ValueError(f"occurs {ahead} after it is received: the engine accepts at most {allowed}")
     client, kind, channel, ip = [_unquoted(word) for word in (*words[1:], "")[:4]]
-    told = {"clientId": client, "time": _ANY_TIME_MS, "eventType": kind, "channelId": channel, "clientIp": ip}
+    message = {"clientId": client, "time": _ANY_TIME_MS, "eventType": kind, "channelId": channel, "clientIp": ip}
     try:
-        found = accept(read_object(json.dumps(told).encode()), None)
+        found = accept(read_object(json.dumps(message).encode()), None)
     except Malformed as error:
         raise ValueError(f"would not be accepted: {error}") from error
-    return Row(
+    return EventLine(
         event=found._replace(occurred_at_ms=start_ms + occurred_ms),
         received_at_ms=start_ms + received_ms,
         text=text,
@@ -61,20 +61,20 @@ def read_row(text: str, start_ms: int, max_future_ms: int) -> Row:
 
 
 def _check_shape(words: list[str]) -> None:
-    """Say which word is wrong, in the words of the form."""
+    """Raise ValueError when a word is missing, misplaced or not valid."""
     for place, word in enumerate(words):
         if word.startswith('"') and _quoted(word) is None:
-            raise ValueError(f"the quotes of word {place + 1} do not end, or hold no text that can be read")
+            raise ValueError(f"word {place + 1} has no closing quote, or is not valid JSON text")
     if len(words) > 3 and words[2] not in EVENT_TYPES:
         if words[1] in EVENT_TYPES:
-            raise ValueError(f"the client comes before the type: {FORM}")
+            raise ValueError(f"the client must come before the type: {FORM}")
         if EVENT_TYPES & set(words[3:]):
-            raise ValueError('a client id with spaces stands in double quotes: 0s "G@@@my pump" connect A')
+            raise ValueError('a client id with spaces needs double quotes: 0s "G@@@my pump" connect A')
     if not 4 <= len(words) <= 5:
         raise ValueError(f"must be {FORM}, such as `60s/62s G@@@p1 tcpclean A`")
     if words[2] not in EVENT_TYPES:
         meant = _MEANT.get(words[2].lower())
-        hint = f"; the broker says `{meant}`" if meant else did_you_mean(words[2], _TYPES)
+        hint = f"; the broker sends `{meant}`" if meant else did_you_mean(words[2], _TYPES)
         raise ValueError(f"the type must be one of {', '.join(_TYPES)}, not `{words[2][:40]}`{hint}")
 
 
@@ -83,7 +83,7 @@ def _times(word: str) -> tuple[int, int]:
     first, slash, second = word.partition("/")
     occurred_ms = -_duration("OFFSET", first[1:]) if first.startswith("-") else _duration("OFFSET", first)
     if occurred_ms < 0 and not slash:
-        raise ValueError(f"occurs before the start: write when it is received, such as {first}/0s")
+        raise ValueError(f"occurs before the start: add when it is received, such as {first}/0s")
     return occurred_ms, _duration("RECEIVED", second) if slash else occurred_ms
 
 

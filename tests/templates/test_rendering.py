@@ -15,10 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.rules import Action
-from engine.templates.lint import names_of, template_problems
-from engine.templates.renderer import MAX_OUTPUT_CHARACTERS, Rendered, Renderer, TemplateProblem, conceal, to_json
-from engine.templates.sandbox import MAX_WORK, METER
+from engine.templates.compiler import MAX_OUTPUT_CHARACTERS, Compiler, TemplateProblem
+from engine.templates.lint import template_problems
+from engine.templates.names import names_of
+from engine.templates.rendered import Rendered
+from engine.templates.renderer import Renderer, to_json
+from engine.templates.sandbox.meter import MAX_WORK, METER
+from engine.templates.secret_markers import conceal
 
+COMPILER = Compiler()
 RENDERER = Renderer()
 
 HOSTILE = st.one_of(
@@ -72,7 +77,7 @@ def webhook(spec: Mapping[str, Any], seen: Mapping[str, Any] | None = None) -> R
 
 def text(template: str, **more: Any) -> str:
     """One text, rendered."""
-    return RENDERER.text(template)(variables(**more))
+    return COMPILER.text(template)(variables(**more))
 
 
 def refusal(template: str, **more: Any) -> str:
@@ -227,15 +232,15 @@ def test_a_log_message_that_fails_is_replaced() -> None:
 
 
 def test_a_condition_that_fails_holds() -> None:
-    assert RENDERER.condition("client.nothing.more")(variables()) is True
-    assert RENDERER.condition("status == 'online'")(variables()) is False
-    assert RENDERER.condition("range(1000)|map('string')|join|length > 5 and 9 ** 9 ** 9")(variables()) is True
+    assert COMPILER.condition("client.nothing.more")(variables()) is True
+    assert COMPILER.condition("status == 'online'")(variables()) is False
+    assert COMPILER.condition("range(1000)|map('string')|join|length > 5 and 9 ** 9 ** 9")(variables()) is True
 
 
-def test_a_template_that_cannot_be_compiled_is_told_when_rules_are_loaded() -> None:
+def test_a_template_that_cannot_be_compiled_is_reported_when_rules_are_loaded() -> None:
     for template in ("{{ ", "{% for %}", "{{ x|nothing }}", "{{ x is nothing }}", "x" * 20_000 + "{{ x }}"):
         with pytest.raises(TemplateProblem):
-            RENDERER.text(template)
+            COMPILER.text(template)
 
 
 # Nothing grows, nothing runs, without end.
@@ -325,7 +330,7 @@ def test_the_same_in_a_header_and_in_a_url(template: str) -> None:
 
 
 def test_every_rendering_has_the_whole_budget() -> None:
-    template = RENDERER.text("{% for i in range(1000) %}{% for j in range(40) %}{% endfor %}{% endfor %}done")
+    template = COMPILER.text("{% for i in range(1000) %}{% for j in range(40) %}{% endfor %}{% endfor %}done")
     assert [template(variables()) for _ in range(6)] == ["done"] * 6
 
 
@@ -400,7 +405,7 @@ def test_without_such_a_column_the_reading_methods_are_methods_and_the_writing_o
         assert "body: " in refusal(f"{{{{ client.attributes.{name}() }}}}")
 
 
-def test_methods_that_templates_may_not_call_are_told_when_rules_are_loaded() -> None:
+def test_methods_that_templates_may_not_call_are_reported_when_rules_are_loaded() -> None:
     names = names_of(columns=("site",))
     assert template_problems("{{ client.id.center(9) }}", names)
     assert template_problems("{{ client.id.format(9) }}", names)
@@ -431,7 +436,7 @@ PIECES = st.lists(
 def test_a_template_that_only_inserts_values_says_what_jinja_says(pieces: list[str], device: str) -> None:
     template = "".join(pieces)
     seen = variables(device, rule={"labels": {"items": device}})
-    for render in (RENDERER.text, RENDERER.url):
+    for render in (COMPILER.text, COMPILER.url):
         assert _outcome(render(template), seen) == _outcome(render(template + "{% if 1 %}{% endif %}"), seen)
 
 

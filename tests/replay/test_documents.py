@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from engine.config.schema import load_schema
-from tests.scenarios.writing import ROLLCALL, run
+from tests.replay.writing import ROLLCALL, run
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "testing-rules.md"

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.scenarios.writing import GONE, PAGED, failing, passing, run, write
+from tests.replay.writing import GONE, PAGED, failing, passing, run, write
 
 ESC = "\x1b"
 
@@ -58,7 +58,7 @@ def test_a_failing_test_shows_what_it_saw_beside_what_was_expected_and_which_key
     assert told[-1].startswith("1 passed, 1 failed (")
 
 
-def test_what_was_not_expected_and_what_never_came_are_both_told(tmp_path: Path) -> None:
+def test_what_was_not_expected_and_what_never_came_are_both_reported(tmp_path: Path) -> None:
     write(
         tmp_path,
         {"name": "nothing at all", "events": GONE, "expect": []},
@@ -66,9 +66,9 @@ def test_what_was_not_expected_and_what_never_came_are_both_told(tmp_path: Path)
     )
     done = run(tmp_path)
     assert done.returncode == 1
-    assert "POST https://pager.example.com/events: nothing of the kind was expected" in done.stdout
-    assert "expect[0]: nothing like it was seen" in done.stdout
-    assert "alerts[0]: nothing like it was seen" in done.stdout
+    assert "POST https://pager.example.com/events: this was not expected" in done.stdout
+    assert "expect[0]: this did not happen" in done.stdout
+    assert "alerts[0]: this did not happen" in done.stdout
 
 
 def test_tests_without_expectations_and_with_fitting_ones_pass(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_run_chooses_tests_by_name(tmp_path: Path) -> None:
         (("--colour",), "No such option"),
     ],
 )
-def test_wrong_use_is_told_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_use_is_reported_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     write(tmp_path, passing())
     (tmp_path / "empty").mkdir()
     done = run(tmp_path, *arguments)
@@ -125,7 +125,7 @@ def test_without_a_word_it_takes_the_rules_beside_the_configuration_else_all_bel
     assert (told.count("in the rules"), told.count("beside")) == (1, 1)
 
 
-def test_a_file_that_does_not_load_is_told_and_the_others_are_run(tmp_path: Path) -> None:
+def test_a_file_that_does_not_load_is_reported_and_the_others_are_run(tmp_path: Path) -> None:
     write(tmp_path / "good", passing())
     write(tmp_path / "bad", {**passing(), "expcet": []}, {"name": "typo", "events": ["0s G@@@p1 conect A"]})
     done = run(tmp_path, "--junit", "results.xml")
@@ -170,7 +170,7 @@ ORDERS = [
 ]
 
 
-def test_commands_and_why_one_is_dead_are_told_in_words(tmp_path: Path) -> None:
+def test_commands_and_why_one_is_dead_are_reported_in_words(tmp_path: Path) -> None:
     write(tmp_path, {"name": "x", "events": ["0s G@@@p1 connect A", "1s G@@@p/1 connect A"]}, rules=ORDERS)
     told = run(tmp_path, "-v").stdout
     assert 'command wake G@@@p1 firing: to G@@@p1: {"do": "wake"}' in told
@@ -251,7 +251,7 @@ def test_a_hundred_tests_of_one_file_are_one_load(tmp_path: Path) -> None:
     assert done.stdout.count("✓") == 100
 
 
-def test_a_terminal_without_ticks_is_told_in_letters(tmp_path: Path) -> None:
+def test_a_terminal_without_ticks_gets_letters(tmp_path: Path) -> None:
     write(tmp_path, passing("grün €"), failing("late"))
     for encoding in ("latin-1", "cp437"):
         done = run(tmp_path, PYTHONIOENCODING=encoding)

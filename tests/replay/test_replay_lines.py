@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.scenarios.writing import ROLLCALL
+from tests.replay.writing import ROLLCALL
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 SAY = [{"log": {"message": "{{ rule.name }}"}}]
@@ -106,7 +106,7 @@ def test_the_summary_is_last_and_counts_what_was_printed(tmp_path: Path) -> None
     assert clocks == sorted(clocks)
 
 
-def test_a_table_says_whom_and_when_in_an_alerts_life_and_what_would_not_be_sent(tmp_path: Path) -> None:
+def test_a_table_shows_the_client_and_when_in_an_alerts_life_and_what_would_not_be_sent(tmp_path: Path) -> None:
     house(tmp_path, DARK, {**DOWN, "match": {"group": "G"}, "name": "up", "trigger": "online"}, deliveries={"burst": 1})
     told = replay(tmp_path).splitlines()
     assert '2026-01-01T00:03:20.000Z  dark  {"group": "G"}  log recovery: dark' in told

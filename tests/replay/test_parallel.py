@@ -13,7 +13,7 @@ from engine.core.rules import CLIENT, FLEET, GROUP, reach
 from engine.errors import RollcallError
 from engine.replay import parallel, runner
 from engine.replay.parallel import run_shared, shares_of
-from engine.replay.runner import Replay, Terms, chunks_of
+from engine.replay.runner import Replay, ReplaySettings, chunks_of
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import inventory_of, policy_of
 from tests.oracle.traces import scenario
@@ -21,28 +21,30 @@ from tests.oracle.traces import scenario
 THROTTLE = {"max": 1, "per": "1m"}
 
 
-def terms_of(folder: Path) -> Terms:
-    """What the configuration in a folder says about a replay."""
+def settings_of(folder: Path) -> ReplaySettings:
+    """The settings of a replay by the configuration in a folder."""
     config = load_config(folder / "config.yaml")
     inventory = inventory_of(config)
     rules = load_rules(config.rules, inventory=inventory, config=config).rules
-    return Terms(policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms)
+    return ReplaySettings(
+        policy=policy_of(config), rules=rules, inventory=inventory, max_future_ms=config.events.max_future_ms
+    )
 
 
-def alone(terms: Terms, folder: Path) -> list[str]:
+def alone(settings: ReplaySettings, folder: Path) -> list[str]:
     """The lines of one process."""
     found: list[bytes] = []
     with (folder / "events.jsonl").open("rb") as file:
-        Replay(terms, found.append).run(chunks_of(file))
+        Replay(settings, found.append).run(chunks_of(file))
     return b"".join(found).decode().splitlines()
 
 
-def shared(terms: Terms, folder: Path, shares: int) -> list[str]:
+def shared(settings: ReplaySettings, folder: Path, shares: int) -> list[str]:
     """The lines of several."""
     found: list[bytes] = []
-    share_of = shares_of(terms.rules)
+    share_of = shares_of(settings.rules)
     assert share_of is not None
-    run_shared(terms, str(folder / "events.jsonl"), shares, share_of, found.append)
+    run_shared(settings, str(folder / "events.jsonl"), shares, share_of, found.append)
     return b"".join(found).decode().splitlines()
 
 
@@ -57,15 +59,15 @@ def test_several_processes_print_what_one_prints(seed: int, tmp_path: Path, monk
     monkeypatch.setattr(runner, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
     monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
     scenario(seed).write(tmp_path)
-    terms = terms_of(tmp_path)
-    if shares_of(terms.rules) is None:
-        terms = Terms(
-            policy=terms.policy,
-            rules=tuple(rule for rule in terms.rules if reach(rule) != FLEET),
-            inventory=terms.inventory,
-            max_future_ms=terms.max_future_ms,
+    settings = settings_of(tmp_path)
+    if shares_of(settings.rules) is None:
+        settings = ReplaySettings(
+            policy=settings.policy,
+            rules=tuple(rule for rule in settings.rules if reach(rule) != FLEET),
+            inventory=settings.inventory,
+            max_future_ms=settings.max_future_ms,
         )
-    expected, found = alone(terms, tmp_path), shared(terms, tmp_path, 2 + seed % 2)
+    expected, found = alone(settings, tmp_path), shared(settings, tmp_path, 2 + seed % 2)
     assert sorted(found) == sorted(expected)
     assert found[-1] == expected[-1]
     assert instants(found) == sorted(instants(expected))
@@ -94,14 +96,14 @@ def test_a_rule_reaches_as_far_as_clients_share_a_throttle(
     assert (shares_of([loaded]) is None) == (expected == FLEET)
 
 
-def test_a_process_that_ends_before_its_time_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_process_that_ends_unexpectedly_is_reported_in_a_sentence(tmp_path: Path) -> None:
     scenario(1).write(tmp_path)
-    terms = terms_of(tmp_path)
-    with pytest.raises(RollcallError, match="ended before its time"):
-        run_shared(terms, str(tmp_path / "is-not-there.jsonl"), 2, lambda clients: [0], lambda line: None)
+    settings = settings_of(tmp_path)
+    with pytest.raises(RollcallError, match="ended unexpectedly"):
+        run_shared(settings, str(tmp_path / "is-not-there.jsonl"), 2, lambda clients: [0], lambda line: None)
 
 
-def recording(folder: Path, *, every_ms: int, clients: int = 60) -> Terms:
+def recording(folder: Path, *, every_ms: int, clients: int = 60) -> ReplaySettings:
     """Clients of two groups connect together and go offline one after the other; a rule logs each, a third line is none."""
     start_ms = 1_767_225_600_000
     names = [f"G{number % 2}@@@d{number}" for number in range(clients)]
@@ -116,7 +118,7 @@ def recording(folder: Path, *, every_ms: int, clients: int = 60) -> Terms:
     rule = {"name": "gone", "trigger": "offline", "actions": [{"log": {"message": "{{ client.id }} is gone"}}]}
     (folder / "rules.yaml").write_text(json.dumps({"version": 1, "rules": [rule]}))
     (folder / "config.yaml").write_text(json.dumps({"version": 1, "rules": ["rules.yaml"]}))
-    return terms_of(folder)
+    return settings_of(folder)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,8 @@ def test_the_burst_guard_counts_over_all_shares(
 ) -> None:
     monkeypatch.setattr(runner, "CHUNK_BYTES", 600)
     monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
-    terms = replace(recording(tmp_path, every_ms=every_ms), burst=burst)
-    expected, found = alone(terms, tmp_path), shared(terms, tmp_path, 3)
+    settings = replace(recording(tmp_path, every_ms=every_ms), burst=burst)
+    expected, found = alone(settings, tmp_path), shared(settings, tmp_path, 3)
     told = [json.loads(line) for line in expected]
     assert sum(line.get("state") == "held" for line in told) == held
     assert sorted(found) == sorted(expected)

@@ -10,9 +10,10 @@ import pytest
 
 from engine.config.schema import load_schema
 from engine.errors import InvalidFiles
-from engine.replay.scenarios.event_line import FORM, read_row
-from engine.replay.scenarios.file import Scenario, ScenarioFile, load_scenarios
-from tests.scenarios.writing import PUMP_RULE, passing, write
+from engine.replay.scenarios.event_line import FORM, parse_event_line
+from engine.replay.scenarios.file import load_scenarios
+from engine.replay.scenarios.scenario import Scenario, ScenarioFile
+from tests.replay.writing import PUMP_RULE, passing, write
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 MAX_FUTURE_MS = 60_000
@@ -60,7 +61,7 @@ def only(folder: Path, **test: Any) -> Scenario:
     ],
 )
 def test_a_row_says_an_event(text: str, occurred: int, received: int, fields: tuple[str, ...]) -> None:
-    row = read_row(text, START_MS, MAX_FUTURE_MS)
+    row = parse_event_line(text, START_MS, MAX_FUTURE_MS)
     event = row.event
     assert (event.client, event.type, event.channel, event.ip) == fields
     assert (event.occurred_at_ms - START_MS, row.received_at_ms - START_MS) == (occurred, received)
@@ -78,17 +79,17 @@ def test_a_row_says_an_event(text: str, occurred: int, received: int, fields: tu
         ("1s/ p1 connect A", "RECEIVED must be a duration"),
         ("1s/x p1 connect A", "RECEIVED must be a duration"),
         ("99999d p1 connect A", "OFFSET `99999d` is longer than ten years"),
-        ("-5s p1 connect A", "occurs before the start: write when it is received, such as -5s/0s"),
+        ("-5s p1 connect A", "occurs before the start: add when it is received, such as -5s/0s"),
         ("-5s/-1s p1 connect A", "RECEIVED must be a duration"),
         ("0s p1 Connect A", "not `Connect`; did you mean `connect`?"),
         ("0s p1 conect A", "did you mean `connect`?"),
-        ("0s p1 offline A", "the broker says `tcpclean`"),
-        ("0s p1 online A", "the broker says `connect`"),
-        ("0s connect p1 A", "the client comes before the type"),
-        ("0s G@@@my pump connect A", "stands in double quotes"),
-        ('0s "G@@@my pump connect A', "the quotes of word 2 do not end"),
-        ('0s "\\x" connect A', "the quotes of word 2"),
-        ("61s/0s p1 connect A", "lies 1m1s ahead of when it is received: the engine refuses more than 1m"),
+        ("0s p1 offline A", "the broker sends `tcpclean`"),
+        ("0s p1 online A", "the broker sends `connect`"),
+        ("0s connect p1 A", "the client must come before the type"),
+        ("0s G@@@my pump connect A", "needs double quotes"),
+        ('0s "G@@@my pump connect A', "word 2 has no closing quote"),
+        ('0s "\\x" connect A', "word 2 has no closing quote, or is not valid JSON text"),
+        ("61s/0s p1 connect A", "occurs 1m1s after it is received: the engine accepts at most 1m"),
         (f"0s {'x' * 257} connect A", "would not be accepted: clientId is 257 bytes long, 256 are allowed"),
         (f"0s p1 connect {'x' * 65}", "would not be accepted: channelId is 65 bytes long"),
         (f"0s p1 connect A {'1' * 65}", "would not be accepted: clientIp is 65 bytes long"),
@@ -99,14 +100,14 @@ def test_a_row_says_an_event(text: str, occurred: int, received: int, fields: tu
 )
 def test_a_row_that_cannot_be_is_refused_with_a_sentence(text: str, said: str) -> None:
     with pytest.raises(ValueError) as refused:
-        read_row(text, START_MS, MAX_FUTURE_MS)
+        parse_event_line(text, START_MS, MAX_FUTURE_MS)
     assert said in str(refused.value)
 
 
 # Files
 
 
-def test_every_problem_is_told_at_once_in_its_place(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once_in_its_place(tmp_path: Path) -> None:
     file = write(tmp_path)
     file.write_text(
         "version: 2\n"
@@ -122,10 +123,10 @@ def test_every_problem_is_told_at_once_in_its_place(tmp_path: Path) -> None:
         "pumps.test.yaml:1:10: version: must be 1, not `2`",
         "pumps.test.yaml:2:21: rules[1]: nowhere.yaml does not exist",
         "pumps.test.yaml:3:21: config.debounce.ofline: unknown key `ofline`; did you mean `offline`?",
-        "pumps.test.yaml:3:35: config.sources: unknown key `sources`; a scenario has no sources: its events are `events` of each test",
+        "pumps.test.yaml:3:35: config.sources: unknown key `sources`; a scenario has no sources: write the events under `events` of each test",
         "pumps.test.yaml:4:13: inventory[0]: `client` is missing",
         "pumps.test.yaml:6:54: tests[0].until: must be a duration such as 500ms, 30s, 5m, 2h or 6m2s",
-        "pumps.test.yaml:7:12: tests[1].name: there is a test of this name already, in line 6",
+        "pumps.test.yaml:7:12: tests[1].name: there is already a test of this name, on line 6",
         f"pumps.test.yaml:7:24: tests[1].events[0]: must be {FORM}, such as `60s/62s G@@@p1 tcpclean A`",
         "pumps.test.yaml:8:15: tests[2].untill: unknown key `untill`; did you mean `until`?",
     ]
@@ -135,15 +136,15 @@ def test_every_problem_is_told_at_once_in_its_place(tmp_path: Path) -> None:
     ("test", "said"),
     [
         ({"start": "2026-03-06T08:00:00"}, "start: must be an instant such as"),
-        ({"start": "1969-12-31T23:59:59Z"}, "start: must lie in the years 1970"),
-        ({"start": "9999-01-01T00:00:00Z"}, "start: must lie in the years 1970"),
+        ({"start": "1969-12-31T23:59:59Z"}, "start: must be in the years 1970"),
+        ({"start": "9999-01-01T00:00:00Z"}, "start: must be in the years 1970"),
         ({"events": [5]}, "events[0]: must be text"),
-        ({"events": ["6m p connect A"], "until": "5m"}, "events[0]: lies after `until` (5m), so it would never happen"),
-        ({"expect": [{"at": "5m1s"}], "until": "5m"}, "expect[0].at: lies after `until` (5m)"),
+        ({"events": ["6m p connect A"], "until": "5m"}, "events[0]: is after `until` (5m), so it would never happen"),
+        ({"expect": [{"at": "5m1s"}], "until": "5m"}, "expect[0].at: is after `until` (5m)"),
         ({"expect": [{"at": 300}]}, "expect[0].at: must be an offset from the start such as 6m2s, or an instant"),
         ({"expect": [{"at": "soon"}]}, "expect[0].at: must be a duration"),
         ({"expect": [{"at": "2026-13-01T00:00:00Z"}]}, "expect[0].at: must be an instant"),
-        ({"expect": [{"at": "2025-12-31T00:00:00Z"}]}, "expect[0].at: lies before the start"),
+        ({"expect": [{"at": "2025-12-31T00:00:00Z"}]}, "expect[0].at: is before the start"),
         ({"expect": [{}]}, "expect[0]: must not be empty"),
         ({"expect": [{"time": "5m"}]}, "unknown key `time`; write `at`"),
         ({"expect": [{"url": "x"}]}, "unknown key `url`; write it under `request`"),
@@ -162,7 +163,7 @@ def test_a_test_that_cannot_be_says_why(tmp_path: Path, test: dict[str, Any], sa
     assert any(said in line for line in problems(write(tmp_path, {"name": "x", **test})))
 
 
-def test_problems_of_rules_and_inventory_are_told_with_their_own_places(tmp_path: Path) -> None:
+def test_problems_of_rules_and_inventory_are_reported_with_their_own_places(tmp_path: Path) -> None:
     file = write(tmp_path, passing(), rules=[{**PUMP_RULE, "trigger": "ofline"}], inventory="devices.csv")
     (tmp_path / "devices.csv").write_text("klient,site\n")
     assert [line.split(":")[0] for line in problems(file)] == ["devices.csv", "pumps.yaml"]
@@ -211,7 +212,9 @@ def test_rows_need_not_have_every_value_that_rules_ask_for_but_its_columns(tmp_p
     assert len([line for line in problems(file) if "the inventory has no column `site`" in line]) == 2
     (tmp_path / "devices.csv").write_text("client,site\n*,north\n")
     file = write(tmp_path, {"name": "x"}, rules=rules, inventory="devices.csv")
-    assert "no row of the inventory has `south` in column `site`" in problem(file)  # a whole inventory ought to have it
+    assert "no row of the inventory has `south` in the column `site`" in problem(
+        file
+    )  # a whole inventory ought to have it
 
 
 def test_rules_may_be_a_list_of_files_and_folders(tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_what_is_not_written_is_not_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "7", "version: 1\n", "version: [1", "a: &a [*a]", "\x00"])
-def test_what_is_no_scenario_file_at_all_is_told(tmp_path: Path, content: str) -> None:
+def test_what_is_not_a_scenario_file_is_reported(tmp_path: Path, content: str) -> None:
     file = tmp_path / "x.test.yaml"
     file.write_text(content)
     assert problems(file)

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config.durations import format_duration
-from engine.replay.scenarios.diff import Seen, compared
-from engine.replay.scenarios.file import Expected, load_scenarios
-from engine.replay.scenarios.runner import INPUTS, Bench
+from engine.replay.scenarios.diff import TimelineEntry, compare
+from engine.replay.scenarios.file import load_scenarios
+from engine.replay.scenarios.runner import INPUTS, ScenarioRunner
+from engine.replay.scenarios.scenario import Expected
 from engine.sources.wire import decode_replay_lines
 from tests.oracle.running import replay_in_process
 from tests.oracle.traces import START_MS, scenario
-from tests.scenarios.writing import write
+from tests.replay.writing import write
 
 EARLY_MS = START_MS - 86_400_000  # traces reach a little before their start
 EARLY = "2025-12-31T00:00:00Z"
@@ -59,10 +60,10 @@ def test_a_scenario_sees_what_a_replay_of_the_same_events_prints(seed: int) -> N
         file = folder / "trace.test.yaml"
         file.write_text(json.dumps(content))
         loaded = load_scenarios(file)
-        outcome = Bench(loaded).run(loaded.scenarios[0])
+        outcome = ScenarioRunner(loaded).run(loaded.scenarios[0])
     assert [dict(seen.line) for seen in outcome.timeline if seen.line["type"] not in INPUTS] == lines
     assert outcome.passed
-    assert len(outcome.pairs) == len(told["expect"]) + len(told["alerts"])
+    assert len(outcome.comparisons) == len(told["expect"]) + len(told["alerts"])
 
 
 answers = st.lists(
@@ -91,7 +92,7 @@ def test_with_any_answers_a_scenario_ends_and_its_clock_never_goes_back(
         file.write_text(json.dumps(content))
         loaded = load_scenarios(file)
     rules = tuple(replace(rule, verify=True, verify_failure=failure) for rule in loaded.rules)
-    outcome = Bench(replace(loaded, rules=rules)).run(loaded.scenarios[0])
+    outcome = ScenarioRunner(replace(loaded, rules=rules)).run(loaded.scenarios[0])
     instants = [seen.at_ms for seen in outcome.timeline]
     assert instants == sorted(instants)
 
@@ -103,24 +104,24 @@ def test_the_configured_guard_against_bursts_holds_deliveries(tmp_path: Path) ->
     told.insert(3, {"phase": "summary"})
     test = {"name": "burst", "events": events, "expect": told, "until": "30s"}
     file = load_scenarios(write(tmp_path, test, rules=[rule], config={"deliveries": {"burst": 2}}))
-    outcome = Bench(file).run(file.scenarios[0])
-    assert outcome.passed, outcome.pairs
+    outcome = ScenarioRunner(file).run(file.scenarios[0])
+    assert outcome.passed, outcome.comparisons
 
 
 # Expectations
 
 
-def seen(at_ms: int, **line: Any) -> Seen:
-    return Seen(at_ms=at_ms, line={"type": "delivery", **line})
+def seen(at_ms: int, **line: Any) -> TimelineEntry:
+    return TimelineEntry(at_ms=at_ms, line={"type": "delivery", **line})
 
 
 def wanted(at_ms: int | None = None, **keys: Any) -> Expected:
     return Expected(keys=keys, at_ms=at_ms, where="expect[0]", line=1)
 
 
-def why(expected: Expected, found: Seen) -> list[str]:
+def why(expected: Expected, found: TimelineEntry) -> list[str]:
     """How one thing differs from one expectation."""
-    return [reason for pair in compared([expected], [found], 0) for reason in pair.why]
+    return [reason for pair in compare([expected], [found], 0) for reason in pair.why]
 
 
 def test_only_the_keys_that_are_given_are_compared_at_any_depth() -> None:
@@ -149,21 +150,21 @@ def test_a_key_is_what_a_delivery_is_about_or_its_name() -> None:
     assert why(wanted(rule="r", clients=["a"]), found) == ['clients: expected ["a"], saw ["a", "b"]']
 
 
-def test_differences_are_told_of_the_pair_that_belongs_together() -> None:
+def test_differences_are_reported_of_the_pair_that_belongs_together() -> None:
     names = "abcde"
     found = [seen(n * 1000, rule="r", client=name) for n, name in enumerate(names)]
     hoped = [wanted(n * 1000, rule="r", client=name) for n, name in enumerate(names) if name != "b"]
-    pairs = compared(hoped, found, 0)
+    pairs = compare(hoped, found, 0)
     assert [(pair.expected is None, pair.seen) for pair in pairs if pair.why] == [(True, 1)]
     hoped[1] = wanted(2001, rule="r", client="c")
-    assert [pair.why for pair in compared(hoped, found, 0) if pair.why and pair.expected] == [
+    assert [pair.why for pair in compare(hoped, found, 0) if pair.why and pair.expected] == [
         ("at: expected 2s1ms, saw 2s",)
     ]
 
 
 def test_order_counts() -> None:
     found = [seen(0, client="a"), seen(0, client="b")]
-    assert any(pair.why for pair in compared([wanted(client="b"), wanted(client="a")], found, 0))
+    assert any(pair.why for pair in compare([wanted(client="b"), wanted(client="a")], found, 0))
 
 
 entries = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab")), max_size=8)
@@ -173,7 +174,7 @@ entries = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab")), max_size
 def test_lists_agree_exactly_when_they_are_the_same(
     expected: list[tuple[int, str]], found: list[tuple[int, str]]
 ) -> None:
-    pairs = compared(
+    pairs = compare(
         [wanted(at, client=client) for at, client in expected], [seen(at, client=client) for at, client in found], 0
     )
     assert (not any(pair.why for pair in pairs)) == (expected == found)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.templates.fast_path import MAX_QUICK_CHARACTERS, quickened
+from engine.templates.fast_path import MAX_FAST_CHARACTERS, with_fast_path
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -45,7 +45,7 @@ def both(source: str, variables: dict[str, Any]) -> tuple[object, object]:
     """What the quick and the slow way make of a template, errors included."""
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=marked)
     slow = environment.from_string(source).render
-    quick = quickened(environment.parse(source), marked, slow)
+    quick = with_fast_path(environment.parse(source), marked, slow)
     found: list[object] = []
     for render in (quick, slow):
         try:
@@ -77,10 +77,10 @@ def test_whatever_does_more_is_left_to_the_engine(source: str) -> None:
     def slow(variables: object) -> str:
         return ""
 
-    assert quickened(jinja2.Environment().parse(source), marked, slow) is slow
+    assert with_fast_path(jinja2.Environment().parse(source), marked, slow) is slow
 
 
 def test_a_long_text_is_left_to_the_engine_which_limits_it() -> None:
-    quick = quickened(jinja2.Environment().parse("{{ a }}"), str, lambda variables: "asked")
-    assert quick({"a": "x" * MAX_QUICK_CHARACTERS}) == "x" * MAX_QUICK_CHARACTERS
-    assert quick({"a": "x" * (MAX_QUICK_CHARACTERS + 1)}) == "asked"
+    quick = with_fast_path(jinja2.Environment().parse("{{ a }}"), str, lambda variables: "asked")
+    assert quick({"a": "x" * MAX_FAST_CHARACTERS}) == "x" * MAX_FAST_CHARACTERS
+    assert quick({"a": "x" * (MAX_FAST_CHARACTERS + 1)}) == "asked"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.cron import MONTHS, cron, every
 from engine.config.durations import parse_rfc3339
-from engine.config.time_intervals import MONTHS, WEEKDAYS, cron, every, windows
+from engine.config.time_intervals import WEEKDAYS, windows
 from engine.core.times import EPOCH, FOREVER, rfc3339
 
 MINUTE_MS = 60_000
@@ -124,27 +125,27 @@ def test_days_alone_are_whole_days_of_that_place() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"hours": "9-17"}, 'hours: `9-17` is no range of hours: write it as "22:00-06:00"'),
-        ({"hours": "09:00-25:00"}, "hours: `09:00-25:00` names an hour that no day has: from 00:00 to 24:00"),
-        ({"hours": "24:00-06:00"}, "hours: `24:00-06:00` names an hour that no day has: from 00:00 to 24:00"),
-        ({"hours": "09:60-17:00"}, 'hours: `09:60-17:00` is no range of hours: write it as "22:00-06:00"'),
+        ({"hours": "9-17"}, 'hours: `9-17` is not a range of hours such as "22:00-06:00"'),
+        ({"hours": "09:00-25:00"}, "hours: `09:00-25:00` contains an hour that does not exist: use 00:00 to 24:00"),
+        ({"hours": "24:00-06:00"}, "hours: `24:00-06:00` contains an hour that does not exist: use 00:00 to 24:00"),
+        ({"hours": "09:60-17:00"}, 'hours: `09:60-17:00` is not a range of hours such as "22:00-06:00"'),
         (
             {"hours": "08:00-08:00"},
-            'hours: `08:00-08:00` ends where it begins: write "00:00-24:00" for the whole day',
+            'hours: `08:00-08:00` ends when it begins: write "00:00-24:00" for the whole day',
         ),
         (
             {"days": ["mon-fry"]},
-            "days: `mon-fry` is no day: write mon, tue, wed, thu, fri, sat, sun, or a range such as mon-fri",
+            "days: `mon-fry` is not a day: write mon, tue, wed, thu, fri, sat, sun, or a range such as mon-fri",
         ),
-        ({"days": []}, "days: is empty: leave it out for every day"),
+        ({"days": []}, "days: is empty: leave the key out for every day"),
         (
             {"hours": "08:00-09:00", "timezone": "Europe/Berlln"},
-            "timezone: `Europe/Berlln` is no time zone, such as Europe/Berlin or UTC; did you mean `Europe/Berlin`?",
+            "timezone: `Europe/Berlln` is not a time zone such as Europe/Berlin or UTC; did you mean `Europe/Berlin`?",
         ),
-        ({}, 'names neither `days` nor `hours`: write hours: "00:00-24:00" for all the time'),
+        ({}, 'needs `days` or `hours`; for every moment write hours: "00:00-24:00"'),
     ],
 )
-def test_a_window_that_cannot_be_read_is_told_in_a_sentence(entry: dict[str, object], message: str) -> None:
+def test_a_window_that_cannot_be_read_is_reported_in_a_sentence(entry: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         windows([entry])
     assert str(error.value) == message
@@ -152,7 +153,7 @@ def test_a_window_that_cannot_be_read_is_told_in_a_sentence(entry: dict[str, obj
 
 @pytest.mark.parametrize("name", ["../etc/passwd", "/etc/localtime", "", "Europe", "a\0b", "x" * 300])
 def test_a_time_zone_is_a_name_and_no_path(name: str) -> None:
-    with pytest.raises(ValueError, match="is no time zone"):
+    with pytest.raises(ValueError, match="is not a time zone"):
         cron("0 8 * * *", name)
 
 
@@ -233,24 +234,24 @@ def test_every_hour_is_every_hour_in_both_nights() -> None:
     ("expression", "message"),
     [
         ("0 8 * *", "`0 8 * *` has 4 fields, not 5: minute, hour, day of month, month, day of week"),
-        ("60 8 * * *", "`60` is no minute: 0 to 59"),
-        ("0 24 * * *", "`24` is no hour: 0 to 23"),
-        ("0 8 0 * *", "`0` is no day of month: 1 to 31"),
-        ("0 8 * 13 *", "`13` is no month: jan to dec, 1 to 12"),
-        ("0 8 * * 8", "`8` is no day of week: sun to sat, 0 to 7"),
-        ("0 8 * * mo", "`mo` is no day of week: sun to sat, 0 to 7"),
-        ("0 8 * * mon-", "`mon-` cannot be read as day of week: write *, 5, 1-5, */10 or a list of these"),
+        ("60 8 * * *", "`60` is not a valid minute: 0 to 59"),
+        ("0 24 * * *", "`24` is not a valid hour: 0 to 23"),
+        ("0 8 0 * *", "`0` is not a valid day of month: 1 to 31"),
+        ("0 8 * 13 *", "`13` is not a valid month: jan to dec, 1 to 12"),
+        ("0 8 * * 8", "`8` is not a valid day of week: sun to sat, 0 to 7"),
+        ("0 8 * * mo", "`mo` is not a valid day of week: sun to sat, 0 to 7"),
+        ("0 8 * * mon-", "`mon-` is not a valid day of week: write *, 5, 1-5, */10 or a list of these"),
         ("*/0 8 * * *", "`*/0` has a step of 0"),
-        ("0 22-2 * * *", "`22-2` ends before it begins: write two ranges, such as 22-23,0-5"),
-        ("0 0 31 2,4 *", "`0 0 31 2,4 *` never comes: no such month has that day"),
+        ("0 22-2 * * *", "`22-2` ends before it begins: write two ranges such as 22-23,0-5"),
+        ("0 0 31 2,4 *", "`0 0 31 2,4 *` never happens: no such month has that day"),
         (
             "0 8 1 * mon",
-            "`0 8 1 * mon` names days of the month and of the week, which programs read in two ways "
-            + "(either, or both at once): name one of them",
+            "`0 8 1 * mon` names days of the month and days of the week, and programs disagree "
+            + "whether either or both must match: name only one of them",
         ),
     ],
 )
-def test_a_cron_expression_that_cannot_be_read_is_told_in_a_sentence(expression: str, message: str) -> None:
+def test_a_cron_expression_that_cannot_be_read_is_reported_in_a_sentence(expression: str, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         cron(expression)
     assert str(error.value) == message

@@ -1,0 +1,68 @@
+"""The section `smtp`: the server that takes e-mails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.config.addresses import mailbox_problem
+from engine.config.endpoints import is_loopback
+from engine.config.reader import ConfigReader
+from engine.config.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpConfig:
+    """The server that takes e-mails. `security`: `starttls`, `tls` (from the first byte) or `plain`."""
+
+    host: str
+    port: int
+    sender: str  # as it stands in `From`
+    security: str = "starttls"
+    username: str | None = None
+    password: Secret | None = None
+    ca: Path | None = None  # trusted instead of the system's certificates
+    timeout_ms: int = 30_000  # of one attempt
+
+    @property
+    def target(self) -> str:
+        """What concurrency and the circuit breaker are counted by."""
+        return f"smtp://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def read_smtp(reader: ConfigReader) -> SmtpConfig | None:
+    """The section; None: no e-mail can be sent."""
+    raw = reader.raw.get("smtp")
+    if raw is None:
+        return None
+    security = _security(reader, raw)
+    if ("username" in raw) != ("password" in raw):
+        reader.report(("smtp",), "`username` and `password` belong together: one of them is missing")
+    if problem := mailbox_problem(raw["from"]):
+        reader.report(("smtp", "from"), problem)
+    ca = reader.folder / raw["ca"] if "ca" in raw else None
+    if ca is not None and not ca.is_file():
+        reader.report(("smtp", "ca"), f"{ca} does not exist")
+    return SmtpConfig(
+        host=raw["host"],
+        port=raw.get("port", 465 if security == "tls" else 587),
+        sender=raw["from"],
+        security=security,
+        username=raw.get("username"),
+        password=reader.secret(("smtp", "password"), raw["password"]) if "password" in raw else None,
+        ca=ca,
+        timeout_ms=reader.duration_ms(("smtp", "timeout"), raw.get("timeout", "30s")),
+    )
+
+
+def _security(reader: ConfigReader, raw: Mapping[str, Any]) -> str:
+    tls, starttls = raw.get("tls", False), raw.get("starttls", not raw.get("tls", False))
+    if tls and starttls:
+        message = "cannot be combined with `tls: true`, which encrypts from the first byte"
+        reader.report(("smtp", "starttls"), message)
+    if not (tls or starttls or is_loopback(raw["host"])):
+        where = ("smtp", "starttls" if "starttls" in raw else "tls")
+        reader.report(where, "e-mails and the password would leave this machine unencrypted", warning=True)
+    return "tls" if tls else "starttls" if starttls else "plain"

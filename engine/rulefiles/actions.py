@@ -1,0 +1,46 @@
+"""Reads the actions of one rule: `log`, `webhook`, `email` and `command`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.config.yamlfile import KeyPath
+from engine.core.rules import Action
+from engine.rulefiles.command import command_spec
+from engine.rulefiles.context import RuleContext
+from engine.rulefiles.email import MailReader
+from engine.rulefiles.template_checks import TemplateChecks
+from engine.rulefiles.webhook import webhook_spec
+
+
+def read_actions(
+    context: RuleContext, entry: Mapping[str, Any], key: str, mails: MailReader, templates: TemplateChecks
+) -> tuple[Action, ...]:
+    """The actions under `key` (`actions` or `on_recovery`) of a rule; mistakes are reported."""
+    found = []
+    for index, written in enumerate(entry.get(key, ())):
+        kind, spec = next(iter(written.items()))
+        found.append(Action(kind=kind, spec=_spec(context, kind, spec, (key, index, kind), mails, templates)))
+    return tuple(found)
+
+
+def _spec(
+    context: RuleContext,
+    kind: str,
+    written: Mapping[str, Any],
+    at: KeyPath,
+    mails: MailReader,
+    templates: TemplateChecks,
+) -> dict[str, Any]:
+    """The mapping of one action as rendering takes it."""
+    if kind == "log":
+        templates.check(written["message"], (*at, "message"))
+        return dict(written)
+    if kind == "command":
+        templates.check(written["to"], (*at, "to"))
+        templates.check_tree(written["payload"], (*at, "payload"))
+        return command_spec(context, written, at)
+    if kind == "email":
+        return mails.read(written, at, templates.names)
+    return webhook_spec(context, written, at, templates)

@@ -1,0 +1,74 @@
+"""Checks over the rules of all files: references between rules that lead nowhere, never take effect, or form a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from engine.config.matchers import as_tuple
+from engine.config.schema import did_you_mean
+from engine.config.yamlfile import Document, KeyPath
+from engine.core.rules import AT_ONCE
+from engine.errors import Problem
+
+WrittenRule = tuple[Document, int, Mapping[str, Any]]
+"""A rule as it stands in its file: the file, its index there, and its mapping."""
+
+
+def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) -> Iterator[Problem]:
+    """Every name in `inhibited_by` that is not a rule or can never inhibit, and every cycle, once.
+
+    `names` are those of all rules, including rules too broken to be among `rules`.
+    """
+    known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
+    inhibitors: dict[str, tuple[str, ...]] = {}
+    for name, (document, index, entry) in known.items():
+        path: KeyPath = ("rules", index, "inhibited_by")
+        written = as_tuple(entry.get("inhibited_by", ()))
+        inhibitors[name] = tuple(word for word in written if word in known)
+        for word in written:
+            if word not in names:
+                yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
+            elif word in known and (message := _no_effect(known[word][2], entry)) is not None:
+                yield document.problem(path, message)
+            elif word in known and known[word][2].get("shadow", False) and not entry.get("shadow", False):
+                message = f"`{word}` is a shadow rule, which inhibits only shadow rules"
+                yield document.problem(path, message, warning=True)
+    for cycle in _cycles(inhibitors):
+        document, index, _ = known[cycle[0]]
+        shown = " → ".join([*cycle, cycle[0]][:20])
+        yield document.problem(("rules", index, "inhibited_by"), f"forms a cycle: {shown}")
+
+
+def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> str | None:
+    """Why one rule can never inhibit another; None when it can."""
+    triggers = set(as_tuple(inhibitor["trigger"]))
+    if "feed" in triggers | set(as_tuple(inhibited["trigger"])):
+        return (
+            f"`{inhibitor['name']}` can never inhibit `{inhibited['name']}`: "
+            "alerts of the trigger `feed` are about a source, not about clients"
+        )
+    if triggers <= AT_ONCE:
+        return f"`{inhibitor['name']}` can never inhibit: its alerts resolve at once"
+    return None
+
+
+def _cycles(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Every cycle that a walk over the names meets, each once. Not recursive: files may chain thousands of rules."""
+    done: set[str] = set()
+    for start in edges:
+        path: dict[str, None] = {}  # in order
+        stack: list[tuple[str, bool]] = [(start, False)]
+        while stack:
+            name, is_left = stack.pop()
+            if is_left:
+                done.add(path.popitem()[0])
+            elif name not in done:
+                path[name] = None
+                stack.append((name, True))
+                for other in edges[name]:
+                    if other in path:
+                        names = list(path)
+                        yield names[names.index(other) :]
+                    elif other not in done:
+                        stack.append((other, False))

@@ -1,0 +1,103 @@
+"""Reads one rule that fits the schema, and checks in it what a schema cannot. Read `read_rule`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.config.matchers import as_tuple, check_match, match_of
+from engine.core.rules import Rule
+from engine.rulefiles.actions import read_actions
+from engine.rulefiles.context import RuleContext
+from engine.rulefiles.email import MailReader
+from engine.rulefiles.options import ABOUT_MANY, OptionsReader
+from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
+from engine.templates.lint import template_problems
+from engine.templates.names import Names, names_of
+
+WITHOUT_FOR = frozenset(
+    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}
+)
+"""Triggers that are not a status that can last for a while."""
+
+
+def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
+    """The rule; None when a mistake in it was reported."""
+    errors_before = context.error_count()
+    mails = MailReader(context)
+    entry = mails.with_files(entry)
+    triggers = as_tuple(entry["trigger"])
+    templates = TemplateChecks(context, _names(context, entry, triggers))
+    _check_triggers(context, entry, triggers)
+    if "match" in entry:
+        check_match(entry["match"], (*context.at, "match"), context.document, context.inventory, context.problems)
+    options = OptionsReader(context).read(entry, triggers)
+    for_ms = context.duration_ms(entry, "for", ())
+    _check_condition(context, entry, templates.names)
+    actions = read_actions(context, entry, "actions", mails, templates)
+    on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
+    if context.error_count() > errors_before:
+        return None
+    condition = entry.get("condition", "")
+    compiled, condition_names = compiled_condition(condition) if condition else (None, frozenset())
+    return Rule(
+        name=entry["name"],
+        triggers=triggers,
+        actions=actions,
+        on_recovery=on_recovery,
+        description=entry.get("description", ""),
+        severity=entry.get("severity", "warning"),
+        labels=dict(entry.get("labels", {})),
+        for_ms=for_ms,
+        match=match_of(entry.get("match", {})),
+        condition=compiled,
+        condition_text=condition,
+        condition_names=condition_names,
+        **options,
+        flapping_skip=entry.get("flapping", "skip") == "skip",
+        existing=entry.get("existing", False),
+        shadow=entry.get("shadow", False),
+        definition=json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        file=context.document.file,
+        line=context.document.place(context.at)[0],
+    )
+
+
+def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[str]) -> Names:
+    """What templates of this rule may read."""
+    return names_of(
+        columns=context.columns,
+        labels=tuple(entry.get("labels", {})),
+        secrets=context.secrets,
+        feed_only=set(triggers) == {"feed"},
+        about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
+    )
+
+
+def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
+    """Report keys that cannot be used with the rule's triggers."""
+    without_for = [trigger for trigger in triggers if trigger in WITHOUT_FOR]
+    if "for" in entry and without_for:
+        trigger = without_for[0]
+        why = "use `feed.max_lag` of the configuration" if trigger == "feed" else "it is not a status that can last"
+        context.report(("for",), f"cannot be used with the trigger `{trigger}`: {why}", at_key=True)
+    if "feed" in triggers:
+        for key in ("match", "existing"):
+            if key in entry:
+                message = "cannot be used with the trigger `feed`: its alerts are about a source, not about clients"
+                context.report((key,), message, at_key=True)
+    if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
+        context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
+    if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
+        message = f"would never run: alerts of the trigger `{triggers[0]}` resolve at once"
+        context.report(("on_recovery",), message, at_key=True)
+    if not entry.get("actions"):
+        context.report(("actions",), "has no actions: alerts are recorded, nothing is sent", warning=True)
+
+
+def _check_condition(context: RuleContext, entry: Mapping[str, Any], names: Names) -> None:
+    if "condition" in entry:
+        if "schedule" in as_tuple(entry["trigger"]):  # is asked for each client, though the alert is about all of them
+            names = _names(context, entry, ("offline",))
+        context.report_all(("condition",), template_problems(entry["condition"], names, expression=True))

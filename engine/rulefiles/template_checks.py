@@ -1,0 +1,63 @@
+"""Checks the templates of one rule when it is loaded, and reports each mistake at its place in the rule file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from engine.config.yamlfile import KeyPath
+from engine.core.rules import Condition
+from engine.rulefiles.context import RuleContext
+from engine.templates.compiler import Compiler, TemplateProblem, names_in
+from engine.templates.lint import template_problems
+from engine.templates.names import Names
+
+_COMPILER = Compiler()
+
+
+class TemplateChecks:
+    """Checks with the names that the templates of one rule may read. Nothing is checked for a stored rule."""
+
+    def __init__(self, context: RuleContext, names: Names) -> None:
+        self.names = names
+        self._context = context
+
+    def check(self, source: str, at: KeyPath, *, secrets_allowed: bool = False) -> None:
+        """Report every mistake in the template at `at`."""
+        if "{" not in source or self._context.is_stored:
+            return
+        found = template_problems(source, self.names, secrets_allowed=secrets_allowed)
+        self._context.report_all(at, found)
+        if not found and "{%" in source and (problem := compile_problem(source)) is not None:
+            self._context.report(at, problem)
+
+    def check_tree(self, value: Any, at: KeyPath) -> None:
+        """Report every mistake in any text inside a JSON value; keys are not templates."""
+        if isinstance(value, str):
+            self.check(value, at)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if "{{" in key:
+                    message = f"a key of `{at[3]}` is not a template: it is sent as it stands"
+                    self._context.report((*at, key), message, at_key=True, warning=True)
+                self.check_tree(inner, (*at, key))
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                self.check_tree(inner, (*at, index))
+
+
+def compile_problem(source: str, *, html: bool = False) -> str | None:
+    """What only the compiler notices: loops nested too deeply, a name that cannot be assigned. None when it compiles."""
+    try:
+        _COMPILER.html(source) if html else _COMPILER.text(source)
+    except TemplateProblem as error:
+        return f"is not a valid template: {error}"
+    except (RecursionError, SyntaxError, MemoryError):
+        return "is nested too deeply"
+    return None
+
+
+@lru_cache(maxsize=10_000)
+def compiled_condition(source: str) -> tuple[Condition, frozenset[str]]:
+    """A compiled condition and the names that it reads; many rules share one text."""
+    return _COMPILER.condition(source), names_in(source, expression=True)

@@ -1,0 +1,163 @@
+"""Compiles templates and conditions, each once. Read `Compiler`.
+
+A template becomes a function of the variables; `text`, `url` and `html` differ in how they escape what expressions print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from jinja2 import meta, nodes
+
+from engine.core.rules import Condition
+from engine.errors import RollcallError
+from engine.templates.fast_path import with_fast_path
+from engine.templates.sandbox.environment import Environment
+from engine.templates.sandbox.filters import FILTERS
+from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded
+from engine.templates.secret_markers import is_marker
+from engine.templates.text import encodable, error_text
+
+MAX_OUTPUT_CHARACTERS = MAX_TEXT
+"""Longest text one template may produce."""
+
+MAX_TEMPLATE_CHARACTERS = 16_384
+"""Longest template text."""
+
+MAX_CACHED_TEMPLATES = 10_000
+
+Template = Callable[[Mapping[str, Any]], str]
+"""A compiled template: from the variables to its text. Raises what the template or a value causes."""
+
+
+class TemplateProblem(RollcallError):
+    """A template cannot be compiled; the message says where and why."""
+
+
+def _finalize_plain(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _finalize_url(value: Any) -> str:
+    """One percent-encoded segment. The marker of a secret stays: the secret is encoded when it replaces the marker."""
+    text = "" if value is None else str(value)
+    if is_marker(text):
+        return text
+    encoded = quote(text, safe="")
+    return f"\1{encoded}\1" if text in {".", ".."} else encoded
+
+
+class Compiler:
+    """Compiled templates, cached by their source. Every method raises TemplateProblem for a source that does not compile."""
+
+    def __init__(self) -> None:
+        self._plain = Environment(_finalize_plain)
+        self._url = Environment(_finalize_url)
+        self._html = Environment(_finalize_plain, autoescape=True)
+        self._texts: dict[str, Template] = {}
+        self._urls: dict[str, Template] = {}
+        self._htmls: dict[str, Template] = {}
+
+    def text(self, source: str) -> Template:
+        """A template for text and JSON strings."""
+        return _cached(self._texts, self._plain, source)
+
+    def url(self, source: str) -> Template:
+        """A template for a URL: every value is one percent-encoded segment."""
+        return _cached(self._urls, self._url, source)
+
+    def html(self, source: str) -> Template:
+        """A template for HTML: every value is escaped."""
+        return _cached(self._htmls, self._html, source)
+
+    def render_all(self, value: Any, variables: Mapping[str, Any]) -> Any:
+        """A JSON value with every text in it rendered; keys stay as they are. Raises what a template causes."""
+        if isinstance(value, str):
+            return self.text(value)(variables) if "{" in value else value
+        if isinstance(value, Mapping):
+            return {key: self.render_all(entry, variables) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.render_all(entry, variables) for entry in value]
+        return value
+
+    def condition(self, source: str) -> Condition:
+        """A compiled `condition`. One that fails when it is evaluated counts as true, so that no page is lost."""
+        check_source(source)
+        try:
+            expression = self._plain.compile_expression(source, undefined_to_none=False)
+        except jinja2.TemplateError as error:
+            raise TemplateProblem(error_text(error)) from error
+
+        def holds(variables: Mapping[str, Any]) -> bool:
+            METER.refill()
+            try:
+                return bool(expression(variables))
+            except Exception:  # noqa: BLE001  # whatever fails, the page is not lost
+                return True
+
+        return holds
+
+
+def _cached(cache: dict[str, Template], environment: Environment, source: str) -> Template:
+    found = cache.get(source)
+    if found is None:
+        if len(cache) >= MAX_CACHED_TEMPLATES:
+            cache.clear()
+        found = cache[source] = _compile(environment, source)
+    return found
+
+
+def check_source(source: str) -> None:
+    """Raise TemplateProblem for a template that is too long."""
+    if len(source) > MAX_TEMPLATE_CHARACTERS:
+        raise TemplateProblem(f"longer than {MAX_TEMPLATE_CHARACTERS} characters")
+
+
+def _compile(environment: Environment, source: str) -> Template:
+    """A template as a function. The rendering loop is Jinja's own, but counts the output as it grows."""
+    if "{" not in source:
+        literal = encodable(source)
+        return lambda variables: literal
+    check_source(source)
+    try:
+        tree = environment.parse(source)
+        template = environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise TemplateProblem(error_text(error)) from error
+    root, new_context = template.root_render_func, template.new_context
+
+    def render(variables: Mapping[str, Any]) -> str:
+        METER.refill()
+        parts, length = [], 0
+        for part in root(new_context(dict(variables))):
+            length += len(part)
+            if length > MAX_OUTPUT_CHARACTERS:
+                raise LimitExceeded(f"more than {MAX_OUTPUT_CHARACTERS} characters")
+            parts.append(part)
+        return encodable("".join(parts))
+
+    return render if environment.autoescape else with_fast_path(tree, environment.finish, render)
+
+
+def parse(source: str, *, expression: bool = False) -> nodes.Template:
+    """The syntax tree of a template (or of a condition), for checks. Raises TemplateProblem when it has none."""
+    check_source(source)
+    text = "{{ (" + source + "\n) }}" if expression else source
+    try:
+        return _CHECKER.parse(text)
+    except jinja2.TemplateError as error:
+        raise TemplateProblem(error_text(error)) from error
+
+
+_CHECKER = Environment(_finalize_plain)
+KNOWN_FILTERS = FILTERS
+KNOWN_TESTS = frozenset(_CHECKER.tests)
+KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
+
+
+def names_in(source: str, *, expression: bool = False) -> frozenset[str]:
+    """The top-level names a template (or a condition) reads."""
+    return frozenset(meta.find_undeclared_variables(parse(source, expression=expression)))

@@ -1,0 +1,107 @@
+"""What the templates of a rule may read: the shape of every variable. Read `names_of`.
+
+Shapes describe values: a mapping of names (closed: any other name is a mistake), a list of one shape, text, or `ANYTHING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+
+class Anything:
+    """A value about which nothing is known."""
+
+
+class _Text:
+    """A text, which has methods that templates may call."""
+
+
+ANYTHING = Anything()
+TEXT = _Text()
+Shape = Any  # ANYTHING, TEXT, a mapping of names to shapes, or a list of one shape
+
+_RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
+_ALERT: Shape = {
+    "id": TEXT,
+    "state": TEXT,
+    "reason": TEXT,
+    "started_at": TEXT,
+    "source": TEXT,
+    "detail": TEXT,
+    "count": ANYTHING,
+    "clients": [TEXT],
+    "key": ANYTHING,
+    "unverified": ANYTHING,
+}
+_MEMBER: Mapping[str, Shape] = {
+    "id": TEXT,
+    "group": TEXT,
+    "device": TEXT,
+    "ip": TEXT,
+    "status": TEXT,
+    "since": TEXT,
+    "occurred_at": TEXT,
+}
+_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
+
+ABOUT_CLIENT: Mapping[str, Shape] = {
+    "status": TEXT,
+    "previous": TEXT,
+    "occurred_at": TEXT,
+    "settled_at": TEXT,
+    "since": TEXT,
+    "duration": ANYTHING,
+    "graceful": ANYTHING,
+    "flaps": ANYTHING,
+    "flapping": ANYTHING,
+    "doubtful": ANYTHING,
+    "verified_at": ANYTHING,
+    "evidence": _EVIDENCE,
+}
+
+_INSTANTS = ("occurred_at", "since", "settled_at", "duration")
+_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
+"""Variables beside `alert` and `rule` of alerts that are about many clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Names:
+    """What the templates of one rule may read. Made by `names_of`, which returns the same object for the same arguments: compared by identity."""
+
+    variables: Mapping[str, Shape]
+    secrets: Mapping[str, Shape] | Anything = ANYTHING
+    about: str = ""  # the trigger that is about many clients
+
+
+@lru_cache(maxsize=1_000)
+def names_of(
+    *,
+    columns: tuple[str, ...] | None = None,
+    labels: tuple[str, ...] = (),
+    secrets: tuple[str, ...] | None = None,
+    feed_only: bool = False,
+    about_many: str = "",
+) -> Names:
+    """The names known to one rule's templates. `columns` (of the inventory) and `secrets`: None when they are not known.
+
+    A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
+    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
+    """
+    known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
+    rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
+    if feed_only:
+        return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
+    attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
+    alert = _ALERT
+    if about_many:
+        alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
+    if about_many == "outage":
+        alert |= {"total": ANYTHING, "back": ANYTHING}
+    if about_many in _OF_MANY:
+        known_here = {name: ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
+        return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)
+    client = {"id": TEXT, "group": TEXT, "device": TEXT, "ip": TEXT, "attributes": attributes}
+    return Names(variables={**ABOUT_CLIENT, "client": client, "alert": alert, "rule": rule}, secrets=known)

@@ -1,0 +1,40 @@
+"""Secrets in templates: `{{ secrets.pager }}` leaves a marker that the sender replaces, so no stored request has a secret in it.
+
+A marker is the secret's name between two NULs, which no value that a device controls can contain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_MARKER = re.compile("\0([^\0]{1,128})\0")
+
+
+class _Secrets:
+    """`secrets` in templates: each attribute is a marker."""
+
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return f"\0{name}\0"
+
+    __getitem__ = __getattr__
+
+
+SECRETS = _Secrets()
+
+
+def is_marker(text: str) -> bool:
+    """Whether a text is the marker of one secret and nothing else."""
+    return text.startswith("\0") and _MARKER.fullmatch(text) is not None
+
+
+def conceal(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as people may see it: `***` in place of each secret."""
+    shown = dict(request)
+    if "url" in shown:
+        shown["url"] = _MARKER.sub("***", shown["url"])
+        shown["headers"] = {name: _MARKER.sub("***", value) for name, value in shown.get("headers", {}).items()}
+    return shown

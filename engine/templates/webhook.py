@@ -1,0 +1,95 @@
+"""From a webhook as written in a rule to its request: URL, headers and body, each escaped for where it goes.
+
+A value in a URL is one percent-encoded segment, a header loses its line breaks, a JSON string stays a JSON string. A body whose
+template fails is replaced by a default that says so; a URL that fails makes the delivery dead. Read `render_webhook`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from engine.templates.compiler import Compiler
+from engine.templates.defaults import default_json
+from engine.templates.rendered import Rendered
+from engine.templates.secret_markers import SECRETS
+from engine.templates.text import error_text
+
+_HEADER_CONTROL = re.compile(r"[\x01-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def render_webhook(compiler: Compiler, spec: Mapping[str, Any], variables: Mapping[str, Any]) -> Rendered:
+    """The request of a webhook. Never raises for what a template or a value does."""
+    url: str = spec["url"]
+    request: dict[str, Any] = {"method": spec.get("method", "POST"), "url": url}
+    problems: list[str] = []
+    dead = None
+    if "{" in url:
+        try:
+            request["url"], dead = _finished_url(compiler.url(url)({**variables, "secrets": SECRETS}))
+        except Exception as error:  # noqa: BLE001  # the delivery is dead and says so
+            dead = f"the url cannot be rendered: {error_text(error)}"
+    request["headers"] = _headers(compiler, spec.get("headers", {}), variables, problems)
+    _body(compiler, spec, variables, request, problems)
+    for name in ("timeout_ms", "ok", "sign"):
+        if name in spec:
+            request[name] = spec[name]
+    problem = "; ".join(problems) or None
+    if problem:
+        request["template_error"] = problem
+    return Rendered(request=request, target=target_of(url), problem=problem, dead=dead)
+
+
+def _headers(
+    compiler: Compiler, headers: Mapping[str, str], variables: Mapping[str, Any], problems: list[str]
+) -> dict[str, str]:
+    found = {}
+    for name, value in headers.items():
+        try:
+            text = compiler.text(value)({**variables, "secrets": SECRETS}) if "{" in value else value
+        except Exception as error:  # noqa: BLE001  # sent without it, and the request says so
+            problems.append(f"header {name}: {error_text(error)}")
+            continue
+        found[name] = _HEADER_CONTROL.sub(" ", text).encode("latin-1", "replace").decode("latin-1")
+    return found
+
+
+def _body(
+    compiler: Compiler,
+    spec: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    request: dict[str, Any],
+    problems: list[str],
+) -> None:
+    """Put the body into `request`, as `body` or `json`. One that fails is replaced by the default."""
+    try:
+        if "body" in spec:
+            request["body"] = compiler.text(spec["body"])(variables)
+        elif "json" in spec:
+            request["json"] = compiler.render_all(spec["json"], variables)
+    except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
+        problems.append(f"body: {error_text(error)}")
+        request.pop("body", None)
+        request["json"] = default_json(variables, problems[-1])
+
+
+def _finished_url(url: str) -> tuple[str, str | None]:
+    """A rendered URL without the marks around dot values, and why it must never be sent, if a dot is a whole segment."""
+    if "\1" not in url:
+        return url, None
+    path = url.split("?", 1)[0]
+    for segment in path.split("/"):
+        bare = segment.replace("\1", "")  # two values of `.` beside each other are one segment of `..`
+        if bare != segment and bare in {".", ".."}:
+            return url.replace("\1", ""), f"a value of {bare!r} would be a path segment of the url"
+    return url.replace("\1", ""), None
+
+
+def target_of(url: str) -> str:
+    """Scheme, host and port of a webhook: what concurrency and the circuit breaker are counted by."""
+    parts = urlsplit(url.split("{", 1)[0])
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
