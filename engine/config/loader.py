@@ -19,6 +19,7 @@ from engine.config.mqtt import MqttConfig, mqtt_of
 from engine.config.schema import schema_problems
 from engine.config.status import ReconcileConfig, StatusConfig, lacking, read_reconcile, read_status
 from engine.config.yamlfile import Document, read_document
+from engine.core.hosts import is_loopback
 from engine.core.rules import Match
 from engine.core.times import EPOCH
 from engine.errors import InvalidFiles, Problem, RollcallError
@@ -364,7 +365,7 @@ class _Reader:
             self._say(("http", "listen"), f"`{listen}` is not ADDRESS:PORT, such as 127.0.0.1:8080")
             return None
         token = _secret(raw["token"], self._folder) if "token" in raw else None
-        if token is None and not _is_loopback(host):
+        if token is None and not is_loopback(host):
             self._say(("http", "listen"), f"{host} is reachable from outside, so `http.token` is required")
         if token is not None and (problem := token.problem()):
             self._say(("http", "token"), problem, warning=True)
@@ -559,7 +560,7 @@ class _Reader:
             self._say(
                 ("smtp", "starttls"), "cannot be combined with `tls: true`, which encrypts from the first byte on"
             )
-        if not (tls or starttls or _is_loopback(raw["host"])):
+        if not (tls or starttls or is_loopback(raw["host"])):
             where = ("smtp", "starttls" if "starttls" in raw else "tls")
             self._say(where, "e-mails, and the password, would leave this machine unencrypted", warning=True)
         if ("username" in raw) != ("password" in raw):
@@ -596,12 +597,3 @@ def _secret(raw: Mapping[str, str], folder: Path) -> Secret:
     if "env" in raw:
         return Secret("env", raw["env"])
     return Secret("file", str(folder / raw["file"]))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

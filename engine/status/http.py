@@ -13,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from engine.core.hosts import is_loopback
+
 LONGEST_PAUSE_S = 3600.0
 """A service that wants us silent for longer is asked again after this: it may have meant something else."""
 
@@ -79,14 +81,6 @@ def _is_host(host: str, bracketed: bool) -> bool:
         return ipaddress.ip_address(host).version == 6 and "%" not in host
     except ValueError:
         return False
-
-
-def is_loopback(host: str) -> bool:
-    """Does the name mean this machine only?"""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
 
 
 def instant_s(header: str | None) -> float | None:
