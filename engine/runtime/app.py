@@ -32,8 +32,8 @@ from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of,
 from engine.runtime.heartbeat import Heartbeat
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
-from engine.runtime.operator_api import Desk
 from engine.runtime.rule_reloader import RuleKeeper
+from engine.runtime.running_service import RunningService
 from engine.runtime.source_runner import Feeding
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
 from engine.runtime.store_factory import open_store
@@ -51,7 +51,7 @@ DRAIN_S = 10.0
 log = logger(__name__)
 
 
-class App(Desk):
+class App(RunningService):
     """The running service."""
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...]) -> None:

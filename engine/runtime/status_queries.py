@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ from engine.status.budget import Budget
 from engine.status.ledger import Ledger
 from engine.status.route import RouteProvider
 from engine.stores.base import Sweeps
-from engine.web.service import AskingNumbers
+from engine.web.service import QueryNumbers
 
 LEDGER = "status.ledger"
 """The file in the data folder that says when the last call left, for the budget after a restart."""
@@ -123,25 +123,21 @@ class Asking:
             return None
         return None if answer.connections is None else answer
 
-    def begin(self, *, dry: bool) -> Future[int]:
-        """Begin a sweep; its number, once it has begun."""
-        return self.reconciler.request(DRY_RUN if dry else ASKED_FOR)
-
-    async def reconcile(self, *, dry: bool) -> int:
-        """Begin a sweep, its number. Overloaded while another one goes on."""
+    def begin_sweep(self, *, dry_run: bool) -> int:
+        """Begin a sweep; its number, once it has begun. Blocks. Overloaded while one is running, StoreError after `BEGIN_S`."""
         if self.reconciler.is_sweeping:
             progress = self.reconciler.progress()
-            raise Overloaded("a sweep goes on already" + (f": number {progress.number}" if progress else ""), 5)
-        begun = asyncio.wrap_future(self.begin(dry=dry))
+            raise Overloaded("a sweep is running already" + (f": number {progress.number}" if progress else ""), 5)
+        begun = self.reconciler.request(DRY_RUN if dry_run else ASKED_FOR)
         try:
-            return await asyncio.wait_for(begun, BEGIN_S)
-        except TimeoutError:
-            raise StoreError("the sweep could not begin in time") from None
+            return begun.result(BEGIN_S)
+        except (TimeoutError, CancelledError):
+            raise StoreError(f"the sweep could not begin within {BEGIN_S:.0f} s") from None
 
-    def numbers(self) -> AskingNumbers:
+    def numbers(self) -> QueryNumbers:
         """What the metrics tell."""
         stats, progress = self.asker.stats, self.reconciler.progress()
-        return AskingNumbers(
+        return QueryNumbers(
             calls=stats.calls,
             throttled=stats.throttled,
             failures=stats.failures,

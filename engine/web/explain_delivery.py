@@ -1,4 +1,4 @@
-"""Which gates the decision behind a delivery passed, in words: from the rule as it was when that was decided. Read `passed`."""
+"""The stages that a delivery's decision passed, in words, from the rule's definition at that time. Read `stages`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from engine.stores.base import DeliveryRow
 Object = dict[str, Any]
 
 
-def passed(definition: str | None, row: DeliveryRow) -> list[Object]:
-    """Each gate with what it said; empty when the rule as it was then is not kept any more."""
+def stages(definition: str | None, row: DeliveryRow) -> list[Object]:
+    """Each stage with what it decided; empty when the rule's definition at that time has expired (`definition` is None)."""
     if definition is None:
         return []
-    return [{"gate": gate, "why": why} for gate, why in _gates(json.loads(definition), row)]
+    return [{"gate": gate, "why": why} for gate, why in _reasons(json.loads(definition), row)]
 
 
-def _gates(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
+def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
     triggers = _words(rule["trigger"])
     if row.phase == "summary":
-        yield "burst", "it says that deliveries of the rule are held"
+        yield "burst", "it reports that deliveries of the rule are held"
         return
     if row.phase == "recovery":
-        yield "alert", "what was told is over, and this goes to whoever was told"
+        yield "alert", "the alert is over: its recovery goes to the recipients that got the firing"
     else:
-        yield from _way(rule, triggers, row)
+        yield from _way_to_firing(rule, triggers, row)
     if row.phase == "reminder":
-        yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and nobody had acknowledged it"
+        yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and the alert was not acknowledged"
     if rule.get("shadow"):
-        yield "shadow", "the rule is a shadow rule: it is recorded and never sent"
+        yield "shadow", "the rule is a shadow rule: its deliveries are recorded and never sent"
     if row.state == "held":
-        yield "burst", "stopped: the rule decided more than `deliveries.burst` in a minute; an operator decides"
+        yield (
+            "burst",
+            "held: the rule decided more than `deliveries.burst` deliveries in a minute; an operator releases or discards it",
+        )
 
 
-def _way(rule: Mapping[str, Any], triggers: Sequence[str], row: DeliveryRow) -> Iterator[tuple[str, str]]:
+def _way_to_firing(rule: Mapping[str, Any], triggers: Sequence[str], row: DeliveryRow) -> Iterator[tuple[str, str]]:
     about = row.client if row.client is not None else f"{row.group_key or 'several clients'}"
     if "match" in rule:
         yield "match", f"its match held for {about}: {_shown(rule['match'])}"
@@ -50,18 +53,18 @@ def _way(rule: Mapping[str, Any], triggers: Sequence[str], row: DeliveryRow) -> 
         yield "flapping", "the client was not flapping"
     for key in ("active", "mute"):
         if key in rule:
-            yield "mute", f"its windows let it speak: `{key}: {_shown(rule[key])}`"
-    yield "silence", "no silence covered it"
+            yield "mute", f"not muted by a time interval: `{key}: {_shown(rule[key])}`"
+    yield "silence", "no active silence matched it"
     names = ", ".join(_words(rule.get("inhibited_by", ())))
-    yield "inhibited", f"no outage inhibited it{f', nor did {names}' if names else ''}"
+    yield "inhibited", f"not inhibited by an outage{f' or by {names}' if names else ''}"
     if "throttle" in rule:
-        yield "throttle", f"there was room: `throttle: {_shown(rule['throttle'])}`"
+        yield "throttle", f"the throttle was not full: `throttle: {_shown(rule['throttle'])}`"
     if rule.get("verify"):
         failure = rule.get("verify_failure", "send")
-        unless = " or nobody could say in time" if failure == "send" else ""
-        yield "verify", f"the broker was asked and agreed{unless}"
+        unless = ", or gave no answer in time" if failure == "send" else ""
+        yield "verify", f"the broker confirmed the status{unless}"
     if "grouping" in rule:
-        yield "grouping", f"it was told with its group: `grouping: {_shown(rule['grouping'])}`"
+        yield "grouping", f"notified with its group: `grouping: {_shown(rule['grouping'])}`"
 
 
 def _words(value: str | Sequence[str]) -> tuple[str, ...]:

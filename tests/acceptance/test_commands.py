@@ -202,10 +202,10 @@ def test_an_explanation_says_when_older_history_was_purged(tmp_path: Path) -> No
         assert (told["status"], told["complete"]) == ("online", False)
         kept = [(entry["type"], entry["received_at"] is not None) for entry in told["evidence"]]
         assert kept == [("connect", False), ("disconnect", True)]
-        assert "older history was purged" in found.command("explain", "G@@@a").stdout
+        assert "older history has expired" in found.command("explain", "G@@@a").stdout
         then = found.command("explain", "G@@@a", "--at", old)
         assert then.returncode == 1
-        assert "was purged" in then.stderr
+        assert "has expired" in then.stderr
         assert found.get("/v1/clients/G@@@a/timeline")["purged"] is True
 
 
@@ -252,12 +252,12 @@ def test_the_quarantine_is_retried_with_and_without_a_service(tmp_path: Path) ->
         early = [event(f"G@@@early{n}", "connect", "c", now_ms() + 600_000) for n in range(2)]
         assert found.post("{broken", *early).json()["accepted"] == 0
         assert (done := found.command("quarantine", "retry")).returncode == 1
-        assert done.stdout == "0 accepted, 3 still malformed\n"
+        assert done.stdout == "0 accepted, 3 rejected again\n"
         found.terminate()
         config = json.loads((tmp_path / "config.yaml").read_text())
         config["events"]["max_future"] = "1h"  # the clock of the broker turned out to be right
         (tmp_path / "config.yaml").write_text(json.dumps(config))
-        assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 still malformed\n"
+        assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 rejected again\n"
         assert [entry["status"] for entry in lines(rollcall(tmp_path, "clients", "--format", "jsonl"))] == [
             "online"
         ] * 2

@@ -207,7 +207,7 @@ def test_one_sweep_goes_on_at_a_time(tmp_path: Path) -> None:
         first = running.send("POST", "/v1/reconciliations")
         second = running.send("POST", "/v1/reconciliations")
         assert (first.status_code, second.status_code) == (202, 429)
-        assert "goes on already" in second.json()["title"]
+        assert "is running already" in second.json()["title"]
         assert tally(ended(running, first.json()["id"]))["agreed"] == 30
 
 

@@ -1,4 +1,4 @@
-"""The words of `why-not` and of what a delivery passed: every gate has its own, and all of them can be said."""
+"""The sentences of `why-not` and of the stages that a delivery passed: every stage has one, and each can be formed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from engine.core.alerting.explain import PATH, Gate
 from engine.stores.base import DeliveryRow
-from engine.web.explain_delivery import passed
-from engine.web.whynot import WORDS, sentence, told
+from engine.web.explain_delivery import stages
+from engine.web.whynot import SENTENCES, explanation, sentence
 
 
-def test_every_gate_of_the_core_has_words() -> None:
-    assert set(WORDS) == set(PATH)
+def test_every_stage_of_the_core_has_a_sentence() -> None:
+    assert set(SENTENCES) == set(PATH)
 
 
 @pytest.mark.parametrize(
@@ -19,42 +19,45 @@ def test_every_gate_of_the_core_has_words() -> None:
     [
         (
             Gate("rule", True, {"name": "r", "shadow": True, "is_removed": False}),
-            "the rule r is loaded; it is a shadow rule: everything is recorded, nothing is sent",
+            "the rule r is loaded; it is a shadow rule: its deliveries are recorded and never sent",
         ),
         (
             Gate("rule", False, {"name": "r", "shadow": False, "is_removed": True}),
-            "the rule r is gone from the files: it only ends what it began",
+            "the rule r was removed from the rule files: it only ends the alerts that it opened",
         ),
         (Gate("for", False, {"for_ms": 300_000, "since_ms": 1}), "`for: 5m` is not over yet"),
         (
             Gate("inhibited", False, {"rule": "site", "key": '{"group": "G"}', "down": 3, "total": 4}),
-            "the outage of site at group G covers it: 3 of 4 are down",
+            "inhibited by the outage of site at group G: 3 of 4 clients are offline",
         ),
-        (Gate("inhibited", False, {"rule": "twice"}), "an alert of twice is firing for the client"),
-        (Gate("inhibited", True, {"inhibited_by": ["a", "b"]}), "nothing inhibits it (it would be a, b, or an outage)"),
+        (Gate("inhibited", False, {"rule": "twice"}), "inhibited: an alert of twice is firing for the client"),
+        (
+            Gate("inhibited", True, {"inhibited_by": ["a", "b"]}),
+            "not inhibited (an alert of a, b or an outage would inhibit it)",
+        ),
         (
             Gate("verify", False, {"verified": "contradicted"}),
-            "held by verification: the broker says otherwise: a false alarm avoided",
+            "suppressed by verification: the broker contradicted the status: a false alarm was avoided",
         ),
         (
             Gate("grouping", False, {"key": '{"group": "G"}', "told": False}),
-            "it waits to be told with its group group G",
+            "it waits for the notification of its group group G",
         ),
     ],
 )
-def test_a_gate_is_told_in_a_sentence(gate: Gate, words: str) -> None:
+def test_a_stage_reports_in_a_sentence(gate: Gate, words: str) -> None:
     assert sentence(gate) == words
 
 
-def test_the_first_closed_gate_is_the_one_that_stops_it() -> None:
+def test_the_first_stage_that_does_not_pass_is_the_one_that_stops_it() -> None:
     gates = [
         Gate("match", True, {"client": "c", "ip": ""}),
         Gate("mute", False, {}, 1_000),
         Gate("silence", False, {"id": "s", "author": "Zoë", "comment": "why"}),
     ]
-    found = told("r", "c", gates, 0)
+    found = explanation("r", "c", gates, 0)
     assert (found["stopped_by"], found["gates"][1]["until"]) == ("mute", "1970-01-01T00:00:01.000Z")
-    assert told("r", "c", gates[:1], 0)["stopped_by"] is None
+    assert explanation("r", "c", gates[:1], 0)["stopped_by"] is None
 
 
 def row(**changes: object) -> DeliveryRow:
@@ -90,7 +93,7 @@ FULL = (
         (None, {}, []),
     ],
 )  # fmt: skip
-def test_a_delivery_names_the_gates_that_its_rule_had(
+def test_a_delivery_names_the_stages_that_its_rule_had(
     definition: str | None, changes: dict[str, object], gates: list[str]
 ) -> None:
-    assert [found["gate"] for found in passed(definition, row(**changes))] == gates
+    assert [found["gate"] for found in stages(definition, row(**changes))] == gates
