@@ -81,7 +81,7 @@ def test_the_store_is_asked_when_no_service_runs_and_says_the_same(left: Service
     if command == "clients":
         assert [entry["status"] for entry in told[:5]] == ["offline"] * 4 + ["online"]
     if command == "sources":
-        assert (told[0]["connected"], told[0]["detail"]) == (False, "no service runs")
+        assert (told[0]["connected"], told[0]["detail"]) == (False, "no service is running")
 
 
 @pytest.mark.parametrize("command", LISTS)
@@ -222,7 +222,7 @@ def test_deliveries_are_shown_retried_and_discarded_through_the_service(running:
     assert running.command("deliveries", "discard", number).stdout == f"delivery {number} is discarded\n"
     refused = running.command("deliveries", "retry", number)
     assert refused.returncode == 1
-    assert refused.stderr == f"delivery {number} is discarded; only a dead one can be tried again\n"
+    assert refused.stderr == f"delivery {number} is discarded; only a dead delivery can be retried\n"
 
 
 def test_deliveries_are_discarded_in_the_store_when_no_service_runs(left: Service) -> None:
