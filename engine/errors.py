@@ -1,16 +1,23 @@
 """One small error tree, split by what the caller can do about it.
 
-A person mends `Problem`s in a file; an operator mends what `StoreError` names; a source is asked again after `Overloaded`.
-Errors of libraries are translated at the edge with `from`, so no traceback of theirs reaches a user.
+A person corrects the `Problem`s of a file; an operator removes what `StoreError` names; a client tries again after `Overloaded`.
+Errors of libraries are translated where they arise, with `from`, so no traceback of a library reaches a user.
+
+Errors are told apart by their class only. Across a process boundary the class travels as its `code`: the HTTP interface writes the
+code into every problem, and `error_class` gives the class back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class RollcallError(Exception):
     """Everything this product raises on purpose; the message is a sentence for a person."""
+
+    code: ClassVar[str] = "error"
+    """The stable name of this kind of error, for programs: it never changes, the message may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +35,7 @@ class Problem:
     warning: bool = False
 
     def __str__(self) -> str:
-        """`file:line:col: path: message`, the form that `rollcall check` prints (a warning says so)."""
+        """`file:line:col: path: message`, the form that `rollcall check` prints (a warning is marked as one)."""
         where = f"{self.path}: " if self.path else ""
         kind = "warning: " if self.warning else ""
         return f"{self.file}:{self.line}:{self.column}: {where}{kind}{self.message}"
@@ -37,38 +44,103 @@ class Problem:
 class InvalidFiles(RollcallError):
     """Files that people wrote do not load; `problems` holds every mistake found, not only the first."""
 
+    code = "invalid-files"
+
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
 class BadQuestion(RollcallError):
-    """A parameter of a question that cannot be; the message says which and why."""
+    """A parameter of a request is missing or invalid; the message says which and why."""
+
+    code = "bad-request"
 
 
 class NotThere(RollcallError):
-    """What was asked about does not exist."""
+    """What the request names does not exist."""
+
+    code = "not-found"
+
+
+class Conflict(RollcallError):
+    """What the request names exists, but its state does not allow the change; the message says which state it is in."""
+
+    code = "conflict"
+
+
+class TooLarge(RollcallError):
+    """The body of a request exceeds its limit."""
+
+    code = "too-large"
+
+
+class NotConfigured(RollcallError):
+    """The request needs a section that the configuration does not have."""
+
+    code = "not-configured"
 
 
 class CannotListen(RollcallError):
-    """The address of the HTTP interface cannot be had: in use, or not of this machine."""
+    """The HTTP interface cannot listen on its address: it is in use, or not an address of this machine."""
+
+    code = "cannot-listen"
 
 
-class StoreError(RollcallError):
-    """The store cannot do what was asked: disk full, locked by another instance, damaged."""
+class Unavailable(RollcallError):
+    """The request cannot be served now; try again after `retry_after_s` seconds."""
 
+    code = "unavailable"
 
-class StoreInUse(StoreError):
-    """Another process works on this store; two would page twice."""
-
-
-class Overloaded(RollcallError):
-    """More than fits is waiting already; ask again after `retry_after_s` seconds."""
-
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
 
 
-class ClockSuspect(RollcallError):
-    """Most of a batch lies in the future: our own clock is the suspect, so nothing was accepted."""
+class Overloaded(Unavailable):
+    """A queue is full, or a sweep is already running; try again after `retry_after_s` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message, retry_after_s)
+
+
+class StoreError(Unavailable):
+    """The store cannot do what was asked: the disk is full, another instance holds the lock, the file is damaged."""
+
+    code = "store"
+
+
+class StoreInUse(StoreError):
+    """Another process works on this store; two would send everything twice."""
+
+    code = "store-in-use"
+
+
+class ClockSuspect(Unavailable):
+    """Most of a batch lies in the future: this machine's clock is probably wrong, so nothing was accepted."""
+
+    code = "clock-suspect"
+
+
+_BY_CODE: dict[str, type[RollcallError]] = {
+    kind.code: kind
+    for kind in (
+        BadQuestion,
+        NotThere,
+        Conflict,
+        TooLarge,
+        NotConfigured,
+        Unavailable,
+        Overloaded,
+        StoreError,
+        ClockSuspect,
+    )
+}
+"""The errors that the HTTP interface answers with, by their code."""
+
+
+def error_class(code: object) -> type[RollcallError]:
+    """The class that a `code` stands for; `RollcallError` for a code that this version does not know."""
+    return _BY_CODE.get(code, RollcallError) if isinstance(code, str) else RollcallError

@@ -1,7 +1,7 @@
 """The command `rollcall`. Each command imports what it needs when it runs, so that `--help` is quick.
 
-What goes wrong on purpose becomes a sentence and an exit code: 0 good, 1 the answer is no, 2 wrong use. Nobody is ever shown
-a traceback, except by a developer who sets `ROLLCALL_TRACEBACK`.
+Every error becomes a sentence and an exit code: 0 success, 1 failure or "no", 2 wrong use. A traceback is shown only when
+`ROLLCALL_TRACEBACK` is set.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, NoReturn
 import click
 
 COMMANDS = {
-    "init": ("engine.cli.starting:init", "Write a starter config.yaml and rules/."),
+    "init": ("engine.cli.init:init", "Write a starter config.yaml and rules/."),
     "run": ("engine.cli.service:run", "Run the service until SIGTERM."),
     "check": ("engine.cli.service:check", "Check the configuration, the inventory and the rules."),
     "test": ("engine.cli.test:test", "Run rule scenarios on virtual time."),
     "replay": ("engine.cli.replay:replay", "Run recorded events through the rules on virtual time."),
-    "explain": ("engine.cli.clients:explain", "The verdict about one client, and what it rests on."),
-    "clients": ("engine.cli.clients:clients", "What the engine believes; forget a client."),
-    "query": ("engine.cli.reconciling:query", "Ask whether clients are connected at this moment."),
-    "reconcile": ("engine.cli.reconciling:reconcile", "Ask about every client now, and report the drift."),
-    "sources": ("engine.cli.records:sources", "Connection, lag, caught up to, gaps."),
-    "deliveries": ("engine.cli.records:deliveries", "The outbox: list, show, retry, release, discard."),
-    "alerts": ("engine.cli.records:alerts", "Alerts: list, ack."),
-    "why-not": ("engine.cli.silences:why_not", "The gate that stopped a rule for a client."),
-    "silence": ("engine.cli.silences:silence", "What nobody wants to hear for a while: add, list, expire."),
-    "quarantine": ("engine.cli.records:quarantine", "Events that could not be accepted: list, retry."),
-    "simulate": ("engine.cli.simulate:simulate", "Synthetic fleets, storms, faults."),
+    "explain": ("engine.cli.clients:explain", "Show a client's status and the evidence for it."),
+    "clients": ("engine.cli.clients:clients", "List clients with their status; forget a client."),
+    "query": ("engine.cli.query:query", "Query the broker for the status of clients."),
+    "reconcile": ("engine.cli.reconcile:reconcile", "Query every client now, correct, and report the drift."),
+    "sources": ("engine.cli.sources:sources", "Show each source: connection, lag, gaps."),
+    "deliveries": ("engine.cli.deliveries:deliveries", "Manage deliveries: list, show, retry, release, discard."),
+    "alerts": ("engine.cli.alerts:alerts", "Manage alerts: list, ack."),
+    "why-not": ("engine.cli.why_not:why_not", "Show the stage that stops a rule for a client."),
+    "silence": ("engine.cli.silences:silence", "Manage silences: add, list, expire."),
+    "quarantine": ("engine.cli.quarantine:quarantine", "Manage events that were not accepted: list, retry."),
+    "simulate": ("engine.cli.simulate:simulate", "Generate events of a synthetic fleet."),
 }
 
 WRONG_USE = 2
@@ -39,7 +39,7 @@ INTERRUPTED = 130
 
 
 class _Lazy(click.Group):
-    """Commands by name, imported when they are called."""
+    """Commands by name; each is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,19 +66,19 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # `| head` has seen enough; what Python would still write at its end goes nowhere.
+            # The reader (`| head`) has closed the pipe; what Python writes at exit must go nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
-        except Exception as error:  # told in a sentence, whatever it is
+        except Exception as error:  # shown as a sentence, whatever it is
             if os.environ.get("ROLLCALL_TRACEBACK"):
                 raise
-            ctx.exit(_tell(error))
+            ctx.exit(_report(error))
         return found
 
 
-def _tell(error: Exception) -> int:
-    """Say what went wrong, in a sentence; device text in it must not steer the terminal. The exit code."""
-    from engine.cli.showing import say
+def _report(error: Exception) -> int:
+    """Write what went wrong as a sentence, with device text escaped; returns the exit code."""
+    from engine.cli.output import say
     from engine.errors import BadQuestion, RollcallError
 
     if isinstance(error, RollcallError):
@@ -86,7 +86,7 @@ def _tell(error: Exception) -> int:
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror or error)
     else:
-        text = f"a fault of ours: {error!r} (set ROLLCALL_TRACEBACK=1 and try again to see where)"
+        text = f"internal error: {error!r}; set ROLLCALL_TRACEBACK=1 and try again to see where"
     for line in text.splitlines():
         say(line, err=True)
     return WRONG_USE if isinstance(error, BadQuestion) else 1
@@ -95,11 +95,11 @@ def _tell(error: Exception) -> int:
 @click.command(cls=_Lazy)
 @click.version_option(package_name="rollcall")
 def main() -> None:
-    """Which MQTT devices are really online, and what to do about it."""
+    """Rollcall tells which MQTT clients are really online, and alerts when one is not."""
 
 
 def entry() -> NoReturn:
-    """The console script. Leaves at once when the command is done: taking a million states apart would take seconds."""
+    """The console script. It exits at once when the command is done: freeing a million states would take seconds."""
     code: object = 0
     try:
         main()

@@ -1,4 +1,4 @@
-"""`rollcall clients` and `rollcall explain`: what is believed about clients, and why."""
+"""`rollcall clients` and `rollcall explain`: the status of clients, and why."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from engine.cli.asking import desk
+from engine.cli.connect import operator_api
 from engine.cli.options import config_option, format_option, limit_option
-from engine.cli.showing import as_line, limited, say, show
+from engine.cli.output import as_line, limited, say, show
 from engine.config.durations import parse_rfc3339
 
 COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
@@ -18,9 +18,7 @@ COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
 @click.group(invoke_without_command=True)
 @config_option
 @format_option
-@click.option(
-    "--status", type=click.Choice(["online", "offline", "unknown"]), help="Only those with this settled status."
-)
+@click.option("--status", type=click.Choice(["online", "offline", "unknown"]), help="Only those with this status.")
 @click.option(
     "--match",
     multiple=True,
@@ -32,11 +30,11 @@ COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
 def clients(
     ctx: click.Context, config_path: Path, style: str, status: str | None, match: tuple[str, ...], limit: int | None
 ) -> None:
-    """What the engine believes about each client."""
+    """List clients with their status, by name."""
     if ctx.invoked_subcommand is not None:
         return
-    with desk(config_path) as asked:
-        show(limited(asked.clients({"status": status, "match": match}), limit), style, COLUMNS)
+    with operator_api(config_path) as api:
+        show(limited(api.items("clients", status=status, match=match), limit), style, COLUMNS)
 
 
 @clients.command()
@@ -44,10 +42,12 @@ def clients(
 @click.option("-c", "--config", "config_path", type=click.Path(path_type=Path), help="The configuration file.")
 @click.pass_context
 def forget(ctx: click.Context, client: str, config_path: Path | None) -> None:
-    """Keep a client no longer; its alerts are closed."""
+    """Forget a client: its state is dropped and its alerts are closed."""
+    from engine.runtime.operator_acts import Forget
+
     assert ctx.parent is not None
-    with desk(config_path or ctx.parent.params["config_path"], write=True) as asked:
-        asked.forget(client)
+    with operator_api(config_path or ctx.parent.params["config_path"], write=True) as api:
+        api.do(Forget(client=client))
     say(f"{client} is forgotten")
 
 
@@ -57,7 +57,7 @@ class Instant(click.ParamType[int]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Epoch milliseconds from text; what is one already passes."""
+        """Epoch milliseconds from text; a number is returned as it is."""
         if isinstance(value, int):
             return value
         if value.isascii() and value.isdigit() and len(value) <= 14:
@@ -72,39 +72,39 @@ class Instant(click.ParamType[int]):
 @config_option
 @format_option
 @click.argument("client")
-@click.option("--at", type=Instant(), help="As it was then: an instant such as 2026-01-01T00:00:05Z, or epoch ms.")
+@click.option("--at", type=Instant(), help="The status at this time, such as 2026-01-01T00:00:05Z or epoch ms.")
 def explain(config_path: Path, style: str, client: str, at: int | None) -> None:
-    """The verdict about one client, the events it rests on, those that count for nothing, and why."""
-    with desk(config_path) as asked:
-        found = asked.explanation(client, at)
+    """Show a client's status, the events that it is based on, the events that were ignored, and why."""
+    with operator_api(config_path) as api:
+        found = api.explanation(client, at)
     if style == "jsonl":
         click.echo(as_line(found))
         return
-    for line in _told(found, rebuilt=at is not None):
+    for line in _sentences(found, rebuilt=at is not None):
         say(line)
 
 
-def _told(found: dict[str, Any], *, rebuilt: bool) -> list[str]:
+def _sentences(found: dict[str, Any], *, rebuilt: bool) -> list[str]:
     """An explanation in words."""
     was = f" at {found['at']}" if rebuilt else ""
     since = f" since {found['since']} (settled {found['settled_at']})" if found["since"] else ""
-    goodbye = ", it said goodbye" if found["graceful"] else ""
-    lines = [f"{found['client']}: {found['status']}{was}{since}{goodbye}"]
+    graceful = ", disconnected gracefully" if found["graceful"] else ""
+    lines = [f"{found['client']}: {found['status']}{was}{since}{graceful}"]
     hold = found["hold"]
     if hold is not None:
         lines.append(f"  observed {found['observed']}, on hold since {hold['since']} until {hold['due_at']}")
     if found["flapping"]:
         lines.append("  flapping")
     if found["flaps"]:
-        lines.append(f"  {found['flaps']} short changes since it last settled")
+        lines.append(f"  {found['flaps']} short changes since its last status change")
     lines += [f"  doubtful: {doubt}" for doubt in found["doubts"]]
     if not found["complete"]:
-        lines.append(f"  older history was purged; what is kept begins at {found['history_from']}")
+        lines.append(f"  older history has expired; the history begins at {found['history_from']}")
     if found["evidence_left_out"]:
-        lines.append(f"  {found['evidence_left_out']} older events are left out here")
-    lines.append("  events, in the order in which they were learned of:")
+        lines.append(f"  {found['evidence_left_out']} older events are not shown")
+    lines.append("  events, in the order in which they were received:")
     for entry in found["evidence"]:
         used = "used" if entry["used"] else "ignored"
-        learned = f", received {entry['received_at']}" if entry["received_at"] else ", no longer in the history"
-        lines.append(f"    {entry['time']}  {entry['type']:<10}  {entry['channel']}  {used}: {entry['why']}{learned}")
+        received = f", received {entry['received_at']}" if entry["received_at"] else ", no longer in the history"
+        lines.append(f"    {entry['time']}  {entry['type']:<10}  {entry['channel']}  {used}: {entry['why']}{received}")
     return lines

@@ -1,4 +1,4 @@
-"""Test results as JUnit XML, the form that CI systems read: a testsuite a file, a testcase a test."""
+"""Test results as JUnit XML, the format that CI systems read: one testsuite per file, one testcase per test."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from engine.cli.showing import plain
+from engine.cli.output import plain
 
 _NO_XML = dict.fromkeys((*range(55296, 57344), 65534, 65535), "�")
-"""Characters that no XML document may hold; control characters are escapes already."""
+"""Characters that are not allowed in XML; control characters are escaped before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One test: `failure` is what differed and `detail` all that is known of it, None when it passed."""
+    """One test: `failure` is the first difference and `detail` the whole report, None when it passed."""
 
     name: str
     seconds: float
@@ -33,7 +33,7 @@ class Suite:
 
 
 def write_junit(path: Path, suites: Sequence[Suite]) -> None:
-    """Write the results of some files. OSError when that is not possible."""
+    """Write the results of some files. OSError when the file cannot be written."""
     root = ElementTree.Element("testsuites", _counts([case for suite in suites for case in suite.cases]))
     for suite in suites:
         child = ElementTree.SubElement(root, "testsuite", {"name": _safe(suite.file), **_counts(suite.cases)})
@@ -45,8 +45,8 @@ def write_junit(path: Path, suites: Sequence[Suite]) -> None:
 
 def _add(parent: ElementTree.Element, suite: Suite, case: Case) -> None:
     file = _safe(suite.file)
-    told = {"classname": file, "name": _safe(case.name), "file": file, "time": f"{case.seconds:.3f}"}
-    element = ElementTree.SubElement(parent, "testcase", told)
+    attributes = {"classname": file, "name": _safe(case.name), "file": file, "time": f"{case.seconds:.3f}"}
+    element = ElementTree.SubElement(parent, "testcase", attributes)
     if case.failure is not None:
         kind = "error" if case.error else "failure"
         about = {"type": "InvalidFiles" if case.error else "Difference", "message": _safe(case.failure)}

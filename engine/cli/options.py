@@ -24,16 +24,20 @@ format_option = click.option(
     type=click.Choice(["table", "jsonl"]),
     default="table",
     show_default=True,
-    help="A table, or one JSON object a line.",
+    help="A table, or one JSON object per line.",
 )
 
 
+rule_option = click.option("--rule", help="Only those of this rule.")
+client_option = click.option("--client", help="Only those about this client.")
+
+
 def limit_option(default: int | None) -> Callable[[Any], Any]:
-    """`--limit`: how many are shown at most; None: all."""
+    """`--limit`: how many are shown at most; a default of None shows all."""
     return click.option(
         "--limit",
         type=click.IntRange(1),
         default=default,
         show_default=default is not None,
-        help="Show so many at most.",
+        help="Show at most this many.",
     )

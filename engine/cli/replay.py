@@ -1,4 +1,4 @@
-"""`rollcall replay`: what would these rules have done with these events?"""
+"""`rollcall replay`: what these rules would have done with recorded events."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import IO, Any
 import click
 
 from engine.cli.options import config_option
+from engine.cli.output import plain
 from engine.cli.replay_page import about, page, step
-from engine.cli.showing import plain
 from engine.config.inventory import Inventory
 from engine.config.loader import Config, load_config
 from engine.core.rules import Rule
@@ -35,19 +35,28 @@ _KEPT: list[Replay | None] = []
 @click.option(
     "--rules", type=click.Path(path_type=Path, exists=True), help="Rules to use instead of the configured ones."
 )
-@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Other rules; shows what differs.")
-@click.option("--format", "style", type=click.Choice(["table", "jsonl", "html"]), default="table")
+@click.option(
+    "--against", type=click.Path(path_type=Path, exists=True), help="Compare with these rules: show only what differs."
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "jsonl", "html"]),
+    default="table",
+    show_default=True,
+    help="A table, one JSON object per line, or a page.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of standard output.")
 def replay(
     events: Path, config_path: Path, rules: Path | None, against: Path | None, style: str, output: Path | None
 ) -> None:
-    """Run EVENTS (JSON lines, `-` for standard input) through the rules on virtual time. Nothing is sent."""
+    """Run EVENTS (a file of JSON lines, `-` for standard input) through the rules on virtual time. Nothing is sent."""
     config = load_config(config_path)
     if str(events) != "-" and (not events.exists() or events.is_dir()):
-        raise click.UsageError(f"{events} is no file")
+        raise click.UsageError(f"{events} is not a file")
     if output is not None and output.exists() and events.exists() and output.samefile(events):
         raise click.UsageError(f"the output would overwrite the events in {events}")
-    gc.disable()  # a replay makes no cycles, and looking for them among a million clients takes its time
+    gc.disable()  # a replay makes no reference cycles, and searching for them among a million clients takes long
     try:
         _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
     finally:
@@ -56,7 +65,7 @@ def replay(
 
 
 class Recording:
-    """The events to replay. What can be read only once (standard input, a pipe) is kept when it is wanted twice."""
+    """The events to replay. Input that can be read only once (standard input, a pipe) is kept when it is needed twice."""
 
     def __init__(self, path: Path, *, twice: bool) -> None:
         self.name = str(path)
@@ -76,7 +85,7 @@ class Recording:
 
     @property
     def size(self) -> int:
-        """Bytes, 0 where that is not known."""
+        """Bytes; 0 when not known."""
         return 0 if self.name == "-" or not self._path.is_file() else os.path.getsize(self._path)
 
 
@@ -84,12 +93,12 @@ def _carry_out(
     config: Config, events: Recording, rules: Path | None, against: Path | None, style: str, output: Path | None
 ) -> None:
     inventory = inventory_of(config)
-    # Before the output is opened: a mistake in a rule must not cost an older result.
+    # Before the output is opened: a mistake in a rule must not overwrite an older result.
     ours = _loaded(config, inventory, rules)
     theirs = ours if against is None else _loaded(config, inventory, against)
     with _output(output) as out:
         if style == "jsonl" and against is None:
-            # Kept to the end of the process: taking a million states apart would only take its time.
+            # Kept until the process ends: freeing a million states would take long.
             _KEPT.append(_replay(config, inventory, ours, events, out.write))
             return
         lines = _collect(config, inventory, ours, events)
@@ -105,7 +114,7 @@ def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[R
 def _written(
     style: str, ours: list[dict[str, Any]], changes: list[dict[str, Any]] | None, events: str, rules: str
 ) -> str:
-    """The outcome in one of the styles; with `changes`, what differs from other rules."""
+    """The result as text in one of the styles; with `changes`, what differs from other rules."""
     if style == "html":
         return page(events, rules, ours, changes)
     if changes is None:
@@ -150,7 +159,7 @@ def _replay(
 
 
 def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty() or not size:
         return lambda done: None
     from rich.console import Console
@@ -169,19 +178,19 @@ def _collect(config: Config, inventory: Inventory, rules: tuple[Rule, ...], even
 
 def _table(lines: list[dict[str, Any]]) -> str:
     shown = {"alert", "delivery", "rejected"}
-    out = [_told(line) for line in lines if line["type"] in shown and line.get("state") != "pending"]
+    out = [_row(line) for line in lines if line["type"] in shown and line.get("state") != "pending"]
     summary = lines[-1]
     out.append(", ".join(f"{name} {summary[name]}" for name in summary if name != "type"))
     return "\n".join(out) + "\n"
 
 
-def _told(line: dict[str, Any]) -> str:
-    """One line for people; what devices wrote in it must not steer a terminal."""
+def _row(line: dict[str, Any]) -> str:
+    """One line for people; text from devices in it is escaped."""
     if line["type"] == "rejected":
         return plain(f"line {line['line']}: rejected: {line['reason']}")
     return plain(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
 
 
 def _difference(changes: list[dict[str, Any]]) -> str:
-    lines = [f"{'-' if entry['only'] == 'rules' else '+'} {_told(entry)}" for entry in changes]
+    lines = [f"{'-' if entry['only'] == 'rules' else '+'} {_row(entry)}" for entry in changes]
     return "\n".join([*lines, f"{len(changes)} differences"]) + "\n"

@@ -1,4 +1,4 @@
-"""`rollcall replay --format html`: one page that stands alone, with everything that devices wrote escaped."""
+"""`rollcall replay --format html`: one page without further files, with everything that devices wrote escaped."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from engine.cli.showing import plain
+from engine.cli.output import plain
 
 MAX_ROWS = 2_000
-"""Rows of one table: beyond, browsers tire, and nobody reads."""
+"""Rows of one table at most: more makes browsers slow."""
 
 Line = dict[str, Any]
 
 
 def page(events: str, rules: str, lines: Sequence[Line], changes: Sequence[Line] | None = None) -> str:
-    """The page of a replay's lines, the summary last; with `changes`, what differs from other rules comes first."""
+    """The page for the lines of a replay, whose last one is the summary; `changes`, what differs from other rules, comes first."""
     text = (resources.files("engine.cli") / "templates" / "replay.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = lambda value: plain(str(value))
@@ -29,18 +29,18 @@ def page(events: str, rules: str, lines: Sequence[Line], changes: Sequence[Line]
 
 
 def _sections(lines: Sequence[Line], changes: Sequence[Line] | None) -> list[Line]:
-    told = [line for line in lines if line.get("state") != "pending"]
+    shown = [line for line in lines if line.get("state") != "pending"]
     found = [
-        _section("Alerts", ("at", "rule", "about", "state", "reason"), _of(told, "alert"), _alert),
-        _section("Deliveries", ("at", "rule", "about", "phase", "action", "what"), _of(told, "delivery"), _delivery),
+        _section("Alerts", ("at", "rule", "about", "state", "reason"), _of(shown, "alert"), _alert),
+        _section("Deliveries", ("at", "rule", "about", "phase", "action", "what"), _of(shown, "delivery"), _delivery),
         _section(
             "Transitions",
             ("settled", "client", "status", "was", "occurred", "flaps"),
-            _of(told, "transition"),
+            _of(shown, "transition"),
             _transition,
         ),
     ]
-    rejected = _of(told, "rejected")
+    rejected = _of(shown, "rejected")
     if rejected:
         found.insert(0, _section("Rejected lines", ("line", "reason"), rejected, _rejected))
     if changes is not None:
@@ -59,7 +59,7 @@ def _section(title: str, columns: Sequence[str], lines: Sequence[Line], row: Cal
 
 
 def about(line: Line) -> str:
-    """Whom or what a line is about."""
+    """The client, the clients or the key that a line is about."""
     clients = line.get("clients")
     if line.get("client"):
         return str(line["client"])
@@ -69,7 +69,7 @@ def about(line: Line) -> str:
 
 
 def done(line: Line) -> str:
-    """What a delivery would have sent, in short."""
+    """What a delivery would have sent, in one line."""
     request = line["request"]
     if "message_id" in request:
         return f"to {', '.join([*request['to'], *request['cc']])}: {request['subject']}"
@@ -87,7 +87,7 @@ def state_of(line: Line) -> str:
 
 
 def step(line: Line) -> str:
-    """What an alert became, or what a delivery would have sent and when in its alert's life, in short."""
+    """The new state of an alert, or the phase and the content of a delivery, in one line."""
     if line["type"] == "alert":
         return f"{line['state']} ({line['reason']})" if line.get("reason") else str(line["state"])
     phase = "" if line["phase"] == "firing" else f" {line['phase']}"

@@ -20,7 +20,7 @@ from engine.telemetry import setup_logging
 @click.command()
 @config_option
 def run(config_path: Path) -> None:
-    """Run the service until SIGTERM; the batch in hand is finished first."""
+    """Run the service until SIGTERM. The current batch is finished first."""
     from engine.runtime.app import run as serve
 
     config = load_config(config_path)
@@ -32,7 +32,7 @@ def run(config_path: Path) -> None:
 @config_option
 @click.argument("rules", nargs=-1, type=click.Path(path_type=Path))
 def check(config_path: Path, rules: tuple[Path, ...]) -> None:
-    """Check the configuration, the inventory and the rules; every problem at once."""
+    """Check the configuration, the inventory and the rules, and report every problem."""
     problems: list[Problem] = []
     found = 0
     try:
@@ -57,7 +57,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
 
 
 def _missing_libraries(config: Config) -> list[Problem]:
-    """Sources whose native library does not load here: `run` would not start."""
+    """A problem for each source whose native library does not load on this machine: `run` would not start."""
     wanting = [index for index, source in enumerate(config.sources) if source.type == "rocketmq"]
     if not wanting:
         return []

@@ -1,4 +1,4 @@
-"""`rollcall simulate`: a synthetic fleet written to a file, played against a running engine, or published to RocketMQ."""
+"""`rollcall simulate`: events of a synthetic fleet, written to a file, sent to a running engine, or published to RocketMQ."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from engine.sources.rocketmq.publisher import Publisher
 from engine.sources.simulator.synthetic import Arrival, Storm, SyntheticFleet, arrivals
 
 BATCH_EVENTS: Final = 1000
-"""Events in one request, and lines written at once."""
+"""Events in one request, and lines written at a time."""
 
 TURN_S: Final = 0.1
-"""Seconds of the fleet's life that one request carries in real time."""
+"""Seconds of events that one request carries in real time."""
 
 TIMEOUT_S: Final = 30
 ROCKETMQ: Final = "rocketmq://"
 DEFAULT_EVENTS: Final = 10_000
-"""Events written to a file when neither a number nor a duration is asked for."""
+"""Events written to a file when neither --events nor --duration is given."""
 
 
 class Duration(click.ParamType[int]):
@@ -35,7 +35,7 @@ class Duration(click.ParamType[int]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Milliseconds from text; what is one already passes."""
+        """Milliseconds from text; a number is returned as it is."""
         if isinstance(value, int):
             return value
         try:
@@ -50,7 +50,7 @@ class StormAt(click.ParamType[Storm]):
     name = "at[:returns[:spread]]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Storm:
-        """A storm from text; what is one already passes."""
+        """A storm from text; a storm is returned as it is."""
         if isinstance(value, Storm):
             return value
         at, _, rest = str(value).partition(":")
@@ -68,42 +68,65 @@ _SHARE: Final = click.FloatRange(0, 1)
 
 @click.command()
 @click.option(
-    "--clients", type=click.IntRange(1, 10_000_000), default=200, show_default=True, help="Size of the fleet."
+    "--clients", type=click.IntRange(1, 10_000_000), default=200, show_default=True, help="Number of clients."
 )
-@click.option("--events", type=click.IntRange(1), help="Stop after so many events.")
-@click.option("--duration", type=Duration(), help="Stop after so much of the fleet's time, such as 5m.")
+@click.option("--events", type=click.IntRange(1), help="Stop after this many events.")
+@click.option("--duration", type=Duration(), help="Stop after this much time of the fleet, such as 5m.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same events.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second, of all clients together.")
-@click.option("--flaps", type=_SHARE, default=0.2, show_default=True, help="Share of ends followed by a quick return.")
-@click.option("--takeovers", type=_SHARE, default=0.1, show_default=True, help="Share of ends by a new connection.")
-@click.option("--graceful", type=_SHARE, default=0.5, show_default=True, help="Share of ends with a disconnect.")
-@click.option("--late", type=_SHARE, default=0.03, show_default=True, help="Share of events overtaken by others.")
-@click.option("--max-late", type=Duration(), default=3000, show_default="3s", help="How late those are at most.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events per second, of all clients together.")
+@click.option(
+    "--flaps", type=_SHARE, default=0.2, show_default=True, help="Share of disconnections followed by a quick return."
+)
+@click.option(
+    "--takeovers",
+    type=_SHARE,
+    default=0.1,
+    show_default=True,
+    help="Share of disconnections caused by a new connection.",
+)
+@click.option(
+    "--graceful", type=_SHARE, default=0.5, show_default=True, help="Share of disconnections with a disconnect event."
+)
+@click.option(
+    "--late", type=_SHARE, default=0.03, show_default=True, help="Share of events that arrive late, after newer ones."
+)
+@click.option("--max-late", type=Duration(), default=3000, show_default="3s", help="How late they are at most.")
 @click.option("--duplicates", type=_SHARE, default=0.02, show_default=True, help="Share of events delivered twice.")
 @click.option("--losses", type=_SHARE, default=0.0, show_default=True, help="Share of events never delivered.")
-@click.option("--storm", type=StormAt(), help="A failover: when, share that returns, within which time; 1m:0.9:20s.")
-@click.option("--spread", type=Duration(), default=5000, show_default="5s", help="The first connects take this long.")
-@click.option("--start", "start_ms", type=int, help="Epoch milliseconds of the start; in files 2026-01-01 by default.")
 @click.option(
-    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="Against an engine: live this fast."
+    "--storm",
+    type=StormAt(),
+    help="A failover: when, the share of clients that returns, and within which time; 1m:0.9:20s.",
+)
+@click.option(
+    "--spread", type=Duration(), default=5000, show_default="5s", help="All clients connect within this time."
+)
+@click.option(
+    "--start", "start_ms", type=int, help="Start in epoch milliseconds; default: 2026-01-01 in files, now otherwise."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    help="Into an engine: how much faster than real time.",
 )
 @click.option(
     "--to",
     "target",
     default="-",
     show_default=True,
-    help="A file, - for the output, http://HOST:PORT, or rocketmq://HOST:PORT/TOPIC.",
+    help="A file, - for standard output, http://HOST:PORT, or rocketmq://HOST:PORT/TOPIC.",
 )
-@click.option("--token", envvar="ROLLCALL_TOKEN", help="Bearer token of the engine, where it wants one.")
+@click.option("--token", envvar="ROLLCALL_TOKEN", help="Bearer token of the engine, if it requires one.")
 def simulate(
     target: str, events: int | None, duration: int | None, rate: float | None, token: str | None, **options: Any
 ) -> None:
-    """Make up a fleet: sessions, flaps, takeovers, late, repeated and lost events, a failover storm.
+    """Generate events of a synthetic fleet: sessions, flaps, takeovers, late, repeated and lost events, a failover storm.
 
-    Files get virtual time, as fast as they can be written, each line with the instant of its arrival ("received_at"),
-    ready for `rollcall replay`. An engine (http://...) gets the events in real time, until --events, --duration or
-    Ctrl-C; so does a RocketMQ topic (name server and topic in the address), each event a message tagged by its type.
-    ROCKETMQ_ACCESS_KEY and ROCKETMQ_SECRET are the login, where one is needed.
+    A file is written as fast as possible, in virtual time: each line has the time of its arrival ("received_at") and
+    `rollcall replay` reads it. An engine (http://...) gets the events in real time, until --events, --duration or
+    Ctrl-C; so does a RocketMQ topic (name server and topic in the address), with one message per event, tagged by its type.
+    ROCKETMQ_ACCESS_KEY and ROCKETMQ_SECRET are the credentials, if they are needed.
     """
     live = target.startswith(("http://", "https://", ROCKETMQ))
     plan = _plan(live, rate, options)
@@ -160,18 +183,18 @@ def _write(target: str, stream: Iterator[Arrival]) -> None:
                 written += len(lines)
             file.flush()
     except BrokenPipeError:
-        raise SystemExit(0) from None  # `| head` has seen enough
+        raise SystemExit(0) from None  # the reader (`| head`) has closed the pipe
     except OSError as error:
         raise click.ClickException(f"cannot write {target}: {error.strerror}") from error
     click.echo(f"{written} synthetic events written to {target}", err=True)
 
 
 def _post(target: str, token: str | None, stream: Iterator[Arrival]) -> None:
-    """Send the stream as its time comes."""
+    """Send the stream in real time."""
     url = f"{target.rstrip('/')}/v1/events"
     sent = 0
     with requests.Session() as session:
-        session.trust_env = False  # an engine on loopback is not to be sought behind a proxy
+        session.trust_env = False  # no proxy stands before an engine on this machine
         session.headers["Content-Type"] = "application/x-ndjson"
         if token:
             session.headers["Authorization"] = f"Bearer {token}"
@@ -185,7 +208,7 @@ def _post(target: str, token: str | None, stream: Iterator[Arrival]) -> None:
 
 
 def _publish(target: str, stream: Iterator[Arrival]) -> None:
-    """Publish the stream as its time comes; the topic is made by the first message, where the broker lets it."""
+    """Publish the stream in real time; the first message creates the topic, if the broker allows it."""
     servers, _, topic = target.removeprefix(ROCKETMQ).partition("/")
     if not servers or not topic:
         raise click.ClickException(f"`{target}` is not rocketmq://HOST:PORT/TOPIC")
@@ -204,7 +227,7 @@ def _publish(target: str, stream: Iterator[Arrival]) -> None:
 
 
 def _in_real_time(stream: Iterator[Arrival]) -> Iterator[list[Arrival]]:
-    """What has arrived by now, a batch at a time."""
+    """What has arrived by now, in batches."""
     waiting: list[Arrival] = []
     for arrival in stream:
         while arrival.received_at_ms > time.time_ns() // 1_000_000:
@@ -222,7 +245,7 @@ def _in_real_time(stream: Iterator[Arrival]) -> Iterator[list[Arrival]]:
 
 
 def _deliver(session: requests.Session, url: str, body: bytes) -> None:
-    """Post until the engine has taken it; a full one says when to come back."""
+    """Post until the engine has accepted it; an overloaded engine says when to try again."""
     while True:
         try:
             answer = session.post(url, data=body, timeout=TIMEOUT_S)

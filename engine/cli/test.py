@@ -16,8 +16,8 @@ import click
 
 from engine.cli.junit import Case, Suite, write_junit
 from engine.cli.options import config_option, format_option
-from engine.cli.showing import as_line, say
-from engine.cli.timeline import reasons, shown
+from engine.cli.output import as_line, say
+from engine.cli.scenario_report import reasons, shown
 from engine.core.times import rfc3339
 from engine.errors import InvalidFiles, Problem
 from engine.replay.scenarios.file import load_scenarios
@@ -25,13 +25,13 @@ from engine.replay.scenarios.runner import ScenarioResult, ScenarioRunner
 
 ENDINGS = (".test.yaml", ".test.yml")
 
-PASSED_OVER = frozenset({"node_modules", "venv", "site-packages"})
-"""Folders that hold other people's files; those whose name begins with a dot are passed over as well."""
+SKIPPED = frozenset({"node_modules", "venv", "site-packages"})
+"""Folders with files of other projects, which are skipped; those whose name begins with a dot are skipped as well."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What became of one file."""
+    """The results of one file, or the problems that prevent it from loading."""
 
     file: str
     results: list[tuple[ScenarioResult, float]] = field(default_factory=list)  # with seconds
@@ -41,16 +41,18 @@ class _Found:
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @config_option
-@click.option("--run", "pattern", metavar="REGEX", help="Only tests in whose name this expression is found.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML into this file.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the timeline of every test, not only of failing ones.")
+@click.option("--run", "pattern", metavar="REGEX", help="Only tests whose name matches this expression.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results as JUnit XML to this file."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the timeline of every test, not only of failed ones.")
 @format_option
 def test(
     files: tuple[Path, ...], config_path: Path, pattern: str | None, junit: Path | None, verbose: bool, style: str
 ) -> None:
-    """Run scenarios on virtual time: FILES and folders, else rules/ beside the configuration, else this folder.
+    """Run scenarios on virtual time: FILES and folders; default: rules/ beside the configuration, else this folder.
 
-    A scenario file is called NAME.test.yaml. Exit codes: 0 all as expected, 1 not, or a file does not load.
+    A scenario file is named NAME.test.yaml. Exit code 0: all passed; 1: a test failed, or a file does not load.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot write is shown as an escape
@@ -60,7 +62,7 @@ def test(
     for path in paths:
         found = _carried_out(path, wanted)
         done.append(found)
-        (_tell_lines if style == "jsonl" else _tell)(found, verbose)
+        (_print_lines if style == "jsonl" else _print)(found, verbose)
     broken = any(found.problems for found in done)
     if not broken and not any(found.results for found in done):
         raise click.UsageError(_nothing(files, paths, pattern))
@@ -75,13 +77,13 @@ def _expression(pattern: str | None) -> re.Pattern[str]:
     try:
         return re.compile(pattern or "")
     except re.error as error:
-        raise click.UsageError(f"--run: {pattern!r} is no regular expression: {error}") from error
+        raise click.UsageError(f"--run: {pattern!r} is not a regular expression: {error}") from error
 
 
 def _nothing(files: Sequence[Path], paths: Sequence[Path], pattern: str | None) -> str:
-    """Why there was nothing to run."""
+    """Why no test ran."""
     if paths:
-        return f"no test has a name in which {pattern!r} is found"
+        return f"no test has a name that matches {pattern!r}"
     where = ", ".join(map(str, files)) or "rules/ beside the configuration and in this folder"
     return f"no scenario file (*.test.yaml) in {where}"
 
@@ -90,7 +92,7 @@ def _nothing(files: Sequence[Path], paths: Sequence[Path], pattern: str | None) 
 
 
 def _usual_files(config_path: Path) -> list[Path]:
-    """Without a word: those of `rules/` beside the configuration, else all below this folder."""
+    """The scenario files of `rules/` beside the configuration, else all below this folder."""
     rules = config_path.parent / "rules"
     return (list(_scenario_files([rules])) if rules.is_dir() else []) or list(_scenario_files([Path()]))
 
@@ -107,13 +109,13 @@ def _scenario_files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for at, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED)
         for name in sorted(files):
             if name.endswith(ENDINGS) and not name.startswith("."):
                 yield Path(at, name)
 
 
-# What becomes of them
+# Running them
 
 
 def _carried_out(path: Path, wanted: re.Pattern[str]) -> _Found:
@@ -132,10 +134,10 @@ def _carried_out(path: Path, wanted: re.Pattern[str]) -> _Found:
     return found
 
 
-# What is told
+# Output
 
 
-def _tell(found: _Found, verbose: bool) -> None:
+def _print(found: _Found, verbose: bool) -> None:
     for problem in found.problems:
         say(str(problem), err=True)
     if found.results:
@@ -163,18 +165,18 @@ def _detail(outcome: ScenarioResult, file: str) -> list[str]:
     return [*shown(outcome), "", *why, *([""] if why else [])]
 
 
-def _tell_lines(found: _Found, verbose: bool) -> None:
-    """Each problem and each test as an object."""
+def _print_lines(found: _Found, verbose: bool) -> None:
+    """Write each problem and each test as a JSON object."""
     for problem in found.problems:
-        told = {"file": problem.file, "line": problem.line, "column": problem.column, "path": problem.path}
-        click.echo(as_line({"type": "problem", **told, "message": problem.message}))
+        place = {"file": problem.file, "line": problem.line, "column": problem.column, "path": problem.path}
+        click.echo(as_line({"type": "problem", **place, "message": problem.message}))
     for outcome, seconds in found.results:
         click.echo(as_line(_object(outcome, found.file, seconds, whole=verbose or not outcome.passed)))
 
 
 def _object(outcome: ScenarioResult, file: str, seconds: float, *, whole: bool) -> dict[str, Any]:
     scenario = outcome.scenario
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "type": "test",
         "file": file,
         "line": scenario.line,
@@ -184,8 +186,8 @@ def _object(outcome: ScenarioResult, file: str, seconds: float, *, whole: bool) 
         "differences": list(reasons(outcome, file)),
     }
     if whole:
-        told["timeline"] = [{**seen.line, "at": rfc3339(seen.at_ms)} for seen in outcome.timeline]
-    return told
+        result["timeline"] = [{**seen.line, "at": rfc3339(seen.at_ms)} for seen in outcome.timeline]
+    return result
 
 
 def _sum_up(done: Sequence[_Found], style: str) -> None:
@@ -196,10 +198,10 @@ def _sum_up(done: Sequence[_Found], style: str) -> None:
         counts = {"files": len(done), "broken": broken, "passed": passed, "failed": len(results) - passed}
         click.echo(as_line({"type": "summary", **counts}))
         return
-    told = [f"{passed} passed"]
-    told += [f"{len(results) - passed} failed"] if len(results) > passed else []
-    told += [f"{broken} {'file does' if broken == 1 else 'files do'} not load"] if broken else []
-    click.echo(f"{', '.join(told)} ({sum(seconds for _, seconds in results):.2f} s)")
+    parts = [f"{passed} passed"]
+    parts += [f"{len(results) - passed} failed"] if len(results) > passed else []
+    parts += [f"{broken} {'file does' if broken == 1 else 'files do'} not load"] if broken else []
+    click.echo(f"{', '.join(parts)} ({sum(seconds for _, seconds in results):.2f} s)")
 
 
 def _suite(found: _Found) -> Suite:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from engine.core.times import EPOCH, rfc3339
+from engine.core.times import DURATION_UNITS, EPOCH, rfc3339
 
-__all__ = ["DURATION_HINT", "format_duration", "parse_duration", "parse_rfc3339", "rfc3339"]
+__all__ = ["DURATION_HINT", "parse_duration", "parse_rfc3339", "rfc3339"]
 
-DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS = 86_400_000, 3_600_000, 60_000, 1_000
-UNITS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1))
-
-MAX_DURATION_MS = 3650 * DAY_MS
+MAX_DURATION_MS = 3650 * 86_400_000
 """Ten years: a longer duration is a typing error."""
 
 DURATION_HINT = "a duration such as 500ms, 30s, 5m, 2h or 6m2s"
@@ -31,20 +28,10 @@ def parse_duration(text: str) -> int:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError(f"must be {DURATION_HINT}, not `{text[:40]}`")
-    total = sum(int(count) * unit for count, (_, unit) in zip(found.groups(), UNITS, strict=True) if count)
+    total = sum(int(count) * unit for count, (_, unit) in zip(found.groups(), DURATION_UNITS, strict=True) if count)
     if total > MAX_DURATION_MS:
         raise ValueError(f"`{text[:40]}` is longer than ten years")
     return total
-
-
-def format_duration(duration_ms: int) -> str:
-    """Milliseconds as the shortest text that `parse_duration` reads back: 362000 is `6m2s`, 0 is `0s`."""
-    parts = []
-    for name, unit in UNITS:
-        count, duration_ms = divmod(duration_ms, unit)
-        if count:
-            parts.append(f"{count}{name}")
-    return "".join(parts) or "0s"
 
 
 def parse_rfc3339(text: str) -> int:

@@ -10,6 +10,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from engine.core.hosts import is_loopback
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _HOST = re.compile(
@@ -67,14 +69,6 @@ def host_and_port(text: str, default_port: int) -> tuple[str, int]:
     if found is None or (found["port"] and not 0 < int(found["port"]) <= 65535):
         raise ValueError(f"`{text}` is not HOST or HOST:PORT, such as broker.example.com:5672")
     return found["name"] or found["address"], int(found["port"] or default_port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
 
 
 def _without_login(text: str) -> str:

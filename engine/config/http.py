@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.config.endpoints import is_loopback
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret, secret_from
+from engine.core.hosts import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.addresses import mailbox_problem
-from engine.config.endpoints import is_loopback
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret
+from engine.core.hosts import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,3 +26,16 @@ def rfc3339(instant_ms: int) -> str:
             _seconds.clear()
         text = _seconds[second] = (EPOCH + timedelta(seconds=second)).isoformat()[:19]
     return text + _MILLISECONDS[instant_ms - second * 1000]
+
+
+DURATION_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
+
+
+def duration_text(duration_ms: int) -> str:
+    """Milliseconds as the shortest text that people write for a duration: 362000 is `6m2s`, 0 is `0s`."""
+    parts = []
+    for name, unit_ms in DURATION_UNITS:
+        count, duration_ms = divmod(duration_ms, unit_ms)
+        if count:
+            parts.append(f"{count}{name}")
+    return "".join(parts) or "0s"

@@ -30,8 +30,8 @@ from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of,
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
-from engine.runtime.operator_api import Desk
 from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.running_service import RunningService
 from engine.runtime.senders import Senders
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
@@ -54,7 +54,7 @@ DRAIN_S = 10.0
 log = logger(__name__)
 
 
-class App(Desk):
+class App(RunningService):
     """The running service."""
 
     def __init__(
@@ -82,7 +82,7 @@ class App(Desk):
             announce=self._announce,
             keep_ms=config.history.keep_ms,
             give_up=self._writer_gave_up,
-            asked=self._asked,
+            request_queries=self._request_queries,
             checkpoint=failpoints.checkpoint(self.store, clock.now_ms()),
         )
         self._error: BaseException | None = None
@@ -97,7 +97,7 @@ class App(Desk):
             Limits(per_target=config.deliveries.per_target, policy=policy),
             dead_log,
         )
-        self.asking = assemble(
+        self.queries = assemble(
             config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
 
@@ -107,10 +107,10 @@ class App(Desk):
 
     # From the writer's thread to the loop
 
-    def _asked(self, requests: list[QueryRequest]) -> None:
+    def _request_queries(self, requests: list[QueryRequest]) -> None:
         """In the writer's thread: a committed transaction wants these queries."""
-        if self.asking is not None:
-            self.asking.enqueue(requests)
+        if self.queries is not None:
+            self.queries.enqueue(requests)
 
     def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
         loop = self._loop
@@ -156,8 +156,8 @@ class App(Desk):
             with self.store.reading() as reader:
                 gaps, left = reader.gaps(), reader.sources()
             self.source_runner.watch.recall(self.source_runner.in_trouble(), gaps)
-            if self.asking is not None:
-                self.asking.reconciler.recover(gaps, self.config.feed.max_lag_ms)
+            if self.queries is not None:
+                self.queries.reconciler.recover(gaps, self.config.feed.max_lag_ms)
             self.writer.start()
             await self.write(lambda: self.rule_reloader.take(self.rules))
             await self.senders.start()
@@ -167,8 +167,8 @@ class App(Desk):
                 asyncio.create_task(self._feed(source, left.get(name)), name=name) for name, source in sources.items()
             ]
             self.ready_at_ms = self.clock.now_ms()
-            if self.asking is not None:
-                self.asking.start()
+            if self.queries is not None:
+                self.queries.start()
             for source in sources.values():
                 if source.type == "simulator":
                     log.warning(Event.SOURCE_SYNTHETIC, source=source.name)
@@ -199,7 +199,7 @@ class App(Desk):
         yield "rules", supervised("rules", self.rule_reloader.watch)
         yield "feeds", supervised("feeds", partial(self.source_runner.keep_watch, self.write))
         yield "forgetting", supervised("forgetting", self._forget_clients)
-        if self.asking is not None:
+        if self.queries is not None:
             yield "alive", supervised("alive", self._remember_alive)
         beat = self.config.heartbeat
         if beat is not None:
@@ -220,10 +220,10 @@ class App(Desk):
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        if self.asking is not None:
+        if self.queries is not None:
             with contextlib.suppress(StoreError):
-                await self.write(lambda asking=self.asking: asking.reconciler.remember_alive())  # type: ignore[misc]
-            await asyncio.to_thread(self.asking.stop)
+                await self.write(lambda queries=self.queries: queries.reconciler.remember_alive())  # type: ignore[misc]
+            await asyncio.to_thread(self.queries.stop)
         self.senders.stop_waiting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
@@ -239,8 +239,8 @@ class App(Desk):
 
     def _note_gap(self, gap: Gap) -> None:
         self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
-        if self.asking is not None:
-            self.asking.note_gap(gap)
+        if self.queries is not None:
+            self.queries.note_gap(gap)
 
     # Forgetting
 
@@ -262,8 +262,8 @@ class App(Desk):
 
     async def _remember_alive(self) -> None:
         """So that the next start knows how long the engine was away."""
-        assert self.asking is not None
-        reconciler = self.asking.reconciler
+        assert self.queries is not None
+        reconciler = self.queries.reconciler
         while True:
             await self.write(lambda: reconciler.remember_alive())
             await asyncio.sleep(ALIVE_EVERY_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from engine.config.durations import format_duration
+from engine.core.times import duration_text
 from engine.sources.base import Gap, SourceHealth
 
 GAP_SHOWN_MS = 600_000
@@ -71,7 +71,7 @@ class FeedWatch:
             return health.detail
         behind_ms = now_ms - max(health.caught_up_to_ms or 0, self._started_at_ms)
         if behind_ms > self._max_lag_ms:
-            return f"not caught up for {format_duration(behind_ms // 1000 * 1000)}; {health.detail}"
+            return f"not caught up for {duration_text(behind_ms // 1000 * 1000)}; {health.detail}"
         return None
 
     def _judge(self, health: SourceHealth, now_ms: int) -> str | None:
@@ -83,7 +83,7 @@ class FeedWatch:
             return f"degraded: {reason}" if health.connected else f"disconnected: {reason}"
         if self._is_silent(health, now_ms):
             silent_ms = now_ms - max(health.last_event_at_ms or 0, self._started_at_ms)
-            return f"{SILENT}: no event for {format_duration(silent_ms // 1000 * 1000)}"
+            return f"{SILENT}: no event for {duration_text(silent_ms // 1000 * 1000)}"
         return self._still_in_doubt(health)
 
     def _is_silent(self, health: SourceHealth, now_ms: int) -> bool:

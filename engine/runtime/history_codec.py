@@ -1,4 +1,7 @@
-"""What a running service and a store without one have in common: the words of questions, and the pieces of acts."""
+"""Text and bytes that the engine reads again: stored events, quarantined lines, stored requests, and `key=pattern` pairs.
+
+A running service and a store that was opened without one read them alike. Read `HistoryCodec`.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +19,30 @@ from engine.stores.base import QuarantineRow
 from engine.templates.evidence_text import WHY, doubt_text
 from engine.templates.secret_markers import conceal
 
-RETRIED_ROWS = 500
-"""Quarantined events offered again at once."""
+ANY_FUTURE_MS = 1 << 60
+"""How far in the future a stored event may lie: it was accepted once, so it is accepted again whatever the limit is today."""
 
 
-class Answering:
-    """Understands what people ask about, and shows what is stored, by an inventory."""
+class HistoryCodec:
+    """What the views of `engine.web` need to read the store, under one inventory."""
 
-    inventory: Inventory
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
 
-    def match(self, pairs: Sequence[str]) -> ClientPredicate:
-        """Whether `key=pattern` pairs hold for a client; ValueError for pairs that cannot be."""
-        return predicate_of_arguments(pairs, self.inventory)
+    def matcher(self, pairs: Sequence[str]) -> ClientPredicate:
+        """The predicate (client id, `ip:port`) -> bool that `key=pattern` pairs stand for. ValueError for an invalid pair."""
+        return predicate_of_arguments(pairs, self._inventory)
 
-    def match_value(self, pairs: Sequence[str]) -> Match:
-        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
-        return match_of_arguments(pairs, self.inventory)
+    def match(self, pairs: Sequence[str]) -> Match:
+        """The match that `key=pattern` pairs stand for, as in a rule. ValueError for an invalid pair."""
+        return match_of_arguments(pairs, self._inventory)
 
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
-        """Events of the history."""
+        """The events of stored lines; `received_at_ms` is when they were received."""
         return decode_stored(raw, received_at_ms)
 
     def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A stored request as it may be shown."""
+        """A stored request with its secrets replaced by `***`."""
         return conceal(request)
 
     def why(self, reading: Reading) -> str:
@@ -49,15 +53,16 @@ class Answering:
         """Why a belief may be wrong, as a sentence."""
         return doubt_text(doubt)
 
+    def quarantined_batch(
+        self, rows: Sequence[QuarantineRow], now_ms: int, max_future_ms: int
+    ) -> tuple[Batch, list[int]]:
+        """The quarantined events that are valid now, as a batch received now, and the ids of their rows."""
+        decoded = decode_lines([row.raw for row in rows], now_ms, max_future_ms)
+        refused = {rejection.line for rejection in decoded.rejected}
+        ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
+        return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
+
 
 def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
-    """Events of the journal: accepted once, so accepted again whatever the limits are now."""
-    return decode_lines(raw, received_at_ms, 1 << 60).events
-
-
-def quarantined_batch(rows: Sequence[QuarantineRow], now_ms: int, max_future_ms: int) -> tuple[Batch, list[int]]:
-    """What of the quarantine is acceptable now: as a batch received now, and the ids of its rows."""
-    decoded = decode_lines([row.raw for row in rows], now_ms, max_future_ms)
-    refused = {rejection.line for rejection in decoded.rejected}
-    ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
-    return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
+    """The events of stored lines. A line that this version cannot read is left out."""
+    return decode_lines(raw, received_at_ms, ANY_FUTURE_MS).events

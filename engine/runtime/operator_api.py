@@ -1,189 +1,230 @@
-"""What the web and services ask of a running service, and what operators do to it. Read `Desk`."""
+"""What operators can do and read, in one interface for the HTTP interface and for the command line. Read `Act`, then `OperatorApi`.
+
+An act is a frozen value: its fields are its arguments, `routes` are its addresses in the HTTP interface, `perform` carries it out and
+returns the JSON object that the HTTP interface answers with. All acts are declared in `operator_acts`.
+
+`OperatorApi` is what a command talks to. It has two implementations: `LocalOperatorApi` for a `Backend` in this process, which is the
+running service or a store that no service works on, and `engine.cli.http_client` for a service in another process. Both give the
+same answers and raise the same errors.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import TypeVar
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from urllib.parse import quote
 
-from engine.clock import Clock
-from engine.config.inventory import Inventory
-from engine.config.loader import Config
-from engine.core.alerting.silences import Silence
-from engine.core.alerting.stages.base import StageReport
-from engine.core.fleet import Fleet
-from engine.core.rules import Rule
-from engine.delivery.dispatcher import Dispatcher
-from engine.runtime.history_codec import RETRIED_ROWS, Answering, quarantined_batch
-from engine.runtime.rule_reloader import RuleReloader
-from engine.runtime.source_runner import SourceRunner
-from engine.runtime.writer import Writer
-from engine.sources.base import SourceHealth
-from engine.sources.http import HttpSource
-from engine.stores.base import DeliveryRow, QuarantineRow, Reader, Store
+from engine.errors import BadQuestion
+
+if TYPE_CHECKING:  # a command that talks to a running service does not wait for these to be loaded
+    from engine.config.loader import Config
+    from engine.core.fleet import Fleet
+    from engine.runtime.history_codec import HistoryCodec
+    from engine.sources.base import Batch
+    from engine.stores.base import Reader, Store
+    from engine.web.views import Object, Views
 
 T = TypeVar("T")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
-ASKING_THREADS = 4
-"""Questions to the store that are answered at once."""
+ListName = Literal["clients", "alerts", "deliveries", "silences", "quarantine", "sources", "reconciliations"]
+"""The lists of the HTTP interface that commands read."""
+
+PAGE = 1_000
+"""Items that are read at once while a list is walked."""
 
 
-class Desk(Answering):
-    """The side of the service that is spoken to. Writes go through the writer; reads have connections of their own."""
+class Backend(Protocol):
+    """What acts work on: the running service, or a store that was opened without one. Every method may block; none is async."""
 
+    config: Config
     store: Store
-    fleet: Fleet
-    rule_reloader: RuleReloader
-    source_runner: SourceRunner
-    writer: Writer
-    dispatcher: Dispatcher
-
-    def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
-        self.config, self.clock, self.inventory = config, clock, inventory
-        self.ready_at_ms: int | None = None
-        # Threads of their own: people's long questions must not hold up the dispatcher's short ones.
-        self._asking = ThreadPoolExecutor(ASKING_THREADS, "asking")
+    codec: HistoryCodec
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules in force."""
-        return self.rule_reloader.rules
+    def fleet(self) -> Fleet:
+        """Every client's state."""
+        ...
 
     @property
-    def rules_problem(self) -> str | None:
-        """Why the rule files do not load; None while they do."""
-        return self.rule_reloader.problem
-
-    @property
-    def push(self) -> HttpSource | None:
-        """The source that events are sent to."""
-        return self.source_runner.push
-
-    async def write(self, work: Callable[[], T]) -> T:
-        """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-        return await asyncio.wrap_future(self.writer.submit(work))
-
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store, in a thread, beside the writer."""
-
-        def asked() -> T:
-            with self.store.reading() as reader:
-                return question(reader)
-
-        return await asyncio.get_running_loop().run_in_executor(self._asking, asked)
-
-    def healths(self) -> list[SourceHealth]:
-        """How every source is doing, and what its alert says."""
-        now_ms, trouble = self.clock.now_ms(), self.source_runner.watch.trouble
-        found = [source.health(now_ms) for source in self.source_runner.sources.values()]
-        return [replace(health, trouble=trouble.get(health.name)) for health in found]
-
-    def gaps_found(self) -> Mapping[str, int]:
-        """How many gaps each source has found since the start."""
-        return self.source_runner.watch.gaps_found
+    def views(self) -> Views:
+        """What can be read, as JSON objects."""
+        ...
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
-        return self.clock.now_ms()
+        ...
 
-    def counters(self) -> dict[str, int]:
-        """What was counted since the start."""
-        stats, sent = self.writer.stats, self.dispatcher.stats
-        found = {name: int(getattr(stats, name)) for name in stats.__slots__}
-        found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
-        for name in ("sent", "delivered", "retried", "rejected"):
-            found[f"delivery_{name}"] = int(getattr(sent, name))
-        return found
+    def read(self, question: Callable[[Reader], T]) -> T:
+        """Ask the store what has been committed. StoreError when it cannot be read."""
+        ...
 
-    async def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
-        """Carry out `retry` or `discard`: (the delivery as it is then, was it changed); (None, False): there is none."""
-        now_ms = self.clock.now_ms()
-        found = await self.write(lambda: self.store.deliveries.act(number, what, now_ms))
-        self.dispatcher.wake()
-        return found
+    def inspect(self, work: Callable[[], T]) -> T:
+        """Look at the fleet while nothing changes it. StoreError when the rules of a store without a service do not load."""
+        ...
 
-    async def act_on_held(self, rule: str, what: str) -> int:
-        """`release` or `discard` all held deliveries of a rule, some in each transaction; how many."""
-        changed = 0
-        while some := await self.write(lambda: self.store.deliveries.act_on_held(rule, what, self.clock.now_ms())):
-            changed += some
-            self.dispatcher.wake()
-        return changed
+    def write(self, work: Callable[[], T]) -> T:
+        """Change rows of the store in one transaction; returns once it has committed. StoreError when it could not."""
+        ...
 
-    def suppressed(self) -> Mapping[str, int]:
-        """How many alerts were suppressed since the start, by the reason."""
-        return dict(self.writer.suppressed)
+    def change(self, work: Callable[[], T]) -> T:
+        """Change the fleet in one transaction, with everything that follows from it; returns and raises as `write`."""
+        ...
 
-    def outages(self) -> Mapping[str, tuple[int, int]]:
-        """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
-        return self.fleet.alerts.inhibitors.progress()
+    def offer(self, batch: Batch) -> None:
+        """Apply a batch of events; returns once it is durable. StoreError when it could not be committed."""
+        ...
 
-    def silences_open(self) -> int:
-        """How many silences are not over."""
-        return len(self.fleet.alerts.silences.open)
+    def wake_dispatcher(self) -> None:
+        """Deliveries of the outbox have become due or are due no longer."""
+        ...
 
-    async def silence(self, silence: Silence) -> None:
-        """Add a silence."""
-        await self.write(lambda: self.fleet.silence(silence, self.clock.now_ms()))
-
-    async def expire_silence(self, id_: str) -> bool:
-        """End a silence now; was there one that was not over?"""
-        return await self.write(lambda: self.fleet.expire_silence(id_, self.clock.now_ms()))
-
-    async def why_not(self, rule: str, client: str) -> list[StageReport]:
-        """Every gate between a client and a firing of the rule; asked between two turns, when nothing changes."""
-        return await self.write(lambda: self.fleet.why_not(rule, client, self.clock.now_ms()))
-
-    async def acknowledge(self, alert_id: str, by: str) -> int:
-        """Somebody knows of an alert, or of all in a group; how many were firing and not acknowledged."""
-        return await self.write(lambda: self.fleet.acknowledge(self.clock.now_ms(), alert_id=alert_id, by=by))
-
-    def readiness(self, now_ms: int) -> list[str]:
-        """Reasons why the service is not ready; empty when it is."""
-        reasons = []
-        if self.ready_at_ms is None:
-            reasons.append("starting: the states are being loaded")
-        if self.writer.failure is not None:
-            reasons.append(self.writer.failure)
-        for name, source in self.source_runner.sources.items():
-            reason = self.source_runner.watch.not_flowing(source.health(now_ms), now_ms)
-            if reason is not None:
-                reasons.append(f"source {name}: {reason}")
-        return reasons
-
-    async def retry_quarantine(self) -> tuple[int, int]:
-        """Offer all quarantined events again: (accepted, still malformed). What is accepted leaves the quarantine."""
-        accepted = left = 0
-        cursor: int | None = None
-        while rows := await self.ask(_quarantined_from(cursor)):
-            cursor = rows[-1].id
-            batch, ids = quarantined_batch(rows, self.clock.now_ms(), self.config.events.max_future_ms)
-            left += len(rows) - len(ids)
-            if not ids:
-                continue
-            done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-            batch.acknowledge = done.set_result
-            self.writer.offer(batch)
-            if (error := await done) is not None:
-                raise error
-            await self.write(lambda ids=ids: self.store.quarantine.delete(ids))  # type: ignore[misc]
-            accepted += len(ids)
-        return accepted, left
-
-    async def forget(self, clients: Sequence[str]) -> int:
-        """Keep these clients no longer; their alerts are closed. Returns how many were known."""
-
-        def work() -> int:
-            known = [client for client in clients if client in self.fleet.states]
-            for client in known:
-                self.fleet.forget(client, self.clock.now_ms())
-            return len(known)
-
-        return await self.write(work)
+    def begin_sweep(self, *, dry_run: bool) -> int:
+        """Begin to query every client; the number of the sweep. NotConfigured without `status`, Overloaded while one is running."""
+        ...
 
 
-def _quarantined_from(cursor: int | None) -> Callable[[Reader], list[QuarantineRow]]:
-    """The question for one page of the quarantine."""
-    return lambda reader: reader.quarantine(limit=RETRIED_ROWS, cursor=cursor)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """An address of an act in the HTTP interface.
+
+    Fields of the act that stand in `path` are taken from there, those in `query` from the query string, and the others are the keys
+    of the JSON body. A field whose name ends in `_` has a key without it.
+    """
+
+    method: str
+    path: str
+    status: int = 200  # of the response when the act succeeds
+    query: tuple[str, ...] = ()
+
+
+class Act(Protocol[R_co]):
+    """One thing that operators can do. Every act is a frozen dataclass."""
+
+    routes: ClassVar[tuple[Route, ...]]
+    """The client uses the first one; the others are kept for callers of ours."""
+
+    def perform(self, backend: Backend) -> R_co:
+        """Do it, and return the answer. BadQuestion, NotThere, Conflict, Unavailable or NotConfigured when that is not possible."""
+        ...
+
+
+class OperatorApi(Protocol):
+    """What a command can do and read, in the service or in the store. Objects are those of the HTTP interface."""
+
+    def do(self, act: Act[R]) -> R:
+        """Carry out an act; see `Act.perform` for the errors."""
+        ...
+
+    def items(self, name: ListName, **filters: Any) -> Iterator[Object]:
+        """All objects of a list, read page by page; filters are the parameters of the list, None: no filter."""
+        ...
+
+    def explanation(self, client: str, at_ms: int | None) -> Object:
+        """A client's verdict and its evidence, now or at an instant. NotThere for an unknown client."""
+        ...
+
+    def delivery(self, number: int) -> Object:
+        """One delivery with its request. NotThere when there is none."""
+        ...
+
+    def sweep(self, number: int) -> Object:
+        """One sweep: its progress and its drift report. NotThere when there is none."""
+        ...
+
+
+def walk(filters: Mapping[str, Any], page_of: Callable[[Mapping[str, Any]], Object]) -> Iterator[Object]:
+    """All items of a list; `page_of` returns the page for some parameters."""
+    given = {key: value for key, value in filters.items() if value is not None}
+    cursor: str | None = ""
+    while cursor is not None:
+        page = page_of(given | {"limit": PAGE, "cursor": cursor})
+        yield from page["items"]
+        cursor = page["next"]
+
+
+class LocalOperatorApi:
+    """The operator API on a backend in this process."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def do(self, act: Act[R]) -> R:
+        """See `OperatorApi`."""
+        return act.perform(self._backend)
+
+    def items(self, name: ListName, **filters: Any) -> Iterator[Object]:
+        """See `OperatorApi`."""
+        return walk(filters, lambda wanted: self._page(name, wanted))
+
+    def _page(self, name: ListName, wanted: Mapping[str, Any]) -> Object:
+        views = self._backend.views
+        if name == "clients":
+            return views.clients(**wanted)
+        lists: Mapping[str, Callable[..., Object]] = {
+            "alerts": views.alerts,
+            "deliveries": views.deliveries,
+            "silences": views.silences,
+            "quarantine": views.quarantine,
+            "sources": views.sources,
+            "reconciliations": views.reconciliations,
+        }
+        return self._backend.read(lambda reader: lists[name](reader, **wanted))
+
+    def explanation(self, client: str, at_ms: int | None) -> Object:
+        """See `OperatorApi`."""
+        return self._backend.read(lambda reader: self._backend.views.explanation(reader, client, at_ms))
+
+    def delivery(self, number: int) -> Object:
+        """See `OperatorApi`."""
+        return self._backend.read(lambda reader: self._backend.views.delivery(reader, number))
+
+    def sweep(self, number: int) -> Object:
+        """See `OperatorApi`."""
+        return self._backend.read(lambda reader: self._backend.views.reconciliation(reader, number))
+
+
+# From and to HTTP
+
+_IN_PATH = re.compile(r"{(\w+)(?::\w+)?}")
+
+
+@dataclass(frozen=True, slots=True)
+class ActRoute:
+    """One address of one act, as `engine.web` needs it to add a route."""
+
+    act: type[Act[Any]]
+    route: Route
+
+    @property
+    def body_keys(self) -> Mapping[str, str]:
+        """The keys of the JSON body, each with the field that it fills; empty: the body is ignored."""
+        return body_keys(self.act, self.route)
+
+    def read(self, parameters: Mapping[str, Any], body: object) -> Act[Any]:
+        """The act that a request asks for. BadQuestion for a body that has other keys, or null for a value."""
+        keys = self.body_keys
+        if not keys:
+            return self.act(**parameters)
+        if not isinstance(body, dict):
+            raise BadQuestion(f"the body must be a JSON object with the keys {', '.join(keys)}")
+        for key in body:
+            if key not in keys:
+                raise BadQuestion(f"unknown key {key[:60]!r}; the body has the keys {', '.join(keys)}")
+            if body[key] is None:
+                raise BadQuestion(f"`{key}` is missing: its value is null")
+        return self.act(**parameters, **{keys[key]: value for key, value in body.items()})
+
+
+def body_keys(act: type[Act[Any]] | Act[Any], route: Route) -> dict[str, str]:
+    """The keys of the JSON body that a route of the act takes, each with its field."""
+    elsewhere = {*_IN_PATH.findall(route.path), *route.query}
+    return {field.name.rstrip("_"): field.name for field in fields(act) if field.name not in elsewhere}  # type: ignore[arg-type]
+
+
+def path_of(act: Act[Any], route: Route) -> str:
+    """The path of a route with the fields of the act in it."""
+    return _IN_PATH.sub(lambda found: quote(str(getattr(act, found[1])), safe=""), route.path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ from engine.status.budget import Budget
 from engine.status.last_call import LastCallFile
 from engine.status.route import RouteProvider
 from engine.stores.base import Sweeps
-from engine.web.service import AskingNumbers
+from engine.web.service import QueryNumbers
 
 LAST_CALL_FILE = "status.ledger"
 """The file in the data folder that says when the last call was made, for the budget after a restart."""
@@ -142,25 +142,21 @@ class QueryService:
             return None
         return None if answer.connections is None else answer
 
-    def begin(self, *, dry: bool) -> Future[int]:
-        """Request a sweep; the future is its number, once it has started."""
-        return self.reconciler.request(DRY_RUN if dry else OPERATOR_SWEEP)
-
-    async def reconcile(self, *, dry: bool) -> int:
-        """Start a sweep; returns its number. Raises Overloaded while another one runs, StoreError when it does not start."""
+    def begin_sweep(self, *, dry_run: bool) -> int:
+        """Start a sweep; returns its number. Blocks. Raises Overloaded while another one runs, StoreError when it does not start."""
         if self.reconciler.is_sweeping:
             progress = self.reconciler.progress()
             raise Overloaded("a sweep is already running" + (f": number {progress.number}" if progress else ""), 5)
-        starting = asyncio.wrap_future(self.begin(dry=dry))
+        starting = self.reconciler.request(DRY_RUN if dry_run else OPERATOR_SWEEP)
         try:
-            return await asyncio.wait_for(starting, SWEEP_START_S)
-        except TimeoutError:
+            return starting.result(SWEEP_START_S)
+        except (TimeoutError, CancelledError):
             raise StoreError(f"the sweep did not start within {SWEEP_START_S:g} s; try again later") from None
 
-    def numbers(self) -> AskingNumbers:
+    def numbers(self) -> QueryNumbers:
         """The values of the metrics."""
         stats, progress = self._scheduler.stats, self.reconciler.progress()
-        return AskingNumbers(
+        return QueryNumbers(
             calls=stats.calls,
             throttled=stats.throttled,
             failures=stats.failures,

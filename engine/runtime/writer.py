@@ -80,13 +80,13 @@ class Writer:
         announce: Announce,
         keep_ms: int,
         checkpoint: Checkpoint | None = None,
-        asked: Callable[[list[QueryRequest]], None] = lambda requests: None,
+        request_queries: Callable[[list[QueryRequest]], None] = lambda requests: None,
         give_up: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """Everything that is called is called in the writer's thread.
 
         `watermark_of` gives the instant up to which no event is missing, as of an instant (both epoch ms). `keep_ms`: how
-        long history is kept. `asked` gets the queries that a committed transaction wants; `give_up` the error that ended
+        long history is kept. `request_queries` gets the queries that a committed transaction wants; `give_up` the error that ended
         the writer.
         """
         self.store = store
@@ -99,7 +99,7 @@ class Writer:
         self._watermark_of = watermark_of
         self._announce = announce
         self._keep_ms = keep_ms
-        self._asked = asked
+        self._request_queries = request_queries
         self._give_up = give_up
         self._checkpoint = checkpoint or Checkpoint(store, clock.now_ms())
         self._inbox = Inbox()
@@ -214,7 +214,7 @@ class Writer:
         self._checkpoint.note(fleet.committed, sum(len(batch.events) for batch in turn.batches))
         fleet.commit()
         if requests := fleet.take_query_requests():
-            self._asked(requests)
+            self._request_queries(requests)
         self._checkpoint.slice_committed(written)
         self._fruitless = self._row == first_row and not written
         self._count(turn.batches)

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from engine.core.events import Rejection
-from engine.errors import ClockSuspect, Overloaded, RollcallError
+from engine.errors import ClockSuspect, Overloaded, TooLarge
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
 from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
@@ -37,10 +37,6 @@ RETRY_AFTER_S: Final = 1
 """Seconds after which a refused sender may try again: a full queue is committed sooner."""
 
 assert MAX_BODY_BYTES <= MAX_WAITING_BYTES
-
-
-class BodyTooLarge(RollcallError):
-    """A request body is larger than `MAX_BODY_BYTES`; it has to be sent in parts."""
 
 
 class Accepted(NamedTuple):
@@ -111,13 +107,13 @@ class HttpSource:
         """Take one event (`application/json`, over as many lines as it likes) or NDJSON; return when it is durable.
 
         Raises:
-            BodyTooLarge: more than `max_body_bytes`.
+            TooLarge: more than `max_body_bytes`.
             Overloaded: the queue is full, or the source does not run.
             ClockSuspect: most of it lies in the future; nothing was accepted.
             Exception: what the engine answered instead of committing; repeat the body.
         """
         if len(body) > self.max_body_bytes:
-            raise BodyTooLarge(f"the body has {len(body)} bytes, {self.max_body_bytes} are allowed")
+            raise TooLarge(f"the body has {len(body)} bytes, {self.max_body_bytes} are allowed")
         self._make_sure_it_fits(len(body), 0)
         received_at_ms = self.now_ms()
         taken = _Body(

@@ -1,11 +1,12 @@
-"""Which gates the decision behind a delivery passed, in words: from the rule as it was when that was decided. Read `passed`."""
+"""The stages that a delivery's decision passed, in words, from the rule's definition at that time. Read `stages`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.core.alerting.explain import WAY
 from engine.core.rules import UNFLAPPABLE
 from engine.core.times import rfc3339
 from engine.stores.base import DeliveryRow
@@ -13,55 +14,116 @@ from engine.stores.base import DeliveryRow
 Object = dict[str, Any]
 
 
-def passed(definition: str | None, row: DeliveryRow) -> list[Object]:
-    """Each gate with what it said; empty when the rule as it was then is not kept any more."""
+def stages(definition: str | None, row: DeliveryRow) -> list[Object]:
+    """Each stage with what it decided; empty when the rule's definition at that time has expired (`definition` is None)."""
     if definition is None:
         return []
-    return [{"gate": gate, "why": why} for gate, why in _gates(json.loads(definition), row)]
+    return [{"gate": gate, "why": why} for gate, why in _reasons(json.loads(definition), row)]
 
 
-def _gates(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
-    triggers = _words(rule["trigger"])
+def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
     if row.phase == "summary":
-        yield "burst", "it says that deliveries of the rule are held"
+        yield "burst", "it reports that deliveries of the rule are held"
         return
     if row.phase == "recovery":
-        yield "alert", "what was told is over, and this goes to whoever was told"
+        yield "alert", "the alert is over: its recovery goes to the recipients that got the firing"
     else:
-        yield from _way(rule, triggers, row)
+        yield from _way_to_firing(rule, row)
     if row.phase == "reminder":
-        yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and nobody had acknowledged it"
+        yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and the alert was not acknowledged"
     if rule.get("shadow"):
-        yield "shadow", "the rule is a shadow rule: it is recorded and never sent"
+        yield "shadow", "the rule is a shadow rule: its deliveries are recorded and never sent"
     if row.state == "held":
-        yield "burst", "stopped: the rule decided more than `deliveries.burst` in a minute; an operator decides"
+        yield (
+            "burst",
+            "held: the rule decided more than `deliveries.burst` deliveries in a minute; an operator releases or discards it",
+        )
 
 
-def _way(rule: Mapping[str, Any], triggers: Sequence[str], row: DeliveryRow) -> Iterator[tuple[str, str]]:
-    about = row.client if row.client is not None else f"{row.group_key or 'several clients'}"
+def _way_to_firing(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
+    """What each step said, in the order in which the core takes them."""
+    for step in WAY:
+        for why in PASSED[step](rule, row):
+            yield step, why
+
+
+def _match(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "match" in rule:
-        yield "match", f"its match held for {about}: {_shown(rule['match'])}"
-    yield "trigger", f"{' or '.join(triggers)} happened, decided at {rfc3339(row.decided_at_ms)}"
+        about = row.client if row.client is not None else f"{row.group_key or 'several clients'}"
+        yield f"its match held for {about}: {_shown(rule['match'])}"
+
+
+def _trigger(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
+    yield f"{' or '.join(_words(rule['trigger']))} happened, decided at {rfc3339(row.decided_at_ms)}"
+
+
+def _for(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "for" in rule:
-        yield "for", f"`for: {rule['for']}` was over"
+        yield f"`for: {rule['for']}` was over"
+
+
+def _condition(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "condition" in rule:
-        yield "condition", f"the condition held: {rule['condition']}"
-    if rule.get("flapping", "skip") == "skip" and not set(triggers) <= UNFLAPPABLE:
-        yield "flapping", "the client was not flapping"
+        yield f"the condition held: {rule['condition']}"
+
+
+def _flapping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
+    if rule.get("flapping", "skip") == "skip" and not set(_words(rule["trigger"])) <= UNFLAPPABLE:
+        yield "the client was not flapping"
+
+
+def _mute(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     for key in ("active", "mute"):
         if key in rule:
-            yield "mute", f"its windows let it speak: `{key}: {_shown(rule[key])}`"
-    yield "silence", "no silence covered it"
+            yield f"not muted by a time interval: `{key}: {_shown(rule[key])}`"
+
+
+def _silence(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
+    yield "no active silence matched it"
+
+
+def _inhibited(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     names = ", ".join(_words(rule.get("inhibited_by", ())))
-    yield "inhibited", f"no outage inhibited it{f', nor did {names}' if names else ''}"
+    yield f"not inhibited by an outage{f' or by {names}' if names else ''}"
+
+
+def _throttle(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "throttle" in rule:
-        yield "throttle", f"there was room: `throttle: {_shown(rule['throttle'])}`"
+        yield f"the throttle was not full: `throttle: {_shown(rule['throttle'])}`"
+
+
+def _verify(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if rule.get("verify"):
-        failure = rule.get("verify_failure", "send")
-        unless = " or nobody could say in time" if failure == "send" else ""
-        yield "verify", f"the broker was asked and agreed{unless}"
+        unless = ", or gave no answer in time" if rule.get("verify_failure", "send") == "send" else ""
+        yield f"the broker confirmed the status{unless}"
+
+
+def _grouping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "grouping" in rule:
-        yield "grouping", f"it was told with its group: `grouping: {_shown(rule['grouping'])}`"
+        yield f"notified with its group: `grouping: {_shown(rule['grouping'])}`"
+
+
+def _nothing(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
+    """A step that goes without saying for a delivery that there is."""
+    return iter(())
+
+
+PASSED: Mapping[str, Callable[[Mapping[str, Any], DeliveryRow], Iterator[str]]] = {
+    "rule": _nothing,
+    "match": _match,
+    "trigger": _trigger,
+    "for": _for,
+    "condition": _condition,
+    "flapping": _flapping,
+    "mute": _mute,
+    "silence": _silence,
+    "inhibited": _inhibited,
+    "throttle": _throttle,
+    "verify": _verify,
+    "grouping": _grouping,
+    "alert": _nothing,
+}
+"""What each step of `core.alerting.explain.WAY` said: (the rule's definition, the delivery) -> sentences."""
 
 
 def _words(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""A client's history, told: what each event changed, what passing time brought, and why. Pure.
+"""A client's history: what each event changed, what the passing of time changed, and why. Pure.
 
 Entries of the store are applied again, oldest first, by the functions that applied them when they came (`debounce.learn`,
-`settle`, `calm`), on their own instants. What time brought about is in the history too and is not decided again, so the
-telling agrees with what happened. Read `retrace` first.
+`settle`, `calm`), at their own instants. Changes that were due to time are entries as well and are not decided again, so this
+agrees with what happened. Read `retrace` first.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Words = Callable[[Reading], str]
 """Why an event or an answer was used as it was, as a sentence."""
 
 SUPERSEDED = "of a channel that a newer connect has superseded"
-KNOWN = "said before"
+KNOWN = "a repetition of an earlier event"
 VERDICTS = {
-    AGREED: "as was believed",
-    CORRECTED: "the belief was wrong, and was corrected",
-    UNCONFIRMED: "not what was believed: asked once more",
-    UNKNOWN: "the query could not say, or failed: the belief stands",
-    STALE: "something newer was known",
+    AGREED: "the answer confirmed the status",
+    CORRECTED: "the status was wrong, and was corrected",
+    UNCONFIRMED: "the answer contradicted the status: the client is queried once more",
+    UNKNOWN: "the query failed or gave no number: the status stands",
+    STALE: "a newer event was known",
 }
-"""What an answer meant when it came."""
+"""What the answer of a query meant when it came."""
 
 
 class Step(NamedTuple):
@@ -58,7 +58,7 @@ def retrace(
         if entry.raw is not None:
             events = decode([entry.raw], entry.at_ms)
             if not events:
-                continue  # accepted by an older version that knew more; nothing can be said of it
+                continue  # accepted by another version that knew more types of events
             event = events[0]
             _, kind, occurred_ms, channel, ip = event
             state = debounce.learn(state, kind, occurred_ms, channel, ip, entry.at_ms, policy, entry.position)
@@ -76,7 +76,7 @@ def retrace(
 
 
 def step_object(step: Step, skew_ms: int, words: Words, *, from_the_start: bool) -> dict[str, Any]:
-    """One entry as the timeline shows it. `from_the_start`: the state before is known, not only guessed from what is kept."""
+    """One entry as the timeline shows it. `from_the_start`: the state before it is known, because the whole history is kept."""
     entry, event = step.entry, step.event
     if event is not None:
         used, why = reading_of(event, step.before, step.after, skew_ms, words)
@@ -107,7 +107,7 @@ def step_object(step: Step, skew_ms: int, words: Words, *, from_the_start: bool)
 
 
 def _settled(transition: Transition | None, from_the_start: bool) -> dict[str, Any]:
-    """A transition's facts; what rests on history that is gone is null."""
+    """The facts of a transition; those that need history that has expired are null."""
     if transition is None:
         return dict.fromkeys(("status", "previous", "occurred_at", "since", "graceful", "flaps", "first_seen"))
     certain = from_the_start or not transition.first_seen
@@ -125,7 +125,7 @@ def _settled(transition: Transition | None, from_the_start: bool) -> dict[str, A
 def reading_of(
     event: LifecycleEvent, before: ClientState, after: ClientState, skew_ms: int, words: Words
 ) -> tuple[bool, str]:
-    """How an event was read when it came: (was it used, why)."""
+    """How an event was interpreted when it came: (was it used, why)."""
     if after.channels == before.channels:
         known = any(channel.id == event.channel for channel in before.channels)
         return False, KNOWN if known else SUPERSEDED
@@ -136,28 +136,28 @@ def reading_of(
 
 
 def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int, words: Words) -> list[dict[str, Any]]:
-    """The verdict's grounds: every event of the history and what it counts for now, oldest first.
+    """The evidence for a status: every event of the history and what it means now, oldest first.
 
-    What the state rests on but the kept history does not say any more comes without `received_at`.
+    Evidence whose entry has expired comes without `received_at`.
     """
     kept = {(reading.type, reading.time_ms, reading.channel): reading for reading in readings(state, skew_ms)}
-    told: set[tuple[str, int, str]] = set()
+    seen: set[tuple[str, int, str]] = set()
     found = []
     for step in steps:
         if step.event is None:
             continue
         event = step.event
         key = (event.type, event.occurred_at_ms, event.channel)
-        if key in kept and key not in told:
-            told.add(key)
+        if key in kept and key not in seen:
+            seen.add(key)
             used, why = kept[key].used, words(kept[key])
         else:
-            used, why = False, KNOWN if key in told else _why_gone(event, state)
+            used, why = False, KNOWN if key in seen else _why_gone(event, state)
         found.append(_evidence_object(event.type, event.occurred_at_ms, event.channel, used, why, step.entry.at_ms))
     missing: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for key, reading in kept.items():
-        if key in told:
+        if key in seen:
             continue
         grounds = (reading.type, reading.time_ms, reading.channel, reading.used, words(reading))
         if reading.type == ANSWER:
@@ -168,10 +168,10 @@ def evidence_objects(steps: Sequence[Step], state: ClientState, skew_ms: int, wo
 
 
 def _why_gone(event: LifecycleEvent, state: ClientState) -> str:
-    """Why an event counts for nothing any more."""
+    """Why an event is not used any more."""
     for channel in state.channels:
         if channel.id == event.channel:
-            return "a later one of the same kind and channel counts"
+            return "a later event of the same type and channel is used"
     if event.type == CONNECT:
         return "superseded by a newer connect"
     return "closed " + SUPERSEDED.removeprefix("of ") if event.type == TCPCLEAN else SUPERSEDED

@@ -1,4 +1,4 @@
-"""The numbers of `/metrics`: read when asked, nothing is done for them per event."""
+"""The metrics of `/metrics`, read when they are scraped: no work is done for them per event."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from engine.web.serializers import QueueHealth, seconds_since
-from engine.web.service import AskingNumbers, Service
+from engine.sources.base import QueueHealth, SourceHealth
+from engine.web.serializers import seconds_since
+from engine.web.service import QueryNumbers, Service
 
 
 def exposition(service: Service) -> bytes:
-    """All metrics as Prometheus reads them."""
+    """All metrics in the format of Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Metrics(service))
     return generate_latest(registry)
@@ -29,7 +30,7 @@ class _Metrics:
         for name, value in service.counters().items():
             yield CounterMetricFamily(f"rollcall_{name}", f"{name.replace('_', ' ')} since the start", value=value)
         yield GaugeMetricFamily("rollcall_clients", "clients known", value=len(service.fleet.states))
-        yield GaugeMetricFamily("rollcall_silences", "silences that are not over", value=service.silences_open())
+        yield GaugeMetricFamily("rollcall_silences", "silences that have not expired", value=service.silences_open())
         suppressed = CounterMetricFamily(
             "rollcall_alerts_suppressed", "alerts suppressed since the start", labels=["reason"]
         )
@@ -37,16 +38,18 @@ class _Metrics:
             suppressed.add_metric([reason], count)
         yield suppressed
         yield from self._sources()
-        if service.asking is not None:
-            yield from _asking(service.asking.numbers())
+        if service.queries is not None:
+            yield from _queries(service.queries.numbers())
         broken = float(service.rules_problem is not None)
-        yield GaugeMetricFamily("rollcall_rules_broken", "edited rules do not load", value=broken)
+        yield GaugeMetricFamily("rollcall_rules_broken", "1 while edited rules do not load", value=broken)
 
     def _sources(self) -> Iterator[Any]:
         healths, now_ms = self._service.healths(), self._service.now_ms()
         gaps = self._service.gaps_found()
         found = CounterMetricFamily("rollcall_source_gaps", "gaps found since the start", labels=["source"])
-        trouble = GaugeMetricFamily("rollcall_source_trouble", "is there a feed alert about it", labels=["source"])
+        trouble = GaugeMetricFamily(
+            "rollcall_source_trouble", "1 while a feed alert about it is open", labels=["source"]
+        )
         lag = GaugeMetricFamily("rollcall_source_lag", "not yet read and committed", labels=["source", "unit"])
         for health in healths:
             found.add_metric([health.name], gaps.get(health.name, 0))
@@ -66,38 +69,40 @@ class _Metrics:
         yield held
 
 
-def _asking(told: AskingNumbers) -> Iterator[Any]:
-    """The synchronous query and its sweeps."""
+def _queries(numbers: QueryNumbers) -> Iterator[Any]:
+    """Metrics of the synchronous query and of sweeps."""
     for name, text, value in (
-        ("status_calls", "calls of the status query", told.calls),
-        ("status_throttled", "calls that were told to slow down", told.throttled),
-        ("status_call_failures", "calls that failed", told.failures),
-        ("stale_answers", "answers older than what was known", told.stale),
-        ("corrections", "beliefs that answers corrected", told.corrections),
-        ("false_alarms_avoided", "alerts that an answer contradicted", told.avoided),
-        ("sweeps", "sweeps ended", told.sweeps),
+        ("status_calls", "calls of the status query", numbers.calls),
+        ("status_throttled", "calls that the server throttled", numbers.throttled),
+        ("status_call_failures", "calls that failed", numbers.failures),
+        ("stale_answers", "answers older than the newest event", numbers.stale),
+        ("corrections", "statuses that answers corrected", numbers.corrections),
+        ("false_alarms_avoided", "alerts that an answer contradicted", numbers.avoided),
+        ("sweeps", "sweeps ended", numbers.sweeps),
     ):
         yield CounterMetricFamily(f"rollcall_{name}", f"{text} since the start", value=value)
     answers = CounterMetricFamily("rollcall_status_answers", "answers about clients, by outcome", labels=["outcome"])
-    for name, value in told.outcomes.items():
+    for name, value in numbers.outcomes.items():
         answers.add_metric([name], value)
     verdicts = CounterMetricFamily("rollcall_status_verdicts", "what answers meant", labels=["verdict"])
-    for name, value in told.verdicts.items():
+    for name, value in numbers.verdicts.items():
         verdicts.add_metric([name], value)
     yield from (answers, verdicts)
-    yield GaugeMetricFamily("rollcall_status_waiting", "clients that wait to be asked", value=told.waiting)
-    failing = float(told.trouble is not None)
-    yield GaugeMetricFamily("rollcall_status_failing", "does asking fail at present", value=failing)
-    yield GaugeMetricFamily("rollcall_sweep_clients", "clients of the sweep under way", value=told.sweep_total)
-    yield GaugeMetricFamily("rollcall_sweep_asked", "those of them with a final answer", value=told.sweep_asked)
+    yield GaugeMetricFamily("rollcall_status_waiting", "clients waiting to be queried", value=numbers.waiting)
+    failing = float(numbers.trouble is not None)
+    yield GaugeMetricFamily("rollcall_status_failing", "1 while queries fail", value=failing)
+    yield GaugeMetricFamily("rollcall_sweep_clients", "clients of the running sweep", value=numbers.sweep_total)
+    yield GaugeMetricFamily(
+        "rollcall_sweep_asked", "clients of the running sweep with a final answer", value=numbers.sweep_asked
+    )
 
 
 def _conditions(
-    prefix: str, labels: list[str], found: Sequence[tuple[tuple[str, ...], QueueHealth]], now_ms: int
+    prefix: str, labels: list[str], found: Sequence[tuple[tuple[str, ...], SourceHealth | QueueHealth]], now_ms: int
 ) -> Iterator[Any]:
-    """What sources and their queues have in common. What is not known has no sample."""
-    up = GaugeMetricFamily(f"{prefix}_connected", "is it connected", labels=labels)
-    behind = GaugeMetricFamily(f"{prefix}_behind_seconds", "seconds not caught up", labels=labels)
+    """Metrics that sources and their queues have in common. A value that is not known has no sample."""
+    up = GaugeMetricFamily(f"{prefix}_connected", "1 while it is connected", labels=labels)
+    behind = GaugeMetricFamily(f"{prefix}_behind_seconds", "seconds that it is behind the present", labels=labels)
     age = GaugeMetricFamily(f"{prefix}_last_event_age_seconds", "seconds since the last event", labels=labels)
     for values, health in found:
         up.add_metric(values, float(health.connected))

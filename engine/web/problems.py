@@ -1,4 +1,7 @@
-"""Errors as `application/problem+json` (RFC 9457), in words for the person who reads them. Read `say_what_is_wrong`."""
+"""Errors as `application/problem+json` (RFC 9457), with a sentence for the person who reads them.
+
+`title` is the sentence, `code` the kind of error for programs (see `engine.errors`). Read `STATUS`, then `answer_errors`.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,52 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from engine.errors import BadQuestion, ClockSuspect, NotThere, Overloaded, RollcallError, StoreError
+from engine.errors import (
+    BadQuestion,
+    Conflict,
+    NotConfigured,
+    NotThere,
+    Overloaded,
+    RollcallError,
+    TooLarge,
+    Unavailable,
+)
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
 
 MAX_SHOWN = 60
-"""Characters of a wrong value that are said back."""
+"""Characters of an invalid value that are repeated in the sentence."""
 
 
-def problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as the interface answers it."""
-    body = json.dumps({"type": "about:blank", "title": title, "status": status})
-    return Response(body, status, dict(headers or {}), media_type="application/problem+json")
+STATUS: Mapping[type[RollcallError], int] = {
+    BadQuestion: 400,
+    NotThere: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    RollcallError: 422,
+    Overloaded: 429,
+    NotConfigured: 501,
+    Unavailable: 503,
+}
+"""The HTTP status of each kind of error; a class that is not listed has the status of the class that it derives from."""
 
 
-def _said(error: Mapping[str, Any]) -> str:
-    """One finding of the parameter check as a sentence."""
+def status_of(error: RollcallError) -> int:
+    """The HTTP status that an error is answered with."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(status: int, title: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """The response for an error; `code` is None for errors that have no class of ours, such as a method that is not allowed."""
+    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    if code is not None:
+        body["code"] = code
+    return Response(json.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """What is wrong with one parameter, as a sentence."""
     name = error["loc"][-1] if error["loc"] else "request"
     context = error.get("ctx", {})
     given = repr(error.get("input"))
@@ -49,14 +81,14 @@ def _said(error: Mapping[str, Any]) -> str:
 
 
 def _unknown_parameter(name: str, known: Sequence[str]) -> str:
-    """A parameter that the route does not have."""
+    """What to say about a parameter that the route does not have."""
     if not known:
-        return f"there is no parameter `{name[:MAX_SHOWN]}` here; this takes none"
-    return f"there is no parameter `{name[:MAX_SHOWN]}` here (there are: {', '.join(known)})"
+        return f"there is no parameter `{name[:MAX_SHOWN]}` here; this address takes none"
+    return f"there is no parameter `{name[:MAX_SHOWN]}` here; there are {', '.join(known)}"
 
 
 async def only_known_parameters(request: Request) -> None:
-    """A filter that is misspelt must not answer everything."""
+    """BadQuestion for an unknown parameter: a misspelt filter must not return the whole list."""
     dependant = getattr(request.scope.get("route"), "dependant", None)
     if dependant is None:
         return
@@ -68,8 +100,8 @@ async def only_known_parameters(request: Request) -> None:
             raise BadQuestion(f"`{name}` is given more than once")
 
 
-def say_what_is_wrong(app: FastAPI) -> None:
-    """Every error as `application/problem+json`."""
+def answer_errors(app: FastAPI) -> None:
+    """Answer every error as `application/problem+json`."""
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -77,26 +109,21 @@ def say_what_is_wrong(app: FastAPI) -> None:
         if title == "Not Found":
             title = f"there is nothing at {request.url.path[:200]}"
         elif title == "Method Not Allowed":
-            title = f"{request.method} is not possible here"
-        return problem(error.status_code, title, error.headers)
+            title = f"{request.method} is not allowed here"
+        code = NotThere.code if error.status_code == STATUS[NotThere] else None
+        return problem(error.status_code, title, code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, error: RequestValidationError) -> Response:
-        return problem(400, "; ".join(_said(finding) for finding in error.errors()))
+        title = "; ".join(_sentence(finding) for finding in error.errors())
+        return problem(400, title, BadQuestion.code)
 
     @app.exception_handler(RollcallError)
     async def _ours(_: Request, error: RollcallError) -> Response:
-        if isinstance(error, BadQuestion):
-            return problem(400, str(error))
-        if isinstance(error, NotThere):
-            return problem(404, str(error))
-        if isinstance(error, Overloaded):
-            return problem(429, str(error), {"Retry-After": str(error.retry_after_s)})
-        if isinstance(error, ClockSuspect | StoreError):
-            return problem(503, str(error), {"Retry-After": "5"})
-        return problem(413 if type(error).__name__ == "BodyTooLarge" else 422, str(error))
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else {}
+        return problem(status_of(error), str(error), error.code, headers)
 
     @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> Response:
+    async def _unexpected(request: Request, error: Exception) -> Response:
         log.error(Event.REQUEST_FAILED, path=request.url.path, exc_info=error)
-        return problem(500, f"a fault of ours: {type(error).__name__}")
+        return problem(500, f"internal error: {type(error).__name__}; the log has the details")

@@ -1,20 +1,29 @@
-"""The objects of the HTTP interface and of `--format jsonl`, from states and rows. Pure."""
+"""The JSON objects of the HTTP interface and of `--format jsonl`, from states and rows. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
-from engine.core.presence.client_state import FLAPPING, GRACEFUL, NEVER, STATUS_NAMES, ClientState, address, split_id
+from engine.core.presence.client_state import (
+    FLAPPING,
+    GRACEFUL,
+    NEVER,
+    NEW_CLIENT,
+    STATUS_NAMES,
+    ClientState,
+    address,
+    split_id,
+)
 from engine.core.presence.evidence import doubts
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
-from engine.sources.base import Gap
+from engine.sources.base import Gap, QueueHealth, SourceHealth
 from engine.stores.base import (
     AlertRow,
     CorrectionRow,
@@ -25,50 +34,20 @@ from engine.stores.base import (
 )
 
 
-class QueueHealth(Protocol):
-    """What a source says of itself, or of one of its queues, while a service runs. Instants are epoch milliseconds."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def connected(self) -> bool: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def caught_up_to_ms(self) -> int | None: ...
-    @property
-    def last_event_at_ms(self) -> int | None: ...
-    @property
-    def lag(self) -> int | None: ...
-
-
-class Health(QueueHealth, Protocol):
-    """The same of a whole source."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def lag_unit(self) -> str: ...
-    @property
-    def queues(self) -> Sequence[QueueHealth]: ...
-    @property
-    def trouble(self) -> str | None: ...
-
-
 def instant(value: int | None) -> str | None:
-    """An instant as people read it; nothing stays nothing."""
+    """An instant in RFC 3339; None stays None."""
     return rfc3339(value) if value else None
 
 
 def verified_at(verified_ms: int) -> str | None:
-    """When a query confirmed a belief, as people read it."""
+    """When a query last confirmed the status, in RFC 3339; None: never."""
     return instant(verified_ms) if verified_ms != NEVER else None
 
 
 def client_object(
     client: str, state: ClientState, attributes: Mapping[str, str], skew_ms: int, verified_ms: int
 ) -> dict[str, Any]:
-    """One client as the interface shows it. `verified_ms`: NEVER while the belief is not verified, see `Fleet.verified_ms`."""
+    """One client. `verified_ms`: when a query last confirmed its status, NEVER while it is unverified, see `Fleet.verified_ms`."""
     group, device = split_id(client)
     return {
         "client": client,
@@ -89,7 +68,7 @@ def client_object(
 
 
 def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any]:
-    """What is believed about one client, as an answer to "is it online?"; `age` is in seconds."""
+    """What the engine believes about one client, as an answer to "is it online?"; `age` is in seconds."""
     believed_since_ms = state.settled_at_ms or state.since_ms or now_ms
     return {
         "client": client,
@@ -101,8 +80,15 @@ def status_object(client: str, state: ClientState, now_ms: int) -> dict[str, Any
     }
 
 
+def belief_object(client: str, state: ClientState | None, now_ms: int) -> dict[str, Any]:
+    """The same for a client that may be unknown (None): its `online` and its `age` are null then."""
+    if state is None:
+        return status_object(client, NEW_CLIENT, now_ms) | {"age": None}
+    return status_object(client, state, now_ms)
+
+
 def answer_object(answer: StatusAnswer, now_ms: int) -> dict[str, Any]:
-    """What a query has just said about one client, in the same shape; `age`: seconds since it was asked."""
+    """The answer of a query about one client, in the same form; `age`: seconds since the query."""
     return {
         "client": answer.client,
         "online": None if answer.connections is None else answer.connections > 0,
@@ -114,7 +100,7 @@ def answer_object(answer: StatusAnswer, now_ms: int) -> dict[str, Any]:
 
 
 def reconciliation_object(row: ReconciliationRow) -> dict[str, Any]:
-    """One sweep as the interface shows it; its counters are of clients whose answer is final."""
+    """One sweep; its counters count clients whose answer is final."""
     return {
         "id": row.id,
         "started_at": instant(row.started_at_ms),
@@ -124,7 +110,7 @@ def reconciliation_object(row: ReconciliationRow) -> dict[str, Any]:
 
 
 def correction_object(row: CorrectionRow) -> dict[str, Any]:
-    """One belief that an answer contradicted, and what the events had said."""
+    """One client whose status a query contradicted, and what its events had said."""
     return {
         "client": row.client,
         "at": instant(row.at_ms),
@@ -135,12 +121,12 @@ def correction_object(row: CorrectionRow) -> dict[str, Any]:
 
 
 def seconds_since(instant_ms: int | None, now_ms: int) -> float | None:
-    """How long ago an instant was; nothing stays nothing."""
+    """Seconds since an instant; None stays None."""
     return max(0, now_ms - instant_ms) / 1000 if instant_ms else None
 
 
-def queue_object(health: QueueHealth, now_ms: int) -> dict[str, Any]:
-    """One queue, or what a source has in common with one; `behind`: seconds that it is not caught up."""
+def queue_object(health: SourceHealth | QueueHealth, now_ms: int) -> dict[str, Any]:
+    """One queue, or what a source has in common with a queue; `behind`: how many seconds it is behind the present."""
     return {
         "name": health.name,
         "connected": health.connected,
@@ -152,8 +138,8 @@ def queue_object(health: QueueHealth, now_ms: int) -> dict[str, Any]:
     }
 
 
-def health_object(health: Health, now_ms: int) -> dict[str, Any]:
-    """One source as far as the service knows it without asking the store."""
+def health_object(health: SourceHealth, now_ms: int) -> dict[str, Any]:
+    """One source, as far as it is known without reading the store."""
     return queue_object(health, now_ms) | {
         "type": health.type,
         "lag_unit": health.lag_unit,
@@ -162,8 +148,8 @@ def health_object(health: Health, now_ms: int) -> dict[str, Any]:
     }
 
 
-def source_object(health: Health, row: SourceRow, gaps: Iterable[Gap], now_ms: int) -> dict[str, Any]:
-    """One source as the interface shows it, with what is known to be missing."""
+def source_object(health: SourceHealth, row: SourceRow, gaps: Iterable[Gap], now_ms: int) -> dict[str, Any]:
+    """One source with its position and its gaps."""
     return health_object(health, now_ms) | {
         "last_event_at": instant(health.last_event_at_ms or row.last_event_at_ms),
         "position": row.position,
@@ -172,7 +158,7 @@ def source_object(health: Health, row: SourceRow, gaps: Iterable[Gap], now_ms: i
 
 
 def gap_object(gap: Gap) -> dict[str, Any]:
-    """Messages that were never read and are gone."""
+    """One gap: messages that were lost before they were read."""
     return {
         "noted_at": instant(gap.noted_at_ms),
         "from": instant(gap.from_ms),
@@ -182,7 +168,7 @@ def gap_object(gap: Gap) -> dict[str, Any]:
 
 
 def rule_object(rule: Rule) -> dict[str, Any]:
-    """One rule as the interface shows it."""
+    """One rule."""
     return {
         "name": rule.name,
         "triggers": list(rule.triggers),
@@ -195,7 +181,7 @@ def rule_object(rule: Rule) -> dict[str, Any]:
 
 
 def alert_object(row: AlertRow) -> dict[str, Any]:
-    """One alert as the interface shows it."""
+    """One alert."""
     return {
         "id": row.id,
         "rule": row.rule,
@@ -216,7 +202,7 @@ def _key_of(row: AlertRow) -> dict[str, str] | None:
 
 
 def silence_object(silence: Silence, now_ms: int) -> dict[str, Any]:
-    """One silence as the interface shows it."""
+    """One silence; it is active until it expires."""
     match = silence.match
     fields = {"group": match.group, "device": match.device, "client": match.client, "ip": match.ip}
     return {
@@ -231,7 +217,7 @@ def silence_object(silence: Silence, now_ms: int) -> dict[str, Any]:
 
 
 def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
-    """One event that was not accepted; bytes that are no text are shown as escapes."""
+    """One event that was not accepted; bytes that are not UTF-8 are shown as escapes."""
     return {
         "id": row.id,
         "received_at": instant(row.received_at_ms),
@@ -242,7 +228,7 @@ def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
 
 
 def delivery_object(row: DeliveryRow) -> dict[str, Any]:
-    """One delivery as the interface shows it."""
+    """One delivery."""
     return {
         "id": row.id,
         "key": row.key,
@@ -259,13 +245,5 @@ def delivery_object(row: DeliveryRow) -> dict[str, Any]:
 
 
 def as_json(found: Any) -> bytes:
-    """An object as JSON text."""
+    """A JSON object as text."""
     return msgspec.json.encode(found)
-
-
-def from_json(raw: bytes) -> Any:
-    """A value from JSON text; ValueError when it is none."""
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error

@@ -1,44 +1,43 @@
-"""What the interface asks of whoever it speaks for: `Subject` for answers, `Service` for acts and condition as well."""
+"""What the HTTP interface needs of the engine: `Subject` for what is read, `Service` for acts, health and metrics as well.
+
+`engine.web` may not import `engine.runtime`, so it names here what it is given. The acts of operators are not repeated: they come as
+`ExposedAct`, and each gets a route (see `act_routes`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from engine.core.alerting.silences import Silence
-from engine.core.alerting.stages.base import StageReport
 from engine.core.fleet import Fleet
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.presence.query import StatusAnswer
-from engine.core.rules import Match, Rule
-from engine.stores.base import DeliveryRow, Reader
-from engine.web import serializers
+from engine.core.rules import Rule
+from engine.sources.base import SourceHealth
+from engine.stores.base import Reader
+
+if TYPE_CHECKING:  # the views in turn name what they read
+    from engine.web.views import Views
 
 T = TypeVar("T")
 
+NO_PROVIDER = "no status provider configured: set `status` in the configuration"
+"""Why a query or a sweep is not possible."""
 
-class Subject(Protocol):
-    """What answers are about: the running service, or a store opened without one."""
 
-    @property
-    def fleet(self) -> Fleet: ...
-    @property
-    def inventory(self) -> Any: ...
-    @property
-    def rules(self) -> Sequence[Rule]: ...
-    @property
-    def rules_problem(self) -> str | None: ...
+class Codec(Protocol):
+    """Reads what people write and what the store holds."""
 
-    def match(self, pairs: Sequence[str]) -> Callable[[str, str], bool]:
-        """Whether `key=pattern` pairs hold for a client and its `ip:port`; ValueError for pairs that cannot be."""
+    def matcher(self, pairs: Sequence[str]) -> Callable[[str, str], bool]:
+        """The predicate (client id, `ip:port`) -> bool that `key=pattern` pairs stand for. ValueError for an invalid pair."""
         ...
 
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[Any]:
-        """Events of stored texts."""
+        """The events of stored lines."""
         ...
 
     def conceal(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A stored request as it may be shown, without secrets."""
+        """A stored request with its secrets replaced by `***`."""
         ...
 
     def why(self, reading: Reading) -> str:
@@ -49,12 +48,23 @@ class Subject(Protocol):
         """Why a belief may be wrong, as a sentence."""
         ...
 
-    def healths(self) -> Sequence[serializers.Health]:
-        """How every configured source is doing."""
-        ...
 
-    def match_value(self, pairs: Sequence[str]) -> Match:
-        """The value that `key=pattern` pairs mean; ValueError for pairs that cannot be."""
+class Subject(Protocol):
+    """What can be read: the running service, or a store that was opened without one."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def inventory(self) -> Any: ...
+    @property
+    def rules(self) -> Sequence[Rule]: ...
+    @property
+    def rules_problem(self) -> str | None: ...
+    @property
+    def codec(self) -> Codec: ...
+
+    def healths(self) -> Sequence[SourceHealth]:
+        """The health of every configured source."""
         ...
 
     def now_ms(self) -> int:
@@ -62,8 +72,8 @@ class Subject(Protocol):
         ...
 
 
-class AskingNumbers(NamedTuple):
-    """What the metrics tell of the synchronous query; counts are since the start."""
+class QueryNumbers(NamedTuple):
+    """What the metrics report about the synchronous query; counts are since the start."""
 
     calls: int
     throttled: int
@@ -71,97 +81,97 @@ class AskingNumbers(NamedTuple):
     outcomes: Mapping[str, int]
     verdicts: Mapping[str, int]
     waiting: int
-    trouble: str | None  # why asking fails at present
+    trouble: str | None  # why queries fail at present
     corrections: int
     sweeps: int
-    sweep_total: int  # of the sweep under way
+    sweep_total: int  # of the running sweep
     sweep_asked: int
     stale: int
     avoided: int
 
 
-class Inquiry(Protocol):
-    """Those who ask the broker's service for a client's status."""
+class StatusQueries(Protocol):
+    """The synchronous query: asks the broker whether a client is connected."""
 
     async def verify(self, client: str) -> StatusAnswer | None:
-        """Ask now; None when there is no number in time."""
+        """Query one client now; None when the broker gave no number of connections in time."""
         ...
 
-    async def reconcile(self, *, dry: bool) -> int:
-        """Begin a sweep, its number. Overloaded while another one goes on."""
-        ...
-
-    def numbers(self) -> AskingNumbers:
-        """What the metrics tell."""
+    def numbers(self) -> QueryNumbers:
+        """What the metrics report."""
         ...
 
 
 class Push(Protocol):
-    """Takes events that are sent to us."""
+    """Takes events that are sent to the HTTP interface."""
 
     async def accept(self, body: bytes, content_type: str = "") -> Any:
         """Returns (accepted, rejected) once what was accepted is durable."""
         ...
 
 
+class Address(Protocol):
+    """A method and a path of the HTTP interface."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def status(self) -> int: ...  # of the response when the act succeeds
+    @property
+    def query(self) -> Sequence[str]: ...  # the parameters of the query string
+
+
+class ExposedAct(Protocol):
+    """One address of one act of operators."""
+
+    @property
+    def act(self) -> type: ...  # its name and its docstring describe the route
+    @property
+    def route(self) -> Address: ...
+    @property
+    def body_keys(self) -> Mapping[str, str]: ...  # empty: the body is ignored
+
+    def read(self, parameters: Mapping[str, Any], body: object) -> Any:
+        """The act that a request asks for. BadQuestion for a body with other keys."""
+        ...
+
+
 class Service(Subject, Protocol):
-    """The running service. What it answers, `Subject` says; here is what it does, and how it is."""
+    """The running service."""
 
     @property
     def config(self) -> Any: ...
     @property
     def push(self) -> Push | None: ...
     @property
-    def asking(self) -> Inquiry | None: ...
+    def queries(self) -> StatusQueries | None: ...
     @property
     def ready_at_ms(self) -> int | None: ...
+    @property
+    def views(self) -> Views: ...
+    @property
+    def act_routes(self) -> Sequence[ExposedAct]: ...
+
+    async def do(self, act: Any) -> Any:
+        """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused."""
+        ...
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store, beside the writer and without holding up anybody. StoreError when it cannot be read."""
-        ...
-
-    async def act_on_delivery(self, number: int, what: str) -> tuple[DeliveryRow | None, bool]:
-        """Carry out `retry` or `discard`; the delivery as it is now, None: there is none, and whether it was changed."""
-        ...
-
-    async def act_on_held(self, rule: str, what: str) -> int:
-        """`release` or `discard` all held deliveries of a rule; how many."""
+        """Ask the store, in a thread beside the writer. StoreError when it cannot be read."""
         ...
 
     def suppressed(self) -> Mapping[str, int]:
-        """How many alerts were suppressed since the start, by the reason."""
+        """How many alerts were suppressed since the start, by reason."""
         ...
 
     def outages(self) -> Mapping[str, tuple[int, int]]:
-        """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
+        """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
         ...
 
     def silences_open(self) -> int:
-        """How many silences are not over."""
-        ...
-
-    async def silence(self, silence: Silence) -> None:
-        """Add a silence."""
-        ...
-
-    async def expire_silence(self, id_: str) -> bool:
-        """End a silence now; was there one that was not over?"""
-        ...
-
-    async def why_not(self, rule: str, client: str) -> list[StageReport]:
-        """Every gate between a client and a firing of the rule; none: there is no such rule."""
-        ...
-
-    async def acknowledge(self, alert_id: str, by: str) -> int:
-        """Somebody knows of an alert, or of all in a group; how many alerts that were firing and not acknowledged."""
-        ...
-
-    async def retry_quarantine(self) -> tuple[int, int]:
-        """Offer quarantined events again: (accepted, still malformed)."""
-        ...
-
-    async def forget(self, clients: Sequence[str]) -> int:
-        """Keep these clients no longer; how many were known."""
+        """How many silences have not expired."""
         ...
 
     def readiness(self, now_ms: int) -> list[str]:
@@ -169,7 +179,7 @@ class Service(Subject, Protocol):
         ...
 
     def gaps_found(self) -> Mapping[str, int]:
-        """How many gaps each source has found since the start; sources without any may be missing."""
+        """How many gaps each source has found since the start; a source without any may be missing."""
         ...
 
     def counters(self) -> Mapping[str, int]:

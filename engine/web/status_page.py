@@ -1,7 +1,7 @@
-"""The status page at `/`: what an operator wants to see first, rendered on the server, with nothing from elsewhere.
+"""The status page at `/`: what an operator needs to see first, rendered on the server, with nothing loaded from elsewhere.
 
-Everything on it may come from devices, so the template escapes; and should that ever fail, the browser is told to run no
-script and to load nothing (`POLICY`).
+Everything on it may come from devices, so the template escapes it; should that ever fail, the content security policy lets the
+browser run no script and load nothing.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from jinja2 import Environment, StrictUndefined, Template
 from starlette.responses import Response
 
 from engine import __version__
-from engine.config.durations import format_duration
 from engine.core.alerting.silences import Silence
-from engine.core.times import rfc3339
+from engine.core.times import duration_text, rfc3339
+from engine.sources.base import SourceHealth
 from engine.stores.base import TOTALS_STOP, AlertRow, Reader
 from engine.telemetry import escape
 from engine.web import serializers
-from engine.web.answers import Answers
 from engine.web.service import Service
+from engine.web.views import Views
 
 SHOWN = 25
 """Lines of each list."""
 
 HELD_SHOWN = 1_000
-"""Held deliveries that are looked at to tell whose they are."""
+"""Held deliveries that are counted by rule at most."""
 
 _UNITS = re.compile(r"\d+[a-z]+(\d+[a-z]+)?")
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -56,15 +56,15 @@ def _template() -> tuple[Template, str]:
 
 
 def age(seconds: float | None) -> str:
-    """So many seconds as people say it, in two units at most: `2h5m`. None: nobody knows."""
+    """Seconds as a duration of at most two units: `2h5m`. None, not known, is a dash."""
     if seconds is None:
         return "–"
-    found = _UNITS.match(format_duration(int(seconds) * 1000))
+    found = _UNITS.match(duration_text(int(seconds) * 1000))
     return found[0] if found else "–"
 
 
-def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any]:
-    """What the page shows; asks the store, so it runs in a thread."""
+def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
+    """What the page shows. It asks the store, so call it in a thread."""
     now_ms = service.now_ms()
     severities = {rule.name: rule.severity for rule in service.rules}
     counted = service.outages()
@@ -78,16 +78,16 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
         "now": rfc3339(now_ms),
         "version": __version__,
         "reasons": service.readiness(now_ms),
-        "clients": answers.count_by_status(),
+        "clients": views.count_by_status(),
         "totals": reader.totals(),
-        "sources": [_source(found, now_ms, health) for found, health in _sources(service, answers, reader)],
+        "sources": [_source(found, now_ms, health) for found, health in _sources(service, views, reader)],
         "rules": len(service.rules),
         "rules_problem": service.rules_problem,
-        "sweep": _last_sweep(reader) if service.asking is not None else None,
-        "asking_trouble": service.asking.numbers().trouble if service.asking is not None else None,
+        "sweep": _last_sweep(reader) if service.queries is not None else None,
+        "query_trouble": service.queries.numbers().trouble if service.queries is not None else None,
         "firing": [alert(row) for row in reader.alerts(state="firing", limit=SHOWN)],
         "outages": [alert(row) for row in map(reader.alert, islice(counted, SHOWN)) if row is not None],
-        "held_back": [alert(row) for row in reader.held_back(limit=SHOWN)],
+        "suppressed": [alert(row) for row in reader.held_back(limit=SHOWN)],
         "silences": [_silence(found, now_ms) for found in reader.silences(now_ms=now_ms, state="active", limit=SHOWN)],
         "held": Counter(row.rule for row in reader.deliveries(state="held", limit=HELD_SHOWN)),
         "due": [serializers.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
@@ -96,7 +96,7 @@ def collect(service: Service, answers: Answers, reader: Reader) -> dict[str, Any
 
 
 def _silence(silence: Silence, now_ms: int) -> dict[str, Any]:
-    """A silence with the time that is left of it."""
+    """A silence and how many seconds are left of it."""
     return serializers.silence_object(silence, now_ms) | {"left": max(0, silence.until_ms - now_ms) / 1000}
 
 
@@ -106,17 +106,17 @@ def _last_sweep(reader: Reader) -> dict[str, Any] | None:
     return None if row is None else serializers.reconciliation_object(row) | {"why": row.why, "total": row.total}
 
 
-def _sources(service: Service, answers: Answers, reader: Reader) -> list[tuple[dict[str, Any], serializers.Health]]:
-    return list(zip(answers.sources(reader)["items"], service.healths(), strict=False))
+def _sources(service: Service, views: Views, reader: Reader) -> list[tuple[dict[str, Any], SourceHealth]]:
+    return list(zip(views.sources(reader)["items"], service.healths(), strict=False))
 
 
-def _source(found: dict[str, Any], now_ms: int, health: serializers.Health) -> dict[str, Any]:
-    """A source with how far it is behind, in seconds."""
+def _source(found: dict[str, Any], now_ms: int, health: SourceHealth) -> dict[str, Any]:
+    """A source and how many seconds it is behind the present."""
     return found | {"behind": serializers.seconds_since(health.caught_up_to_ms, now_ms)}
 
 
-def response(told: dict[str, Any]) -> Response:
-    """The page as it is sent."""
+def response(shown: dict[str, Any]) -> Response:
+    """The page with its headers."""
     template, policy = _template()
     headers = {
         "Content-Security-Policy": policy,
@@ -125,4 +125,4 @@ def response(told: dict[str, Any]) -> Response:
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-store",
     }
-    return Response(template.render(told), 200, headers, media_type="text/html")
+    return Response(template.render(shown), 200, headers, media_type="text/html")

@@ -1,4 +1,4 @@
-"""Why a rule has not fired for a client, in words: one sentence a gate. Read `told`, then `WORDS`."""
+"""Why a rule has not fired for a client, in words: one sentence per stage. Read `explanation`, then `SENTENCES`."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.config.durations import format_duration
 from engine.core.alerting.stages.base import StageReport
-from engine.core.times import rfc3339
+from engine.core.times import duration_text, rfc3339
 
 Object = dict[str, Any]
 Detail = Mapping[str, Any]
 
 
-def told(rule: str, client: str, gates: Sequence[StageReport], now_ms: int) -> Object:
-    """All gates in the order in which they are passed; `stopped_by` is the first closed one, None when nothing stands in the way."""
-    first = next((gate for gate in gates if not gate.passes), None)
+def explanation(rule: str, client: str, stages: Sequence[StageReport], now_ms: int) -> Object:
+    """Every stage, in order; `stopped_by` is the first one that stops the rule, None when none does."""
+    first = next((stage for stage in stages if not stage.passes), None)
     return {
         "rule": rule,
         "client": client,
         "at": rfc3339(now_ms),
         "stopped_by": first.stage if first is not None else None,
-        "why": sentence(first) if first is not None else "nothing stands in the way: it fires when its trigger happens",
+        "why": sentence(first) if first is not None else "no stage stops it: it fires when its trigger happens",
         "gates": [
             {
-                "gate": gate.stage,
-                "open": gate.passes,
-                "why": sentence(gate),
-                "until": rfc3339(gate.until_ms) if gate.until_ms is not None else None,
+                "gate": stage.stage,
+                "open": stage.passes,
+                "why": sentence(stage),
+                "until": rfc3339(stage.until_ms) if stage.until_ms is not None else None,
             }
-            for gate in gates
+            for stage in stages
         ],
     }
 
 
-def sentence(gate: StageReport) -> str:
-    """What a gate says."""
-    return WORDS[gate.stage](gate.passes, gate.detail)
+def sentence(stage: StageReport) -> str:
+    """What a stage reports, as a sentence."""
+    return SENTENCES[stage.stage](stage.passes, stage.detail)
 
 
 def _rule(is_open: bool, detail: Detail) -> str:
     if not is_open:
-        return f"the rule {detail['name']} is gone from the files: it only ends what it began"
-    shadow = "; it is a shadow rule: everything is recorded, nothing is sent" if detail["shadow"] else ""
+        return f"the rule {detail['name']} was removed from the rule files: it only ends the alerts that it opened"
+    shadow = "; it is a shadow rule: its deliveries are recorded and never sent" if detail["shadow"] else ""
     return f"the rule {detail['name']} is loaded{shadow}"
 
 
@@ -55,7 +54,7 @@ def _match(is_open: bool, detail: Detail) -> str:
 def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
     if not detail["is_known"] and not is_open:
-        return f"no event ever named the client; the trigger is {triggers}"
+        return f"no event has ever named the client; the trigger is {triggers}"
     since = f" since {rfc3339(detail['since_ms'])}" if detail["since_ms"] > 0 else ""
     hold = (
         f", observed {detail['observed']} and on hold since {rfc3339(detail['hold_since_ms'])}"
@@ -66,12 +65,12 @@ def _trigger(is_open: bool, detail: Detail) -> str:
     if not is_open:
         return f"{status}; the trigger {triggers} has not happened"
     if not detail["has_alert"]:
-        return f"{status}; the trigger is {triggers}, but no alert is open: it was so before the rule was new, or its alert has ended"
+        return f"{status}; the trigger is {triggers}, but no alert is open: the client had this status before the rule existed, or its alert has ended"
     return f"{status}; the trigger {triggers} has happened"
 
 
 def _for(is_open: bool, detail: Detail) -> str:
-    return f"`for: {format_duration(detail['for_ms'])}` {'is over' if is_open else 'is not over yet'}"
+    return f"`for: {duration_text(detail['for_ms'])}` {'is over' if is_open else 'is not over yet'}"
 
 
 def _condition(is_open: bool, detail: Detail) -> str:
@@ -84,45 +83,45 @@ def _flapping(is_open: bool, detail: Detail) -> str:
 
 
 def _mute(is_open: bool, _: Detail) -> str:
-    return "its windows let it speak now" if is_open else "its windows (`active`, `mute`) keep it quiet now"
+    return "not muted by a time interval" if is_open else "muted by a time interval (`active`, `mute`)"
 
 
 def _silence(is_open: bool, detail: Detail) -> str:
     if is_open:
-        return "no silence covers the client"
+        return "no active silence matches the client"
     return f"silenced by {detail['author']}: {detail['comment']} (silence {detail['id']})"
 
 
 def _inhibited(is_open: bool, detail: Detail) -> str:
     if is_open:
         names = ", ".join(detail["inhibited_by"])
-        return f"nothing inhibits it{f' (it would be {names}, or an outage)' if names else ''}"
+        return f"not inhibited{f' (an alert of {names} or an outage would inhibit it)' if names else ''}"
     if "down" in detail:
-        return f"the outage of {detail['rule']} at {_key(detail['key'])} covers it: {detail['down']} of {detail['total']} are down"
-    return f"an alert of {detail['rule']} is firing for the client"
+        return f"inhibited by the outage of {detail['rule']} at {_key(detail['key'])}: {detail['down']} of {detail['total']} clients are offline"
+    return f"inhibited: an alert of {detail['rule']} is firing for the client"
 
 
 def _throttle(is_open: bool, detail: Detail) -> str:
     key = f" for {_key(detail['key'])}" if detail["key"] else ""
-    room = "there is room" if is_open else "there is no room"
-    return f"{room}: {detail['counted']} of {detail['max']} firings in {format_duration(detail['per_ms'])}{key}"
+    room = "the throttle is not full" if is_open else "the throttle is full"
+    return f"{room}: {detail['counted']} of {detail['max']} firings in {duration_text(detail['per_ms'])}{key}"
 
 
 def _verify(is_open: bool, detail: Detail) -> str:
     said = {
-        "": "it is asked when the alert is due",
-        "agreed": "the broker agrees",
-        "failed": "nobody could say in time; sent unverified",
-        "contradicted": "the broker says otherwise: a false alarm avoided",
-        "held": "nobody can say, and `verify_failure: hold` waits",
-        "asked": "an answer is waited for",
+        "": "the broker is queried when the alert is due",
+        "agreed": "the broker confirmed the status",
+        "failed": "the broker gave no answer in time; sent unverified",
+        "contradicted": "the broker contradicted the status: a false alarm was avoided",
+        "held": "the broker gave no answer, and `verify_failure: hold` waits for one",
+        "asked": "waiting for the answer of the broker",
     }.get(detail["verified"], detail["verified"])
-    return f"verification: {said}" if is_open else f"held by verification: {said}"
+    return f"verification: {said}" if is_open else f"suppressed by verification: {said}"
 
 
 def _grouping(is_open: bool, detail: Detail) -> str:
-    told_ = "was told with its group" if is_open else "waits to be told with its group"
-    return f"it {told_} {_key(detail['key'])}"
+    what = "was notified with its group" if is_open else "waits for the notification of its group"
+    return f"it {what} {_key(detail['key'])}"
 
 
 def _alert(is_open: bool, detail: Detail) -> str:
@@ -130,9 +129,9 @@ def _alert(is_open: bool, detail: Detail) -> str:
         return "no alert of this rule is open for the client"
     state = f"the alert {detail['id']} is {detail['state']}"
     if not is_open:
-        told_ = "" if detail["notified"] else ", not told yet"
+        unsent = "" if detail["notified"] else ", not notified yet"
         seen = ", acknowledged" if detail["acknowledged"] else ""
-        return f"{state} since {rfc3339(detail['fired_at_ms'] or detail['started_at_ms'])}{told_}{seen}: it has fired already"
+        return f"{state} since {rfc3339(detail['fired_at_ms'] or detail['started_at_ms'])}{unsent}{seen}: it has fired already"
     return (
         f"{state}{' (' + detail['reason'] + ')' if detail['reason'] else ''} since {rfc3339(detail['started_at_ms'])}"
     )
@@ -143,7 +142,7 @@ def _key(text: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "all"
 
 
-WORDS: Mapping[str, Callable[[bool, Detail], str]] = {
+SENTENCES: Mapping[str, Callable[[bool, Detail], str]] = {
     "rule": _rule,
     "match": _match,
     "trigger": _trigger,
@@ -158,4 +157,4 @@ WORDS: Mapping[str, Callable[[bool, Detail], str]] = {
     "grouping": _grouping,
     "alert": _alert,
 }
-"""What each gate of `core.whynot.PATH` says: (is it open, its detail) -> a sentence."""
+"""The sentence of each stage of `core.alerting.explain.PATH`, from (does it pass, its detail)."""

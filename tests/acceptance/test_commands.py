@@ -81,7 +81,7 @@ def test_the_store_is_asked_when_no_service_runs_and_says_the_same(left: Service
     if command == "clients":
         assert [entry["status"] for entry in told[:5]] == ["offline"] * 4 + ["online"]
     if command == "sources":
-        assert (told[0]["connected"], told[0]["detail"]) == (False, "no service runs")
+        assert (told[0]["connected"], told[0]["detail"]) == (False, "no service is running")
 
 
 @pytest.mark.parametrize("command", LISTS)
@@ -202,10 +202,10 @@ def test_an_explanation_says_when_older_history_was_purged(tmp_path: Path) -> No
         assert (told["status"], told["complete"]) == ("online", False)
         kept = [(entry["type"], entry["received_at"] is not None) for entry in told["evidence"]]
         assert kept == [("connect", False), ("disconnect", True)]
-        assert "older history was purged" in found.command("explain", "G@@@a").stdout
+        assert "older history has expired" in found.command("explain", "G@@@a").stdout
         then = found.command("explain", "G@@@a", "--at", old)
         assert then.returncode == 1
-        assert "was purged" in then.stderr
+        assert "has expired" in then.stderr
         assert found.get("/v1/clients/G@@@a/timeline")["purged"] is True
 
 
@@ -222,7 +222,7 @@ def test_deliveries_are_shown_retried_and_discarded_through_the_service(running:
     assert running.command("deliveries", "discard", number).stdout == f"delivery {number} is discarded\n"
     refused = running.command("deliveries", "retry", number)
     assert refused.returncode == 1
-    assert refused.stderr == f"delivery {number} is discarded; only a dead one can be tried again\n"
+    assert refused.stderr == f"delivery {number} is discarded; only a dead delivery can be retried\n"
 
 
 def test_deliveries_are_discarded_in_the_store_when_no_service_runs(left: Service) -> None:
@@ -252,12 +252,12 @@ def test_the_quarantine_is_retried_with_and_without_a_service(tmp_path: Path) ->
         early = [event(f"G@@@early{n}", "connect", "c", now_ms() + 600_000) for n in range(2)]
         assert found.post("{broken", *early).json()["accepted"] == 0
         assert (done := found.command("quarantine", "retry")).returncode == 1
-        assert done.stdout == "0 accepted, 3 still malformed\n"
+        assert done.stdout == "0 accepted, 3 rejected again\n"
         found.terminate()
         config = json.loads((tmp_path / "config.yaml").read_text())
         config["events"]["max_future"] = "1h"  # the clock of the broker turned out to be right
         (tmp_path / "config.yaml").write_text(json.dumps(config))
-        assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 still malformed\n"
+        assert rollcall(tmp_path, "quarantine", "retry").stdout == "2 accepted, 1 rejected again\n"
         assert [entry["status"] for entry in lines(rollcall(tmp_path, "clients", "--format", "jsonl"))] == [
             "online"
         ] * 2

@@ -1,4 +1,4 @@
-"""Silences, windows, acknowledgements and the guard against bursts, on a real service and on its store without one."""
+"""Silences, time intervals, acknowledgements and the limit on bursts, on a real service and on its store without one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def asked(running: Service, method: str, path: str, **more: object) -> requests.
     return requests.request(method, f"{running.url}{path}", headers=headers, timeout=30, **more)  # type: ignore[arg-type]
 
 
-def test_a_silence_holds_back_whom_it_covers_and_lets_them_go_together_when_it_is_ended(tmp_path: Path) -> None:
+def test_a_silence_suppresses_the_clients_that_match_and_they_fire_together_when_it_expires(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         running.rules(offline_rule(target.url, hook={"json": {"n": "{{ alert.count }}", "who": "{{ alert.clients }}"}}))
         running.start()
@@ -88,7 +88,7 @@ def test_without_a_service_the_store_takes_silences_and_the_next_run_keeps_to_th
         (other,) = running.printed("silence", "add", "--match", "group=Q", "--for", "1h", *SAID)
         running.printed("silence", "expire", other["id"])
         again = running.command("silence", "expire", other["id"])
-        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} is over already")) == (1, True)
+        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} expired already")) == (1, True)
         assert [found["state"] for found in running.printed("silence", "list")] == ["expired", "active"]
         assert "new pumps" in running.command("silence", "list").stdout
         running.start()
@@ -141,8 +141,8 @@ GOOD = {"match": {"group": "G"}, "for": "1h", "author": "a", "comment": "c"}
         ({"match": {"ip": "10.0.0.0/99"}}, "`match`: `ip=10.0.0.0/99` is not a network in CIDR form"),
         ({"for": "soon"}, "`for` must be a duration"),
         ({"for": "0s"}, "`for` must be longer than 0"),
-        ({"author": " "}, "`author` is missing: a silence says who and why"),
-        ({"comment": None}, "`comment` is missing: a silence says who and why"),
+        ({"author": " "}, "`author` is missing: write one line of text"),
+        ({"comment": None}, "`comment` is missing"),
         ({"comment": "a\nb"}, "`comment` must be one line of at most 1000 characters"),
         ({"until": "tomorrow"}, "unknown key 'until'"),
     ],
@@ -155,9 +155,9 @@ def test_a_silence_that_cannot_be_is_refused_in_a_sentence(
     assert answer.json()["title"].startswith(title)
 
 
-def test_a_prompt_wants_to_know_whom(idle: Service) -> None:
+def test_a_silence_for_no_client_in_particular_must_be_asked_for(idle: Service) -> None:
     done = idle.command("silence", "add", "--for", "1h", *SAID)
-    assert (done.returncode, done.stderr.startswith("say whom")) == (2, True)
+    assert (done.returncode, done.stderr.startswith("name the clients")) == (2, True)
     everything = idle.printed("silence", "add", "--everything", "--for", "1s", *SAID)
     assert everything[0]["match"] == {}
 
@@ -204,7 +204,7 @@ def test_a_rule_that_says_too_much_is_held_and_an_operator_decides(tmp_path: Pat
         (released,) = running.printed("deliveries", "release", str(first))
         assert released["state"] in {"due", "delivered"}
         again = running.command("deliveries", "release", str(first))
-        assert again.returncode == 1 and "only one that is held can be released" in again.stderr
+        assert again.returncode == 1 and "only a held delivery can be released" in again.stderr
         eventually(target.first_seen, lambda found: len(found) == 5)
         second = running.items("/v1/deliveries", state="held")[-1]["id"]
         assert running.printed("deliveries", "discard", str(second))[0]["state"] == "discarded"
@@ -214,7 +214,7 @@ def test_a_rule_that_says_too_much_is_held_and_an_operator_decides(tmp_path: Pat
         assert running.command("deliveries", "release").returncode == 2
 
 
-def test_why_not_names_the_gate_and_who_closed_it_with_and_without_a_service(tmp_path: Path) -> None:
+def test_why_not_names_the_stage_and_the_reason_with_and_without_a_service(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         windows = [{"hours": "00:00-24:00"}]
         running.rules(
@@ -229,10 +229,10 @@ def test_why_not_names_the_gate_and_who_closed_it_with_and_without_a_service(tmp
         close(running, "P@@@c")
         expected = [
             ("gone", "P@@@a", "alert", "it has fired already"),
-            ("gone", "P@@@b", "throttle", "there is no room: 1 of 1 firings in 1h for group P"),
+            ("gone", "P@@@b", "throttle", "the throttle is full: 1 of 1 firings in 1h for group P"),
             ("gone", "P@@@c", "silence", f"silenced by Zoë: new pumps (silence {silence['id']})"),
             ("gone", "P@@@on", "trigger", "the trigger offline has not happened"),
-            ("muted", "P@@@a", "mute", "its windows (`active`, `mute`) keep it quiet now"),
+            ("muted", "P@@@a", "mute", "muted by a time interval (`active`, `mute`)"),
             ("other", "P@@@a", "match", "its match does not hold for P@@@a"),
         ]
 
@@ -253,7 +253,7 @@ def test_why_not_names_the_gate_and_who_closed_it_with_and_without_a_service(tmp
         check()
 
 
-def test_a_delivery_tells_every_gate_that_its_decision_passed_by_the_rule_of_then(tmp_path: Path) -> None:
+def test_a_delivery_shows_every_stage_that_its_decision_passed_by_the_rule_at_that_time(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         rule = offline_rule(
             target.url, condition="not graceful", throttle={"max": 9, "per": "1h"}, match={"group": "P"}

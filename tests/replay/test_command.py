@@ -96,8 +96,8 @@ def test_run_chooses_tests_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--run", "nobody"), "no test has a name in which 'nobody' is found"),
-        (("--run", "("), "is no regular expression"),
+        (("--run", "nobody"), "no test has a name that matches 'nobody'"),
+        (("--run", "("), "is not a regular expression"),
         (("missing.test.yaml",), "does not exist"),
         (("empty",), "no scenario file (*.test.yaml) in empty"),
         (("--colour",), "No such option"),

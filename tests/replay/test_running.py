@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config.durations import format_duration
+from engine.core.times import duration_text
 from engine.replay.scenarios.diff import TimelineEntry, compare
 from engine.replay.scenarios.file import load_scenarios
 from engine.replay.scenarios.runner import INPUTS, ScenarioRunner
@@ -30,9 +30,9 @@ def rows(trace: bytes) -> list[str]:
     found = decode_replay_lines(trace, 60_000)
     told = []
     for (client, kind, occurred_ms, channel, ip), received_ms in zip(found.events, found.received, strict=True):
-        when = format_duration(occurred_ms - EARLY_MS)
+        when = duration_text(occurred_ms - EARLY_MS)
         if received_ms is not None:
-            when += f"/{format_duration(received_ms - EARLY_MS)}"
+            when += f"/{duration_text(received_ms - EARLY_MS)}"
         told.append(f"{when} {client} {kind} {channel} {ip}".strip())
     return told
 
@@ -79,7 +79,7 @@ def test_with_any_answers_a_scenario_ends_and_its_clock_never_goes_back(
 ) -> None:
     trial = scenario(seed)
     entries = [
-        {"at": format_duration(86_400_000 + at * 1_000), "client": client, "connections": connections}
+        {"at": duration_text(86_400_000 + at * 1_000), "client": client, "connections": connections}
         for at, client, connections in said
     ]
     told = {"name": "asked", "start": EARLY, "events": rows(trial.trace), "answers": entries}

@@ -18,7 +18,7 @@ from engine.runtime.source_runner import SourceRunner
 from engine.runtime.supervision import supervised
 from engine.sources.base import Offer, Source, SourceHealth
 from engine.telemetry import Event
-from engine.web.problems import say_what_is_wrong
+from engine.web.problems import answer_errors
 from tests.written_log import WrittenLog
 
 
@@ -92,7 +92,7 @@ def test_a_background_task_that_fails_is_logged_and_started_again(
 
 def test_a_request_that_fails_is_logged_with_its_path(log: WrittenLog) -> None:
     app = FastAPI()
-    say_what_is_wrong(app)
+    answer_errors(app)
 
     @app.get("/broken")
     async def broken() -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ClockSuspect, Overloaded
+from engine.errors import ClockSuspect, Overloaded, TooLarge
 from engine.sources.base import Batch
-from engine.sources.http import Accepted, BodyTooLarge, HttpSource
+from engine.sources.http import Accepted, HttpSource
 
 NOW = 1_767_225_600_000
 NDJSON = "application/x-ndjson"
@@ -161,7 +161,7 @@ def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
 
     async def story() -> None:
         assert (await posted(engine, line())).accepted == 1
-        with pytest.raises(BodyTooLarge):
+        with pytest.raises(TooLarge):
             await posted(engine, line() + b" ")
 
     running(engine, story())

@@ -1,4 +1,4 @@
-"""What is being sent to us at one time is bounded, whoever sends it and however slowly."""
+"""All bodies that are being read at one time are limited together, however slowly their senders are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from engine.errors import Overloaded
-from engine.web.routes import Bodies
+from engine.web.bodies import EventBodies
 
 
 class Sender:
@@ -25,7 +25,7 @@ class Sender:
 
 def test_one_sender_too_many_is_asked_to_come_back_and_the_others_go_on() -> None:
     async def go() -> None:
-        bodies, slow, late = Bodies(most_bytes=100), Sender(), Sender()
+        bodies, slow, late = EventBodies(most_bytes=100), Sender(), Sender()
         slow.send(b"a" * 60)
         reading = asyncio.create_task(bodies.read(slow.request))
         while bodies.bytes < 60:

@@ -152,17 +152,17 @@ def test_alerts_and_deliveries_are_filtered(running: Service) -> None:
         ("/v1/clients?match=device=re:(", "is not a valid RE2 expression"),
         ("/v1/clients?match=ip=north", "is not a network"),
         ("/v1/alerts?state=loud", "`state` must be"),
-        ("/v1/alerts?cursor=x-y", "`cursor` must be a `next`"),
-        ("/v1/alerts?cursor=99999999999999999999999999", "`cursor` must be a `next`"),
+        ("/v1/alerts?cursor=x-y", "`cursor` must be the `next`"),
+        ("/v1/alerts?cursor=99999999999999999999999999", "`cursor` must be the `next`"),
         ("/v1/deliveries?state=lost", "`state` must be"),
-        ("/v1/deliveries?cursor=-1", "`cursor` must be a `next`"),
-        ("/v1/deliveries?cursor=99999999999999999999999999", "`cursor` must be a `next`"),
-        ("/v1/quarantine?cursor=%00", "`cursor` must be a `next`"),
-        (f"/v1/clients/{CHAIN}/timeline?cursor=7", "`cursor` must be a `next`"),
+        ("/v1/deliveries?cursor=-1", "`cursor` must be the `next`"),
+        ("/v1/deliveries?cursor=99999999999999999999999999", "`cursor` must be the `next`"),
+        ("/v1/quarantine?cursor=%00", "`cursor` must be the `next`"),
+        (f"/v1/clients/{CHAIN}/timeline?cursor=7", "`cursor` must be the `next`"),
         (f"/v1/clients/{CHAIN}/status?verify=perhaps", "`verify` must be true or false"),
         (f"/v1/clients/{CHAIN}/explanation?at=yesterday", "`at` must be a whole number"),
         ("/readyz?verbose=1", "takes none"),
-        ("/v1/rules?cursor=x", "`cursor` must be a `next`"),
+        ("/v1/rules?cursor=x", "`cursor` must be the `next`"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_told_in_a_sentence(running: Service, path: str, said: str) -> None:
@@ -233,7 +233,7 @@ def test_a_timeline_tells_what_was_ignored_and_why(running: Service) -> None:
     ]
     assert told == [
         ("tcpclean", False, "of a channel that a newer connect has superseded"),
-        ("connect", False, "said before"),
+        ("connect", False, "a repetition of an earlier event"),
         ("connect", True, "the channel is live"),
     ]
     evidence = running.get(f"/v1/clients/{client}/explanation")["evidence"]
@@ -335,7 +335,7 @@ def test_what_does_not_exist_and_what_is_not_possible_are_problems(running: Serv
     assert refused(get(running, "/v2/clients"), 404) == "there is nothing at /v2/clients"
     refused(get(running, "/v1/clients/"), 404)
     reply = ask(running, "POST", "/v1/clients", Content_Type="application/json")
-    assert refused(reply, 405) == "POST is not possible here"
+    assert refused(reply, 405) == "POST is not allowed here"
     assert reply.headers["allow"] == "GET"
     refused(ask(running, "OPTIONS", "/v1/clients"), 405)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config.durations import format_duration
+from engine.core.times import duration_text
 from engine.replay.scenarios.scenario import Expected
 
 MAX_COMPARISONS = 1_000_000
@@ -141,4 +141,4 @@ def _shown(value: Any) -> str:
 
 def offset(span_ms: int) -> str:
     """A time since the start as people write it; negative before the start."""
-    return f"-{format_duration(-span_ms)}" if span_ms < 0 else format_duration(span_ms)
+    return f"-{duration_text(-span_ms)}" if span_ms < 0 else duration_text(span_ms)

@@ -10,9 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 
-from engine.config.durations import format_duration, parse_duration
+from engine.config.durations import parse_duration
 from engine.config.schema import did_you_mean
 from engine.core.events import EVENT_TYPES, LifecycleEvent
+from engine.core.times import duration_text
 from engine.sources.acceptance import Malformed, accept, read_object
 
 FORM = "OFFSET[/RECEIVED] CLIENT TYPE CHANNEL [IP]"
@@ -45,7 +46,7 @@ def parse_event_line(text: str, start_ms: int, max_future_ms: int) -> EventLine:
     _check_shape(words)
     occurred_ms, received_ms = _times(words[0])
     if occurred_ms - received_ms > max_future_ms:
-        ahead, allowed = format_duration(occurred_ms - received_ms), format_duration(max_future_ms)
+        ahead, allowed = duration_text(occurred_ms - received_ms), duration_text(max_future_ms)
         raise ValueError(f"occurs {ahead} after it is received: the engine accepts at most {allowed}")
     client, kind, channel, ip = [_unquoted(word) for word in (*words[1:], "")[:4]]
     message = {"clientId": client, "time": _ANY_TIME_MS, "eventType": kind, "channelId": channel, "clientIp": ip}

@@ -1,7 +1,7 @@
-"""A scenario's outcome as people read it: what was seen beside what was expected, and which key differed.
+"""The outcome of a scenario as text: what was seen beside what was expected, and which key differed.
 
-Ids, addresses and rendered texts come from whoever wrote the scenario, who may have copied them from devices: nothing of
-them may steer a terminal. Read `shown` first.
+Ids, addresses and rendered texts come from the author of the scenario, who may have copied them from devices, so they must not
+control the terminal. Read `shown` first.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.cli.output import plain
 from engine.cli.replay_page import about, done, state_of
-from engine.cli.showing import plain
 from engine.replay.scenarios.diff import Comparison, TimelineEntry, offset
 from engine.replay.scenarios.runner import ScenarioResult
 from engine.replay.scenarios.scenario import Expected
 
 WIDTH = 88
-"""Columns of what was seen at most; a longer line pushes what stands beside it."""
+"""Width of the column of what was seen at most; a longer line moves the column beside it."""
 
 MAX_TEXT = 300
-"""Characters of one line at most: rendered texts may be pages. `--format jsonl` has them whole."""
+"""Characters of one line at most: rendered texts may be pages long. `--format jsonl` has them complete."""
 
 MAX_ROWS = 120
-"""Rows shown whole; of a longer timeline only what lies near a difference is."""
+"""Rows of a timeline that are all shown; of a longer one only those near a difference are."""
 
 AROUND = 5
 """Rows shown before and after a difference of a long timeline."""
@@ -34,7 +34,7 @@ DIFFERS = "!"
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of the two columns; the mark says that they differ."""
+    """One line of the two columns; a mark says that they differ."""
 
     mark: str
     at: str
@@ -140,7 +140,7 @@ def _line(text: str) -> str:
 
 
 def _wanted(expected: Expected) -> str:
-    """An expectation in the form of what is seen, then its other keys."""
+    """An expectation in the form of what is seen, followed by its other keys."""
     keys = dict(expected.keys)
     first = "alert" if expected.where.startswith("alerts") else str(keys.pop("action", "delivery"))
     words = [first, *(str(keys.pop(name)) for name in ("rule", "client", "state", "phase") if keys.get(name))]

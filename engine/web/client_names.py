@@ -1,9 +1,9 @@
 """The names of all clients in order, so that a page of a million is found without sorting a million.
 
-The fleet's dictionary belongs to the writer's thread and grows while we look. Names are only ever added at its end, so
-what is new since the last look is found from there backwards; what was forgotten since stays in the list, harmless,
-because whoever asks for its state gets none. Names lie in buckets of a few thousand, so that neither the first sorting
-nor an insertion holds the interpreter for more than a few milliseconds: ingest goes on meanwhile.
+The fleet's dictionary belongs to the writer's thread and grows while it is read here. Names are only ever added at its end, so
+what is new since the last look is found from there backwards. A client that was forgotten since then stays in the list, which
+does no harm, because it has no state any more. Names lie in buckets of a few thousand, so that neither the first sort nor an
+insertion holds the interpreter for more than a few milliseconds: events are taken meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BUCKET = 2_000
 """Names in a bucket after the first sorting; one that has grown to four times that is cut."""
 
 
-class Directory:
+class ClientNames:
     """Names of `states` in order; every method may be called from any thread."""
 
     def __init__(self, states: dict[str, Any]) -> None:

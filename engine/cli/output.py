@@ -1,8 +1,8 @@
-"""Answers on a terminal: tables for people, one JSON object a line for programs.
+"""Output on a terminal: tables for people, one JSON object per line for programs.
 
-Ids, addresses and errors come from devices and servers, so nothing of them may steer the terminal: control characters
-and marks that turn the reading direction are shown as escapes. A table is written as its rows come, and never cuts a
-value: what people copy from it is whole.
+Ids, addresses and errors come from devices and servers and must not control the terminal: control characters and marks
+that change the reading direction are shown as escapes. A table is written row by row as rows come, and never cuts a value,
+so that it can be copied.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from engine.telemetry import escape
 T = TypeVar("T")
 
 MEASURED_ROWS = 500
-"""Rows that decide how wide the columns are."""
+"""Rows that determine the widths of the columns."""
 
 MAX_WIDTH = 60
-"""A column is not made wider for the sake of one long value."""
+"""The width of a column at most: a longer value does not widen it."""
 
-_TURNS = {code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, 0x202C, *range(0x2066, 0x206A), 0xFEFF)}
+_DIRECTION_MARKS = {code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, 0x202C, *range(0x2066, 0x206A), 0xFEFF)}
 
 
 def plain(text: str) -> str:
-    """The text on one line, without what would steer a terminal."""
-    return escape(text).translate(_TURNS)
+    """The text on one line, with escapes for everything that would control a terminal."""
+    return escape(text).translate(_DIRECTION_MARKS)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Write one line whose values may come from devices."""
+    """Write one line; its values may come from devices."""
     click.echo(plain(text), err=err)
 
 
 def show(found: Iterable[Mapping[str, Any]], style: str, columns: Sequence[str]) -> None:
-    """Objects as a table with these columns, or whole as lines of JSON."""
+    """Write objects as a table with these columns, or complete as lines of JSON (`style` is table or jsonl)."""
     if style == "jsonl":
         for entry in found:
             click.echo(as_line(entry))
@@ -55,12 +55,12 @@ def show(found: Iterable[Mapping[str, Any]], style: str, columns: Sequence[str])
 
 
 def limited(found: Iterable[T], limit: int | None) -> Iterable[T]:
-    """The first so many; None: all."""
+    """The first `limit` of them; None: all."""
     return found if limit is None else islice(found, limit)
 
 
 def as_line(found: Mapping[str, Any]) -> str:
-    """An object as a line of JSON."""
+    """An object as one line of JSON."""
     return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 

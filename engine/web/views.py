@@ -1,8 +1,7 @@
-"""Every question people may ask, and its answer: the objects of the HTTP interface, without HTTP.
+"""Everything that can be read of the engine, as the JSON objects of the HTTP interface, without HTTP. Read `Views`.
 
-The routes ask here while a service runs; the command line asks here when none does, over a store it opened itself. So both
-say the same. Nothing here waits or writes. `BadQuestion` says in a sentence what is wrong with a parameter, `NotThere`
-that what was asked about does not exist. Read `Answers` first.
+The routes of a running service use these views, and so does the command line on a store without a service, so both give the same
+answers. Nothing here waits or writes. `BadQuestion` says which parameter is invalid and why, `NotThere` what does not exist.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, whynot
-from engine.web.directory import Directory
+from engine.web.client_names import ClientNames
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
 
@@ -27,16 +26,16 @@ Object = dict[str, Any]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-"""Items of one page; who asks for more gets this many and a cursor."""
+"""Items of one page at most: a larger limit gives this many and a cursor."""
 
 MAX_LOOKED_AT = 100_000
-"""Clients looked at for one page: a rare status among a million is found over several pages, each quickly."""
+"""Clients examined for one page: a rare status among a million clients is found over several pages, each quickly."""
 
 LOOK_BACK = 64
-"""Entries before a page of the timeline that are read along, so that its first ones are told from a known state."""
+"""Entries before a page of the timeline that are read as well, so that its first entries are applied to a known state."""
 
 MAX_EXPLAINED = 2_000
-"""Entries of a history that an explanation goes back."""
+"""Entries of the history that an explanation reads at most."""
 
 MAX_EVIDENCE = 100
 """Newest events that an explanation lists."""
@@ -48,31 +47,31 @@ MAX_CURSOR = 1 << 62
 
 
 def page(items: Sequence[Object], following: object = None) -> Object:
-    """A list as the interface answers it; `following` is the cursor of what comes after, None: nothing."""
+    """One page of a list; `following` is the cursor of the next page, None: this is the last one."""
     return {"items": list(items), "next": None if following is None else str(following)}
 
 
 def number_of(cursor: str | None) -> int | None:
-    """The number that a cursor is; BadQuestion for one that is none."""
+    """The number in a cursor, None for an empty one. BadQuestion for a cursor that is not a number."""
     if cursor is None or cursor == "":
         return None
     if not (cursor.isascii() and cursor.isdigit()) or not 0 < int(cursor[:20]) < MAX_CURSOR:
-        raise BadQuestion(f"`cursor` must be a `next` that was answered before, not {cursor[:60]!r}")
+        raise BadQuestion(f"`cursor` must be the `next` of an earlier page, not {cursor[:60]!r}")
     return int(cursor)
 
 
-class Answers:
-    """Answers about one service or store; from any thread."""
+class Views:
+    """What can be read of one service or store; safe to use from any thread."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._decode: Decode = subject.decode
+        self._decode: Decode = subject.codec.decode
 
-    # Without a service the states are loaded when somebody first asks for them, and not for a look into the outbox.
+    # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
 
     @cached_property
-    def _directory(self) -> Directory:
-        return Directory(self._subject.fleet.states)
+    def _names(self) -> ClientNames:
+        return ClientNames(self._subject.fleet.states)
 
     @cached_property
     def _skew_ms(self) -> int:
@@ -90,11 +89,11 @@ class Answers:
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
     ) -> Object:
-        """Clients by name. A page may hold fewer than `limit`, even none: it is the last one when `next` is null."""
+        """Clients by name. A page may hold fewer than `limit`, even none: it is the last page when `next` is null."""
         wanted = STATUS_NAMES.index(status) if status is not None else None
         holds = self._matcher(match)
         fleet, items, last, looked_at = self._subject.fleet, list[Object](), "", 0
-        for name in self._directory.after(cursor, f"{group}@@@" if group else ""):
+        for name in self._names.after(cursor, f"{group}@@@" if group else ""):
             if len(items) == limit or looked_at == MAX_LOOKED_AT:
                 return page(items, last)
             last, looked_at = name, looked_at + 1
@@ -111,7 +110,7 @@ class Answers:
         if not pairs:
             return None
         try:
-            return self._subject.match(pairs)
+            return self._subject.codec.matcher(pairs)
         except ValueError as error:
             raise BadQuestion(f"`match`: {error}") from error
 
@@ -130,25 +129,27 @@ class Answers:
         return self._client_object(client, self._state(client))
 
     def status(self, client: str) -> Object:
-        """What is believed about one client."""
+        """What the engine believes about one client."""
         return serializers.status_object(client, self._state(client), self._subject.now_ms())
 
     def count_by_status(self) -> dict[str, int]:
-        """How many clients there are, by settled status."""
+        """How many clients have each status."""
         settled = [state.settled for state in list(self._subject.fleet.states.values())]
         return {name: settled.count(status) for status, name in enumerate(STATUS_NAMES)}
 
     # History
 
     def timeline(self, reader: Reader, client: str, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
-        """A client's history, newest first; `purged`: older entries were kept no longer."""
+        """A client's history, newest first; `purged`: older entries have expired."""
         position = number_of(cursor) or self._state(client).last
         entries = list(islice(reader.history(position), limit + LOOK_BACK))
         if cursor and (not entries or not self._is_about(entries[0], client)):
-            raise BadQuestion("`cursor` must be a `next` that was answered before for this client")
+            raise BadQuestion("`cursor` must be the `next` of an earlier page for this client")
         from_the_start = bool(entries) and entries[-1].previous == 0
         steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
-        shown = [step_object(step, self._skew_ms, self._subject.why, from_the_start=from_the_start) for step in steps]
+        shown = [
+            step_object(step, self._skew_ms, self._subject.codec.why, from_the_start=from_the_start) for step in steps
+        ]
         items = shown[::-1][:limit]
         rest = entries[limit:]
         purged = not rest and bool(entries) and entries[-1].previous != 0
@@ -160,9 +161,9 @@ class Answers:
         return any(event.client == client for event in self._decode([entry.raw], entry.at_ms))
 
     def explanation(self, reader: Reader, client: str, at_ms: int | None = None) -> Object:
-        """The verdict about a client and what it rests on: now, or at an instant, rebuilt from the history up to it.
+        """A client's status and the evidence for it: now, or at an instant, rebuilt from the history up to it.
 
-        `complete`: nothing older than `history_from` was kept no longer.
+        `complete`: no entry older than `history_from` has expired.
         """
         state = self._state(client)
         entries = list(islice(_until(reader.history(state.last), at_ms), MAX_EXPLAINED))
@@ -172,17 +173,16 @@ class Answers:
             if not steps:
                 raise NotThere(self._nothing_by(reader, client, state, at_ms))
             state = steps[-1].after
-        evidence = evidence_objects(steps, state, self._skew_ms, self._subject.why)
+        evidence = evidence_objects(steps, state, self._skew_ms, self._subject.codec.why)
         shown = self._client_object(client, state)
         if at_ms is not None:
-            shown["verified_at"] = serializers.verified_at(
-                state.verified_ms
-            )  # gaps that were found since say nothing of then
+            # A gap that was found since then does not change what was verified then.
+            shown["verified_at"] = serializers.verified_at(state.verified_ms)
         return shown | {
             "at": rfc3339(at_ms if at_ms is not None else self._subject.now_ms()),
             "occurred_at": serializers.instant(state.occurred_at_ms),
             "hold": self._hold_object(client, state),
-            "doubts": [self._subject.doubt(one) for one in doubts(state, self._skew_ms)],
+            "doubts": [self._subject.codec.doubt(one) for one in doubts(state, self._skew_ms)],
             "evidence": evidence[-MAX_EVIDENCE:],
             "evidence_left_out": max(0, len(evidence) - MAX_EVIDENCE),
             "complete": complete,
@@ -196,8 +196,8 @@ class Answers:
             oldest = entry
         if oldest is not None and oldest.previous == 0:
             return f"no event had named {client!r} by {rfc3339(at_ms)}; the first came at {rfc3339(oldest.at_ms)}"
-        since = f"what is kept begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "none of it is kept"
-        return f"the history of {client!r} up to {rfc3339(at_ms)} was purged; {since}"
+        since = f"the history begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "no history is left"
+        return f"the history of {client!r} up to {rfc3339(at_ms)} has expired; {since}"
 
     def _hold_object(self, client: str, state: ClientState) -> Object | None:
         if not state.on_hold:
@@ -256,11 +256,11 @@ class Answers:
             raise NotThere(f"there is no silence {id_[:60]!r}")
         return serializers.silence_object(found, self._subject.now_ms())
 
-    def why_not(self, rule: str, client: str, gates: Sequence[StageReport]) -> Object:
-        """Why a rule has not fired for a client; `gates` as the fleet tells them."""
-        if not gates:
+    def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
+        """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
+        if not stages:
             raise NotThere(f"there is no rule {rule[:100]!r}")
-        return whynot.told(rule, client, gates, self._subject.now_ms())
+        return whynot.explanation(rule, client, stages, self._subject.now_ms())
 
     def deliveries(
         self,
@@ -284,12 +284,12 @@ class Answers:
             "phase": row.phase,
             "decided_at": serializers.instant(row.decided_at_ms),
             "clients": list(row.clients) if row.clients is not None else None,
-            "request": self._subject.conceal(row.request),
-            "passed": explain_delivery.passed(reader.rule_at(row.rule, row.decided_at_ms), row),
+            "request": self._subject.codec.conceal(row.request),
+            "passed": explain_delivery.stages(reader.rule_at(row.rule, row.decided_at_ms), row),
         }
 
     def quarantine(self, reader: Reader, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Object:
-        """What was not accepted, newest first."""
+        """Events that were not accepted, newest first."""
         rows = reader.quarantine(limit=limit + 1, cursor=number_of(cursor))
         items = [serializers.quarantine_object(row) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
@@ -303,7 +303,7 @@ class Answers:
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
 
     def reconciliation(self, reader: Reader, number: int) -> Object:
-        """One sweep: why, of how many clients, and its drift report."""
+        """One sweep: its reason, how many clients it queries, and its drift report."""
         row = reader.reconciliation(number)
         if row is None:
             raise NotThere(f"there is no reconciliation {number}")
@@ -318,7 +318,7 @@ class Answers:
     # Sources and rules
 
     def sources(self, reader: Reader, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
-        """Every configured source, how far it was read, and its recorded gaps."""
+        """Every configured source: its health, its position and its gaps."""
         known, gaps, now_ms = reader.sources(), reader.gaps(), self._subject.now_ms()
         items = [
             serializers.source_object(
@@ -329,36 +329,16 @@ class Answers:
         return _part(items, limit, cursor)
 
     def rules(self, *, limit: int = MAX_LIMIT, cursor: str | None = None) -> Object:
-        """The rules in force; `problem` says why edited ones are not."""
+        """The rules in force; `problem` says why edited rules are not."""
         found = [serializers.rule_object(rule) for rule in self._subject.rules]
         return _part(found, limit, cursor) | {"problem": self._subject.rules_problem}
 
 
 def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:
-    """One page of a list that is whole in memory, in the order of its file; the cursor is a place in it."""
+    """One page of a list in memory, in the order of its file; the cursor is an index into it."""
     start = number_of(cursor) or 0
     end = start + limit
     return page(items[start:end], end if end < len(items) else None)
-
-
-def refusal(number: int, state: str, what: str) -> str:
-    """Why an act on a delivery changed nothing."""
-    needed = {
-        "retry": "only a dead one can be tried again",
-        "release": "only one that is held can be released",
-        "discard": "only one that is due, held or dead can be discarded",
-    }
-    return f"delivery {number} is {state}; {needed[what]}"
-
-
-def unacknowledged(reader: Reader, id_: str) -> str:
-    """Why there was nothing to acknowledge."""
-    row = reader.alert(id_)
-    if row is None:
-        return f"there is no alert {id_[:60]!r} that fires"
-    if row.acknowledged_by is not None:
-        return f"the alert {id_} was acknowledged before, by {row.acknowledged_by}"
-    return f"the alert {id_} is {row.state}; only one that is firing can be acknowledged"
 
 
 def _is_named(client: str, group: str | None, device: str | None) -> bool:

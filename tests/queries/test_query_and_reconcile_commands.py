@@ -133,7 +133,7 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
         done = running.command("reconcile", "--dry-run")
         assert done.returncode == 0, done.stderr
         first, header, row = done.stdout.splitlines()
-        assert first == "asked 2 of 2: agreed 1, to correct 1, unknown 0, failed 0"
+        assert first == "queried 2 of 2: agreed 1, to correct 1, unknown 0, failed 0"
         assert header.split() == ["client", "believed", "connections", "at"]
         assert row.split()[:3] == ["G@@@b", "online", "0"]
         assert running.statuses()["G@@@b"] == "online"
@@ -150,8 +150,8 @@ def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> Non
         number = running.send("POST", "/v1/reconciliations").json()["id"]
         done = running.command("reconcile")
         assert done.returncode == 0, done.stderr
-        assert f"sweep {number} goes on already" in done.stderr
-        assert done.stdout.splitlines()[0] == "asked 40 of 40: agreed 39, corrected 1, unknown 0, failed 0"
+        assert f"sweep {number} is running already" in done.stderr
+        assert done.stdout.splitlines()[0] == "queried 40 of 40: agreed 39, corrected 1, unknown 0, failed 0"
         assert [one["id"] for one in running.items("/v1/reconciliations")] == [number]
 
 
@@ -163,8 +163,8 @@ def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tm
         number = running.send("POST", "/v1/reconciliations", {"dry_run": True}).json()["id"]
         done = running.command("reconcile")
         assert done.returncode == 0, done.stderr
-        assert f"sweep {number} goes on" in done.stderr and "begins after it" in done.stderr
-        assert done.stdout.splitlines()[0] == "asked 30 of 30: agreed 29, corrected 1, unknown 0, failed 0"
+        assert f"sweep {number} is running" in done.stderr and "when it has finished" in done.stderr
+        assert done.stdout.splitlines()[0] == "queried 30 of 30: agreed 29, corrected 1, unknown 0, failed 0"
         assert [one["id"] for one in running.items("/v1/reconciliations")] == [number + 1, number]
 
 
@@ -180,7 +180,7 @@ def test_reconcile_without_a_service_works_on_the_store_itself(tmp_path: Path) -
         assert {one["client"]: one["status"] for one in running.printed("clients")}["G@@@b"] == "online"
         done = running.command("reconcile")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[0] == "asked 2 of 2: agreed 1, corrected 1, unknown 0, failed 0"
+        assert done.stdout.splitlines()[0] == "queried 2 of 2: agreed 1, corrected 1, unknown 0, failed 0"
         assert {one["client"]: one["status"] for one in running.printed("clients")}["G@@@b"] == "offline"
         broker.rates = {"unknown": 1.0}
         done = running.command("reconcile")
@@ -208,7 +208,7 @@ def test_reconciliations_are_listed_newest_first_and_each_tells_its_drift(tmp_pa
         for body in ({"dry": True}, {"dry_run": 1}, [1]):
             assert running.send("POST", "/v1/reconciliations", body).status_code == 400
         text = requests.get(running.url, timeout=10).text
-        assert "Last sweep (operator)" in text and "asked 1 of 1, agreed 1" in text
+        assert "Last sweep (operator)" in text and "queried 1 of 1, agreed 1" in text
 
 
 def test_metrics_tell_of_calls_answers_verdicts_and_sweeps(tmp_path: Path) -> None:

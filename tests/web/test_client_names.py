@@ -1,4 +1,4 @@
-"""The directory of clients: every name once, in order, whatever was added or forgotten between two looks."""
+"""The names of clients: every name once, in order, whatever was added or forgotten between two reads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.web import directory
-from engine.web.directory import Directory
+from engine.web import client_names
+from engine.web.client_names import ClientNames
 
 NAMES = st.text("ab@/", min_size=1, max_size=6)
 
@@ -18,7 +18,7 @@ def test_it_lists_what_is_there_after_any_additions_and_removals(
     turns: list[tuple[bool, list[str], str]], prefix: str
 ) -> None:
     states: dict[str, int] = {}
-    found = Directory(states)
+    found = ClientNames(states)
     for adds, names, cursor in turns:
         for name in names:
             if adds:
@@ -30,10 +30,10 @@ def test_it_lists_what_is_there_after_any_additions_and_removals(
 
 
 def test_buckets_are_cut_as_they_grow_and_nothing_is_lost() -> None:
-    states = {f"c{number:06}": 1 for number in range(directory.BUCKET)}
-    found = Directory(states)
+    states = {f"c{number:06}": 1 for number in range(client_names.BUCKET)}
+    found = ClientNames(states)
     assert sum(1 for _ in found.after("")) == len(states)
-    for start in range(0, 40 * directory.BUCKET, 400):
+    for start in range(0, 40 * client_names.BUCKET, 400):
         states.update((f"c{number:06}", 1) for number in range(start, start + 400))
         next(found.after("c", ""))
     assert list(found.after("")) == sorted(states)
@@ -43,7 +43,7 @@ def test_buckets_are_cut_as_they_grow_and_nothing_is_lost() -> None:
 def test_names_may_be_added_while_a_page_is_read() -> None:
     states = {f"c{number}": 1 for number in range(5_000)}
     before = set(states)
-    found = Directory(states)
+    found = ClientNames(states)
     go_on = threading.Event()
 
     def add() -> None:

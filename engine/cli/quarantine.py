@@ -1,0 +1,47 @@
+"""`rollcall quarantine`: events that could not be accepted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from engine.cli.connect import operator_api
+from engine.cli.options import config_option, format_option, limit_option
+from engine.cli.output import as_line, limited, show
+
+COLUMNS = ("id", "received_at", "source", "reason", "raw")
+
+
+@click.group()
+def quarantine() -> None:
+    """Show events that could not be accepted, or offer them again."""
+
+
+@quarantine.command("list")
+@config_option
+@format_option
+@limit_option(100)
+def list_quarantine(config_path: Path, style: str, limit: int) -> None:
+    """List quarantined events, newest first."""
+    with operator_api(config_path) as api:
+        show(limited(api.items("quarantine"), limit), style, COLUMNS)
+
+
+@quarantine.command("retry")
+@config_option
+@format_option
+def retry_quarantine(config_path: Path, style: str) -> None:
+    """Offer all of them again; events that are accepted now leave the quarantine.
+
+    Exit code 1 when none was accepted and some were rejected.
+    """
+    from engine.runtime.operator_acts import RetryQuarantine
+
+    with operator_api(config_path, write=True) as api:
+        found = api.do(RetryQuarantine())
+    click.echo(
+        as_line(found) if style == "jsonl" else f"{found['accepted']} accepted, {found['rejected']} rejected again"
+    )
+    sys.exit(1 if found["rejected"] and not found["accepted"] else 0)

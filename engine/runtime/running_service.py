@@ -1,0 +1,220 @@
+"""The running service as the HTTP interface and the acts of operators see it. Read `RunningService`, then `ServiceBackend`.
+
+`App` puts the parts together and runs them; here is what others ask of the parts while they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeVar
+
+from engine.clock import Clock
+from engine.config.inventory import Inventory
+from engine.config.loader import Config
+from engine.core.fleet import Fleet
+from engine.core.rules import Rule
+from engine.delivery.dispatcher import Dispatcher
+from engine.errors import NotConfigured, Unavailable
+from engine.runtime.history_codec import HistoryCodec
+from engine.runtime.operator_acts import act_routes, forget_clients, open_silences
+from engine.runtime.operator_api import Act, ActRoute
+from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.source_runner import SourceRunner
+from engine.runtime.status_queries import QueryService
+from engine.runtime.writer import Writer
+from engine.sources.base import Batch, SourceHealth
+from engine.sources.http import HttpSource
+from engine.stores.base import Reader, Store
+from engine.web.service import NO_PROVIDER
+from engine.web.views import Views
+
+T = TypeVar("T")
+
+READING_THREADS = 4
+"""Questions to the store that are answered at the same time."""
+
+ACT_THREADS = 8
+"""Acts of operators that are carried out at the same time. A thread waits for the writer, so they are not those that read."""
+
+ACT_TIMEOUT_S = 50.0
+"""Seconds that an act waits for the writer; less than what the client of the command line waits for the answer."""
+
+
+class RunningService:
+    """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
+
+    store: Store
+    fleet: Fleet
+    rule_reloader: RuleReloader
+    source_runner: SourceRunner
+    writer: Writer
+    dispatcher: Dispatcher
+    queries: QueryService | None
+
+    def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
+        self.config, self.clock, self.inventory = config, clock, inventory
+        self.codec = HistoryCodec(inventory)
+        self.ready_at_ms: int | None = None
+        # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
+        self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
+        self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+
+    @cached_property
+    def views(self) -> Views:
+        """What can be read, as JSON objects."""
+        return Views(self)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules in force."""
+        return self.rule_reloader.rules
+
+    @property
+    def rules_problem(self) -> str | None:
+        """Why the rule files do not load; None while they do."""
+        return self.rule_reloader.problem
+
+    @property
+    def push(self) -> HttpSource | None:
+        """The source that events are sent to over HTTP; None when none is configured."""
+        return self.source_runner.push
+
+    @property
+    def act_routes(self) -> Sequence[ActRoute]:
+        """Every address of every act of operators."""
+        return act_routes()
+
+    async def do(self, act: Act[T]) -> T:
+        """Carry out an act, in a thread; see `Act.perform` for the errors."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        """Ask the store, in a thread, beside the writer. StoreError when it cannot be read."""
+
+        def asked() -> T:
+            with self.store.reading() as reader:
+                return question(reader)
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
+
+    async def forget(self, clients: Sequence[str]) -> int:
+        """Forget these clients; their alerts are closed. Returns how many of them were known."""
+        return await self.write(lambda: forget_clients(self.fleet, clients, self.clock.now_ms()))
+
+    def now_ms(self) -> int:
+        """The present instant, epoch milliseconds."""
+        return self.clock.now_ms()
+
+    # Health and metrics
+
+    def healths(self) -> list[SourceHealth]:
+        """The health of every source, with the text of its open feed alert."""
+        now_ms, trouble = self.clock.now_ms(), self.source_runner.watch.trouble
+        found = [source.health(now_ms) for source in self.source_runner.sources.values()]
+        return [replace(health, trouble=trouble.get(health.name)) for health in found]
+
+    def readiness(self, now_ms: int) -> list[str]:
+        """Reasons why the service is not ready; empty when it is."""
+        reasons = []
+        if self.ready_at_ms is None:
+            reasons.append("starting: the states are being loaded")
+        if self.writer.failure is not None:
+            reasons.append(self.writer.failure)
+        for name, source in self.source_runner.sources.items():
+            reason = self.source_runner.watch.not_flowing(source.health(now_ms), now_ms)
+            if reason is not None:
+                reasons.append(f"source {name}: {reason}")
+        return reasons
+
+    def gaps_found(self) -> Mapping[str, int]:
+        """How many gaps each source has found since the start."""
+        return self.source_runner.watch.gaps_found
+
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start, by name."""
+        stats, sent = self.writer.stats, self.dispatcher.stats
+        found = {name: int(getattr(stats, name)) for name in stats.__slots__}
+        found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
+        for name in ("sent", "delivered", "retried", "rejected"):
+            found[f"delivery_{name}"] = int(getattr(sent, name))
+        return found
+
+    def suppressed(self) -> Mapping[str, int]:
+        """How many alerts were suppressed since the start, by reason."""
+        return dict(self.writer.suppressed)
+
+    def outages(self) -> Mapping[str, tuple[int, int]]:
+        """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
+        return self.fleet.alerts.inhibitors.progress()
+
+    def silences_open(self) -> int:
+        """How many silences have not expired."""
+        return open_silences(self.fleet)
+
+
+class ServiceBackend:
+    """The running service as acts see it; see `Backend`. Its methods block, so they are called in threads, never in the loop."""
+
+    def __init__(self, service: RunningService, loop: asyncio.AbstractEventLoop) -> None:
+        self._service, self._loop = service, loop
+        self.config, self.store, self.codec = service.config, service.store, service.codec
+        self.fleet, self.views = service.fleet, service.views
+
+    def now_ms(self) -> int:
+        """See `Backend`."""
+        return self._service.now_ms()
+
+    def read(self, question: Callable[[Reader], T]) -> T:
+        """See `Backend`."""
+        with self.store.reading() as reader:
+            return question(reader)
+
+    def inspect(self, work: Callable[[], T]) -> T:
+        """See `Backend`: between two transactions nothing changes the fleet."""
+        return self.write(work)
+
+    def change(self, work: Callable[[], T]) -> T:
+        """See `Backend`."""
+        return self.write(work)
+
+    def write(self, work: Callable[[], T]) -> T:
+        """See `Backend`."""
+        return _result(self._service.writer.submit(work))
+
+    def offer(self, batch: Batch) -> None:
+        """See `Backend`."""
+        done: Future[Exception | None] = Future()
+        batch.acknowledge = done.set_result
+        self._service.writer.offer(batch)
+        error = _result(done)
+        if error is not None:
+            raise error
+
+    def wake_dispatcher(self) -> None:
+        """See `Backend`."""
+        self._loop.call_soon_threadsafe(self._service.dispatcher.wake)
+
+    def begin_sweep(self, *, dry_run: bool) -> int:
+        """See `Backend`."""
+        if self._service.queries is None:
+            raise NotConfigured(NO_PROVIDER)
+        return self._service.queries.begin_sweep(dry_run=dry_run)
+
+
+def _result(done: Future[T]) -> T:
+    """What the writer's thread returns or raises. Unavailable when that takes too long."""
+    try:
+        return done.result(ACT_TIMEOUT_S)
+    except TimeoutError:
+        raise Unavailable(
+            f"the store has not committed within {ACT_TIMEOUT_S:.0f} s; it may still carry this out"
+        ) from None

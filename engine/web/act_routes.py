@@ -1,0 +1,74 @@
+"""A route for every address of every act of operators. The acts come from outside, see `ExposedAct`; nothing here names one.
+
+Read `add_act_routes`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from inspect import Parameter, Signature
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.params import Depends
+
+from engine.errors import BadQuestion
+from engine.web.bodies import MAX_ACT_BYTES, read_body
+from engine.web.parameters import client_id, json_response
+from engine.web.service import ExposedAct, Service
+
+_IN_PATH = re.compile(r"{(\w+)(?::(\w+))?}")
+"""A parameter in the path of a route, and its converter: `{client:path}`."""
+
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def add_act_routes(app: FastAPI, service: Service, loaded: Sequence[Depends]) -> None:
+    """Add the routes. `loaded`: the check that refuses while the states are being loaded."""
+    for exposed in service.act_routes:
+        _add(app, service, exposed, loaded)
+
+
+def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[Depends]) -> None:
+    route = exposed.route
+    encoded = {name for name, kind in _IN_PATH.findall(route.path) if kind == "path"}  # slashes and all, see `auth`
+
+    async def carry_out(request: Request, **given: Any) -> Response:
+        body = await _json_body(request) if exposed.body_keys else None
+        parameters = {name: client_id(value) if name in encoded else value for name, value in given.items()}
+        return json_response(await service.do(exposed.read(parameters, body)), route.status)
+
+    carry_out.__signature__ = _signature(route.path, route.query)  # type: ignore[attr-defined]
+    app.add_api_route(
+        route.path,
+        carry_out,
+        methods=[route.method],
+        status_code=route.status,
+        name=_WORD.sub("_", exposed.act.__name__).lower(),
+        description=exposed.act.__doc__ or "",
+        dependencies=loaded,
+    )
+
+
+def _signature(path: str, query: Sequence[str]) -> Signature:
+    """The parameters, so that FastAPI checks and documents them."""
+    request = Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request)
+    in_path = [
+        Parameter(name, Parameter.KEYWORD_ONLY, annotation=int if kind == "int" else str)
+        for name, kind in _IN_PATH.findall(path)
+    ]
+    in_query = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=str, default="") for name in query]
+    return Signature([request, *in_path, *in_query])
+
+
+async def _json_body(request: Request) -> Any:
+    """The JSON of a body; an empty body is an empty object. BadQuestion when it is not JSON, TooLarge."""
+    raw = await read_body(request, MAX_ACT_BYTES)
+    if not raw.strip():
+        return {}
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadQuestion(f"the body is not JSON: {error}") from error
