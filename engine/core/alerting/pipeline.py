@@ -139,7 +139,10 @@ class Pipeline:
             self.drop(alert, at_ms)
             return
         if self._passes(compiled.one_by_one, alert, state, at_ms):
-            self._fire_what_counts(compiled, [alert], at_ms)
+            if compiled.counting:
+                self._fire_what_counts(compiled, [alert], at_ms)
+            else:
+                self._fire(compiled.rule, [alert], at_ms)
 
     def _condition_holds(self, rule: Rule, alert: Alert, state: ClientState, at_ms: int) -> bool:
         if rule.condition is None or alert.trigger == "schedule":  # a schedule asks it of each client
@@ -197,16 +200,13 @@ class Pipeline:
 
     def _fire_what_counts(self, compiled: RuleStages, alerts: Sequence[Alert], at_ms: int) -> None:
         """These have passed the stages that look at one alert: those that pass the others too fire together."""
-        ready = alerts
-        if compiled.counting:
-            ready = [
-                alert for alert in alerts if self._passes(compiled.counting, alert, self.state_of_subject(alert), at_ms)
-            ]
-            if not ready:
-                return
+        ready = [
+            alert for alert in alerts if self._passes(compiled.counting, alert, self.state_of_subject(alert), at_ms)
+        ]
+        if ready:
             for stage in compiled.counting:
                 stage.passed(ready, at_ms)
-        self._fire(compiled.rule, ready, at_ms)
+            self._fire(compiled.rule, ready, at_ms)
 
     def _await_answer(self, alert: Alert, at_ms: int) -> None:
         """The broker is to be asked before the alert fires."""
@@ -314,7 +314,8 @@ class Pipeline:
             self.suppressions.leave(alert)
         if alert.group is not None:
             self.groups.leave(alert, self.rules.get(alert.rule), at_ms)
-        self.suppressions.inhibitor_ended(alert, at_ms)
+        if self.suppressions.any_waiting:
+            self.suppressions.inhibitor_ended(alert, at_ms)
 
     # Timers
 
