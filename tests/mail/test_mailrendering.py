@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from engine.actions.email.message import message_of
 from engine.config.addresses import is_address, mailbox
-from engine.core.alerting import planning
+from engine.core.alerting.notification import Notification
+from engine.core.alerting.notification import planned as planned_deliveries
+from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.rules import Action, Rule
 from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, MailRenderer, MailRoute
 from engine.templates.rendered import Rendered
@@ -54,23 +56,20 @@ def about_feed() -> dict[str, Any]:
 
 def planned(
     seen: Mapping[str, Any] | None = None, phase: str = "firing", clients: tuple[str, ...] | None = None, **spec: Any
-) -> planning.PlannedDelivery:
+) -> PlannedDelivery:
     spec = {"to": (OPS,), **spec}
     action = Action(kind="email", spec={key: value for key, value in spec.items() if value is not None})
     rule = Rule(name="pump-offline", triggers=("offline",), actions=(action,), on_recovery=(action,))
-    (found,) = planning.deliveries(
-        rule,
-        phase,
-        alert="a1",
+    notification = Notification(
+        id="a1",
         decision="a1",
         client="G@@@p1",
-        group_key=None,
         clients=clients,
         lane="l",
-        at_ms=AT_MS,
         variables=variables() if seen is None else seen,
-        told_at_ms=None if phase == "firing" else AT_MS - 60_000,
+        first_sent_ms=None if phase == "firing" else AT_MS - 60_000,
     )
+    (found,) = planned_deliveries(rule, phase, notification, AT_MS)
     return found
 
 
@@ -102,7 +101,7 @@ def test_what_a_rule_says_is_what_is_sent() -> None:
 
 
 def test_a_recovery_answers_its_firing() -> None:
-    rule_key = planning.stamped(AT_MS - 60_000, "a1\0firing\x000\0email")
+    rule_key = stamped(AT_MS - 60_000, "a1\0firing\x000\0email")
     assert rendered(phase="recovery").request["in_reply_to"] == f"<{rule_key}@example.com>"
     assert "in_reply_to" not in rendered().request
 
@@ -128,16 +127,9 @@ def test_which_of_several_mails_a_recovery_answers(told: list[Any], recovery: An
         actions=(log, *(mail(*one) for one in told)),
         on_recovery=(log, mail(*recovery)),
     )
-    about: dict[str, Any] = {
-        "alert": "a",
-        "client": "c",
-        "group_key": None,
-        "clients": None,
-        "lane": "l",
-        "variables": {},
-    }
-    firing = planning.deliveries(rule, "firing", decision="a", at_ms=5, **about)
-    _, found = planning.deliveries(rule, "recovery", decision="a", at_ms=9, told_at_ms=5, **about)
+    about: dict[str, Any] = {"id": "a", "decision": "a", "client": "c", "lane": "l", "variables": {}}
+    firing = planned_deliveries(rule, "firing", Notification(**about), 5)
+    _, found = planned_deliveries(rule, "recovery", Notification(**about, first_sent_ms=5), 9)
     assert found.reply_to == firing[1 + answered].key
     assert all(one.reply_to is None for one in firing)
 
