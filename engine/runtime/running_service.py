@@ -126,7 +126,7 @@ class RunningService:
         """Reasons why the service is not ready; empty when it is."""
         reasons = []
         if self.ready_at_ms is None:
-            reasons.append("starting: the states are being loaded")
+            reasons.append("starting: client states are being loaded")
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
         for name, source in self.source_runner.sources.items():

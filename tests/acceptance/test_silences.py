@@ -271,7 +271,7 @@ def test_a_delivery_shows_every_stage_that_its_decision_passed_by_the_rule_at_th
                 *("match", "trigger", "condition", "silence", "inhibited", "throttle"),
             ]
             told = running.command("deliveries", "show", "1").stdout
-            assert "the condition held: not graceful" in told
+            assert "the condition was true: not graceful" in told
             assert 'its match held for P@@@a: {"group": "P"}' in told
             if runs:
                 running.terminate()

@@ -233,7 +233,7 @@ def test_a_timeline_tells_what_was_ignored_and_why(running: Service) -> None:
     ]
     assert told == [
         ("tcpclean", False, "of a channel that a newer connect has superseded"),
-        ("connect", False, "a repetition of an earlier event"),
+        ("connect", False, "a duplicate of an earlier event"),
         ("connect", True, "the channel is live"),
     ]
     evidence = running.get(f"/v1/clients/{client}/explanation")["evidence"]
