@@ -216,5 +216,5 @@ def _result(done: Future[T]) -> T:
         return done.result(ACT_TIMEOUT_S)
     except TimeoutError:
         raise Unavailable(
-            f"the store has not committed within {ACT_TIMEOUT_S:.0f} s; it may still carry this out"
+            f"the request was not committed within {ACT_TIMEOUT_S:.0f} s; it may still take effect: check before you repeat it"
         ) from None

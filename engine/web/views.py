@@ -121,7 +121,7 @@ class Views:
     def _state(self, client: str) -> ClientState:
         state = self._subject.fleet.published(client)
         if state is None:
-            raise NotThere(f"no event ever named {client!r}")
+            raise NotThere(f"there is no client {client!r}: no event has ever named it")
         return state
 
     def client(self, client: str) -> Object:

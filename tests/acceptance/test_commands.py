@@ -239,7 +239,7 @@ def test_a_client_is_forgotten_with_and_without_a_service(running: Service, left
         if house is left:
             assert rollcall(house.folder, "clients", "forget", client).returncode == 0
         again = rollcall(house.folder, "clients", "forget", client)
-        assert (again.returncode, again.stderr) == (1, f"no event ever named {client!r}\n")
+        assert (again.returncode, again.stderr) == (1, f"there is no client {client!r}: no event has ever named it\n")
         assert client not in [
             entry["client"] for entry in lines(rollcall(house.folder, "clients", "--format", "jsonl"))
         ]

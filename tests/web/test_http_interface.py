@@ -188,7 +188,7 @@ def test_any_id_can_be_asked_for(running: Service, client: str) -> None:
 
 def test_slashes_of_an_id_need_no_encoding_where_nothing_is_ambiguous(running: Service) -> None:
     assert get(running, "/v1/clients/G/1@@@d/2").json["client"] == "G/1@@@d/2"
-    assert refused(get(running, "/v1/clients/G@@@x/status"), 404) == "no event ever named 'G@@@x'"
+    assert refused(get(running, "/v1/clients/G@@@x/status"), 404) == "there is no client 'G@@@x': no event has ever named it"
 
 
 def test_who_was_never_named_is_not_found(running: Service) -> None:
@@ -198,7 +198,7 @@ def test_who_was_never_named_is_not_found(running: Service) -> None:
         "/v1/clients/nobody/timeline",
         "/v1/clients/%FF%00",
     ):
-        assert "no event ever named" in refused(get(running, path), 404)
+        assert "no event has ever named it" in refused(get(running, path), 404)
 
 
 def test_a_status_is_a_belief_until_there_is_a_provider(running: Service) -> None:
