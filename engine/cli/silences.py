@@ -87,4 +87,5 @@ def _print(found: dict[str, Any], style: str) -> None:
     if style == "jsonl":
         click.echo(as_line(found))
     else:
-        say(f"silence {found['id']} is {found['state']} until {found['until']}: {found['author']}: {found['comment']}")
+        end = "is active until" if found["state"] == "active" else "expired at"
+        say(f"silence {found['id']} {end} {found['until']}: {found['author']}: {found['comment']}")
