@@ -67,7 +67,10 @@ class Event(StrEnum):
 
     # Sources
 
-    SOURCE_UNHEALTHY = "feed.trouble", "a source is unhealthy: offline alerts wait until it has caught up; run `rollcall sources`"
+    SOURCE_UNHEALTHY = (
+        "feed.trouble",
+        "a source is unhealthy: offline alerts wait until it has caught up; run `rollcall sources`",
+    )
     SOURCE_RECOVERED = "feed.well", "a source is healthy again"
     SOURCE_FAILED = (
         "source.failed",
@@ -87,7 +90,10 @@ class Event(StrEnum):
         "rules.broken",
         "the edited rules have errors: the previous rules stay in force; run `rollcall check`",
     )
-    RULE_ADDED = "rule.new", "a new rule was loaded; for clients that already have its status it fires only with `existing: true`"
+    RULE_ADDED = (
+        "rule.new",
+        "a new rule was loaded; for clients that already have its status it fires only with `existing: true`",
+    )
     RULE_REMOVED = "rule.retired", "a rule was removed; its open alerts have ended"
 
     # Deliveries
@@ -97,13 +103,19 @@ class Event(StrEnum):
         "delivery.dead",
         "a delivery failed permanently and is not retried; fix the cause, then run `rollcall deliveries retry`",
     )
-    OUTBOX_UNAVAILABLE = "outbox.unavailable", "the outbox cannot be read or written: deliveries wait and are retried; check the free disk space and the data folder"
+    OUTBOX_UNAVAILABLE = (
+        "outbox.unavailable",
+        "the outbox cannot be read or written: deliveries wait and are retried; check the free disk space and the data folder",
+    )
     OUTBOX_RECOVERED = "outbox.recovered", "the outbox can be read and written again"
     RESULTS_UNRECORDED = (
         "outbox.unrecorded",
         "results of deliveries could not be stored before the service stopped; these deliveries are sent again after the next start",
     )
-    SENDER_FAILED = "sender.failed", "internal error: the sender raised an unexpected error; the delivery is retried; please report it"
+    SENDER_FAILED = (
+        "sender.failed",
+        "internal error: the sender raised an unexpected error; the delivery is retried; please report it",
+    )
     WEBHOOK_PROCESS_ENDED = (
         "webhook.process_ended",
         "the process that sends webhooks ended unexpectedly: restarting it; its webhooks are sent again",
@@ -131,7 +143,10 @@ class Event(StrEnum):
 
     # Status queries
 
-    QUERIES_FAILING = "asking.fails", "status queries are failing and are paused, except for a probe from time to time; check the keys, the endpoint and the clock"
+    QUERIES_FAILING = (
+        "asking.fails",
+        "status queries are failing and are paused, except for a probe from time to time; check the keys, the endpoint and the clock",
+    )
     QUERIES_RECOVERED = "asking.well", "status queries succeed again"
     QUERIES_THROTTLED = (
         "asking.throttled",

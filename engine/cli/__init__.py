@@ -23,7 +23,10 @@ COMMANDS = {
     "explain": ("engine.cli.clients:explain", "Show a client's status and the evidence for it."),
     "clients": ("engine.cli.clients:clients", "List clients with their status; forget a client."),
     "query": ("engine.cli.query:query", "Query the broker for the status of clients."),
-    "reconcile": ("engine.cli.reconcile:reconcile", "Query every client now, correct wrong statuses, and report the drift."),
+    "reconcile": (
+        "engine.cli.reconcile:reconcile",
+        "Query every client now, correct wrong statuses, and report the drift.",
+    ),
     "sources": ("engine.cli.sources:sources", "Show the health of each source: connection, lag, gaps."),
     "deliveries": ("engine.cli.deliveries:deliveries", "Manage deliveries: list, show, retry, release, discard."),
     "alerts": ("engine.cli.alerts:alerts", "Manage alerts: list, ack."),

@@ -28,7 +28,9 @@ def alerts() -> None:
 @config_option
 @format_option
 @click.option(
-    "--state", type=click.Choice(["pending", "firing", "suppressed", "resolved"]), help="Show only alerts in this state."
+    "--state",
+    type=click.Choice(["pending", "firing", "suppressed", "resolved"]),
+    help="Show only alerts in this state.",
 )
 @rule_option
 @client_option

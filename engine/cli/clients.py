@@ -18,7 +18,9 @@ COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
 @click.group(invoke_without_command=True)
 @config_option
 @format_option
-@click.option("--status", type=click.Choice(["online", "offline", "unknown"]), help="Show only clients with this status.")
+@click.option(
+    "--status", type=click.Choice(["online", "offline", "unknown"]), help="Show only clients with this status."
+)
 @click.option(
     "--match",
     multiple=True,

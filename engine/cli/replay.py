@@ -36,7 +36,9 @@ _KEPT: list[Replay | None] = []
     "--rules", type=click.Path(path_type=Path, exists=True), help="Rules to use instead of the configured ones."
 )
 @click.option(
-    "--against", type=click.Path(path_type=Path, exists=True), help="Compare with these rules and show only the differences."
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    help="Compare with these rules and show only the differences.",
 )
 @click.option(
     "--format",

@@ -25,7 +25,9 @@ def silence() -> None:
 @config_option
 @format_option
 @click.option("--match", "pairs", multiple=True, help="key=pattern, as in a rule's match; may be repeated.")
-@click.option("--everything", is_flag=True, help="Silence everything instead of --match: all clients, and alerts about sources.")
+@click.option(
+    "--everything", is_flag=True, help="Silence everything instead of --match: all clients, and alerts about sources."
+)
 @click.option("--for", "length", required=True, help="Duration, such as 30m, 2h or 1d.")
 @click.option("--author", required=True, help="Your name.")
 @click.option("--comment", required=True, help="The reason.")

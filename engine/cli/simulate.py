@@ -102,7 +102,10 @@ _SHARE: Final = click.FloatRange(0, 1)
     "--spread", type=Duration(), default=5000, show_default="5s", help="All clients connect within this time."
 )
 @click.option(
-    "--start", "start_ms", type=int, help="Start time in epoch milliseconds; default: 2026-01-01 for files, now otherwise."
+    "--start",
+    "start_ms",
+    type=int,
+    help="Start time in epoch milliseconds; default: 2026-01-01 for files, now otherwise.",
 )
 @click.option(
     "--speed",

@@ -80,7 +80,11 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
     without_for = [trigger for trigger in triggers if trigger in WITHOUT_FOR]
     if "for" in entry and without_for:
         trigger = without_for[0]
-        why = "set `feed.max_lag` in the configuration instead" if trigger == "feed" else "it is an instant, not a status that can last"
+        why = (
+            "set `feed.max_lag` in the configuration instead"
+            if trigger == "feed"
+            else "it is an instant, not a status that can last"
+        )
         context.report(("for",), f"cannot be used with the trigger `{trigger}`: {why}", at_key=True)
     if "feed" in triggers:
         for key in ("match", "existing"):

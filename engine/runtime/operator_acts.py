@@ -54,7 +54,9 @@ class AddSilence:
 
         def add() -> None:
             if open_silences(backend.fleet) >= MAX_OPEN_SILENCES:
-                raise Conflict(f"there are already {MAX_OPEN_SILENCES} active silences, the maximum; expire some of them first")
+                raise Conflict(
+                    f"there are already {MAX_OPEN_SILENCES} active silences, the maximum; expire some of them first"
+                )
             backend.fleet.silence(silence, now_ms)
 
         backend.change(add)

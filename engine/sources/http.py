@@ -113,7 +113,9 @@ class HttpSource:
             Exception: what the engine answered instead of committing; repeat the body.
         """
         if len(body) > self.max_body_bytes:
-            raise TooLarge(f"the body has {len(body)} bytes; at most {self.max_body_bytes} are allowed: send the events in several requests")
+            raise TooLarge(
+                f"the body has {len(body)} bytes; at most {self.max_body_bytes} are allowed: send the events in several requests"
+            )
         self._make_sure_it_fits(len(body), 0)
         received_at_ms = self.now_ms()
         taken = _Body(

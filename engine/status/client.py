@@ -199,7 +199,9 @@ class StatusClient:
                 self._breaker.succeeded()
                 if found.source == "query":
                     return found
-                return replace(found, problem=found.problem or "the service did not get an answer from the broker in time")
+                return replace(
+                    found, problem=found.problem or "the service did not get an answer from the broker in time"
+                )
         return self._believed(client, problem)
 
     def _next_attempt(self) -> str:

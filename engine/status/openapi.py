@@ -151,7 +151,9 @@ class OpenApiProvider:
         if status == 429 or code.lower().startswith("throttling"):
             pause_ms = getattr(error, "retry_after", None)
             pause_s = min(pause_ms / 1000, LONGEST_RETRY_AFTER_S) if type(pause_ms) is int and pause_ms > 0 else None
-            return QueryFailed(f"{self._where} limited the rate of calls ({said})", throttled=True, retry_after_s=pause_s)
+            return QueryFailed(
+                f"{self._where} limited the rate of calls ({said})", throttled=True, retry_after_s=pause_s
+            )
         if code.startswith("InvalidTimeStamp"):
             return QueryFailed(
                 f"{self._where} refused the timestamp: this machine's clock is off by more than {CLOCK_TOLERANCE} ({said})",

@@ -88,7 +88,10 @@ def test_without_a_service_the_store_takes_silences_and_the_next_run_keeps_to_th
         (other,) = running.printed("silence", "add", "--match", "group=Q", "--for", "1h", *SAID)
         running.printed("silence", "expire", other["id"])
         again = running.command("silence", "expire", other["id"])
-        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} has already expired")) == (1, True)
+        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} has already expired")) == (
+            1,
+            True,
+        )
         assert [found["state"] for found in running.printed("silence", "list")] == ["expired", "active"]
         assert "new pumps" in running.command("silence", "list").stdout
         running.start()
@@ -157,7 +160,7 @@ def test_a_silence_that_cannot_be_is_refused_in_a_sentence(
 
 def test_a_silence_for_no_client_in_particular_must_be_asked_for(idle: Service) -> None:
     done = idle.command("silence", "add", "--for", "1h", *SAID)
-    assert (done.returncode, done.stderr.startswith("name the clients")) == (2, True)
+    assert (done.returncode, done.stderr.startswith("give --match key=pattern")) == (2, True)
     everything = idle.printed("silence", "add", "--everything", "--for", "1s", *SAID)
     assert everything[0]["match"] == {}
 

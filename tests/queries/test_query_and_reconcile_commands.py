@@ -83,7 +83,7 @@ def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believ
         with StatusClient(service=running.url) as statuses:
             found = statuses.online("G@@@a")
         assert (found.online, found.source, found.asked_at) == (True, "belief", None)
-        assert "no answer from the broker" in str(found.problem)
+        assert "did not get an answer from the broker" in str(found.problem)
     (tmp_path / "alone").mkdir()
     with service(tmp_path / "alone") as running, StatusClient(service=running.url) as statuses:
         running.start()

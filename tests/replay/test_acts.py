@@ -61,7 +61,9 @@ def test_an_acknowledged_alert_sends_no_reminder(tmp_path: Path, ack: str) -> No
     scenario = replace(file.scenarios[0], acts=(act,))
     outcome = ScenarioRunner(replace(file, rules=(sticky,))).run(scenario)
     assert sum(seen.line["type"] == "delivery" for seen in outcome.timeline) == 2
-    assert [seen.line["text"] for seen in outcome.timeline if seen.line["type"] == "act"] == ["ack (1 alert acknowledged)"]
+    assert [seen.line["text"] for seen in outcome.timeline if seen.line["type"] == "act"] == [
+        "ack (1 alert acknowledged)"
+    ]
 
 
 def test_operators_act_after_what_is_due_and_before_the_events_of_their_instant(tmp_path: Path) -> None:

@@ -66,7 +66,12 @@ def test_offline_and_unknown_are_both_not_true(standin: StandIn) -> None:
 @pytest.mark.parametrize(("who", "online"), [(UP, True), (DOWN, False)])
 @pytest.mark.parametrize(
     ("said", "problem"),
-    [("unknown", "does not know"), ("error", "HTTP status 503"), ("throttled", "limited the rate"), ("html", "a web page")],
+    [
+        ("unknown", "does not know"),
+        ("error", "HTTP status 503"),
+        ("throttled", "limited the rate"),
+        ("html", "a web page"),
+    ],
 )
 def test_the_belief_stands_in_for_an_answer(
     standin: StandIn, believing: Service, who: str, online: bool, said: str, problem: str

@@ -161,7 +161,7 @@ def test_alerts_and_deliveries_are_filtered(running: Service) -> None:
         (f"/v1/clients/{CHAIN}/timeline?cursor=7", "`cursor` must be the `next`"),
         (f"/v1/clients/{CHAIN}/status?verify=perhaps", "`verify` must be true or false"),
         (f"/v1/clients/{CHAIN}/explanation?at=yesterday", "`at` must be a whole number"),
-        ("/readyz?verbose=1", "takes none"),
+        ("/readyz?verbose=1", "takes no parameters"),
         ("/v1/rules?cursor=x", "`cursor` must be the `next`"),
     ],
 )
@@ -188,7 +188,10 @@ def test_any_id_can_be_asked_for(running: Service, client: str) -> None:
 
 def test_slashes_of_an_id_need_no_encoding_where_nothing_is_ambiguous(running: Service) -> None:
     assert get(running, "/v1/clients/G/1@@@d/2").json["client"] == "G/1@@@d/2"
-    assert refused(get(running, "/v1/clients/G@@@x/status"), 404) == "there is no client 'G@@@x': no event has ever named it"
+    assert (
+        refused(get(running, "/v1/clients/G@@@x/status"), 404)
+        == "there is no client 'G@@@x': no event has ever named it"
+    )
 
 
 def test_who_was_never_named_is_not_found(running: Service) -> None:

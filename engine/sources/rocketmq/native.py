@@ -53,7 +53,9 @@ class CannotInstall(Exception):
 def install(site: Path | None = None) -> str:
     """Make the library loadable; what was done, as a sentence. CannotInstall with the reason when it cannot be."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise CannotInstall("this works only on Linux x86-64; on other systems, install Apache's rocketmq-client-cpp 2.x")
+        raise CannotInstall(
+            "this works only on Linux x86-64; on other systems, install Apache's rocketmq-client-cpp 2.x"
+        )
     folder = (site or Path(sysconfig.get_path("platlib"))) / "rocketmq"
     if not (folder / "ffi.py").exists():
         _pip("install", PACKAGE)

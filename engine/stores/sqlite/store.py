@@ -191,7 +191,9 @@ def _migrate(connection: sqlite3.Connection) -> None:
     files = sorted(entry.name for entry in FOLDER.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
     newest = int(files[-1][:4])
     if version > newest:
-        raise sqlite3.DatabaseError(f"it was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this installation")
+        raise sqlite3.DatabaseError(
+            f"it was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this installation"
+        )
     for number, name in [(int(name[:4]), name) for name in files if int(name[:4]) > version]:
         outbox = queries("outbox.sql")["create"] if number == 1 else ""
         connection.executescript(f"BEGIN; {script(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
