@@ -106,10 +106,11 @@ class Overloaded(Unavailable):
         super().__init__(message, retry_after_s)
 
 
-class StoreError(Unavailable):
+class StoreError(RollcallError):
     """The store cannot do what was asked: the disk is full, another instance holds the lock, the file is damaged."""
 
     code = "store"
+    retry_after_s = 5
 
 
 class StoreInUse(StoreError):

@@ -35,7 +35,7 @@ from engine.core.history import (
     POSITION_BITS,
     SETTLED,
     Fact,
-    answer_of,
+    apply_row,
 )
 from engine.core.matching import Attributes, Matcher
 from engine.core.presence import debounce, query_result, resolver
@@ -558,40 +558,9 @@ class Fleet:
     def apply_row_again(
         self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int
     ) -> None:
-        """Apply one journal row again; clients whose loaded state contains the row already are skipped."""
+        """Apply one journal row again, see `history.apply_row`."""
         self.clock_ms = max(self.clock_ms, now_ms)
-        missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
-        states, row = self.states, journal_id << POSITION_BITS
-        upcoming = 0
-        for place, (client, kind, occurred_at_ms, channel, ip) in enumerate(events):
-            while upcoming < len(facts) and facts[upcoming].after <= place:
-                self._apply_fact_again(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
-                upcoming += 1
-            state = states.get(client) or ClientState(client=client)
-            if missing.setdefault(client, state.last < row):
-                states[client] = learn(state, kind, occurred_at_ms, channel, ip, now_ms, self.policy, row + place)
-        while upcoming < len(facts):
-            self._apply_fact_again(row + FACT_OFFSET + upcoming, facts[upcoming], missing)
-            upcoming += 1
-
-    def _apply_fact_again(self, position: int, fact: Fact, missing: dict[str, bool]) -> None:
-        state = self.states.get(fact.client)
-        if state is None:
-            if fact.answer is None:
-                return
-            state = ClientState(client=fact.client)  # only an answer ever named it
-        if not missing.setdefault(fact.client, state.last < position >> POSITION_BITS << POSITION_BITS):
-            return
-        if fact.answer is not None:
-            answer = answer_of(fact)
-            self.states[fact.client] = query_result.take(state, answer, fact.at_ms, self.policy, position)[0]
-            return
-        if fact.kind == FORGOTTEN:
-            del self.states[fact.client]
-        elif fact.kind == CALMED:
-            self.states[fact.client] = debounce.calm(state, position)
-        elif state.on_hold:
-            self.states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]
+        apply_row(self.states, journal_id, events, facts, now_ms, self.policy)
 
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
         """Derive every deadline from the states and what the store holds: after a start, and after a failed commit.

@@ -1,9 +1,17 @@
-"""Positions in the history, and facts: what is journalled beside events so that a restart arrives at the same states."""
+"""Positions in the history, and facts: what is journalled beside events so that a restart arrives at the same states.
+
+Read `Fact`, then `apply_row`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from engine.core.events import EventFields
+from engine.core.presence import debounce, query_result
+from engine.core.presence.client_state import ClientState
+from engine.core.presence.debounce import Policy, learn
 from engine.core.presence.query import StatusAnswer
 
 FACT_OFFSET: Final = 1 << 19
@@ -35,3 +43,47 @@ def answer_of(fact: Fact) -> StatusAnswer:
         raise ValueError(f"{fact.kind} is no answer")
     asked_ms, count, is_listed = fact.answer
     return StatusAnswer(fact.client, asked_ms, fact.at_ms, None if count < 0 else count, is_listed)
+
+
+def apply_row(
+    states: dict[str, ClientState],
+    journal_id: int,
+    events: Sequence[EventFields],
+    facts: Sequence[Fact],
+    now_ms: int,
+    policy: Policy,
+) -> None:
+    """Apply one journal row again to the states; clients whose loaded state contains the row already are skipped."""
+    missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
+    row = journal_id << POSITION_BITS
+    upcoming = 0
+    for place, (client, kind, occurred_at_ms, channel, ip) in enumerate(events):
+        while upcoming < len(facts) and facts[upcoming].after <= place:
+            _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy)
+            upcoming += 1
+        state = states.get(client) or ClientState(client=client)
+        if missing.setdefault(client, state.last < row):
+            states[client] = learn(state, kind, occurred_at_ms, channel, ip, now_ms, policy, row + place)
+    while upcoming < len(facts):
+        _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy)
+        upcoming += 1
+
+
+def _apply_fact(
+    states: dict[str, ClientState], position: int, fact: Fact, missing: dict[str, bool], policy: Policy
+) -> None:
+    state = states.get(fact.client)
+    if state is None:
+        if fact.answer is None:
+            return
+        state = ClientState(client=fact.client)  # only an answer ever named it
+    if not missing.setdefault(fact.client, state.last < position >> POSITION_BITS << POSITION_BITS):
+        return
+    if fact.answer is not None:
+        states[fact.client] = query_result.take(state, answer_of(fact), fact.at_ms, policy, position)[0]
+    elif fact.kind == FORGOTTEN:
+        del states[fact.client]
+    elif fact.kind == CALMED:
+        states[fact.client] = debounce.calm(state, position)
+    elif state.on_hold:
+        states[fact.client] = debounce.settle(state, fact.client, fact.at_ms, position)[0]

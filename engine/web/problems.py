@@ -21,6 +21,7 @@ from engine.errors import (
     NotThere,
     Overloaded,
     RollcallError,
+    StoreError,
     TooLarge,
     Unavailable,
 )
@@ -40,6 +41,7 @@ STATUS: Mapping[type[RollcallError], int] = {
     RollcallError: 422,
     Overloaded: 429,
     NotConfigured: 501,
+    StoreError: 503,
     Unavailable: 503,
 }
 """The HTTP status of each kind of error; a class that is not listed has the status of the class that it derives from."""
@@ -120,7 +122,7 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RollcallError)
     async def _ours(_: Request, error: RollcallError) -> Response:
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else {}
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable | StoreError) else {}
         return problem(status_of(error), str(error), error.code, headers)
 
     @app.exception_handler(Exception)

@@ -17,7 +17,7 @@ from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere
 from engine.stores.base import HistoryEntry, Reader, SourceRow
-from engine.web import explain_delivery, serializers, whynot
+from engine.web import explain_delivery, serializers, why_not
 from engine.web.client_names import ClientNames
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -260,7 +260,7 @@ class Views:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
         if not stages:
             raise NotThere(f"there is no rule {rule[:100]!r}")
-        return whynot.explanation(rule, client, stages, self._subject.now_ms())
+        return why_not.explanation(rule, client, stages, self._subject.now_ms())
 
     def deliveries(
         self,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.core.alerting import pipeline
 from engine.core.alerting.alert import Alert
 from engine.core.alerting.explain import WAY
+from engine.core.alerting.stage_compiler import STAGES, RuleStages
 from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Suppressed
 from engine.core.presence.debounce import Policy
 from engine.core.rules import OutageTerms
@@ -18,13 +18,19 @@ from tests.core.worlds import Hours, World, at, full, rule
 UP, CUT = "0s p1 connect A", "60s p1 tcpclean A"
 
 
+def compiled(world: World, name: str) -> RuleStages:
+    found = world.fleet.alerts.pipeline.stages.of(name)
+    assert found is not None
+    return found
+
+
 def stages(world: World, name: str = "r") -> list[str]:
-    return [stage.reason for stage in world.fleet.alerts.pipeline.stages_of(name)]
+    return [stage.reason for stage in compiled(world, name).stages]
 
 
 def test_the_stages_stand_in_the_order_of_the_reasons_in_the_contract() -> None:
-    assert pipeline.STAGES == ("flapping", "mute", "silence", "inhibited", "throttle", "verify")
-    assert [name for name in WAY if name in pipeline.STAGES] == list(pipeline.STAGES)
+    assert STAGES == ("flapping", "mute", "silence", "inhibited", "throttle", "verify")
+    assert [name for name in WAY if name in STAGES] == list(STAGES)
 
 
 def test_a_rule_that_fires_while_flapping_and_asks_for_nothing_has_no_stage() -> None:
@@ -76,7 +82,7 @@ def verdicts(world: World, when: str, trigger: str = "offline") -> dict[str, obj
     )
     state = world.state("p1")
     found: dict[str, object] = {}
-    for stage in world.fleet.alerts.pipeline.stages_of("r"):
+    for stage in compiled(world, "r").stages:
         verdict = stage.check(alert, state, at(when))
         found[stage.reason] = (verdict.reason, verdict.until) if isinstance(verdict, Suppressed) else verdict
     return found

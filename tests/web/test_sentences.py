@@ -8,7 +8,7 @@ from engine.core.alerting.explain import WAY
 from engine.core.alerting.stages.base import StageReport
 from engine.stores.base import DeliveryRow
 from engine.web.explain_delivery import PASSED, stages
-from engine.web.whynot import SENTENCES, explanation, sentence
+from engine.web.why_not import SENTENCES, explanation, sentence
 
 
 def test_every_stage_of_the_core_has_a_sentence() -> None:

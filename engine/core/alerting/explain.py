@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from engine.core.alerting.alert import FIRING, PENDING, Alert
 from engine.core.alerting.manager import AlertManager
-from engine.core.alerting.pipeline import STAGES
+from engine.core.alerting.stage_compiler import STAGES
 from engine.core.alerting.stages.base import StageReport
 from engine.core.alerting.triggers import STATUS_TRIGGERS
 from engine.core.presence.client_state import NEVER, OFFLINE, ONLINE, STATUS_NAMES, ClientState
@@ -48,7 +48,9 @@ def why_not(manager: AlertManager, rule_name: str, client: str, state: ClientSta
     if rule.condition is not None:
         holds = rule.condition(manager.variables.of_alert(rule, subject, state, now_ms, rule.condition_names))
         found.append(StageReport(CONDITION, holds, {"text": rule.condition_text}))
-    found += [stage.report(subject, state, now_ms) for stage in manager.pipeline.stages_of(rule_name)]
+    compiled = manager.pipeline.stages.of(rule_name)
+    if compiled is not None:
+        found += [stage.report(subject, state, now_ms) for stage in compiled.stages]
     if rule.grouping is not None and alert is not None and alert.group is not None:
         group = manager.pipeline.groups.all.get((rule.name, alert.group))
         due_ms = group.due_at_ms if group is not None else None

@@ -109,23 +109,28 @@ class AlertManager:
         self._notifier: Final = notifier
         self._renotification: Final = renotification
         self._to_look_at: list[Alert] = []  # of a restart: suppressed ones that nothing seems to suppress any more
-        self._timers: Final = TimerTable(
+        self._timers: Final = self._timer_table(groups, reminders)
+        self.watches_duplicates = False  # is there a rule of trigger `duplicate`?
+        self.use(matcher)
+
+    def _timer_table(self, groups: Groups, reminders: Reminders) -> TimerTable:
+        """Every queue and what is done with its items, in the order of `timers.TIMERS`."""
+        pipeline, renotification = self.pipeline, self._renotification
+        return TimerTable(
             [
-                Timer(outages.timers, outages.on_timer),
+                Timer(self.outages.timers, self.outages.on_timer),
                 Timer(pipeline.suppressions.timers, self._suppression_over),
                 Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
                 Timer(pipeline.fors, pipeline.for_over),
                 Timer(pipeline.offline_fors, pipeline.for_over),
-                Timer(pipeline.verification.timers, triggers.answer_overdue),
+                Timer(pipeline.verification.timers, self.triggers.answer_overdue),
                 Timer(groups.timers, renotification.notify_group),
                 Timer(reminders.feed_timers, renotification.remind),
                 Timer(reminders.timers, renotification.remind),
-                Timer(schedules.timers, schedules.on_timer),
-                Timer(rate_limits.timers, self._rate_limited),
+                Timer(self.schedules.timers, self.schedules.on_timer),
+                Timer(self.rate_limits.timers, self._rate_limited),
             ]
         )
-        self.watches_duplicates = False  # is there a rule of trigger `duplicate`?
-        self.use(matcher)
 
     # What the step brought about
 
@@ -160,7 +165,7 @@ class AlertManager:
         self.outages.use(now_ms)
         self.schedules.use(now_ms)
         self._compile_silences(self.silences.open.values())
-        pipeline.compile()
+        pipeline.stages.compile()
         # By other time intervals and other inhibitors than before.
         pipeline.suppressions.free(pipeline.suppressions.take_all(), now_ms)
         newly_repeated = [
@@ -210,7 +215,7 @@ class AlertManager:
         before = bool(self.silences.open)
         self.silences.set(list(silences), self.variables.attributes, self.matcher.compile_patterns)
         if bool(self.silences.open) != before:
-            self.pipeline.compile()
+            self.pipeline.stages.compile()
 
     def acknowledge(
         self, *, alert_id: str | None = None, rule: str | None = None, client: str | None = None, by: str = ""

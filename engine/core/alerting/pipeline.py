@@ -3,8 +3,8 @@
     trigger ─► pending ─(for)─► condition ─► flapping · mute · silence · inhibited ─► throttle · verify ─► firing ─► notification
                                              one alert after the other                those that are left, together
 
-`STAGES` is the one place where the order of the stages is written; a rule gets only those that it needs (`Pipeline.compile`), so a
-stage that a rule lacks costs nothing. `why-not`, `explain`, `deliveries show` and the console walk the same stages.
+`stage_compiler.STAGES` is the one place where the order of the stages is written; a rule gets only those that it needs, so a stage
+that it lacks costs nothing. `why-not`, `explain`, `deliveries show` and the console walk the same stages.
 What is suppressed is looked at again when what suppresses it has ended (`release`): alerts of a rule that pass by then fire
 together. Read `Pipeline.due`, `Pipeline.release` and `Pipeline._fire`.
 """
@@ -22,43 +22,18 @@ from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.silences import Silences
-from engine.core.alerting.stages import flapping, inhibition, silence, throttle, time_intervals, verification
+from engine.core.alerting.stage_compiler import RuleStages, StageCompiler
+from engine.core.alerting.stages import flapping, throttle, verification
 from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Stage, Suppressed, Verdict
-from engine.core.alerting.stages.flapping import FlappingStage
-from engine.core.alerting.stages.inhibition import InhibitionStage, Inhibitors
-from engine.core.alerting.stages.silence import SilenceStage
-from engine.core.alerting.stages.throttle import Throttles, ThrottleStage
-from engine.core.alerting.stages.time_intervals import TimeIntervalStage
-from engine.core.alerting.stages.verification import Verification, VerificationStage
+from engine.core.alerting.stages.inhibition import Inhibitors
+from engine.core.alerting.stages.throttle import Throttles
+from engine.core.alerting.stages.verification import Verification
 from engine.core.alerting.suppressions import Suppressions, mute_until
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.matching import Matcher
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
 from engine.core.rules import AT_ONCE, Rule
 from engine.core.timers import FORS, OFFLINE_FORS, NextWakeUp, TimerQueue
-
-STAGES: Final = (
-    flapping.REASON,
-    time_intervals.REASON,
-    silence.REASON,
-    inhibition.REASON,
-    throttle.REASON,
-    verification.REASON,
-)
-"""Every stage by its reason, in the order in which they are asked: the first that does not pass is the reason."""
-
-
-class RuleStages:
-    """A rule and its stages: `stages` are all in their order, the others are parts of them."""
-
-    __slots__ = ("before_reminders", "counting", "one_by_one", "rule", "stages")
-
-    def __init__(self, rule: Rule, stages: Sequence[Stage]) -> None:
-        self.rule: Final = rule
-        self.stages: Final = tuple(stages)
-        self.one_by_one: Final = tuple([stage for stage in stages if not stage.counts_together])
-        self.counting: Final = tuple([stage for stage in stages if stage.counts_together])
-        self.before_reminders: Final = tuple([stage for stage in stages if stage.mutes_reminders])
 
 
 class Pipeline:
@@ -93,62 +68,31 @@ class Pipeline:
         self.matcher = matcher  # the rules in force
         self.rules: dict[str, Rule] = {}  # and those that are being retired
         self.state_of: Final = state_of
-        self._compiled: dict[str, RuleStages] = {}
-        self._intervals: dict[str, TimeIntervalStage] = {}
         self._depths: dict[str, int] = {}  # how many rules inhibit one another above a rule; most are not in here
-        self._flapping_stage: Final = FlappingStage()
-        self._silence_stage: Final = SilenceStage(silences, self.suppressions, inhibitors.outages, state_of)
-        self._verification_stage: Final = VerificationStage(self.verification)
+        self.stages: Final = StageCompiler(
+            silences=silences,
+            suppressions=self.suppressions,
+            inhibitors=inhibitors,
+            throttles=self.throttles,
+            verification=self.verification,
+            variables=variables,
+            state_of=state_of,
+        )
 
-    # Compiling
+    # Rules
 
     def use(self, matcher: Matcher, rules: dict[str, Rule]) -> None:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
         self.inhibitors.rules = rules
         self._depths = _depths(matcher.rules)
-        self._intervals = {
-            name: TimeIntervalStage(rule, self.suppressions)
-            for name, rule in rules.items()
-            if time_intervals.is_needed(rule)
-        }
-        self.compile()
+        self.stages.use(rules)
 
     def retire(self, rule: str) -> None:
         """The rule is gone for good."""
         self.rules.pop(rule, None)
-        self._compiled.pop(rule, None)
-        self._intervals.pop(rule, None)
+        self.stages.retire(rule)
         self.throttles.retire(rule)
-
-    def compile(self) -> None:
-        """Make every rule's stages: when rules change, and when the first silence begins or the last one ends."""
-        self._compiled = {name: RuleStages(rule, self._stages_of(rule)) for name, rule in self.rules.items()}
-
-    def _stages_of(self, rule: Rule) -> list[Stage]:
-        found = [self._stage_of(rule, reason) for reason in STAGES]
-        return [stage for stage in found if stage is not None]
-
-    def _stage_of(self, rule: Rule, reason: str) -> Stage | None:
-        """One stage of a rule; None for one that it does not need."""
-        if reason == flapping.REASON:
-            return self._flapping_stage if flapping.is_needed(rule) else None
-        if reason == time_intervals.REASON:
-            return self._intervals.get(rule.name)
-        if reason == silence.REASON:
-            return self._silence_stage if self.silences.open else None
-        if reason == inhibition.REASON:
-            is_needed = bool(rule.inhibited_by or self.inhibitors.watches)
-            return InhibitionStage(rule, self.inhibitors, self.suppressions) if is_needed else None
-        if reason == throttle.REASON:
-            terms = rule.throttle
-            return ThrottleStage(rule, terms, self.throttles, self.variables) if terms is not None else None
-        return self._verification_stage if rule.verify else None
-
-    def stages_of(self, rule: str) -> Sequence[Stage]:
-        """A rule's stages; none for a rule that is not loaded."""
-        compiled = self._compiled.get(rule)
-        return () if compiled is None else compiled.stages
 
     # Opening
 
@@ -183,7 +127,7 @@ class Pipeline:
 
     def due(self, alert: Alert, state: ClientState, at_ms: int) -> None:
         """The alert is due: it fires, unless its condition fails or a stage does not pass."""
-        compiled = self._compiled.get(alert.rule)
+        compiled = self.stages.of(alert.rule)
         if compiled is None:
             self.drop(alert, at_ms)
             return
@@ -195,7 +139,10 @@ class Pipeline:
             self.drop(alert, at_ms)
             return
         if self._passes(compiled.one_by_one, alert, state, at_ms):
-            self._fire_what_counts(compiled, [alert], at_ms)
+            if compiled.counting:
+                self._fire_what_counts(compiled, [alert], at_ms)
+            else:
+                self._fire(compiled.rule, [alert], at_ms)
 
     def _condition_holds(self, rule: Rule, alert: Alert, state: ClientState, at_ms: int) -> bool:
         if rule.condition is None or alert.trigger == "schedule":  # a schedule asks it of each client
@@ -223,7 +170,7 @@ class Pipeline:
             if alert.open and alert.state == SUPPRESSED:
                 by_rule.setdefault(alert.rule, []).append(alert)
         for name in self._inhibitors_first(by_rule):
-            compiled = self._compiled.get(name)
+            compiled = self.stages.of(name)
             if compiled is None:
                 for alert in by_rule[name]:
                     self.drop(alert, at_ms)
@@ -253,16 +200,13 @@ class Pipeline:
 
     def _fire_what_counts(self, compiled: RuleStages, alerts: Sequence[Alert], at_ms: int) -> None:
         """These have passed the stages that look at one alert: those that pass the others too fire together."""
-        ready = alerts
-        if compiled.counting:
-            ready = [
-                alert for alert in alerts if self._passes(compiled.counting, alert, self.state_of_subject(alert), at_ms)
-            ]
-            if not ready:
-                return
+        ready = [
+            alert for alert in alerts if self._passes(compiled.counting, alert, self.state_of_subject(alert), at_ms)
+        ]
+        if ready:
             for stage in compiled.counting:
                 stage.passed(ready, at_ms)
-        self._fire(compiled.rule, ready, at_ms)
+            self._fire(compiled.rule, ready, at_ms)
 
     def _await_answer(self, alert: Alert, at_ms: int) -> None:
         """The broker is to be asked before the alert fires."""
@@ -283,11 +227,11 @@ class Pipeline:
 
     def flapping_started(self, alert: Alert, state: ClientState, at_ms: int) -> None:
         """The client of a suppressed alert began to flap: from now on it waits for the end of that, if its rule skips flapping."""
-        compiled = self._compiled.get(alert.rule)
-        if compiled is not None and self._flapping_stage in compiled.stages:
-            verdict = self._flapping_stage.check(alert, state, at_ms)
+        compiled = self.stages.of(alert.rule)
+        if compiled is not None and self.stages.flapping in compiled.stages:
+            verdict = self.stages.flapping.check(alert, state, at_ms)
             if isinstance(verdict, Suppressed):
-                self.suppress(alert, self._flapping_stage, verdict, at_ms)
+                self.suppress(alert, self.stages.flapping, verdict, at_ms)
 
     def suppressed_after_firing(self, alert: Alert, at_ms: int) -> bool:
         """An alert fires but its group was not notified yet: does a stage suppress it meanwhile?"""
@@ -304,7 +248,7 @@ class Pipeline:
 
     def _muting_stage(self, alert: Alert, at_ms: int) -> tuple[Stage, Suppressed] | None:
         """The stage that mutes an alert that fires; None for none."""
-        compiled = self._compiled.get(alert.rule)
+        compiled = self.stages.of(alert.rule)
         if compiled is not None and compiled.before_reminders:
             state = self.state_of_subject(alert)
             for stage in compiled.before_reminders:
@@ -370,21 +314,22 @@ class Pipeline:
             self.suppressions.leave(alert)
         if alert.group is not None:
             self.groups.leave(alert, self.rules.get(alert.rule), at_ms)
-        self.suppressions.inhibitor_ended(alert, at_ms)
+        if self.suppressions.any_waiting:
+            self.suppressions.inhibitor_ended(alert, at_ms)
 
     # Timers
 
     def _suppression_ends_at(self, until: str) -> int | None:
         kind, _, name = until.partition("\0")
         if kind == "mute":
-            intervals = self._intervals.get(name)
+            intervals = self.stages.intervals.get(name)
             return None if intervals is None else intervals.edge_ms
         open_silence = self.silences.open.get(name)
         return None if open_silence is None else open_silence.until_ms
 
     def interval_edge(self, rule: str, at_ms: int) -> None:
         """The time intervals of a rule may say otherwise: what they suppressed is looked at, unless they still mute it."""
-        intervals = self._intervals.get(rule)
+        intervals = self.stages.intervals.get(rule)
         if intervals is None:
             return
         intervals.edge_ms = None
@@ -414,7 +359,7 @@ class Pipeline:
         self.fors.clear()
         self.offline_fors.clear()
         self.suppressions.clear()
-        for intervals in self._intervals.values():
+        for intervals in self.stages.intervals.values():
             intervals.edge_ms = None
 
     def restore_suppressed(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
@@ -437,7 +382,8 @@ class Pipeline:
 
     def _find_suppressing_stage(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
         until, alert.until = alert.until, ""
-        for stage in self.stages_of(alert.rule):
+        compiled = self.stages.of(alert.rule)
+        for stage in compiled.stages if compiled is not None else ():
             if stage.reason != alert.reason:
                 continue
             verdict: Verdict = Suppressed(stage.reason, until)
@@ -452,7 +398,7 @@ class Pipeline:
         """Is what the alert waited for when it was kept still going on?"""
         kind, _, name = until.partition("\0")
         if kind == "mute":
-            intervals = self._intervals.get(rule)
+            intervals = self.stages.intervals.get(rule)
             return intervals is not None and intervals.is_muted(at_ms)
         if kind == "silence":
             return name in self.silences.open

@@ -64,12 +64,16 @@ class Suppressions:
             alert.until = ""
         return alerts
 
+    @property
+    def any_waiting(self) -> bool:
+        """Does any alert wait for anything?"""
+        return bool(self._waiting)
+
     def inhibitor_ended(self, alert: Alert, at_ms: int) -> None:
         """An alert has ended that may have inhibited others: they are looked at in the same instant."""
-        if self._waiting:
-            until = alert_until(alert.name)
-            if until in self._waiting:
-                self.free(self.take(until), at_ms)
+        until = alert_until(alert.name)
+        if until in self._waiting:
+            self.free(self.take(until), at_ms)
 
     def free(self, alerts: Iterable[Alert], at_ms: int) -> None:
         """Have these alerts looked at."""
