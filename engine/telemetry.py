@@ -44,16 +44,16 @@ class Event(StrEnum):
 
     # The service
 
-    LISTENING = "http.listening", "the HTTP interface accepts requests"
+    LISTENING = "http.listening", "the HTTP server accepts requests"
     RECOVERED = "service.recovered", "client states are loaded from the store"
     READY = "service.ready", "ready: reading events"
     STOPPING = "service.stopping", "stopping: finishing the work in progress"
     STOPPED = "service.stopped", "stopped; no accepted event and no delivery was lost"
-    TASK_FAILED = "task.failed", "a background task failed; it is started again"
+    TASK_FAILED = "task.failed", "a background task failed: restarting it"
     REQUEST_FAILED = "http.failed", "internal error: an HTTP request was answered with 500; please report it"
-    INTERNAL_ERROR = "internal.fault", "internal error: processing goes on; please report it"
-    HEARTBEAT_FAILED = "heartbeat.failed", "heartbeat failed: the ping is repeated at the next interval"
-    HEARTBEAT_RECOVERED = "heartbeat.recovered", "heartbeat pings arrive again"
+    INTERNAL_ERROR = "internal.fault", "internal error: processing continues; please report it"
+    HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat ping failed; the next one is sent at the next interval"
+    HEARTBEAT_RECOVERED = "heartbeat.recovered", "heartbeat pings succeed again"
 
     # The store and its writer
 
@@ -61,24 +61,27 @@ class Event(StrEnum):
     STORE_RECOVERED = "store.well", "commits succeed again"
     EVENT_QUARANTINED = (
         "writer.poisoned",
-        "internal error: an event could not be processed and was quarantined; processing goes on; please report it",
+        "internal error: an event could not be processed and was quarantined; processing continues; please report it",
     )
     WRITER_FAILED = "writer.failed", "internal error: stopping; unacknowledged batches will be read again"
 
     # Sources
 
-    SOURCE_UNHEALTHY = "feed.trouble", "a source is unhealthy: offline alerts wait until it has caught up"
+    SOURCE_UNHEALTHY = (
+        "feed.trouble",
+        "a source is unhealthy: offline alerts wait until it has caught up; run `rollcall sources`",
+    )
     SOURCE_RECOVERED = "feed.well", "a source is healthy again"
     SOURCE_FAILED = (
         "source.failed",
         "internal error: a source has stopped and reads no more events; restart the service and report it",
     )
-    SOURCE_SYNTHETIC = "source.synthetic", "this source generates its events: its devices do not exist"
+    SOURCE_SYNTHETIC = "source.synthetic", "this source generates synthetic events: its devices do not exist"
     SOURCE_GAP = (
         "source_gap",
         "events were lost before they were read; clients that may be affected are unverified until they are queried",
     )
-    QUEUE_GONE = "queue_gone", "a queue was removed from its broker; it is not read any more"
+    QUEUE_GONE = "queue_gone", "a queue was removed from its broker and is no longer read"
 
     # Rules
 
@@ -87,7 +90,10 @@ class Event(StrEnum):
         "rules.broken",
         "the edited rules have errors: the previous rules stay in force; run `rollcall check`",
     )
-    RULE_ADDED = "rule.new", "clients already had the status of a new rule"
+    RULE_ADDED = (
+        "rule.new",
+        "a new rule was loaded; for clients that already have its status it fires only with `existing: true`",
+    )
     RULE_REMOVED = "rule.retired", "a rule was removed; its open alerts have ended"
 
     # Deliveries
@@ -95,22 +101,28 @@ class Event(StrEnum):
     ACTION_LOG = "action.log", "message of a rule"
     DELIVERY_DEAD = (
         "delivery.dead",
-        "a delivery failed for good and is not retried; send it again with `rollcall deliveries retry`",
+        "a delivery failed permanently and is not retried; fix the cause, then run `rollcall deliveries retry`",
     )
-    OUTBOX_UNAVAILABLE = "outbox.unavailable", "the outbox cannot be read or written: deliveries wait; it is retried"
+    OUTBOX_UNAVAILABLE = (
+        "outbox.unavailable",
+        "the outbox cannot be read or written: deliveries wait and are retried; check the free disk space and the data folder",
+    )
     OUTBOX_RECOVERED = "outbox.recovered", "the outbox can be read and written again"
     RESULTS_UNRECORDED = (
         "outbox.unrecorded",
-        "results of deliveries could not be stored before the stop; these deliveries are sent again after the next start",
+        "results of deliveries could not be stored before the service stopped; these deliveries are sent again after the next start",
     )
-    SENDER_FAILED = "sender.failed", "internal error: the sender raised an unexpected error; the delivery is retried"
+    SENDER_FAILED = (
+        "sender.failed",
+        "internal error: the sender raised an unexpected error; the delivery is retried; please report it",
+    )
     WEBHOOK_PROCESS_ENDED = (
         "webhook.process_ended",
         "the process that sends webhooks ended unexpectedly: restarting it; its webhooks are sent again",
     )
     WEBHOOK_PROCESS_UNSTARTABLE = (
         "webhook.process_unstartable",
-        "the process that sends webhooks cannot be started: webhooks wait; it is retried",
+        "the process that sends webhooks cannot be started: retrying; webhooks wait",
     )
     WEBHOOK_PROCESS_GARBLED = (
         "webhook.process_garbled",
@@ -125,22 +137,25 @@ class Event(StrEnum):
     COMMANDS_CONNECTED = "commands.connected", "commands can be sent over MQTT"
     COMMANDS_DISCONNECTED = (
         "commands.disconnected",
-        "commands cannot be sent over MQTT: reconnecting; they wait until they expire",
+        "commands cannot be sent over MQTT: reconnecting; commands wait until they expire",
     )
     COMMANDS_FAILED = "commands.failed", "internal error: the MQTT connection for commands failed; reconnecting"
 
     # Status queries
 
-    QUERIES_FAILING = "asking.fails", "status queries fail: they are paused, and one is tried from time to time"
+    QUERIES_FAILING = (
+        "asking.fails",
+        "status queries are failing and are paused, except for a probe from time to time; check the keys, the endpoint and the clock",
+    )
     QUERIES_RECOVERED = "asking.well", "status queries succeed again"
     QUERIES_THROTTLED = (
         "asking.throttled",
         "the status provider refused a query because of its rate limit: all queries pause",
     )
-    QUERY_RESULTS_LOST = "asking.lost", "query results could not be stored; the clients are queried again"
-    SWEEP_STARTED = "sweep.begun", "a sweep started: every client is queried"
-    SWEEP_RESUMED = "sweep.resumed", "a sweep goes on after a restart"
-    SWEEP_FINISHED = "sweep.done", "a sweep has ended"
+    QUERY_RESULTS_LOST = "asking.lost", "query results could not be stored; the clients will be queried again"
+    SWEEP_STARTED = "sweep.begun", "a sweep started: clients are being queried"
+    SWEEP_RESUMED = "sweep.resumed", "a sweep continues after a restart"
+    SWEEP_FINISHED = "sweep.done", "a sweep has finished"
 
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -85,6 +85,9 @@ PATTERNS = {_pattern(old): new for old, new in OLD.items()}
 EXEMPT = {"docs/glossary.md"}
 """Names old words on purpose, so that a reader of an old file finds the new one."""
 
+PRINTED_BY_REPLAY = {"there is nobody to write to", "is well again"}
+"""A dead reason and a default subject of e-mails: `replay` prints them, and its output stays the same byte for byte."""
+
 PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "config.example.yaml")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -241,5 +244,11 @@ def test_descriptions_in_schemas_use_the_words_of_the_glossary(file: Path) -> No
 
 
 def test_sentences_in_the_code_use_the_words_of_the_glossary() -> None:
-    found = [word for file in MODULES for line, text in texts_of(file) for word in old_words(text, file, line)]
+    found = [
+        word
+        for file in MODULES
+        for line, text in texts_of(file)
+        if text not in PRINTED_BY_REPLAY
+        for word in old_words(text, file, line)
+    ]
     assert listed(found) == ""

@@ -16,20 +16,23 @@ import click
 
 COMMANDS = {
     "init": ("engine.cli.init:init", "Write a starter config.yaml and rules/."),
-    "run": ("engine.cli.service:run", "Run the service until SIGTERM."),
+    "run": ("engine.cli.service:run", "Run the service until it is stopped (SIGTERM, Ctrl-C)."),
     "check": ("engine.cli.service:check", "Check the configuration, the inventory and the rules."),
     "test": ("engine.cli.test:test", "Run rule scenarios on virtual time."),
     "replay": ("engine.cli.replay:replay", "Run recorded events through the rules on virtual time."),
     "explain": ("engine.cli.clients:explain", "Show a client's status and the evidence for it."),
     "clients": ("engine.cli.clients:clients", "List clients with their status; forget a client."),
     "query": ("engine.cli.query:query", "Query the broker for the status of clients."),
-    "reconcile": ("engine.cli.reconcile:reconcile", "Query every client now, correct, and report the drift."),
-    "sources": ("engine.cli.sources:sources", "Show each source: connection, lag, gaps."),
+    "reconcile": (
+        "engine.cli.reconcile:reconcile",
+        "Query every client now, correct wrong statuses, and report the drift.",
+    ),
+    "sources": ("engine.cli.sources:sources", "Show the health of each source: connection, lag, gaps."),
     "deliveries": ("engine.cli.deliveries:deliveries", "Manage deliveries: list, show, retry, release, discard."),
     "alerts": ("engine.cli.alerts:alerts", "Manage alerts: list, ack."),
     "why-not": ("engine.cli.why_not:why_not", "Show the stage that stops a rule for a client."),
     "silence": ("engine.cli.silences:silence", "Manage silences: add, list, expire."),
-    "quarantine": ("engine.cli.quarantine:quarantine", "Manage events that were not accepted: list, retry."),
+    "quarantine": ("engine.cli.quarantine:quarantine", "Manage quarantined events (not accepted): list, retry."),
     "simulate": ("engine.cli.simulate:simulate", "Generate events of a synthetic fleet."),
 }
 
@@ -86,7 +89,7 @@ def _report(error: Exception) -> int:
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror or error)
     else:
-        text = f"internal error: {error!r}; set ROLLCALL_TRACEBACK=1 and try again to see where"
+        text = f"internal error: {error!r}; please report it, with the output under ROLLCALL_TRACEBACK=1"
     for line in text.splitlines():
         say(line, err=True)
     return WRONG_USE if isinstance(error, BadQuestion) else 1
@@ -95,7 +98,7 @@ def _report(error: Exception) -> int:
 @click.command(cls=_Lazy)
 @click.version_option(package_name="rollcall")
 def main() -> None:
-    """Rollcall tells which MQTT clients are really online, and alerts when one is not."""
+    """Rollcall determines which MQTT clients are really online, and sends alerts when that changes."""
 
 
 def entry() -> NoReturn:

@@ -28,7 +28,9 @@ def alerts() -> None:
 @config_option
 @format_option
 @click.option(
-    "--state", type=click.Choice(["pending", "firing", "suppressed", "resolved"]), help="Only those in this state."
+    "--state",
+    type=click.Choice(["pending", "firing", "suppressed", "resolved"]),
+    help="Show only alerts in this state.",
 )
 @rule_option
 @client_option
@@ -45,13 +47,13 @@ def list_alerts(
 @config_option
 @format_option
 @click.argument("words", nargs=-1, required=True, metavar="RULE CLIENT | ALERT_ID")
-@click.option("--by", default=None, help="The name of the person who acknowledges it; default: your user name.")
+@click.option("--by", default=None, help="Name of the person who acknowledges; default: your user name.")
 def acknowledge(config_path: Path, style: str, words: tuple[str, ...], by: str | None) -> None:
-    """Acknowledge firing alerts: they send no more reminders. Their recovery is still sent."""
+    """Acknowledge firing alerts. This stops their reminders; their recovery is still sent."""
     from engine.runtime.operator_acts import Acknowledge
 
     if len(words) > 2:
-        raise BadQuestion("name a rule and a client, or the id of an alert")
+        raise BadQuestion("give a rule and a client, or the id of an alert")
     name = by if by is not None else _user_name()
     with operator_api(config_path, write=True) as api:
         for id_ in [words[0]] if len(words) == 1 else _firing(api, *words):
@@ -64,7 +66,7 @@ def _firing(api: OperatorApi, rule: str, client: str) -> list[str]:
     """The ids of the firing alerts of a rule for a client. NotThere without any."""
     ids = [str(alert["id"]) for alert in api.items("alerts", state="firing", rule=rule, client=client)]
     if not ids:
-        raise NotThere(f"there is no firing alert of {rule} for {client!r}")
+        raise NotThere(f"there is no firing alert of the rule {rule} for {client!r}")
     return ids
 
 

@@ -18,12 +18,14 @@ COLUMNS = ("client", "status", "since", "flaps", "flapping", "doubtful", "ip")
 @click.group(invoke_without_command=True)
 @config_option
 @format_option
-@click.option("--status", type=click.Choice(["online", "offline", "unknown"]), help="Only those with this status.")
+@click.option(
+    "--status", type=click.Choice(["online", "offline", "unknown"]), help="Show only clients with this status."
+)
 @click.option(
     "--match",
     multiple=True,
     metavar="KEY=PATTERN",
-    help="Only those that match, as in a rule: group, device, client, ip or a column of the inventory. May be repeated.",
+    help="Show only clients that match, as in a rule: group, device, client, ip or a column of the inventory. May be repeated.",
 )
 @limit_option(None)
 @click.pass_context
@@ -42,13 +44,13 @@ def clients(
 @click.option("-c", "--config", "config_path", type=click.Path(path_type=Path), help="The configuration file.")
 @click.pass_context
 def forget(ctx: click.Context, client: str, config_path: Path | None) -> None:
-    """Forget a client: its state is dropped and its alerts are closed."""
+    """Forget a client: delete its state and close its alerts."""
     from engine.runtime.operator_acts import Forget
 
     assert ctx.parent is not None
     with operator_api(config_path or ctx.parent.params["config_path"], write=True) as api:
         api.do(Forget(client=client))
-    say(f"{client} is forgotten")
+    say(f"{client} was forgotten")
 
 
 class Instant(click.ParamType[int]):
@@ -65,14 +67,14 @@ class Instant(click.ParamType[int]):
         try:
             return parse_rfc3339(value)
         except ValueError as error:
-            self.fail(f"{error}; or epoch milliseconds", param, ctx)
+            self.fail(f"{error}; epoch milliseconds are accepted too", param, ctx)
 
 
 @click.command()
 @config_option
 @format_option
 @click.argument("client")
-@click.option("--at", type=Instant(), help="The status at this time, such as 2026-01-01T00:00:05Z or epoch ms.")
+@click.option("--at", type=Instant(), help="Show the status at this time: 2026-01-01T00:00:05Z, or epoch milliseconds.")
 def explain(config_path: Path, style: str, client: str, at: int | None) -> None:
     """Show a client's status, the events that it is based on, the events that were ignored, and why."""
     with operator_api(config_path) as api:
@@ -96,7 +98,7 @@ def _sentences(found: dict[str, Any], *, rebuilt: bool) -> list[str]:
     if found["flapping"]:
         lines.append("  flapping")
     if found["flaps"]:
-        lines.append(f"  {found['flaps']} short changes since its last status change")
+        lines.append(f"  {found['flaps']} flaps (changes that reverted within the hold) since its last status change")
     lines += [f"  doubtful: {doubt}" for doubt in found["doubts"]]
     if not found["complete"]:
         lines.append(f"  older history has expired; the history begins at {found['history_from']}")

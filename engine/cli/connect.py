@@ -86,5 +86,5 @@ def _no_answer(config: Config) -> str:
         f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
     )
     return (
-        f"{config.data} is in use by another rollcall (process {owner_of(config.data)}), which does not answer{where}"
+        f"{config.data} is in use by another Rollcall process ({owner_of(config.data)}), which does not answer{where}"
     )

@@ -32,11 +32,11 @@ def deliveries() -> None:
 @click.option(
     "--state",
     type=click.Choice(["due", "delivered", "dead", "held", "shadow", "discarded"]),
-    help="Only those in this state.",
+    help="Show only deliveries in this state.",
 )
 @rule_option
 @client_option
-@click.option("--alert", help="Only those of the alert with this id.")
+@click.option("--alert", help="Show only deliveries of the alert with this id.")
 @limit_option(100)
 def list_deliveries(config_path: Path, style: str, limit: int, **filters: str | None) -> None:
     """List deliveries, newest first."""
@@ -49,7 +49,7 @@ def list_deliveries(config_path: Path, style: str, limit: int, **filters: str | 
 @format_option
 @click.argument("number", type=click.IntRange(0))
 def show_delivery(config_path: Path, style: str, number: int) -> None:
-    """Show one delivery with its request (secrets are concealed) and the stages that its decision passed."""
+    """Show one delivery with its request (secrets are masked) and the stages that it passed."""
     with operator_api(config_path) as api:
         found = api.delivery(number)
     if style == "jsonl":
@@ -61,7 +61,7 @@ def show_delivery(config_path: Path, style: str, number: int) -> None:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
         first, *rest = [plain(line) for line in text.split("\n")]
         click.echo("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest)]))
-    click.echo("its decision passed:" if stages else "the rule's definition at that time has expired")
+    click.echo("stages passed:" if stages else "the rule's definition at that time has expired")
     for stage in stages:
         say(f"  {stage['gate']:<10}  {stage['why']}")
 
@@ -71,7 +71,7 @@ def show_delivery(config_path: Path, style: str, number: int) -> None:
 @format_option
 @click.argument("numbers", type=click.IntRange(0), nargs=-1, required=True)
 def retry_delivery(config_path: Path, style: str, numbers: tuple[int, ...]) -> None:
-    """Send dead deliveries again."""
+    """Retry dead deliveries."""
     from engine.runtime.operator_acts import RetryDelivery
 
     with operator_api(config_path, write=True) as api:
@@ -84,7 +84,7 @@ def retry_delivery(config_path: Path, style: str, numbers: tuple[int, ...]) -> N
 @click.argument("numbers", type=click.IntRange(0), nargs=-1)
 @click.option("--rule", help="All held deliveries of this rule.")
 def release_delivery(config_path: Path, style: str, numbers: tuple[int, ...], rule: str | None) -> None:
-    """Send deliveries that the limit `deliveries.burst` held."""
+    """Send held deliveries (those above the limit `deliveries.burst`)."""
     from engine.runtime.operator_acts import ReleaseDelivery, ReleaseHeld
 
     _check_which(numbers, rule)
@@ -101,7 +101,7 @@ def release_delivery(config_path: Path, style: str, numbers: tuple[int, ...], ru
 @click.argument("numbers", type=click.IntRange(0), nargs=-1)
 @click.option("--rule", help="All held deliveries of this rule.")
 def discard_delivery(config_path: Path, style: str, numbers: tuple[int, ...], rule: str | None) -> None:
-    """Give deliveries up: they are never sent."""
+    """Discard deliveries: they are never sent."""
     from engine.runtime.operator_acts import DiscardDelivery, DiscardHeld
 
     _check_which(numbers, rule)
@@ -114,7 +114,7 @@ def discard_delivery(config_path: Path, style: str, numbers: tuple[int, ...], ru
 
 def _check_which(numbers: tuple[int, ...], rule: str | None) -> None:
     if bool(numbers) == (rule is not None):
-        raise BadQuestion("name the deliveries: their numbers, or --rule NAME for all held deliveries of a rule")
+        raise BadQuestion("give the numbers of the deliveries, or --rule NAME for all held deliveries of a rule")
 
 
 def _do_each(api: OperatorApi, style: str, numbers: tuple[int, ...], act: Callable[[int], Act[dict[str, Any]]]) -> None:

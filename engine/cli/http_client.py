@@ -91,7 +91,7 @@ class HttpOperatorApi:
             )
             found = answer.json()
         except requests.Timeout as error:
-            raise Unavailable(f"the service at {self.url} does not answer in time") from error
+            raise Unavailable(f"the service at {self.url} did not answer in time") from error
         except (requests.RequestException, ValueError) as error:
             raise Unavailable(f"the service at {self.url} stopped answering: {error}") from error
         if not isinstance(found, dict):

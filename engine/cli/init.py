@@ -14,11 +14,11 @@ from engine.errors import RollcallError
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
-    """Write a starter config.yaml and rules/ into DIR (default: this folder). Nothing is overwritten."""
+    """Write a starter config.yaml and rules/ into DIR (default: this folder). Existing files are never overwritten."""
     files = dict(_starter(resources.files("engine.cli") / "starter"))
     existing = [str(folder / name) for name in files if (folder / name).exists()]
     if existing:
-        raise RollcallError(f"{', '.join(existing)} exists already; nothing was written")
+        raise RollcallError(f"{', '.join(existing)} already exists; nothing was written")
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,8 +28,8 @@ format_option = click.option(
 )
 
 
-rule_option = click.option("--rule", help="Only those of this rule.")
-client_option = click.option("--client", help="Only those about this client.")
+rule_option = click.option("--rule", help="Show only items of this rule.")
+client_option = click.option("--client", help="Show only items about this client.")
 
 
 def limit_option(default: int | None) -> Callable[[Any], Any]:
@@ -39,5 +39,5 @@ def limit_option(default: int | None) -> Callable[[Any], Any]:
         type=click.IntRange(1),
         default=default,
         show_default=default is not None,
-        help="Show at most this many.",
+        help="Show at most this many items.",
     )

@@ -16,7 +16,7 @@ COLUMNS = ("id", "received_at", "source", "reason", "raw")
 
 @click.group()
 def quarantine() -> None:
-    """Show events that could not be accepted, or offer them again."""
+    """List quarantined events (events that were not accepted), or retry them."""
 
 
 @quarantine.command("list")
@@ -33,9 +33,9 @@ def list_quarantine(config_path: Path, style: str, limit: int) -> None:
 @config_option
 @format_option
 def retry_quarantine(config_path: Path, style: str) -> None:
-    """Offer all of them again; events that are accepted now leave the quarantine.
+    """Retry all quarantined events; those that are accepted now leave the quarantine.
 
-    Exit code 1 when none was accepted and some were rejected.
+    Exit code 1 if some were rejected again and none was accepted.
     """
     from engine.runtime.operator_acts import RetryQuarantine
 

@@ -21,9 +21,9 @@ COLUMNS = ("client", "online", "connections", "source", "asked_at", "age")
 @format_option
 @click.argument("clients", nargs=-1, required=True, metavar="CLIENT...")
 def query(config_path: Path, style: str, clients: tuple[str, ...]) -> None:
-    """Query the broker for the status of clients. Without an answer, the engine's own status is shown.
+    """Query the broker for the status of clients. Without an answer, the status from events is shown.
 
-    Exit code 0 when all of them are online.
+    Exit code 0 if all of them are online.
     """
     all_online = True
 

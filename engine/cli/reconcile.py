@@ -35,11 +35,12 @@ DRY_RUN = ("dry run",)
 @click.command()
 @config_option
 @format_option
-@click.option("--dry-run", is_flag=True, help="Report what would be corrected, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be corrected; change nothing.")
 def reconcile(config_path: Path, style: str, dry_run: bool) -> None:
-    """Query every client now, correct what the engine believes, and report the drift.
+    """Query every client now, correct wrong statuses, and report the drift.
 
-    A running sweep is joined; a narrower sweep finishes first. Exit code 1 when some clients got no usable answer.
+    If a sweep is already running, its progress is followed; a narrower one finishes first, then yours starts. Exit code 1 if
+    some clients got no usable answer.
     """
     with operator_api(config_path, write=True) as api:
         found = _followed(_progress(api, dry_run, lambda note: say(note, err=True)), quiet=style == "jsonl")
@@ -75,7 +76,7 @@ def _begin_or_join(api: OperatorApi, dry_run: bool, note: Callable[[str], None])
             continue
         number, why = running["id"], running["why"]
         if why in (DRY_RUN if dry_run else FULL):
-            note(f"sweep {number} is running already ({why}); joining it")
+            note(f"sweep {number} is already running ({why}); joining it")
             return running
         note(f"sweep {number} is running ({why}); a new sweep starts when it has finished")
         while running["finished_at"] is None:

@@ -36,7 +36,9 @@ _KEPT: list[Replay | None] = []
     "--rules", type=click.Path(path_type=Path, exists=True), help="Rules to use instead of the configured ones."
 )
 @click.option(
-    "--against", type=click.Path(path_type=Path, exists=True), help="Compare with these rules: show only what differs."
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    help="Compare with these rules and show only the differences.",
 )
 @click.option(
     "--format",
@@ -44,9 +46,9 @@ _KEPT: list[Replay | None] = []
     type=click.Choice(["table", "jsonl", "html"]),
     default="table",
     show_default=True,
-    help="A table, one JSON object per line, or a page.",
+    help="A table, one JSON object per line, or an HTML page.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write here instead of standard output.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
 def replay(
     events: Path, config_path: Path, rules: Path | None, against: Path | None, style: str, output: Path | None
 ) -> None:

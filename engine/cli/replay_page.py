@@ -106,7 +106,7 @@ def _delivery(line: Line) -> Line:
 
 
 def _transition(line: Line) -> Line:
-    status = f"{line['status']}, it said goodbye" if line["graceful"] else line["status"]
+    status = f"{line['status']}, disconnected gracefully" if line["graceful"] else line["status"]
     was = "never seen" if line["first_seen"] else line["previous"]
     return {"mark": "", "cells": [line["settled_at"], line["client"], status, was, line["occurred_at"], line["flaps"]]}
 

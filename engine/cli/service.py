@@ -20,7 +20,7 @@ from engine.telemetry import setup_logging
 @click.command()
 @config_option
 def run(config_path: Path) -> None:
-    """Run the service until SIGTERM. The current batch is finished first."""
+    """Run the service until SIGTERM or Ctrl-C. It finishes the current batch before it stops."""
     from engine.runtime.app import run as serve
 
     config = load_config(config_path)

@@ -25,8 +25,10 @@ def silence() -> None:
 @config_option
 @format_option
 @click.option("--match", "pairs", multiple=True, help="key=pattern, as in a rule's match; may be repeated.")
-@click.option("--everything", is_flag=True, help="Instead of --match: all clients, and alerts about sources too.")
-@click.option("--for", "length", required=True, help="How long: 30m, 2h, 1d.")
+@click.option(
+    "--everything", is_flag=True, help="Silence everything instead of --match: all clients, and alerts about sources."
+)
+@click.option("--for", "length", required=True, help="Duration, such as 30m, 2h or 1d.")
 @click.option("--author", required=True, help="Your name.")
 @click.option("--comment", required=True, help="The reason.")
 def add(
@@ -36,7 +38,7 @@ def add(
     from engine.runtime.operator_acts import AddSilence
 
     if bool(pairs) == everything:
-        raise BadQuestion("name the clients: --match key=pattern, such as --match group=GID_PUMP; or --everything")
+        raise BadQuestion("give --match key=pattern, such as --match group=GID_PUMP, or --everything")
     act = AddSilence(match=_match(pairs), for_=length, author=author, comment=comment)
     with operator_api(config_path, write=True) as api:
         _print(api.do(act), style)
@@ -55,8 +57,8 @@ def _match(pairs: tuple[str, ...]) -> dict[str, list[str]]:
 @silence.command("list")
 @config_option
 @format_option
-@click.option("--state", type=click.Choice(["active", "expired"]), help="Only those in this state.")
-@click.option("--author", help="Only those of this author.")
+@click.option("--state", type=click.Choice(["active", "expired"]), help="Show only silences in this state.")
+@click.option("--author", help="Show only silences of this author.")
 @limit_option(100)
 def list_silences(config_path: Path, style: str, state: str | None, author: str | None, limit: int) -> None:
     """List silences, newest first."""
@@ -69,7 +71,7 @@ def list_silences(config_path: Path, style: str, state: str | None, author: str 
 @format_option
 @click.argument("ids", nargs=-1, required=True)
 def expire(config_path: Path, style: str, ids: tuple[str, ...]) -> None:
-    """End silences now. Alerts that they suppressed and that still hold fire, in one notification per silence."""
+    """End silences now. Suppressed alerts whose status still lasts fire then, in one notification per silence."""
     from engine.runtime.operator_acts import ExpireSilence
 
     refused = False
@@ -87,4 +89,5 @@ def _print(found: dict[str, Any], style: str) -> None:
     if style == "jsonl":
         click.echo(as_line(found))
     else:
-        say(f"silence {found['id']} is {found['state']} until {found['until']}: {found['author']}: {found['comment']}")
+        end = "is active until" if found["state"] == "active" else "expired at"
+        say(f"silence {found['id']} {end} {found['until']}: {found['author']}: {found['comment']}")

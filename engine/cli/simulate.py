@@ -71,7 +71,7 @@ _SHARE: Final = click.FloatRange(0, 1)
     "--clients", type=click.IntRange(1, 10_000_000), default=200, show_default=True, help="Number of clients."
 )
 @click.option("--events", type=click.IntRange(1), help="Stop after this many events.")
-@click.option("--duration", type=Duration(), help="Stop after this much time of the fleet, such as 5m.")
+@click.option("--duration", type=Duration(), help="Stop after this much simulated time, such as 5m.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same events.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events per second, of all clients together.")
 @click.option(
@@ -90,25 +90,28 @@ _SHARE: Final = click.FloatRange(0, 1)
 @click.option(
     "--late", type=_SHARE, default=0.03, show_default=True, help="Share of events that arrive late, after newer ones."
 )
-@click.option("--max-late", type=Duration(), default=3000, show_default="3s", help="How late they are at most.")
+@click.option("--max-late", type=Duration(), default=3000, show_default="3s", help="Longest delay of a late event.")
 @click.option("--duplicates", type=_SHARE, default=0.02, show_default=True, help="Share of events delivered twice.")
 @click.option("--losses", type=_SHARE, default=0.0, show_default=True, help="Share of events never delivered.")
 @click.option(
     "--storm",
     type=StormAt(),
-    help="A failover: when, the share of clients that returns, and within which time; 1m:0.9:20s.",
+    help="Simulate a broker failover, such as 1m:0.9:20s: when, the share of clients that return, and within which time.",
 )
 @click.option(
     "--spread", type=Duration(), default=5000, show_default="5s", help="All clients connect within this time."
 )
 @click.option(
-    "--start", "start_ms", type=int, help="Start in epoch milliseconds; default: 2026-01-01 in files, now otherwise."
+    "--start",
+    "start_ms",
+    type=int,
+    help="Start time in epoch milliseconds; default: 2026-01-01 for files, now otherwise.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
-    help="Into an engine: how much faster than real time.",
+    help="When sending to an engine: how many times faster than real time.",
 )
 @click.option(
     "--to",
@@ -117,16 +120,16 @@ _SHARE: Final = click.FloatRange(0, 1)
     show_default=True,
     help="A file, - for standard output, http://HOST:PORT, or rocketmq://HOST:PORT/TOPIC.",
 )
-@click.option("--token", envvar="ROLLCALL_TOKEN", help="Bearer token of the engine, if it requires one.")
+@click.option("--token", envvar="ROLLCALL_TOKEN", help="Bearer token of the engine, if it needs one.")
 def simulate(
     target: str, events: int | None, duration: int | None, rate: float | None, token: str | None, **options: Any
 ) -> None:
-    """Generate events of a synthetic fleet: sessions, flaps, takeovers, late, repeated and lost events, a failover storm.
+    """Generate events of a synthetic fleet: sessions, flaps, takeovers, late, duplicate and lost events, a failover.
 
     A file is written as fast as possible, in virtual time: each line has the time of its arrival ("received_at") and
     `rollcall replay` reads it. An engine (http://...) gets the events in real time, until --events, --duration or
     Ctrl-C; so does a RocketMQ topic (name server and topic in the address), with one message per event, tagged by its type.
-    ROCKETMQ_ACCESS_KEY and ROCKETMQ_SECRET are the credentials, if they are needed.
+    The environment variables ROCKETMQ_ACCESS_KEY and ROCKETMQ_SECRET hold the credentials, if the broker needs them.
     """
     live = target.startswith(("http://", "https://", ROCKETMQ))
     plan = _plan(live, rate, options)
@@ -250,7 +253,7 @@ def _deliver(session: requests.Session, url: str, body: bytes) -> None:
         try:
             answer = session.post(url, data=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:
-            raise click.ClickException(f"{url} does not answer: {error}") from error
+            raise click.ClickException(f"{url} did not answer: {error}") from error
         if answer.status_code != requests.codes.too_many_requests:
             break
         time.sleep(float(answer.headers.get("Retry-After", "1")))

@@ -41,18 +41,18 @@ class _Found:
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
 @config_option
-@click.option("--run", "pattern", metavar="REGEX", help="Only tests whose name matches this expression.")
+@click.option("--run", "pattern", metavar="REGEX", help="Run only tests whose name matches this regular expression.")
 @click.option(
     "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results as JUnit XML to this file."
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the timeline of every test, not only of failed ones.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the timeline of every test, not only of failed tests.")
 @format_option
 def test(
     files: tuple[Path, ...], config_path: Path, pattern: str | None, junit: Path | None, verbose: bool, style: str
 ) -> None:
-    """Run scenarios on virtual time: FILES and folders; default: rules/ beside the configuration, else this folder.
+    """Run the scenarios in FILES (files or folders) on virtual time. Default: rules/ beside the configuration, else this folder.
 
-    A scenario file is named NAME.test.yaml. Exit code 0: all passed; 1: a test failed, or a file does not load.
+    A scenario file is named NAME.test.yaml. Exit code 0: all tests passed; 1: a test failed, or a file does not load; 2: usage error, or no test found.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot write is shown as an escape

@@ -17,7 +17,7 @@ from engine.cli.output import as_line, say
 @click.argument("rule")
 @click.argument("client")
 def why_not(config_path: Path, style: str, rule: str, client: str) -> None:
-    """Show the stage that stops a rule for a client, and the verdict of every other stage."""
+    """Show the stage that stops a rule for a client, and the result of every other stage."""
     from engine.runtime.operator_acts import WhyNot
 
     with operator_api(config_path) as api:

@@ -66,7 +66,7 @@ def read_mqtt(reader: ConfigReader) -> MqttConfig | None:
     tls = raw.get("tls")
     login = reader.login(at, raw)
     if len(login) == 2 and "instance" not in raw:
-        reader.report((*at, "access_key"), "needs `instance` too: the login is made from both")
+        reader.report((*at, "access_key"), "needs `instance` too: the login is computed from both")
     rocketmq = _cluster(reader, raw.get("rocketmq"))
     if "endpoint" not in raw and rocketmq is None:
         message = "needs `endpoint`; or, to send commands over RocketMQ, a source of type `rocketmq` or `mqtt.rocketmq`"

@@ -194,7 +194,7 @@ def _no_branch(error: ValidationError, schema: Mapping[str, Any], path: list[str
         for inner in meant[0]:
             yield from _problems_of(inner)
     else:
-        yield path, schema.get("x-message", "has none of the forms that are allowed here"), False
+        yield path, schema.get("x-message", "does not have any of the forms that are allowed here"), False
 
 
 def _is_other_kind(inner: ValidationError, outer: ValidationError) -> bool:

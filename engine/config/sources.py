@@ -45,7 +45,7 @@ def read_sources(reader: ConfigReader) -> tuple[SourceConfig, ...]:
         read = _rocketmq_options if raw["type"] == "rocketmq" else _options
         found.append(SourceConfig(name=name, type=raw["type"], options=read(reader, ("sources", index), raw)))
     if sum(source.type == "http" for source in found) > 1:
-        reader.report(("sources",), "only one source can have the type http: POST /v1/events belongs to it")
+        reader.report(("sources",), "only one source can have the type http: it receives POST /v1/events")
     _check_clusters(reader)
     return tuple(found)
 

@@ -84,7 +84,9 @@ def read_reconcile(reader: ConfigReader) -> ReconcileConfig | None:
     (key,) = given
     if key != "cron":
         if "timezone" in raw:
-            reader.report(("reconcile", "timezone"), f"belongs to `cron`: `{key}` does not depend on the time of day")
+            reader.report(
+                ("reconcile", "timezone"), f"can be used only with `cron`: `{key}` does not depend on the time of day"
+            )
         path = ("reconcile", key)
         return _reconcile(path, lambda: every(reader.duration_ms(path, raw[key])), raw, reader)
     timezone = raw.get("timezone", "UTC")

@@ -190,7 +190,7 @@ class _Builder:
             if kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    self._stop(event, "contains more than one document (`---`): write one document a file")
+                    self._stop(event, "contains more than one document (`---`): write one document per file")
             elif kind is yaml.ScalarEvent:
                 self._scalar(event)
             elif kind is yaml.AliasEvent:

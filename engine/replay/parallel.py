@@ -215,7 +215,7 @@ def _received(pipe: Connection) -> Any:
     try:
         return marshal.loads(pipe.recv_bytes())  # from our own child, never from outside
     except (EOFError, OSError) as error:
-        raise RollcallError("a process of this replay ended unexpectedly, perhaps because memory ran out") from error
+        raise RollcallError("a process of this replay ended unexpectedly; perhaps it ran out of memory") from error
 
 
 class _Merged:

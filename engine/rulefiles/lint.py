@@ -49,7 +49,7 @@ def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> st
             "alerts of the trigger `feed` are about a source, not about clients"
         )
     if triggers <= AT_ONCE:
-        return f"`{inhibitor['name']}` can never inhibit: its alerts resolve at once"
+        return f"`{inhibitor['name']}` can never inhibit: its alerts resolve immediately"
     return None
 
 

@@ -58,7 +58,10 @@ class OptionsReader:
                 message = f"the trigger `{trigger}` needs the key `{trigger}` as well, such as {trigger}: {example}"
                 self._report(("trigger",), message)
             if trigger in triggers and len(triggers) > 1:
-                self._report(("trigger",), f"`{trigger}` is about many clients at once: write a rule of its own for it")
+                self._report(
+                    ("trigger",),
+                    f"`{trigger}` is about many clients, so it cannot be combined with other triggers: write a separate rule for it",
+                )
 
     def _check_throttle(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
         """Alerts about many clients are not counted by client, only by the names of their own key."""
@@ -66,7 +69,11 @@ class OptionsReader:
         known = as_tuple(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
         for word in named if ABOUT_MANY & set(triggers) else ():
             if word not in known:
-                why = f"outages of this rule are by {', '.join(known)}" if known else "a roll call is about all clients"
+                why = (
+                    f"outages of this rule are by {', '.join(known)}"
+                    if known
+                    else "a roll call is one alert for all clients"
+                )
                 self._report(("throttle", "by"), f"`{word[:60]}` cannot be used here: {why}")
 
     def _throttle(self, entry: Mapping[str, Any]) -> Throttle | None:
@@ -99,7 +106,11 @@ class OptionsReader:
             return None
         for trigger in ("feed", "outage", "schedule"):
             if trigger in triggers:
-                why = "a source, not about clients" if trigger == "feed" else "many clients already"
+                why = (
+                    "a source, not about clients"
+                    if trigger == "feed"
+                    else "many clients, and are already sent as one delivery"
+                )
                 message = f"cannot be used with the trigger `{trigger}`: its alerts are about {why}"
                 self._report(("grouping",), message, at_key=True)
         at: KeyPath = ("grouping",)
@@ -120,7 +131,7 @@ class OptionsReader:
             self._report(("repeat",), "must be at least 1s")
         if set(triggers) <= AT_ONCE:
             self._report(
-                ("repeat",), f"has no effect: alerts of the trigger `{triggers[0]}` resolve at once", at_key=True
+                ("repeat",), f"has no effect: alerts of the trigger `{triggers[0]}` resolve immediately", at_key=True
             )
         return repeat_ms
 
@@ -176,7 +187,9 @@ class OptionsReader:
         for word in by:
             problem = _name_problem(word, known, self._context.columns)
             if word == "client" and not clients:
-                problem = "`client` would make an outage of each client: use group, ip/24 or an inventory column"
+                problem = (
+                    "`client` would make each client an outage of its own: use group, ip/24 or an inventory column"
+                )
             if problem:
                 self._report(path, problem)
 

@@ -80,7 +80,11 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
     without_for = [trigger for trigger in triggers if trigger in WITHOUT_FOR]
     if "for" in entry and without_for:
         trigger = without_for[0]
-        why = "use `feed.max_lag` of the configuration" if trigger == "feed" else "it is not a status that can last"
+        why = (
+            "set `feed.max_lag` in the configuration instead"
+            if trigger == "feed"
+            else "it is an instant, not a status that can last"
+        )
         context.report(("for",), f"cannot be used with the trigger `{trigger}`: {why}", at_key=True)
     if "feed" in triggers:
         for key in ("match", "existing"):
@@ -90,7 +94,7 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
     if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
         context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
-        message = f"would never run: alerts of the trigger `{triggers[0]}` resolve at once"
+        message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)
     if not entry.get("actions"):
         context.report(("actions",), "has no actions: alerts are recorded, nothing is sent", warning=True)

@@ -38,7 +38,7 @@ class TemplateChecks:
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if "{{" in key:
-                    message = f"a key of `{at[3]}` is not a template: it is sent as it stands"
+                    message = f"a key of `{at[3]}` is not a template: it is sent as written"
                     self._context.report((*at, key), message, at_key=True, warning=True)
                 self.check_tree(inner, (*at, key))
         elif isinstance(value, list):

@@ -68,7 +68,7 @@ def url_problem(url: str) -> str | None:
     literal = re.split(r"\{\{|\{%|\{#", url, maxsplit=1)[0]
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", literal)
     if found is None:
-        return "must begin with http:// or https://: templates may stand in path and query only"
+        return "must begin with http:// or https://: templates are allowed only in path and query"
     if found.group(1) not in {"http", "https"} or not found.group(2):
         return f"`{found.group(1)[:20]}` is not supported: use http:// or https://"
     authority = re.match(r"[^/?#\\]*", literal[found.end() :])
@@ -77,7 +77,7 @@ def url_problem(url: str) -> str | None:
     if "@" in host_part:
         return "must not contain a user name or password: send them in a header, from `secrets`"
     if found.end() + authority.end() == len(literal) and literal != url:
-        return "a template may stand only after the `/` that begins the path: host and port must be literal"
+        return "a template is allowed only after the `/` that begins the path: host and port must be literal"
     if "#" in literal:
         return "must not contain a fragment (`#`): it is never sent"
     if re.search(r"[\s\\\x00-\x1f\x7f]", re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", url, flags=re.DOTALL)):

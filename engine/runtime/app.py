@@ -182,7 +182,9 @@ class App(RunningService):
             log.info(Event.STOPPING)
             await self._stop(tasks)
         if self._error is not None:
-            raise RollcallError(f"internal error, stopped; nothing that was accepted is lost: {self._error!r}")
+            raise RollcallError(
+                f"stopped by an internal error; no accepted event is lost; please report it: {self._error!r}"
+            )
         log.info(Event.STOPPED)
 
     def _recover(self) -> None:

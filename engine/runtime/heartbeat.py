@@ -74,4 +74,4 @@ async def ping(deny: Sequence[str], url: str) -> None:
         session.get(url, allow_redirects=False) as answer,
     ):
         if not 200 <= answer.status < 300:
-            raise RollcallError(f"the heartbeat was answered with {answer.status}")
+            raise RollcallError(f"the heartbeat URL answered with HTTP status {answer.status}")

@@ -167,7 +167,7 @@ class Offline:
         """StoreError when the rules do not load: the alerts and deliveries that follow from an act would be lost."""
         if not self.rules and self.rules_problem is not None:
             raise StoreError(
-                f"the rules do not load, so the alerts and deliveries that follow would be lost:\n{self.rules_problem}"
+                f"the rules do not load, so the resulting alerts and deliveries would be lost; fix the rules first:\n{self.rules_problem}"
             )
 
     def _submit(self, work: Callable[[], T]) -> T:

@@ -54,7 +54,9 @@ class AddSilence:
 
         def add() -> None:
             if open_silences(backend.fleet) >= MAX_OPEN_SILENCES:
-                raise Conflict(f"there are {MAX_OPEN_SILENCES} active silences already; expire some of them first")
+                raise Conflict(
+                    f"there are already {MAX_OPEN_SILENCES} active silences, the maximum; expire some of them first"
+                )
             backend.fleet.silence(silence, now_ms)
 
         backend.change(add)
@@ -81,7 +83,7 @@ class ExpireSilence:
         changed = backend.change(lambda: backend.fleet.expire_silence(self.id_, backend.now_ms()))
         found = backend.read(lambda reader: backend.views.silence(reader, self.id_))
         if not changed:
-            raise Conflict(f"the silence {self.id_} expired already, at {found['until']}")
+            raise Conflict(f"the silence {self.id_} has already expired, at {found['until']}")
         return found
 
 
@@ -111,9 +113,9 @@ class Acknowledge:
         """Why there was nothing to acknowledge."""
         row = reader.alert(self.id_)
         if row is None:
-            return NotThere(f"there is no firing alert {self.id_[:60]!r}")
+            return NotThere(f"there is no alert {self.id_[:60]!r}")
         if row.acknowledged_by is not None:
-            return Conflict(f"the alert {self.id_} was acknowledged before, by {row.acknowledged_by}")
+            return Conflict(f"the alert {self.id_} has already been acknowledged by {row.acknowledged_by}")
         return Conflict(f"the alert {self.id_} is {row.state}; only a firing alert can be acknowledged")
 
 
@@ -220,7 +222,7 @@ class DiscardHeld:
 def _change_held(backend: Backend, rule: str, what: str) -> Changed:
     """Some in each transaction, so that the writer is never kept for long."""
     if not rule:
-        raise BadQuestion("`rule` is missing: name the rule whose held deliveries are meant")
+        raise BadQuestion("`rule` is missing: name the rule whose held deliveries to change")
     changed = 0
     while some := backend.write(lambda: backend.store.deliveries.act_on_held(rule, what, backend.now_ms())):
         changed += some
@@ -247,7 +249,7 @@ class Forget:
     def perform(self, backend: Backend) -> Forgotten:
         """The client that was forgotten."""
         if not backend.change(lambda: forget_clients(backend.fleet, [self.client], backend.now_ms())):
-            raise NotThere(f"no event ever named {self.client!r}")
+            raise NotThere(f"there is no client {self.client!r}: no event has ever named it")
         return {"client": self.client}
 
 

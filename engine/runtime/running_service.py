@@ -126,7 +126,7 @@ class RunningService:
         """Reasons why the service is not ready; empty when it is."""
         reasons = []
         if self.ready_at_ms is None:
-            reasons.append("starting: the states are being loaded")
+            reasons.append("starting: client states are being loaded")
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
         for name, source in self.source_runner.sources.items():
@@ -216,5 +216,5 @@ def _result(done: Future[T]) -> T:
         return done.result(ACT_TIMEOUT_S)
     except TimeoutError:
         raise Unavailable(
-            f"the store has not committed within {ACT_TIMEOUT_S:.0f} s; it may still carry this out"
+            f"the request was not committed within {ACT_TIMEOUT_S:.0f} s; it may still take effect: check before you repeat it"
         ) from None

@@ -104,7 +104,7 @@ class Writer:
         self._checkpoint = checkpoint or Checkpoint(store, clock.now_ms())
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
-        self._ended: str | None = None  # why the writer has ended before it was stopped
+        self._ended: str | None = None  # why the writer has stopped before it was stopped
         self._row = store.journal.last_id()
         self._purge_at_ms = 0
         self._fruitless = False  # did nothing happen in the last turn?
@@ -152,14 +152,14 @@ class Writer:
                 self.run_once()
         except Exception as error:  # a thread that dies unnoticed leaves a service that looks alive
             log.error(Event.WRITER_FAILED, exc_info=error)
-            self._ended = self.failure = f"the writer has ended by an internal error: {error!r}"
+            self._ended = self.failure = f"the writer has stopped after an internal error: {error!r}"
             self._turn_away()
             self._give_up(error)
 
     def _turn_away(self) -> None:
         """Refuse what waits, because it will never be done."""
         left = self._inbox.take_all()
-        self._announce(refusals(left.batches, left.works, StoreError(self._ended or "the writer has ended")), [])
+        self._announce(refusals(left.batches, left.works, StoreError(self._ended or "the writer has stopped")), [])
 
     def _idle_s(self) -> float:
         if self._checkpoint.is_under_way:

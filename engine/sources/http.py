@@ -113,7 +113,9 @@ class HttpSource:
             Exception: what the engine answered instead of committing; repeat the body.
         """
         if len(body) > self.max_body_bytes:
-            raise TooLarge(f"the body has {len(body)} bytes, {self.max_body_bytes} are allowed")
+            raise TooLarge(
+                f"the body has {len(body)} bytes; at most {self.max_body_bytes} are allowed: send the events in several requests"
+            )
         self._make_sure_it_fits(len(body), 0)
         received_at_ms = self.now_ms()
         taken = _Body(
@@ -236,7 +238,7 @@ class HttpSource:
     def _not_taken(self, batch: Batch, error: BaseException) -> None:
         """The engine raised, or we were cancelled, while a batch was being offered: its sender has to repeat it."""
         if batch.acknowledge is not None:
-            stops = Overloaded(f"source {self.name} stops", RETRY_AFTER_S)
+            stops = Overloaded(f"source {self.name} is stopping", RETRY_AFTER_S)
             batch.acknowledge(error if isinstance(error, Exception) else stops)
 
     def _note_events(self, received_at_ms: int, decoded: Decoded) -> None:
@@ -264,7 +266,7 @@ class HttpSource:
         """Answer for what will not be offered any more."""
         while not self._queue.empty():
             body, _ = self._queue.get_nowait()
-            self._settle(body, Overloaded(f"source {self.name} stops", RETRY_AFTER_S))
+            self._settle(body, Overloaded(f"source {self.name} is stopping", RETRY_AFTER_S))
 
 
 def _decode(body: bytes, content_type: str, received_at_ms: int, max_future_ms: int) -> Decoded:

@@ -183,7 +183,7 @@ def suspect_clock(decoded: Decoded) -> None:
     """
     total = len(decoded.events) + len(decoded.rejected)
     if total >= SUSPECT_BATCH and decoded.future * 2 > total:
-        raise ClockSuspect(f"{decoded.future} of {total} events lie in the future: is this machine's clock right?")
+        raise ClockSuspect(f"{decoded.future} of {total} events are dated in the future: check this machine's clock")
 
 
 def portions(decoded: Decoded, size: int) -> Iterator[Portion]:

@@ -148,7 +148,7 @@ class StatusClient:
         if not self._budget.take(self._timeout_s / 2):
             self._breaker.not_tried()
             rate = self._budget.rate
-            return replace(unknown, problem=f"no free call within the rate of {rate} calls a second")
+            return replace(unknown, problem=f"no free slot within the rate limit of {rate} calls a second")
         asked_ms, started_s = _now_ms(), time.monotonic()
         answered = False
         failure: str | None = "the query ended with an unexpected error"
@@ -199,7 +199,9 @@ class StatusClient:
                 self._breaker.succeeded()
                 if found.source == "query":
                     return found
-                return replace(found, problem=found.problem or "the service got no answer from the broker in time")
+                return replace(
+                    found, problem=found.problem or "the service did not get an answer from the broker in time"
+                )
         return self._believed(client, problem)
 
     def _next_attempt(self) -> str:
@@ -234,7 +236,7 @@ class StatusClient:
             raise QueryFailed(f"{where} answered with HTTP status {status}{reason}")
         found = None if answer is None else _read(client, answer)
         if found is None:
-            raise QueryFailed(f"{where} answered with something other than a status: is it a rollcall?")
+            raise QueryFailed(f"{where} answered with something other than a status: is it a Rollcall service?")
         return found
 
 
@@ -261,7 +263,7 @@ def _read(client: str, answer: dict[str, object]) -> OnlineStatus | None:
         connections=connections if isinstance(connections, int) else None,
         asked_at=asked,
         age=float(age) if isinstance(age, int | float) else None,
-        problem="the service does not know yet" if online is None else None,
+        problem="the service has no status for this client yet" if online is None else None,
     )
 
 

@@ -51,7 +51,7 @@ class LastCallFile:
                 found = os.stat(self._file)
         except BlockingIOError as error:
             os.close(self._file)
-            raise StatusBusy(f"another rollcall process sends status queries now: it holds {path}") from error
+            raise StatusBusy(f"another Rollcall process is sending status queries: it has locked {path}") from error
         except OSError as error:
             os.close(self._file)
             raise self._unwritable(error) from error

@@ -91,7 +91,7 @@ class OpenApiProvider:
             if type(entry.online_status) is bool and isinstance(entry.client_id, str) and entry.client_id in wanted
         }
         if not found:
-            raise QueryFailed(f"{self._where} answered about none of the {len(clients)} clients of a batch")
+            raise QueryFailed(f"{self._where} returned no result for any of the {len(clients)} clients of a batch")
         return found
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class OpenApiProvider:
             return self._sdk_of[1]
 
     def _no_json(self) -> QueryFailed:
-        return QueryFailed(f"{self._where} answered with something other than its JSON: check `endpoint`")
+        return QueryFailed(f"{self._where} answered with something other than JSON: check `endpoint`")
 
     def _translate(self, error: Exception, secret: str) -> QueryFailed:
         """An error of the SDK, in the service's own words where it sent any, else by what lies beneath it."""
@@ -142,7 +142,7 @@ class OpenApiProvider:
         if cause == TIMED_OUT:
             return QueryFailed(f"{self._where} did not answer within {self._timeout_s:g} s", answered=False)
         if type(beneath).__name__ == "SSLError":
-            return QueryFailed(f"{self._where} has no TLS certificate that can be trusted: {cause}", lasting=True)
+            return QueryFailed(f"{self._where} has a TLS certificate that is not trusted: {cause}", lasting=True)
         return QueryFailed(f"{self._where} cannot be reached, or closed the connection: {cause}", answered=False)
 
     def _refusal(self, status: int, code: str, message: str, error: Exception) -> QueryFailed:
@@ -151,10 +151,12 @@ class OpenApiProvider:
         if status == 429 or code.lower().startswith("throttling"):
             pause_ms = getattr(error, "retry_after", None)
             pause_s = min(pause_ms / 1000, LONGEST_RETRY_AFTER_S) if type(pause_ms) is int and pause_ms > 0 else None
-            return QueryFailed(f"{self._where} asked for fewer calls ({said})", throttled=True, retry_after_s=pause_s)
+            return QueryFailed(
+                f"{self._where} limited the rate of calls ({said})", throttled=True, retry_after_s=pause_s
+            )
         if code.startswith("InvalidTimeStamp"):
             return QueryFailed(
-                f"{self._where} refused our timestamp: your clock is off by more than {CLOCK_TOLERANCE} ({said})",
+                f"{self._where} refused the timestamp: this machine's clock is off by more than {CLOCK_TOLERANCE} ({said})",
                 lasting=True,
             )
         if code == "SignatureDoesNotMatch":
@@ -165,7 +167,7 @@ class OpenApiProvider:
             return QueryFailed(f"{self._where} does not know the access key ({said})", lasting=True)
         if status in (401, 403):
             return QueryFailed(
-                f"{self._where} gave no permission for instance {self._instance} ({said}): check the permissions of the access key",
+                f"{self._where} denied access to instance {self._instance} ({said}): check the permissions of the access key",
                 lasting=True,
             )
         lasting = 400 <= status < 500 and status != 408 and code != "SignatureNonceUsed"

@@ -91,7 +91,7 @@ class RouteProvider:
     def query_many(self, clients: Sequence[str]) -> Mapping[str, int | None]:
         """The same for one: this service has no batches. Raises QueryFailed, ValueError for any other number."""
         if len(clients) != self.batch_size:
-            raise ValueError(f"the signed route answers for one client a call, not {len(clients)}")
+            raise ValueError(f"the signed route answers for one client per call, not {len(clients)}")
         return {clients[0]: self.query(clients[0])}
 
     def close(self) -> None:
@@ -133,13 +133,13 @@ class _Response:
                 True,
             )
         if status >= 500:
-            raise self._failure(f"answered with HTTP status {status}: the service itself fails")
+            raise self._failure(f"answered with HTTP status {status}: the service has an internal problem")
         if type(code) is int and 1 <= code <= 4:
             raise self._refusal(code)
         if status == 403:
             raise self._failure(
-                f"answered 403, not permitted{self._message}: check the access key and its permissions; an address that sent too many"
-                " calls is refused too",
+                f"answered with HTTP status 403{self._message}: check the access key and its permissions; an IP address that sent too many"
+                " calls also gets this answer",
                 True,
             )
         if status != 200:
@@ -156,7 +156,7 @@ class _Response:
             raise self._failure(
                 "answered with a web page, not JSON: check `endpoint`, and whether a proxy is in between"
                 if is_page
-                else "answered with no complete JSON object"
+                else "did not answer with a complete JSON object"
             )
         if type(code) is not int or code != 0 or self._object.get("success", True) is not True:
             raise self._failure(f"reported a failure, code {safe_message(code, self._hidden)}{self._message}")
@@ -172,9 +172,9 @@ class _Response:
     def _throttled(self) -> QueryFailed:
         dated_s = http_date_s(self._headers.get("Date"))
         pause_s = retry_after_s(self._headers.get("Retry-After"), self._now_s if dated_s is None else dated_s)
-        wait = "" if pause_s is None else f", for {pause_s:g} s"
+        wait = "" if pause_s is None else f": retry after {pause_s:g} s"
         return QueryFailed(
-            f"{self._where} asked for fewer calls (HTTP status {self._status}){wait}",
+            f"{self._where} limited the rate of calls (HTTP status {self._status}){wait}",
             throttled=True,
             retry_after_s=pause_s,
         )
@@ -189,19 +189,19 @@ class _Response:
             )
         if code == 3:
             return self._failure(
-                f"gave no permission for instance {self._instance}{self._message}: check the permissions of the access key",
+                f"denied access to instance {self._instance}{self._message}: check the permissions of the access key",
                 True,
             )
         return self._expired()
 
     def _expired(self) -> QueryFailed:
         """Code 4: our timestamp is expired. The response's `Date` says how far our clock is off."""
-        expired = f"reported that our timestamp is expired{self._message}"
+        expired = f"refused the timestamp as expired{self._message}"
         dated_s = http_date_s(self._headers.get("Date"))
         if dated_s is None:
-            return self._failure(f"{expired}: your clock is off by more than {CLOCK_TOLERANCE_S} s", True)
+            return self._failure(f"{expired}: this machine's clock is off by more than {CLOCK_TOLERANCE_S} s", True)
         off_s = round(self._now_s - dated_s)
         if abs(off_s) < CLOCK_TOLERANCE_S:
             return self._failure(f"{expired}, although the clocks differ by only {off_s} s")
         direction = "ahead" if off_s > 0 else "behind"
-        return self._failure(f"{expired}: your clock is off by {abs(off_s)} s ({direction})", True)
+        return self._failure(f"{expired}: this machine's clock is off by {abs(off_s)} s ({direction})", True)

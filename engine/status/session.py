@@ -88,11 +88,11 @@ def _failure(error: Exception, where: str, timeout_s: float) -> QueryFailed:
     """An error of the library, in words."""
     timed_out = QueryFailed(f"{where} did not answer within {timeout_s:g} s", answered=False)
     if isinstance(error, requests.exceptions.SSLError):
-        return QueryFailed(f"{where} has no TLS certificate that can be trusted: {root_cause(error)}", lasting=True)
+        return QueryFailed(f"{where} has a TLS certificate that is not trusted: {root_cause(error)}", lasting=True)
     if isinstance(error, requests.Timeout):
         return timed_out
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return QueryFailed(f"{where} closed the connection in the middle of its answer", answered=False)
+        return QueryFailed(f"{where} closed the connection before the answer was complete", answered=False)
     if isinstance(error, requests.ConnectionError):
         cause = root_cause(error)
         return timed_out if cause == TIMED_OUT else QueryFailed(f"{where} cannot be reached: {cause}", answered=False)

@@ -147,7 +147,7 @@ class _Checker:
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
         if isinstance(node, (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block)):
-            yield "extends, include, import and block are not supported: a template is complete in itself"
+            yield "extends, include, import and block are not supported: a template cannot use other templates"
         elif isinstance(node, nodes.Filter) and node.name not in KNOWN_FILTERS:
             yield f"the filter `{node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_FILTERS))}"
         elif isinstance(node, nodes.Test) and node.name not in KNOWN_TESTS:

@@ -59,7 +59,7 @@ class AccessCheck:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._serves(host):
-            return problem(403, f"the host {host[:200]!r} is not one of this service")
+            return problem(403, f"the Host header {host[:200]!r} does not name this service")
         origin = headers.get(b"origin")
         if origin is not None and not _is_same(origin.decode("latin-1"), host):
             return problem(403, "requests from pages of other origins are refused")
@@ -69,7 +69,7 @@ class AccessCheck:
         if scope["method"] not in READS:
             kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
             if kind not in WRITE_TYPES:
-                return problem(415, "the content type of a write must be application/json or application/x-ndjson")
+                return problem(415, "the Content-Type must be application/json or application/x-ndjson")
         return None
 
     def _serves(self, host: str) -> bool:

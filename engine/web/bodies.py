@@ -46,7 +46,7 @@ class EventBodies:
                         f"the body is larger than {MAX_EVENT_BYTES} bytes; send the events in several requests"
                     )
                 if self.bytes > self._most_bytes:
-                    raise Overloaded("too many events are being sent at the same time")
+                    raise Overloaded("too many requests with events at the same time; try again later")
                 parts.append(part)
             return b"".join(parts)
         finally:

@@ -23,10 +23,10 @@ def stages(definition: str | None, row: DeliveryRow) -> list[Object]:
 
 def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, str]]:
     if row.phase == "summary":
-        yield "burst", "it reports that deliveries of the rule are held"
+        yield "burst", "this is the summary: it reports that deliveries of the rule are held"
         return
     if row.phase == "recovery":
-        yield "alert", "the alert is over: its recovery goes to the recipients that got the firing"
+        yield "alert", "the alert was resolved: its recovery goes to the recipients that got the firing"
     else:
         yield from _way_to_firing(rule, row)
     if row.phase == "reminder":
@@ -50,7 +50,7 @@ def _way_to_firing(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[
 def _match(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "match" in rule:
         about = row.client if row.client is not None else f"{row.group_key or 'several clients'}"
-        yield f"its match held for {about}: {_shown(rule['match'])}"
+        yield f"its match included {about}: {_shown(rule['match'])}"
 
 
 def _trigger(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _for(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
 
 def _condition(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "condition" in rule:
-        yield f"the condition held: {rule['condition']}"
+        yield f"the condition was true: {rule['condition']}"
 
 
 def _flapping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:

@@ -27,13 +27,13 @@ Words = Callable[[Reading], str]
 """Why an event or an answer was used as it was, as a sentence."""
 
 SUPERSEDED = "of a channel that a newer connect has superseded"
-KNOWN = "a repetition of an earlier event"
+KNOWN = "a duplicate of an earlier event"
 VERDICTS = {
     AGREED: "the answer confirmed the status",
     CORRECTED: "the status was wrong, and was corrected",
-    UNCONFIRMED: "the answer contradicted the status: the client is queried once more",
-    UNKNOWN: "the query failed or gave no number: the status stands",
-    STALE: "a newer event was known",
+    UNCONFIRMED: "the answer contradicted the status: the client is queried again to confirm it",
+    UNKNOWN: "the query failed or had no usable answer: the status is unchanged",
+    STALE: "the answer was ignored: a newer event had already arrived",
 }
 """What the answer of a query meant when it came."""
 

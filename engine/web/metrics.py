@@ -28,11 +28,15 @@ class _Metrics:
         """Every metric family."""
         service = self._service
         for name, value in service.counters().items():
-            yield CounterMetricFamily(f"rollcall_{name}", f"{name.replace('_', ' ')} since the start", value=value)
-        yield GaugeMetricFamily("rollcall_clients", "clients known", value=len(service.fleet.states))
-        yield GaugeMetricFamily("rollcall_silences", "silences that have not expired", value=service.silences_open())
+            yield CounterMetricFamily(
+                f"rollcall_{name}", f"{name.replace('_', ' ')} since the process started", value=value
+            )
+        yield GaugeMetricFamily(
+            "rollcall_clients", "clients that the engine keeps a state for", value=len(service.fleet.states)
+        )
+        yield GaugeMetricFamily("rollcall_silences", "active silences", value=service.silences_open())
         suppressed = CounterMetricFamily(
-            "rollcall_alerts_suppressed", "alerts suppressed since the start", labels=["reason"]
+            "rollcall_alerts_suppressed", "alerts suppressed since the process started, by reason", labels=["reason"]
         )
         for reason, count in service.suppressed().items():
             suppressed.add_metric([reason], count)
@@ -41,16 +45,24 @@ class _Metrics:
         if service.queries is not None:
             yield from _queries(service.queries.numbers())
         broken = float(service.rules_problem is not None)
-        yield GaugeMetricFamily("rollcall_rules_broken", "1 while edited rules do not load", value=broken)
+        yield GaugeMetricFamily(
+            "rollcall_rules_broken",
+            "1 while edited rules do not load and the previous rules are in force",
+            value=broken,
+        )
 
     def _sources(self) -> Iterator[Any]:
         healths, now_ms = self._service.healths(), self._service.now_ms()
         gaps = self._service.gaps_found()
-        found = CounterMetricFamily("rollcall_source_gaps", "gaps found since the start", labels=["source"])
+        found = CounterMetricFamily("rollcall_source_gaps", "gaps found since the process started", labels=["source"])
         trouble = GaugeMetricFamily(
-            "rollcall_source_trouble", "1 while a feed alert about it is open", labels=["source"]
+            "rollcall_source_trouble",
+            "1 while the source is unhealthy: disconnected, behind, without events, or with a gap",
+            labels=["source"],
         )
-        lag = GaugeMetricFamily("rollcall_source_lag", "not yet read and committed", labels=["source", "unit"])
+        lag = GaugeMetricFamily(
+            "rollcall_source_lag", "what is not yet read and committed, in `unit`", labels=["source", "unit"]
+        )
         for health in healths:
             found.add_metric([health.name], gaps.get(health.name, 0))
             trouble.add_metric([health.name], float(health.trouble is not None))
@@ -72,25 +84,31 @@ class _Metrics:
 def _queries(numbers: QueryNumbers) -> Iterator[Any]:
     """Metrics of the synchronous query and of sweeps."""
     for name, text, value in (
-        ("status_calls", "calls of the status query", numbers.calls),
-        ("status_throttled", "calls that the server throttled", numbers.throttled),
-        ("status_call_failures", "calls that failed", numbers.failures),
-        ("stale_answers", "answers older than the newest event", numbers.stale),
-        ("corrections", "statuses that answers corrected", numbers.corrections),
-        ("false_alarms_avoided", "alerts that an answer contradicted", numbers.avoided),
-        ("sweeps", "sweeps ended", numbers.sweeps),
+        ("status_calls", "calls to the status provider", numbers.calls),
+        ("status_throttled", "calls that the status provider throttled", numbers.throttled),
+        ("status_call_failures", "calls to the status provider that failed", numbers.failures),
+        ("stale_answers", "answers ignored because a newer event had arrived", numbers.stale),
+        ("corrections", "client statuses corrected by an answer", numbers.corrections),
+        ("false_alarms_avoided", "alerts suppressed because an answer contradicted them", numbers.avoided),
+        ("sweeps", "sweeps finished", numbers.sweeps),
     ):
-        yield CounterMetricFamily(f"rollcall_{name}", f"{text} since the start", value=value)
-    answers = CounterMetricFamily("rollcall_status_answers", "answers about clients, by outcome", labels=["outcome"])
+        yield CounterMetricFamily(f"rollcall_{name}", f"{text} since the process started", value=value)
+    answers = CounterMetricFamily(
+        "rollcall_status_answers", "answers of the status provider, by outcome", labels=["outcome"]
+    )
     for name, value in numbers.outcomes.items():
         answers.add_metric([name], value)
-    verdicts = CounterMetricFamily("rollcall_status_verdicts", "what answers meant", labels=["verdict"])
+    verdicts = CounterMetricFamily(
+        "rollcall_status_verdicts", "what answers meant for the status, by verdict", labels=["verdict"]
+    )
     for name, value in numbers.verdicts.items():
         verdicts.add_metric([name], value)
     yield from (answers, verdicts)
     yield GaugeMetricFamily("rollcall_status_waiting", "clients waiting to be queried", value=numbers.waiting)
     failing = float(numbers.trouble is not None)
-    yield GaugeMetricFamily("rollcall_status_failing", "1 while queries fail", value=failing)
+    yield GaugeMetricFamily(
+        "rollcall_status_failing", "1 while status queries fail and only probes are sent", value=failing
+    )
     yield GaugeMetricFamily("rollcall_sweep_clients", "clients of the running sweep", value=numbers.sweep_total)
     yield GaugeMetricFamily(
         "rollcall_sweep_asked", "clients of the running sweep with a final answer", value=numbers.sweep_asked
@@ -101,8 +119,10 @@ def _conditions(
     prefix: str, labels: list[str], found: Sequence[tuple[tuple[str, ...], SourceHealth | QueueHealth]], now_ms: int
 ) -> Iterator[Any]:
     """Metrics that sources and their queues have in common. A value that is not known has no sample."""
-    up = GaugeMetricFamily(f"{prefix}_connected", "1 while it is connected", labels=labels)
-    behind = GaugeMetricFamily(f"{prefix}_behind_seconds", "seconds that it is behind the present", labels=labels)
+    up = GaugeMetricFamily(f"{prefix}_connected", "1 while connected, else 0", labels=labels)
+    behind = GaugeMetricFamily(
+        f"{prefix}_behind_seconds", "seconds from the instant up to which everything was read until now", labels=labels
+    )
     age = GaugeMetricFamily(f"{prefix}_last_event_age_seconds", "seconds since the last event", labels=labels)
     for values, health in found:
         up.add_metric(values, float(health.connected))

@@ -17,7 +17,7 @@ STARTING_S = 1
 """Seconds after which to try again while the states are being loaded."""
 
 Limit = Annotated[int, Query(ge=1, description=f"How many items to return; at most {MAX_LIMIT} are returned at once.")]
-Cursor = Annotated[str, Query(description="The `next` of the page before.")]
+Cursor = Annotated[str, Query(description="The `next` of the previous page.")]
 Matchers = Annotated[list[str] | None, Query(description="key=pattern, as in a rule's match; may be repeated.")]
 Status = Literal["online", "offline", "unknown"]
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
@@ -40,6 +40,6 @@ def loaded_check(service: Service) -> Callable[[], Awaitable[None]]:
 
     async def check() -> None:
         if service.ready_at_ms is None:
-            raise Unavailable("starting: the states are being loaded", STARTING_S)
+            raise Unavailable("starting: client states are being loaded", STARTING_S)
 
     return check

@@ -72,7 +72,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     elif kind.startswith("bool"):
         wanted = "must be true or false"
     elif kind in {"literal_error", "enum"}:
-        wanted = "must be " + str(context.get("expected", "one of the known values")).replace("'", "")
+        wanted = "must be " + str(context.get("expected", "one of the allowed values")).replace("'", "")
     elif kind == "greater_than_equal":
         wanted = f"must be at least {context['ge']}"
     elif kind == "missing":
@@ -85,8 +85,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
 def _unknown_parameter(name: str, known: Sequence[str]) -> str:
     """What to say about a parameter that the route does not have."""
     if not known:
-        return f"there is no parameter `{name[:MAX_SHOWN]}` here; this address takes none"
-    return f"there is no parameter `{name[:MAX_SHOWN]}` here; there are {', '.join(known)}"
+        return f"there is no parameter `{name[:MAX_SHOWN]}` here: this path takes no parameters"
+    return f"there is no parameter `{name[:MAX_SHOWN]}` here; the parameters are {', '.join(known)}"
 
 
 async def only_known_parameters(request: Request) -> None:

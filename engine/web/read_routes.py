@@ -75,19 +75,19 @@ def _clients(app: FastAPI, views: Views, loaded: Sequence[Depends]) -> None:
 def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
     @app.get("/v1/clients/{client:path}/status", dependencies=loaded)
     async def status_of(client: str, verify: bool = False) -> Response:
-        """Is it online? With `verify` the broker is queried; without an answer in time, the engine's own status is returned."""
+        """Is the client online? With `verify` the broker is queried; without an answer in time, the status from events is returned."""
         id_ = client_id(client)
         return json_response(await _verified(service, id_) if verify else views.status(id_))
 
     @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded)
     async def timeline(client: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
-        """Its history, newest first."""
+        """The history of a client, newest first."""
         id_, most = client_id(client), min(limit, MAX_LIMIT)
         return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=most, cursor=cursor))
 
     @app.get("/v1/clients/{client:path}/explanation", dependencies=loaded)
     async def explanation(client: str, at: int | None = None) -> Response:
-        """Its status and the evidence for it, now or at an instant (epoch milliseconds)."""
+        """The status of a client and the evidence for it, now or at an instant (epoch milliseconds)."""
         id_ = client_id(client)
         if at is not None and not 0 < at < MAX_INSTANT_MS:
             raise BadQuestion("`at` must be an instant in epoch milliseconds")
@@ -157,13 +157,13 @@ def _deliveries(app: FastAPI, service: Service, views: Views) -> None:
 
     @app.get("/v1/deliveries/{number}")
     async def delivery(number: str) -> Response:
-        """One delivery with its request; secrets are concealed."""
+        """One delivery with its request; secrets are masked."""
         wanted = _number(number, "delivery")
         return await _from_store(service, lambda reader: views.delivery(reader, wanted))
 
     @app.get("/v1/quarantine")
     async def quarantine(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
-        """Events that could not be accepted, newest first."""
+        """Quarantined events, newest first."""
         most = min(limit, MAX_LIMIT)
         return await _from_store(service, lambda reader: views.quarantine(reader, limit=most, cursor=cursor))
 

@@ -49,7 +49,7 @@ def _events(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/events", status_code=202)
     async def events(request: Request) -> Response:
-        """Take one event, or one per line; the response is sent when the accepted events are durable."""
+        """Accept one event, or one per line; the response is sent when the accepted events are stored on disk."""
         if service.push is None:
             raise NotThere("no source of type http is configured")
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -66,7 +66,7 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        """Is it ready for events? `sources` has the health of every source, also where it is no reason to be not ready."""
+        """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness."""
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
         sources = [serializers.health_object(health, now_ms) for health in service.healths()]
@@ -74,13 +74,13 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics")
     def numbers() -> Response:
-        """Metrics in the format of Prometheus."""
+        """Metrics in the Prometheus format."""
         return Response(metrics.exposition(service), media_type="text/plain; version=0.0.4")
 
 
 def _status_page(app: FastAPI, service: Service, views: Views) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        """The status page."""
+        """The console."""
         shown = await service.ask(lambda reader: status_page.collect(service, views, reader))
         return await asyncio.to_thread(status_page.response, shown)

@@ -56,7 +56,7 @@ def number_of(cursor: str | None) -> int | None:
     if cursor is None or cursor == "":
         return None
     if not (cursor.isascii() and cursor.isdigit()) or not 0 < int(cursor[:20]) < MAX_CURSOR:
-        raise BadQuestion(f"`cursor` must be the `next` of an earlier page, not {cursor[:60]!r}")
+        raise BadQuestion(f"`cursor` must be the `next` of a previous page, not {cursor[:60]!r}")
     return int(cursor)
 
 
@@ -121,7 +121,7 @@ class Views:
     def _state(self, client: str) -> ClientState:
         state = self._subject.fleet.published(client)
         if state is None:
-            raise NotThere(f"no event ever named {client!r}")
+            raise NotThere(f"there is no client {client!r}: no event has ever named it")
         return state
 
     def client(self, client: str) -> Object:
@@ -144,7 +144,7 @@ class Views:
         position = number_of(cursor) or self._state(client).last
         entries = list(islice(reader.history(position), limit + LOOK_BACK))
         if cursor and (not entries or not self._is_about(entries[0], client)):
-            raise BadQuestion("`cursor` must be the `next` of an earlier page for this client")
+            raise BadQuestion("`cursor` must be the `next` of a previous page for this client")
         from_the_start = bool(entries) and entries[-1].previous == 0
         steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
         shown = [
@@ -195,8 +195,8 @@ class Views:
         for entry in reader.history(state.last):
             oldest = entry
         if oldest is not None and oldest.previous == 0:
-            return f"no event had named {client!r} by {rfc3339(at_ms)}; the first came at {rfc3339(oldest.at_ms)}"
-        since = f"the history begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "no history is left"
+            return f"no event had named {client!r} by {rfc3339(at_ms)}; the first one came at {rfc3339(oldest.at_ms)}"
+        since = f"the history begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "there is no history left"
         return f"the history of {client!r} up to {rfc3339(at_ms)} has expired; {since}"
 
     def _hold_object(self, client: str, state: ClientState) -> Object | None:

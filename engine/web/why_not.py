@@ -21,7 +21,7 @@ def explanation(rule: str, client: str, stages: Sequence[StageReport], now_ms: i
         "client": client,
         "at": rfc3339(now_ms),
         "stopped_by": first.stage if first is not None else None,
-        "why": sentence(first) if first is not None else "no stage stops it: it fires when its trigger happens",
+        "why": sentence(first) if first is not None else "no stage stops the rule: it fires when its trigger happens",
         "gates": [
             {
                 "gate": stage.stage,
@@ -48,13 +48,13 @@ def _rule(is_open: bool, detail: Detail) -> str:
 
 def _match(is_open: bool, detail: Detail) -> str:
     where = f" (last seen at {detail['ip']})" if detail["ip"] else ""
-    return f"its match {'holds' if is_open else 'does not hold'} for {detail['client']}{where}"
+    return f"its match {'includes' if is_open else 'does not include'} {detail['client']}{where}"
 
 
 def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
     if not detail["is_known"] and not is_open:
-        return f"no event has ever named the client; the trigger is {triggers}"
+        return f"the client is unknown: no event has ever named it; the trigger is {triggers}"
     since = f" since {rfc3339(detail['since_ms'])}" if detail["since_ms"] > 0 else ""
     hold = (
         f", observed {detail['observed']} and on hold since {rfc3339(detail['hold_since_ms'])}"
@@ -74,7 +74,7 @@ def _for(is_open: bool, detail: Detail) -> str:
 
 
 def _condition(is_open: bool, detail: Detail) -> str:
-    return f"the condition {'holds' if is_open else 'does not hold'}: {detail['text']}"
+    return f"the condition is {'true' if is_open else 'false'}: {detail['text']}"
 
 
 def _flapping(is_open: bool, detail: Detail) -> str:
@@ -111,10 +111,10 @@ def _verify(is_open: bool, detail: Detail) -> str:
     said = {
         "": "the broker is queried when the alert is due",
         "agreed": "the broker confirmed the status",
-        "failed": "the broker gave no answer in time; sent unverified",
+        "failed": "the broker did not answer in time; the alert was sent unverified",
         "contradicted": "the broker contradicted the status: a false alarm was avoided",
-        "held": "the broker gave no answer, and `verify_failure: hold` waits for one",
-        "asked": "waiting for the answer of the broker",
+        "held": "the broker did not answer, and `verify_failure: hold` waits for an answer",
+        "asked": "waiting for the broker's answer",
     }.get(detail["verified"], detail["verified"])
     return f"verification: {said}" if is_open else f"suppressed by verification: {said}"
 

@@ -239,7 +239,7 @@ def test_a_client_is_forgotten_with_and_without_a_service(running: Service, left
         if house is left:
             assert rollcall(house.folder, "clients", "forget", client).returncode == 0
         again = rollcall(house.folder, "clients", "forget", client)
-        assert (again.returncode, again.stderr) == (1, f"no event ever named {client!r}\n")
+        assert (again.returncode, again.stderr) == (1, f"there is no client {client!r}: no event has ever named it\n")
         assert client not in [
             entry["client"] for entry in lines(rollcall(house.folder, "clients", "--format", "jsonl"))
         ]
@@ -295,7 +295,7 @@ def test_a_store_in_use_by_a_service_that_does_not_answer_is_told(tmp_path: Path
         (tmp_path / "mute.yaml").write_text(json.dumps(config | {"http": None}))
         done = rollcall(tmp_path, "deliveries", "retry", "1", "-c", "mute.yaml")
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"in use by another rollcall (process {process.pid}), which does not answer" in done.stderr
+        assert f"in use by another Rollcall process ({process.pid}), which does not answer" in done.stderr
         assert rollcall(tmp_path, "clients", "-c", "mute.yaml").returncode == 0  # reading goes beside it
 
 

@@ -57,7 +57,7 @@ def test_an_error_that_no_event_causes_ends_the_service_with_a_log_line_and_noth
         assert process.wait(60) == 1
         (line,) = running.log_lines("writer.failed")
         assert "RuntimeError" in line["error"] and "failpoints.py" in line["where"]
-        assert "internal error, stopped; nothing that was accepted is lost" in running.log_text()
+        assert "stopped by an internal error; no accepted event is lost" in running.log_text()
         assert not running.log_lines("service.stopped")
         running.start()
         eventually(running.statuses, lambda found: found == {POISON: "offline", "G@@@a": "offline"})

@@ -21,7 +21,7 @@ def test_a_second_instance_on_the_same_data_is_refused_with_a_sentence(tmp_path:
         (tmp_path / "other.yaml").write_text(other)
         done = running.command("run", "-c", "other.yaml")
         assert done.returncode == 1
-        assert "in use by another rollcall" in done.stderr and str(running.pid) in done.stderr
+        assert "in use by another Rollcall process" in done.stderr and str(running.pid) in done.stderr
         assert "Traceback" not in done.stderr
         running.tell(event("G@@@a", "connect", "1"))  # the first one never noticed
 

@@ -88,7 +88,10 @@ def test_without_a_service_the_store_takes_silences_and_the_next_run_keeps_to_th
         (other,) = running.printed("silence", "add", "--match", "group=Q", "--for", "1h", *SAID)
         running.printed("silence", "expire", other["id"])
         again = running.command("silence", "expire", other["id"])
-        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} expired already")) == (1, True)
+        assert (again.returncode, again.stderr.startswith(f"the silence {other['id']} has already expired")) == (
+            1,
+            True,
+        )
         assert [found["state"] for found in running.printed("silence", "list")] == ["expired", "active"]
         assert "new pumps" in running.command("silence", "list").stdout
         running.start()
@@ -157,7 +160,7 @@ def test_a_silence_that_cannot_be_is_refused_in_a_sentence(
 
 def test_a_silence_for_no_client_in_particular_must_be_asked_for(idle: Service) -> None:
     done = idle.command("silence", "add", "--for", "1h", *SAID)
-    assert (done.returncode, done.stderr.startswith("name the clients")) == (2, True)
+    assert (done.returncode, done.stderr.startswith("give --match key=pattern")) == (2, True)
     everything = idle.printed("silence", "add", "--everything", "--for", "1s", *SAID)
     assert everything[0]["match"] == {}
 
@@ -176,7 +179,7 @@ def test_an_acknowledged_alert_reminds_nobody_and_still_recovers(tmp_path: Path)
         again = running.command("alerts", "ack", alert["id"])
         assert (again.returncode, again.stderr.strip()) == (
             1,
-            f"the alert {alert['id']} was acknowledged before, by Zoë",
+            f"the alert {alert['id']} has already been acknowledged by Zoë",
         )
         running.kill()
         running.start()
@@ -233,7 +236,7 @@ def test_why_not_names_the_stage_and_the_reason_with_and_without_a_service(tmp_p
             ("gone", "P@@@c", "silence", f"silenced by Zoë: new pumps (silence {silence['id']})"),
             ("gone", "P@@@on", "trigger", "the trigger offline has not happened"),
             ("muted", "P@@@a", "mute", "muted by a time interval (`active`, `mute`)"),
-            ("other", "P@@@a", "match", "its match does not hold for P@@@a"),
+            ("other", "P@@@a", "match", "its match does not include P@@@a"),
         ]
 
         def check() -> None:
@@ -271,8 +274,8 @@ def test_a_delivery_shows_every_stage_that_its_decision_passed_by_the_rule_at_th
                 *("match", "trigger", "condition", "silence", "inhibited", "throttle"),
             ]
             told = running.command("deliveries", "show", "1").stdout
-            assert "the condition held: not graceful" in told
-            assert 'its match held for P@@@a: {"group": "P"}' in told
+            assert "the condition was true: not graceful" in told
+            assert 'its match included P@@@a: {"group": "P"}' in told
             if runs:
                 running.terminate()
 

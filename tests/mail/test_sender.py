@@ -314,7 +314,7 @@ def test_a_certificate_that_does_not_verify_is_not_trusted(security: str, why: s
 def test_without_starttls_nothing_is_sent_in_the_clear() -> None:
     with post_office() as office:
         (answer,) = answers(sender_to(office, security="starttls"), item())
-        assert answer == RetryLater(reason="the server offers no STARTTLS, and without it nothing is sent")
+        assert answer == RetryLater(reason="the server offers no STARTTLS, so nothing was sent")
         assert office.offered == []
 
 
@@ -341,7 +341,7 @@ def test_a_password_that_is_not_there_is_our_fault() -> None:
 def test_a_server_without_logins_is_not_used_when_one_is_configured() -> None:
     with post_office() as office:
         (answer,) = answers(sender_to(office, username="u", password=lambda: PASSWORD), item())
-        assert answer == RetryLater(reason="the server offers no login")
+        assert answer == RetryLater(reason="the server does not support a login")
 
 
 def test_a_server_that_repeats_the_password_is_not_quoted(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ ROLLCALL: Final = str(Path(sys.executable).with_name("rollcall"))
 RULE: Final[dict[str, Any]] = {
     "name": "device-offline",
     "trigger": "offline",
-    "actions": [{"log": {"message": "{{ client.id }} is offline since {{ occurred_at }}"}}],
+    "actions": [{"log": {"message": "{{ client.id }} has been offline since {{ occurred_at }}"}}],
     "on_recovery": [{"log": {"message": "{{ client.id }} is back"}}],
 }
 

@@ -169,4 +169,4 @@ def test_installing_the_library_again_changes_nothing(rocketmq: None) -> None:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0 and "is there and loads" in done.stdout
+    assert done.returncode == 0 and "is already installed and loads" in done.stdout

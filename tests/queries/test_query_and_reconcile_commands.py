@@ -83,7 +83,7 @@ def test_a_service_that_gets_no_answer_or_has_nobody_to_ask_tells_what_it_believ
         with StatusClient(service=running.url) as statuses:
             found = statuses.online("G@@@a")
         assert (found.online, found.source, found.asked_at) == (True, "belief", None)
-        assert "no answer from the broker" in str(found.problem)
+        assert "did not get an answer from the broker" in str(found.problem)
     (tmp_path / "alone").mkdir()
     with service(tmp_path / "alone") as running, StatusClient(service=running.url) as statuses:
         running.start()
@@ -150,7 +150,7 @@ def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> Non
         number = running.send("POST", "/v1/reconciliations").json()["id"]
         done = running.command("reconcile")
         assert done.returncode == 0, done.stderr
-        assert f"sweep {number} is running already" in done.stderr
+        assert f"sweep {number} is already running" in done.stderr
         assert done.stdout.splitlines()[0] == "queried 40 of 40: agreed 39, corrected 1, unknown 0, failed 0"
         assert [one["id"] for one in running.items("/v1/reconciliations")] == [number]
 

@@ -61,7 +61,9 @@ def test_an_acknowledged_alert_sends_no_reminder(tmp_path: Path, ack: str) -> No
     scenario = replace(file.scenarios[0], acts=(act,))
     outcome = ScenarioRunner(replace(file, rules=(sticky,))).run(scenario)
     assert sum(seen.line["type"] == "delivery" for seen in outcome.timeline) == 2
-    assert [seen.line["text"] for seen in outcome.timeline if seen.line["type"] == "act"] == ["ack (1 to acknowledge)"]
+    assert [seen.line["text"] for seen in outcome.timeline if seen.line["type"] == "act"] == [
+        "ack (1 alert acknowledged)"
+    ]
 
 
 def test_operators_act_after_what_is_due_and_before_the_events_of_their_instant(tmp_path: Path) -> None:
@@ -73,10 +75,10 @@ def test_operators_act_after_what_is_due_and_before_the_events_of_their_instant(
 
 def test_an_act_after_the_last_event_is_carried_out(tmp_path: Path) -> None:
     assert told(tmp_path, acts=[{"at": "1h", "ack": "pump-offline G@@@p1"}])[-1] == (
-        "1h ack pump-offline G@@@p1 (1 to acknowledge)"
+        "1h ack pump-offline G@@@p1 (1 alert acknowledged)"
     )
     assert told(tmp_path, acts=[{"at": "5m", "ack": "pump-offline G@@@p1"}])[0] == (
-        "5m ack pump-offline G@@@p1 (nothing to acknowledge)"
+        "5m ack pump-offline G@@@p1 (no alerts acknowledged)"
     )
 
 

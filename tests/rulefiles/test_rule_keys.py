@@ -127,7 +127,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "[offline, outage]",
             "outage: {}",
-            "rules[0].trigger: `outage` is about many clients at once: write a rule of its own for it",
+            "rules[0].trigger: `outage` is about many clients, so it cannot be combined with other triggers: write a separate rule for it",
         ),
         (
             "offline",
@@ -159,7 +159,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "outage",
             "outage: {by: client}",
-            "rules[0].outage.by: `client` would make an outage of each client: use group, ip/24 or an inventory column",
+            "rules[0].outage.by: `client` would make each client an outage of its own: use group, ip/24 or an inventory column",
         ),
         (
             "offline",
@@ -174,7 +174,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "outage",
             "outage: {}, grouping: {}",
-            "rules[0].grouping: cannot be used with the trigger `outage`: its alerts are about many clients already",
+            "rules[0].grouping: cannot be used with the trigger `outage`: its alerts are about many clients, and are already sent as one delivery",
         ),
         (
             "feed",
@@ -191,7 +191,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "outage",
             "outage: {}, for: 1m",
-            "rules[0].for: cannot be used with the trigger `outage`: it is not a status that can last",
+            "rules[0].for: cannot be used with the trigger `outage`: it is an instant, not a status that can last",
         ),
         ("offline", "shadow: yes", "rules[0].shadow: must be true or false, not `yes`; write true"),
         ("offline", "shadow: On", "rules[0].shadow: must be true or false, not `On`; write true"),
@@ -208,7 +208,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
             'rules[0].schedule: must be a mapping, such as {cron: "0 8 * * mon-fri", timezone: Europe/Berlin}',
         ),
         ("offline", "repeat: 10ms", "rules[0].repeat: must be at least 1s"),
-        ("stable", "repeat: 1h", "rules[0].repeat: has no effect: alerts of the trigger `stable` resolve at once"),
+        ("stable", "repeat: 1h", "rules[0].repeat: has no effect: alerts of the trigger `stable` resolve immediately"),
         ("offline", "verify_within: 5s", "rules[0].verify_within: needs `verify: true`"),
         (
             "flapping",
@@ -258,7 +258,7 @@ def test_inhibitors_are_looked_for_in_all_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inhibitor", "message"),
     [
-        (quiet("b", trigger="first_seen"), "`b` can never inhibit: its alerts resolve at once"),
+        (quiet("b", trigger="first_seen"), "`b` can never inhibit: its alerts resolve immediately"),
         (
             quiet("b", trigger="feed"),
             "`b` can never inhibit `a`: alerts of the trigger `feed` are about a source, not about clients",

@@ -263,7 +263,7 @@ def test_a_writer_that_has_ended_refuses_what_waits_and_says_why(folder: Path) -
         found.writer._run()  # what the thread does
         assert [repr(error) for error in found.given_up] == ["ZeroDivisionError('a mistake of ours')"]
         found.offer(event(B), name="late")
-        assert found.told[-1].startswith("late refused: the writer has ended by an internal error")
+        assert found.told[-1].startswith("late refused: the writer has stopped after an internal error")
 
 
 # Checkpoints and starts

@@ -279,7 +279,7 @@ def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"asking\n"
-        with pytest.raises(StatusBusy, match="another rollcall"):
+        with pytest.raises(StatusBusy, match="another Rollcall process"):
             LastCallFile(path)
         other.send_signal(signal.SIGKILL)
         other.wait()

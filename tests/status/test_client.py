@@ -66,7 +66,12 @@ def test_offline_and_unknown_are_both_not_true(standin: StandIn) -> None:
 @pytest.mark.parametrize(("who", "online"), [(UP, True), (DOWN, False)])
 @pytest.mark.parametrize(
     ("said", "problem"),
-    [("unknown", "does not know"), ("error", "HTTP status 503"), ("throttled", "fewer calls"), ("html", "a web page")],
+    [
+        ("unknown", "does not know"),
+        ("error", "HTTP status 503"),
+        ("throttled", "limited the rate"),
+        ("html", "a web page"),
+    ],
 )
 def test_the_belief_stands_in_for_an_answer(
     standin: StandIn, believing: Service, who: str, online: bool, said: str, problem: str
@@ -117,7 +122,7 @@ def test_no_free_call_within_the_rate_is_a_problem(standin: StandIn, believing: 
     with client(standin, believing, rate=1, timeout_s=1.0) as asking:
         assert asking.online(UP).source == "query"
         second = asking.online(UP)
-    assert second.source == "belief" and second.problem == "no free call within the rate of 1 calls a second"
+    assert second.source == "belief" and second.problem == "no free slot within the rate limit of 1 calls a second"
     assert len(standin.calls) == 1
 
 
@@ -126,7 +131,7 @@ def test_a_throttled_client_waits(standin: StandIn) -> None:
     standin.retry_after = "3000"
     with client(standin) as asking:
         asking.online(UP)
-        assert "no free call" in (asking.online(UP).problem or "")
+        assert "no free slot" in (asking.online(UP).problem or "")
     assert len(standin.calls) == 1
 
 
@@ -164,7 +169,7 @@ def test_a_stranger_in_place_of_the_service_is_no_belief(standin: StandIn, body:
     standin.script.append(Reply(body=body))
     with client(service=standin.url) as asking:
         found = asking.online(UP)
-    assert found.online is None and "is it a rollcall?" in (found.problem or "")
+    assert found.online is None and "is it a Rollcall service?" in (found.problem or "")
 
 
 def test_what_a_service_with_a_provider_says_is_read(standin: StandIn) -> None:

@@ -95,17 +95,17 @@ THROTTLED = b'{"Code":"Throttling.User","Message":"flow control","RequestId":"1"
 @pytest.mark.parametrize(
     ("reply", "told", "lasting", "throttled", "pause_s"),
     [
-        (Reply(status=429, body=b'{"Code":"x"}'), "asked for fewer calls", False, True, None),
-        (Reply(status=400, body=THROTTLED), "asked for fewer calls (Throttling.User", False, True, None),
-        (Reply(status=503, body=THROTTLED, headers={"x-acs-retry-after": "2500"}), "fewer calls", False, True, 2.5),
+        (Reply(status=429, body=b'{"Code":"x"}'), "limited the rate of calls", False, True, None),
+        (Reply(status=400, body=THROTTLED), "limited the rate of calls (Throttling.User", False, True, None),
+        (Reply(status=503, body=THROTTLED, headers={"x-acs-retry-after": "2500"}), "limited the rate", False, True, 2.5),
         (Reply(status=400, body=b'{"Code":"InvalidParameter"}'), "HTTP status 400 (InvalidParameter", True, False, None),
         (Reply(status=400, body=b'{"Code":"SignatureNonceUsed"}'), "HTTP status 400", False, False, None),
-        (Reply(status=403, body=b'{"Code":"Forbidden.RAM"}'), f"no permission for instance {INSTANCE}", True, False, None),
+        (Reply(status=403, body=b'{"Code":"Forbidden.RAM"}'), f"denied access to instance {INSTANCE}", True, False, None),
         (Reply(status=500, body=b'{"Code":"InternalError","Message":"oh"}'), "InternalError: code: 500, oh", False, False, None),
-        (Reply(status=502, body=b"<html>", kind="text/html"), "something other than its JSON", False, False, None),
-        (Reply(body=b"<html>sign in</html>", kind="text/html"), "something other than its JSON", False, False, None),
-        (Reply(body=b'{"OnlineSta'), "something other than its JSON", False, False, None),
-        (Reply(body=b"[1]"), "something other than its JSON", False, False, None),
+        (Reply(status=502, body=b"<html>", kind="text/html"), "something other than JSON", False, False, None),
+        (Reply(body=b"<html>sign in</html>", kind="text/html"), "something other than JSON", False, False, None),
+        (Reply(body=b'{"OnlineSta'), "something other than JSON", False, False, None),
+        (Reply(body=b"[1]"), "something other than JSON", False, False, None),
         (Reply(body=b"{}"), "something other than yes or no: None", False, False, None),
         (Reply(body=b'{"OnlineStatus":1}'), "something other than yes or no: 1", False, False, None),
         (Reply(body=b'{"OnlineStatus":"true"}'), "something other than yes or no: true", False, False, None),
@@ -127,7 +127,7 @@ def test_what_is_no_answer_is_a_sentence(
 @pytest.mark.parametrize("body", [b"{}", b'{"OnlineStatusList":[]}', b'{"OnlineStatusList":[{"ClientId":"G@@@x"}]}'])
 def test_a_batch_without_any_of_the_clients_is_no_answer(standin: StandIn, body: bytes) -> None:
     standin.script.append(Reply(body=body))
-    assert "about none of the 1 clients" in str(failure(lambda: provider(standin).query_many([CLIENT])))
+    assert "no result for any of the 1 clients" in str(failure(lambda: provider(standin).query_many([CLIENT])))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_batch_without_any_of_the_clients_is_no_answer(standin: StandIn, body:
     [
         ({"secret": "another"}, "`secret` does not belong to `access_key`"),
         ({"access_key": "another"}, "does not know the access key"),
-        ({"instance": "mqtt-cn-other"}, "no permission for instance mqtt-cn-other"),
+        ({"instance": "mqtt-cn-other"}, "denied access to instance mqtt-cn-other"),
     ],
 )
 def test_wrong_keys_are_distinguished(standin: StandIn, wrong: dict[str, str], told: str) -> None:
@@ -146,7 +146,7 @@ def test_wrong_keys_are_distinguished(standin: StandIn, wrong: dict[str, str], t
 def test_a_clock_that_is_off_is_named(standin: StandIn) -> None:
     standin.clock_off_s = 20 * 60
     failed = failure(lambda: provider(standin).query(CLIENT))
-    assert "your clock is off by more than 15 minutes" in str(failed) and failed.lasting
+    assert "this machine's clock is off by more than 15 minutes" in str(failed) and failed.lasting
 
 
 def test_keys_are_read_at_every_call(standin: StandIn) -> None:

@@ -79,7 +79,7 @@ def test_a_good_answer_is_a_number_of_connections_or_unknown(standin: StandIn, t
 
 @pytest.mark.parametrize("clients", [[], ["G@@@a", "G@@@b"]])
 def test_there_are_no_batches(standin: StandIn, clients: list[str]) -> None:
-    with pytest.raises(ValueError, match="one client a call"):
+    with pytest.raises(ValueError, match="one client per call"):
         provider(standin).query_many(clients)
     assert standin.calls == []
 
@@ -102,7 +102,7 @@ def test_any_client_id_arrives_as_it_is(standin: StandIn, client: str) -> None:
         (Reply(status=400, body=b"bad", kind="text/plain"), "HTTP status 400", True),
         (Reply(status=400, body=b'{"code":2,"success":false,"message":"no"}'), "refused the signature (no)", True),
         (Reply(status=401), "HTTP status 401", True),
-        (Reply(status=403), "403, not permitted", True),
+        (Reply(status=403), "HTTP status 403", True),
         (Reply(status=404), "HTTP status 404", True),
         (Reply(status=408), "HTTP status 408", False),
         (Reply(status=500), "HTTP status 500", False),
@@ -116,7 +116,7 @@ def test_any_client_id_arrives_as_it_is(standin: StandIn, client: str) -> None:
             True,
         ),
         (Reply(body=b'{"code":2,"success":false,"message":""}'), "`secret` does not belong to `access_key`", True),
-        (Reply(body=b'{"code":3,"success":false}'), f"no permission for instance {INSTANCE}", True),
+        (Reply(body=b'{"code":3,"success":false}'), f"denied access to instance {INSTANCE}", True),
         (Reply(body=b'{"code":7,"success":false,"message":"busy"}'), "code 7 (busy)", False),
         (Reply(body=b'{"code":0,"success":false,"message":"busy"}'), "reported a failure, code 0 (busy)", False),
         (Reply(body=b'{"code":5,"success":true,"online":1}'), "reported a failure", False),
@@ -129,11 +129,11 @@ def test_any_client_id_arrives_as_it_is(standin: StandIn, client: str) -> None:
         (Reply(body=b'{"code":0,"success":true,"online":1.0}'), "number of connections", False),
         (Reply(body=b'{"code":0,"success":true,"online":-2}'), "number of connections: -2", False),
         (Reply(body=b'{"code":0,"success":true,"online":99999999999999999999}'), "number of connections", False),
-        (Reply(body=b'{"code":0,"success":true,"onl'), "no complete JSON object", False),
-        (Reply(body=b""), "no complete JSON object", False),
-        (Reply(body=b"\xff\xfe\x00"), "no complete JSON object", False),
-        (Reply(body=b"[1]"), "no complete JSON object", False),
-        (Reply(body=b"[" * 60_000), "no complete JSON object", False),
+        (Reply(body=b'{"code":0,"success":true,"onl'), "not answer with a complete JSON object", False),
+        (Reply(body=b""), "not answer with a complete JSON object", False),
+        (Reply(body=b"\xff\xfe\x00"), "not answer with a complete JSON object", False),
+        (Reply(body=b"[1]"), "not answer with a complete JSON object", False),
+        (Reply(body=b"[" * 60_000), "not answer with a complete JSON object", False),
         (Reply(body=b"<html>sign in</html>", kind="text/html"), "a web page, not JSON", False),
         (Reply(body=b'{"code":0}' + b" " * 70_000), "more than 64 KiB", False),
         (Reply(body=b'{"code":0,"success":true,"online":1}', cut=-5), "closed the connection", False),
@@ -184,13 +184,13 @@ def test_a_clock_that_is_off_is_reported_with_the_difference(standin: StandIn, o
     failed = failure(lambda: provider(standin).query(CLIENT))
     told = str(failed)
     assert failed.lasting and f"({which})" in told
-    seconds = int(told.partition("your clock is off by ")[2].split()[0])
+    seconds = int(told.partition("this machine's clock is off by ")[2].split()[0])
     assert abs(seconds - abs(off_s)) <= 30
 
 
 def test_an_expired_timestamp_without_a_date_still_names_the_clock(standin: StandIn) -> None:
     standin.script.append(Reply(body=b'{"code":4,"success":false}', headers={"Date": "yesterday"}))
-    assert "your clock is off by more than 300 s" in str(failure(lambda: provider(standin).query(CLIENT)))
+    assert "this machine's clock is off by more than 300 s" in str(failure(lambda: provider(standin).query(CLIENT)))
 
 
 def test_neither_secret_nor_signature_is_shown_when_the_service_repeats_them(standin: StandIn) -> None:

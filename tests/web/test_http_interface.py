@@ -161,7 +161,7 @@ def test_alerts_and_deliveries_are_filtered(running: Service) -> None:
         (f"/v1/clients/{CHAIN}/timeline?cursor=7", "`cursor` must be the `next`"),
         (f"/v1/clients/{CHAIN}/status?verify=perhaps", "`verify` must be true or false"),
         (f"/v1/clients/{CHAIN}/explanation?at=yesterday", "`at` must be a whole number"),
-        ("/readyz?verbose=1", "takes none"),
+        ("/readyz?verbose=1", "takes no parameters"),
         ("/v1/rules?cursor=x", "`cursor` must be the `next`"),
     ],
 )
@@ -188,7 +188,10 @@ def test_any_id_can_be_asked_for(running: Service, client: str) -> None:
 
 def test_slashes_of_an_id_need_no_encoding_where_nothing_is_ambiguous(running: Service) -> None:
     assert get(running, "/v1/clients/G/1@@@d/2").json["client"] == "G/1@@@d/2"
-    assert refused(get(running, "/v1/clients/G@@@x/status"), 404) == "no event ever named 'G@@@x'"
+    assert (
+        refused(get(running, "/v1/clients/G@@@x/status"), 404)
+        == "there is no client 'G@@@x': no event has ever named it"
+    )
 
 
 def test_who_was_never_named_is_not_found(running: Service) -> None:
@@ -198,7 +201,7 @@ def test_who_was_never_named_is_not_found(running: Service) -> None:
         "/v1/clients/nobody/timeline",
         "/v1/clients/%FF%00",
     ):
-        assert "no event ever named" in refused(get(running, path), 404)
+        assert "no event has ever named it" in refused(get(running, path), 404)
 
 
 def test_a_status_is_a_belief_until_there_is_a_provider(running: Service) -> None:
@@ -233,7 +236,7 @@ def test_a_timeline_tells_what_was_ignored_and_why(running: Service) -> None:
     ]
     assert told == [
         ("tcpclean", False, "of a channel that a newer connect has superseded"),
-        ("connect", False, "a repetition of an earlier event"),
+        ("connect", False, "a duplicate of an earlier event"),
         ("connect", True, "the channel is live"),
     ]
     evidence = running.get(f"/v1/clients/{client}/explanation")["evidence"]

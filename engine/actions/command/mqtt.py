@@ -85,7 +85,7 @@ class MqttCommands:
 
     def _too_late(self) -> RetryLater:
         """The answer when no attempt was made: it says nothing about the target, which is reconnected to by `_keep` alone."""
-        return RetryLater(reason=self._trouble or "no connection was free in time", our_fault=True)
+        return RetryLater(reason=self._trouble or "no connection was available in time", our_fault=True)
 
     async def _place(self) -> MqttConnection:
         """A connection that is up, with room for one more command: release its `room` afterwards."""

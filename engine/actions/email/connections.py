@@ -104,7 +104,7 @@ class SmtpLines:
             await client.ehlo()
             if self._security == "starttls":
                 if not client.supports_extension("starttls"):
-                    raise Trouble("the server offers no STARTTLS, and without it nothing is sent")
+                    raise Trouble("the server offers no STARTTLS, so nothing was sent")
                 await client.starttls()
                 await client.ehlo()  # what it offered in the clear counts no more
             if self._username is not None and password is not None:
@@ -116,13 +116,13 @@ class SmtpLines:
 
     async def _log_in(self, client: aiosmtplib.SMTP, username: str, password: str) -> None:
         if not client.supports_extension("auth"):
-            raise Trouble("the server offers no login")
+            raise Trouble("the server does not support a login")
         try:
             await client.login(username, password)
         except aiosmtplib.SMTPAuthenticationError as error:
             raise Trouble(f"the login was refused: {error.code} {error.message}") from error
         except aiosmtplib.SMTPNotSupported as error:
-            raise Trouble("the server offers no kind of login that is known here") from error
+            raise Trouble("the server offers no supported login method") from error
 
     def _tls(self) -> ssl.SSLContext:
         try:

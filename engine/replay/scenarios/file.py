@@ -152,5 +152,5 @@ class _FileReader:
             return
         at: KeyPath = ("tests", index, "name")
         if name in seen:
-            self._report(at, f"there is already a test of this name, on line {seen[name]}")
+            self._report(at, f"there is already a test with this name, on line {seen[name]}")
         seen.setdefault(name, self._document.place(at)[0])

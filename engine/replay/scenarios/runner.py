@@ -188,7 +188,9 @@ class _Run(Replay):
                 count = self.fleet.acknowledge(
                     now_ms, alert_id=act.alert, rule=act.rule, client=act.client, by=OPERATOR
                 )
-                self._note(now_ms, "act", text=f"{act.text} ({count or 'nothing'} to acknowledge)")
+                self._note(
+                    now_ms, "act", text=f"{act.text} ({count or 'no'} alert{'' if count == 1 else 's'} acknowledged)"
+                )
             self._flush()
 
     def _apply_event(self, line: EventLine, at_ms: int) -> None:

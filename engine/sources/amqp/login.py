@@ -105,5 +105,5 @@ def is_hanging_up(error: Exception) -> bool:
 
 def lost_in_login(endpoint: str, tls: bool) -> str:
     """The sentence for that: some brokers refuse a login in this way."""
-    port = "the port does not speak AMQP over TLS" if tls else "the port needs TLS (set `tls`)"
+    port = "the port does not accept AMQP over TLS" if tls else "the port needs TLS (set `tls`)"
     return f"{endpoint} closed the connection during the login: {SUSPECTS}, or {port}"

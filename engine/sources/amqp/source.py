@@ -181,7 +181,7 @@ class AmqpSource:
                 query={"heartbeat": str(HEARTBEAT_S), "name": f"rollcall {self.name}"},
             )
         except ValueError as error:
-            raise NotUsable(f"{self.endpoint} cannot be an address: {error}") from error
+            raise NotUsable(f"{self.endpoint} is not a valid address: {error}") from error
         context = None if self.tls is None else _trust(self.tls)
         return aiormq.Connection(url, context=context, client_properties={SIGN_KEY: login.sign_key})
 

@@ -129,7 +129,7 @@ class FileSource:
         if place is None:
             self._tail = Tail(self.path)
         else:
-            await self._go_on_after(offer, place, "the file that was read last was deleted or rewritten")
+            await self._go_on_after(offer, place, "the file that was being read was deleted or rewritten")
 
     async def _go_on_after(self, offer: Offer, place: FilePlace, why: str) -> None:
         """Find the rest of what was being read; without it, note the gap and take the oldest file that came later."""
@@ -202,7 +202,7 @@ class FileSource:
         elif not self.follow:
             self._finished = True
         elif not self.path.exists():
-            self._trouble = f"waiting for {self.path}, which does not exist any more"
+            self._trouble = f"waiting for {self.path}, which no longer exists"
             await asyncio.sleep(self.poll_s)
         else:
             self._caught_up_ms = noted_ms

@@ -103,11 +103,11 @@ class Tail:
         stat = os.fstat(self._file.fileno())
         self.size, self.mtime_ns = stat.st_size, stat.st_mtime_ns
         if self.size < self.offset:
-            raise Rewritten(f"it has {self.size} bytes, but {self.offset} were read")
+            raise Rewritten(f"it has {self.size} bytes, but {self.offset} bytes were already read")
         known = len(self._last)
         block = os.pread(self._file.fileno(), CHUNK_BYTES + known, self.offset - known)
         if not block.startswith(self._last):
-            raise Rewritten("other bytes stand where it was read")
+            raise Rewritten("the part that was already read has changed")
         data = block[known:]
         return FileChunk(data=data, at_end=self.offset + len(data) >= self.size)
 

@@ -92,7 +92,7 @@ class QueueDiscovery:
         try:
             self._discover()
         except Exception as fault:  # a thread that ended unnoticed would leave queues unread
-            self.trouble = f"internal error, no new queues are found: {fault!r}"
+            self.trouble = f"internal error, new queues are not discovered: {fault!r}"
             log.error(Event.SOURCE_FAILED, source=self._source, exc_info=fault)
 
     def _discover(self) -> None:

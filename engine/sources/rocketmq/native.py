@@ -53,12 +53,14 @@ class CannotInstall(Exception):
 def install(site: Path | None = None) -> str:
     """Make the library loadable; what was done, as a sentence. CannotInstall with the reason when it cannot be."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise CannotInstall("this is for Linux on x86-64; elsewhere install Apache's rocketmq-client-cpp 2.x")
+        raise CannotInstall(
+            "this works only on Linux x86-64; on other systems, install Apache's rocketmq-client-cpp 2.x"
+        )
     folder = (site or Path(sysconfig.get_path("platlib"))) / "rocketmq"
     if not (folder / "ffi.py").exists():
         _pip("install", PACKAGE)
     if _is_loadable():
-        return "the native RocketMQ library is there and loads"
+        return "the native RocketMQ library is already installed and loads"
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise CannotInstall("a C compiler is needed (Debian: apt-get install gcc libc6-dev)")
@@ -67,9 +69,9 @@ def install(site: Path | None = None) -> str:
         _compile(compiler, Path(work), folder)
     if not _is_loadable():
         raise CannotInstall(
-            f"{folder / 'librocketmq.so'} was made and does not load: {_loading().stderr.strip()[-300:]}"
+            f"{folder / 'librocketmq.so'} was built but does not load: {_loading().stderr.strip()[-300:]}"
         )
-    return f"the native RocketMQ library was put into {folder}"
+    return f"the native RocketMQ library was installed in {folder}"
 
 
 def _loading() -> subprocess.CompletedProcess[str]:
@@ -96,7 +98,7 @@ def _download(work: Path) -> Path:
     (wheel,) = work.glob("*.whl")
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != WHEEL_SHA256:
-        raise CannotInstall(f"{wheel.name} is not the file that was tried: its SHA-256 is {found}")
+        raise CannotInstall(f"{wheel.name} is not the expected file: its SHA-256 is {found}")
     return wheel
 
 

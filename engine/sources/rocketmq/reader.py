@@ -104,7 +104,7 @@ class QueueReader:
             self._is_recognised = True
             if replaced:
                 return self._after_a_gap(
-                    place, f"{self.name} is another log than the one that was read: its topic was recreated"
+                    place, f"{self.name} is not the log that was read before: its topic was recreated"
                 )
         asked_ms = self._settings.now_ms()
         pulled = self._ask(place.offset, self._settings.tags, PULL_MESSAGES)

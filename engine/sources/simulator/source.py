@@ -95,8 +95,7 @@ class SimulatorSource:
             name=self.name,
             type=self.type,
             connected=self._started_at_ms is not None,
-            detail=self._trouble
-            or f"synthetic fleet of {self._clients} invented devices (seed {self._seed}), not real",
+            detail=self._trouble or f"synthetic fleet of {self._clients} simulated devices (seed {self._seed})",
             caught_up_to_ms=self.caught_up_to(now_ms),
             last_event_at_ms=self._last_event_at_ms,
         )

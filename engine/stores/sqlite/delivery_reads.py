@@ -106,7 +106,7 @@ def deliveries(
     Raises ValueError for a state that does not exist.
     """
     if state is not None and state not in delivery.STATES:
-        raise ValueError(f"no delivery is ever {state!r}: one of {', '.join(delivery.STATES)}")
+        raise ValueError(f"there is no delivery state {state!r}; the states are {', '.join(delivery.STATES)}")
     wanted = {"rule": rule, "client": client, "alert": alert, "state": state}
     given = {name: value for name, value in wanted.items() if value is not None}
     where = [f"{name} = :{name}" for name in given]

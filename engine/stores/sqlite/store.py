@@ -93,7 +93,7 @@ class SqliteStore:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             lock.close()
-            raise StoreInUse(f"{data} is in use by another rollcall (process {holder}); stop it first") from error
+            raise StoreInUse(f"{data} is in use by another Rollcall process ({holder}); stop it first") from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -109,7 +109,7 @@ class SqliteStore:
         """Open for reading beside a running instance, or when none runs; StoreError when there is no store."""
         path = data / FILE_NAME
         if not path.exists():
-            raise StoreError(f"there is no store at {path} yet")
+            raise StoreError(f"there is no store at {path} yet: start the service once with `rollcall run`")
         try:
             connection = connect_to_read(path)
         except sqlite3.Error as error:
@@ -191,7 +191,9 @@ def _migrate(connection: sqlite3.Connection) -> None:
     files = sorted(entry.name for entry in FOLDER.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
     newest = int(files[-1][:4])
     if version > newest:
-        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, this knows {newest})")
+        raise sqlite3.DatabaseError(
+            f"it was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this installation"
+        )
     for number, name in [(int(name[:4]), name) for name in files if int(name[:4]) > version]:
         outbox = queries("outbox.sql")["create"] if number == 1 else ""
         connection.executescript(f"BEGIN; {script(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
