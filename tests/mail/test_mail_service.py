@@ -240,7 +240,7 @@ def test_replay_and_check_show_what_would_be_sent(configured: bool, tmp_path: Pa
     assert "email: to ops@example.com: [warning] gone: d is offline" in running.command("replay", "events.jsonl").stdout
     checked = running.command("check")
     assert (checked.returncode == 0) is configured
-    assert configured or "needs a server to send by" in checked.stdout
+    assert configured or "needs a mail server" in checked.stdout
 
 
 def test_the_recoveries_of_what_was_told_together_answer_the_one_firing(tmp_path: Path) -> None:

@@ -139,8 +139,8 @@ def test_check_finds_the_missing_library_before_run_does(tmp_path: Path, without
         ({"secret": "hunter2"}, "must say where the secret is"),
         ({"topic": "x"}, "unknown key `topic`; write `topics`, a list"),
         ({"start": "yesterday"}, "must be latest, earliest, or a time"),
-        ({"start": "2026-01-01T00:00:00"}, "does not say in which time zone"),
-        ({"start": "2026-13-01T00:00:00Z"}, "is no time such as"),
+        ({"start": "2026-01-01T00:00:00"}, "has no time zone"),
+        ({"start": "2026-13-01T00:00:00Z"}, "is not a time such as"),
         ({"consumer_group": "a b"}, "must consist of letters"),
     ],
 )
@@ -158,7 +158,7 @@ def test_two_sources_of_different_clusters_are_refused_because_the_client_would_
     assert checked.returncode == 1 and "one engine reads one RocketMQ cluster" in checked.stdout
     twice = source("127.0.0.1:9", name="other", topics=["T"])
     checked = rollcall(written(tmp_path, sources=[source("127.0.0.1:9"), twice]), "check")
-    assert checked.returncode == 1 and "is used by another source" in checked.stdout
+    assert checked.returncode == 1 and "another source uses the group" in checked.stdout
 
 
 def test_installing_the_library_again_changes_nothing(rocketmq: None) -> None:

@@ -39,7 +39,7 @@ NEW = SourceHealth(
 def metrics(*healths: SourceHealth) -> dict[tuple[str, ...], float]:
     """Every sample about sources: (name, label values…) -> value."""
     service: Any = SimpleNamespace(
-        asking=None,
+        queries=None,
         counters=dict, fleet=SimpleNamespace(states={}), healths=lambda: list(healths), now_ms=lambda: NOW,
         suppressed=dict, silences_open=lambda: 0, gaps_found=lambda: {"broker": 2}, rules_problem=None,
     )  # fmt: skip
