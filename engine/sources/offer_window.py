@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from engine.sources.base import Batch, Offer
 
@@ -21,13 +21,23 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class _Offered(Generic[T]):
-    """One batch, what the source keeps with it, and the verdict on it."""
+class _Decision:
+    """Whether a batch was committed.
+
+    It does not know the batch: a batch whose acknowledgement leads back to it would stay in memory until the garbage collector
+    finds the cycle.
+    """
+
+    is_made: bool = False
+    failure: Exception | None = None
+
+
+class _Offered(NamedTuple, Generic[T]):
+    """One batch, what the source keeps with it, and the decision about it."""
 
     batch: Batch
     origin: T
-    is_decided: bool = False
-    failure: Exception | None = None
+    decision: _Decision
 
 
 class OfferWindow(Generic[T]):
@@ -54,10 +64,10 @@ class OfferWindow(Generic[T]):
 
     async def offer(self, offer: Offer, batch: Batch, origin: T) -> None:
         """Offer a batch, and keep it until it is committed."""
-        loop = asyncio.get_running_loop()
+        loop, decision = asyncio.get_running_loop(), _Decision()
 
         def decide(failure: Exception | None) -> None:
-            entry.is_decided, entry.failure = True, failure
+            decision.is_made, decision.failure = True, failure
             self._decided.set()
             self._wake()
 
@@ -65,7 +75,7 @@ class OfferWindow(Generic[T]):
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(decide, failure)
 
-        entry = _Offered(replace(batch, acknowledge=acknowledge), origin)
+        entry = _Offered(replace(batch, acknowledge=acknowledge), origin, decision)
         self._offered.append(entry)
         await offer(entry.batch)
 
@@ -86,20 +96,24 @@ class OfferWindow(Generic[T]):
     def take_committed(self) -> list[T]:
         """Forget the oldest batches as far as they are committed; what was kept with them, oldest first."""
         committed = []
-        while self._offered and self._offered[0].is_decided and self._offered[0].failure is None:
+        while self._offered and _is_committed(self._offered[0].decision):
             committed.append(self._offered.popleft().origin)
         return committed
 
     @property
     def failure(self) -> Exception | None:
         """Why the oldest batch was not committed, once every batch is decided; None: wait, or nothing failed."""
-        if self._offered and all(entry.is_decided for entry in self._offered):
-            return self._offered[0].failure
+        if self._offered and all(entry.decision.is_made for entry in self._offered):
+            return self._offered[0].decision.failure
         return None
 
     async def offer_again(self, offer: Offer) -> None:
         """Offer all that failed once more, in their order. To be called after a pause when there is a `failure`."""
-        failed = [entry for entry in self._offered if entry.failure is not None]
+        failed = [entry for entry in self._offered if entry.decision.failure is not None]
         self._offered.clear()
         for entry in failed:
             await self.offer(offer, entry.batch, entry.origin)
+
+
+def _is_committed(decision: _Decision) -> bool:
+    return decision.is_made and decision.failure is None
