@@ -129,7 +129,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class DeliveryPolicy:
     """How long to go on: `max_age_ms` after the decision it is dead; waits grow from `first_ms` to `longest_ms`."""
 
     max_age_ms: int = MAX_AGE_MS
@@ -137,7 +137,7 @@ class Policy:
     longest_ms: int = LONGEST_RETRY_MS
 
 
-DEFAULT_POLICY = Policy()
+DEFAULT_POLICY = DeliveryPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ def life_of(request: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def backoff_ms(attempts: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> int:
+def backoff_ms(attempts: int, jitter: float, policy: DeliveryPolicy = DEFAULT_POLICY) -> int:
     """How long to wait after `attempts` failed ones, in milliseconds.
 
     It doubles from attempt to attempt; `jitter` (0 to 1) places it between one half and all of that, so that many
@@ -172,12 +172,14 @@ def backoff_ms(attempts: int, jitter: float, policy: Policy = DEFAULT_POLICY) ->
     return round(whole * (1 + jitter) / 2)
 
 
-def deadline_ms(decided_at_ms: int, policy: Policy, life_ms: int | None = None) -> int:
+def deadline_ms(decided_at_ms: int, policy: DeliveryPolicy, life_ms: int | None = None) -> int:
     """The instant (epoch milliseconds) from which a delivery is not worth sending any more; `life_ms` can only shorten it."""
     return decided_at_ms + (policy.max_age_ms if life_ms is None else min(life_ms, policy.max_age_ms))
 
 
-def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy: Policy = DEFAULT_POLICY) -> Standing:
+def next_state(
+    row: Standing, answer: Answer, now_ms: int, jitter: float, policy: DeliveryPolicy = DEFAULT_POLICY
+) -> Standing:
     """Where a delivery stands after one attempt that ended at `now_ms`.
 
     Raises IllegalTransition when it was not due: someone else decided meanwhile, and that stands.
@@ -200,7 +202,7 @@ def next_state(row: Standing, answer: Answer, now_ms: int, jitter: float, policy
     return _moved(row, DUE, attempts, now_ms + wait, arrived, answer.reason)
 
 
-def expired(row: Standing, now_ms: int, policy: Policy = DEFAULT_POLICY) -> Standing | None:
+def expired(row: Standing, now_ms: int, policy: DeliveryPolicy = DEFAULT_POLICY) -> Standing | None:
     """The dead delivery that one becomes whose deadline passed before it could be sent; None while there is time."""
     if row.state != DUE or now_ms < deadline_ms(row.decided_at_ms, policy, row.life_ms):
         return None

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from engine.actions.base import Answer, Expired, OutboxItem, Rejected, RetryLater, Untried
 from engine.clock import Clock
-from engine.core.delivery import DEAD, DUE, Policy, Standing, life_of, next_state
+from engine.core.delivery import DEAD, DUE, DeliveryPolicy, Standing, life_of, next_state
 from engine.telemetry import Event, logger
 
 WINDOW_MS: Final = 60_000
@@ -119,7 +119,7 @@ class DeadDeliveryLog:
             log.error(Event.DELIVERY_DEAD, target=target, more=count.more, error=count.last_error)
 
 
-def may_be_dead(item: OutboxItem, answer: Answer | Expired | Untried, now_ms: int, policy: Policy) -> bool:
+def may_be_dead(item: OutboxItem, answer: Answer | Expired | Untried, now_ms: int, policy: DeliveryPolicy) -> bool:
     """Whether an answer may have made a delivery dead. For a retry the longest possible pause decides: the store draws it."""
     if not isinstance(answer, RetryLater):
         return isinstance(answer, Rejected | Expired)

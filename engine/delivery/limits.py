@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.core.breaker import BreakerLimits
-from engine.core.delivery import DEFAULT_POLICY, Answer, Delivered, Expired, Policy, Rejected, RetryLater, Untried
+from engine.core.delivery import (
+    DEFAULT_POLICY,
+    Answer,
+    Delivered,
+    DeliveryPolicy,
+    Expired,
+    Rejected,
+    RetryLater,
+    Untried,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +29,7 @@ class Limits:
     open_first_ms: int = 1_000
     open_longest_ms: int = 60_000
     drain_s: float = 5.0  # for requests in progress when stopping
-    policy: Policy = DEFAULT_POLICY
+    policy: DeliveryPolicy = DEFAULT_POLICY
 
     def breaker(self) -> BreakerLimits:
         """The same for one target's breaker."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from engine.clock import Clock
-from engine.core.delivery import DEAD, DEFAULT_POLICY, OutboxItem, Outcome, Policy
+from engine.core.delivery import DEAD, DEFAULT_POLICY, DeliveryPolicy, OutboxItem, Outcome
 from engine.stores.base import Deliveries, DeliveryRow, Reader, Share, Waiting
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Outbox:
         store: OutboxStore,
         write: Callable[[Callable[[], Any]], Awaitable[Any]],
         clock: Clock,
-        policy: Policy = DEFAULT_POLICY,
+        policy: DeliveryPolicy = DEFAULT_POLICY,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`write` does a piece of work inside the writer's next transaction, and returns when that has committed."""

@@ -14,7 +14,7 @@ from engine.actions.base import OutboxItem
 from engine.clock import Clock, SystemClock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.core.delivery import Policy as DeliveryPolicy
+from engine.core.delivery import DeliveryPolicy
 from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
 from engine.delivery.dead_log import DeadDeliveryLog

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from engine.core.alerting.alert import Alert, Kept, Output, Throttled
-from engine.core.delivery import OutboxItem, Outcome, Policy
+from engine.core.delivery import DeliveryPolicy, OutboxItem, Outcome
 from engine.core.history import Fact
 from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
@@ -213,7 +213,9 @@ class Deliveries(Protocol):
         """
         ...
 
-    def record(self, outcomes: Sequence[Outcome], now_ms: int, jitter: Callable[[], float], policy: Policy) -> Recorded:
+    def record(
+        self, outcomes: Sequence[Outcome], now_ms: int, jitter: Callable[[], float], policy: DeliveryPolicy
+    ) -> Recorded:
         """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry.
 
         A row that is no longer due stays as it is: an operator decided meanwhile.

@@ -22,7 +22,7 @@ from engine.actions.base import ActionSender, BatchSender
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
-from engine.core.delivery import DEFAULT_POLICY, OutboxItem, Policy
+from engine.core.delivery import DEFAULT_POLICY, DeliveryPolicy, OutboxItem
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.outbox import Outbox
 from engine.stores.base import DeliveryRow, NewDelivery
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class FileOutbox(Outbox):
     """The outbox of a store in a folder, behind one writing thread, each write a durable commit of its own."""
 
-    def __init__(self, folder: Path, policy: Policy = DEFAULT_POLICY) -> None:
+    def __init__(self, folder: Path, policy: DeliveryPolicy = DEFAULT_POLICY) -> None:
         self.store = SqliteStore.open(folder)
         self._writer = ThreadPoolExecutor(1)
         super().__init__(self.store, self.change, SystemClock(), policy, random.Random(1).random)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.actions.base import Answer, OutboxItem, Rejected
 from engine.clock import SystemClock
-from engine.core.delivery import Delivered, Policy, RetryLater
+from engine.core.delivery import Delivered, DeliveryPolicy, RetryLater
 from engine.delivery.dead_log import DETAILED, MAX_TARGETS, WINDOW_MS, DeadDeliveryLog
 from engine.delivery.limits import Limits
 from engine.errors import StoreError
@@ -75,7 +75,7 @@ def test_a_rejected_delivery_is_logged_with_what_it_was_and_why(tmp_path: Path, 
 def test_a_delivery_that_was_retried_until_its_deadline_is_logged_and_a_retry_is_not(
     tmp_path: Path, log: WrittenLog
 ) -> None:
-    quick = Policy(max_age_ms=120, first_ms=20, longest_ms=40)
+    quick = DeliveryPolicy(max_age_ms=120, first_ms=20, longest_ms=40)
     limits = Limits(failures_to_open=100, policy=quick)
     started_ms = SystemClock().now_ms()
 

@@ -15,7 +15,7 @@ from engine.actions.log import LogSender
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
-from engine.core.delivery import Policy
+from engine.core.delivery import DeliveryPolicy
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
 from engine.runtime.heartbeat import Heartbeat
@@ -24,7 +24,7 @@ from engine.testing import delivery
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 
-QUICK = Policy(first_ms=20, longest_ms=40)
+QUICK = DeliveryPolicy(first_ms=20, longest_ms=40)
 LIMITS = Limits(open_first_ms=30, open_longest_ms=60, drain_s=0.3, policy=QUICK)
 WITHIN_S = 20.0
 Senders = dict[str, ActionSender | BatchSender]

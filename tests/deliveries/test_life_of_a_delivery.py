@@ -17,8 +17,8 @@ from engine.core.delivery import (
     SHADOW,
     STATES,
     Delivered,
+    DeliveryPolicy,
     IllegalTransition,
-    Policy,
     Rejected,
     RetryLater,
     Standing,
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
         self.row = standing(HELD)
         self.now_ms = 0
         self.arrived = False
-        self.policy = Policy(max_age_ms=3_600_000)
+        self.policy = DeliveryPolicy(max_age_ms=3_600_000)
 
     @rule(by_ms=st.integers(0, 4_000_000))
     def time_passes(self, by_ms: int) -> None:
@@ -195,8 +195,8 @@ def test_a_request_with_a_life_of_its_own_is_dead_when_that_is_over() -> None:
 def test_a_short_life_is_used_for_trying_and_never_lengthens_the_policys() -> None:
     command = Standing(state=DUE, attempts=9, due_at_ms=0, decided_at_ms=0, life_ms=8_000)
     assert delivery.next_state(command, RetryLater(reason="down"), 0, 1.0).due_at_ms == 1_000
-    assert delivery.deadline_ms(5, Policy(max_age_ms=10), 100) == 15
-    assert delivery.deadline_ms(5, Policy(max_age_ms=100), 10) == 15
+    assert delivery.deadline_ms(5, DeliveryPolicy(max_age_ms=10), 100) == 15
+    assert delivery.deadline_ms(5, DeliveryPolicy(max_age_ms=100), 10) == 15
 
 
 def test_an_operators_retry_gives_a_dead_command_a_new_life() -> None:

@@ -13,13 +13,13 @@ from engine import testing
 from engine.actions.base import Answer, Delivered, OutboxItem, RetryLater
 from engine.actions.webhook.request import WebhookSender
 from engine.clock import SystemClock
-from engine.core.delivery import Policy
+from engine.core.delivery import DeliveryPolicy
 from engine.delivery.dispatcher import Dispatcher
 from engine.stores.base import NewDelivery
 from tests.benchmarks.webhooks import FileOutbox
 
 TARGET = "http://127.0.0.1:9"
-QUICK = Policy(first_ms=20, longest_ms=40)
+QUICK = DeliveryPolicy(first_ms=20, longest_ms=40)
 WITHIN_S = 10.0
 
 

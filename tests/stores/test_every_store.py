@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Throttled
-from engine.core.delivery import Policy
+from engine.core.delivery import DeliveryPolicy
 from engine.core.history import FACT_OFFSET, POSITION_BITS, SETTLED, Fact
 from engine.core.presence.client_state import (
     FLAPPING,
@@ -30,7 +30,7 @@ from engine.testing import delivery
 from tests.stores.backends import Backend
 
 TARGET = "http://pager.test:80"
-POLICY = Policy(max_age_ms=100_000)
+POLICY = DeliveryPolicy(max_age_ms=100_000)
 
 HOSTILE = [
     "G@@@'; DROP TABLE clients; --",

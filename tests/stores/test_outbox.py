@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.delivery import Answer, Delivered, Expired, OutboxItem, Outcome, Policy, Rejected, RetryLater
+from engine.core.delivery import Answer, Delivered, DeliveryPolicy, Expired, OutboxItem, Outcome, Rejected, RetryLater
 from engine.stores.base import DeliveryRow, NewDelivery, Recorded, Share, Store
 from engine.testing import delivery
 
 TARGET = "http://pager.test:80"
-POLICY = Policy(max_age_ms=100_000)
+POLICY = DeliveryPolicy(max_age_ms=100_000)
 ANSWERS: dict[str, Answer] = {"ok": Delivered(), "later": RetryLater(reason="busy"), "never": Rejected(reason="no")}
 
 

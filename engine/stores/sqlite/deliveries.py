@@ -20,10 +20,10 @@ from engine.core.delivery import (
     DUE,
     HELD,
     Delivered,
+    DeliveryPolicy,
     Expired,
     OutboxItem,
     Outcome,
-    Policy,
     Standing,
     Untried,
 )
@@ -135,7 +135,7 @@ class SqliteDeliveries:
         outcomes: Sequence[Outcome],
         now_ms: int,
         jitter: Callable[[], float],
-        policy: Policy = DEFAULT_POLICY,
+        policy: DeliveryPolicy = DEFAULT_POLICY,
     ) -> Recorded:
         """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry."""
         good = [(o.id, o.attempted_at_ms, o.answer.detail or None) for o in outcomes if isinstance(o.answer, Delivered)]
@@ -151,7 +151,7 @@ class SqliteDeliveries:
             dead += state == DEAD
         return Recorded(delivered, retried, dead)
 
-    def _record_failure(self, outcome: Outcome, now_ms: int, jitter: float, policy: Policy) -> str:
+    def _record_failure(self, outcome: Outcome, now_ms: int, jitter: float, policy: DeliveryPolicy) -> str:
         row = self._connection.execute(Q["standing"], (outcome.id,)).fetchone()
         if row is None or row[0] != DUE or isinstance(outcome.answer, Untried):
             return ""
