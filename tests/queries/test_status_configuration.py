@@ -83,7 +83,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ({"cron": "0 25 * * *"}, "reconcile.cron", "hour"),
         ({"cron": "0 * * *"}, "reconcile.cron", "5"),
         ({"cron": "0 * * * *", "timezone": "Europe/Berlim"}, "reconcile.timezone", "did you mean `Europe/Berlin`?"),
-        ({"every": "1h", "timezone": "UTC"}, "reconcile.timezone", "belongs to `cron`"),
+        ({"every": "1h", "timezone": "UTC"}, "reconcile.timezone", "can be used only with `cron`"),
         ({"every": "0s"}, "reconcile.every", "must be"),
         ({"every": "1h", "catch_up": "always"}, "reconcile.catch_up", "once, skip"),
         ({"interval": "1h", "every": "1h"}, "reconcile", "either `cron` or `every`"),

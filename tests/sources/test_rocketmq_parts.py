@@ -207,7 +207,7 @@ def test_a_reader_goes_on_where_it_stopped_and_asks_once_whether_it_is_the_same_
         (Log(10, 50, 60), QueuePlace(4), 10, "6 messages expired"),
         (Log(0, 10, 20, 30), QueuePlace(9, 8, 20), 1, "truncated or recreated"),  # from the last known instant on
         (Log(0, 90, 91), QueuePlace(9, 8, 20), 0, "truncated or recreated"),  # all of it came later
-        (Log(0, 90, 91), QueuePlace(2, 1, 20), 0, "another log"),  # the offset fits, the message is another
+        (Log(0, 90, 91), QueuePlace(2, 1, 20), 0, "its topic was recreated"),  # the offset fits, the message is another
     ],
 )
 def test_what_is_gone_is_a_gap_with_bounds_and_reading_goes_on_at_the_oldest_that_may_be_unread(
