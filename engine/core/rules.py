@@ -1,7 +1,7 @@
 """What ops people wrote, as frozen values: rules, what they match, and what they do.
 
 Built by `engine.rulefiles.loader` from YAML; nothing here reads a file. Read `Rule` first. Patterns and templates stay text here:
-`matching` and `rendering` compile them, so that a rule can be compared, stored and shown.
+`core.matching` and `engine.templates` compile them, so that a rule can be compared, stored and shown.
 """
 
 from __future__ import annotations

@@ -157,4 +157,4 @@ SENTENCES: Mapping[str, Callable[[bool, Detail], str]] = {
     "grouping": _grouping,
     "alert": _alert,
 }
-"""The sentence of each stage of `core.alerting.explain.PATH`, from (does it pass, its detail)."""
+"""The sentence of each stage of `core.alerting.explain.WAY`, from (does it pass, its detail)."""
