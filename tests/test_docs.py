@@ -162,3 +162,20 @@ def test_the_log_events_that_the_page_about_deployment_explains_exist() -> None:
     named = re.findall(r"^\| `([a-z_.]+)`", section, re.MULTILINE)
     assert len(named) > 5
     assert set(named) <= {str(event) for event in Event}
+
+
+def test_no_text_names_a_stranger_on_the_package_index() -> None:
+    """`rollcall` on the package index is another program: the distribution is `rollcall-presence`."""
+    bare = re.compile(r"(?:pip|pipx|uv)\b[^\n]*\binstall\b[^\n]*\brollcall(?!-presence)\b(?![/.])")
+    files = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "config.example.yaml", ROOT / "Makefile"]
+    for folder in ("docs", "engine", "rules", "schemas"):
+        files += [file for file in (ROOT / folder).rglob("*") if file.suffix in {".md", ".py", ".yaml", ".json"}]
+    assert [(file.name, found[0]) for file in files for found in bare.finditer(file.read_text("utf-8"))] == []
+    assert 'name = "rollcall-presence"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_docs_say_that_a_disconnect_alone_makes_no_client_offline() -> None:
+    for file in (ROOT / "README.md", ROOT / "docs" / "rules.md", ROOT / "docs" / "glossary.md"):
+        assert re.search(r"`disconnect`(?: event)? alone never makes a (?:client|device) offline", file.read_text()), (
+            file
+        )

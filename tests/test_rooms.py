@@ -61,7 +61,7 @@ EXCEPTIONS = {
 """Imports against the table, each with its reason."""
 
 VALUES = {"__future__", "bisect", "collections", "dataclasses", "datetime", "email", "functools", "hashlib", "heapq", "ipaddress",
-          "itertools", "json", "math", "mypy_extensions", "operator", "typing"}  # fmt: skip
+          "itertools", "json", "math", "mypy_extensions", "operator", "re", "typing"}  # fmt: skip
 """The standard library that the pure core may use: nothing of it reads a clock, the world or chance."""
 
 NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}

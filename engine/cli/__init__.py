@@ -7,7 +7,9 @@ Every error becomes a sentence and an exit code: 0 success, 1 failure or "no", 2
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -59,6 +61,17 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; for a name that does not exist, an error that names the nearest one."""
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            suggestion = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"No such command '{name}'.{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run one command; see the module."""
         try:
@@ -95,8 +108,8 @@ def _report(error: Exception) -> int:
     return WRONG_USE if isinstance(error, BadQuestion) else 1
 
 
-@click.command(cls=_Lazy)
-@click.version_option(package_name="rollcall")
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rollcall-presence", prog_name="rollcall")
 def main() -> None:
     """Rollcall determines which MQTT clients are really online, and sends alerts when that changes."""
 
@@ -104,6 +117,10 @@ def main() -> None:
 def entry() -> NoReturn:
     """The console script. It exits at once when the command is done: freeing a million states would take seconds."""
     code: object = 0
+    for stream in (sys.stdout, sys.stderr):
+        # The locale's encoding may lack a character of an id or a name: it is shown as an escape, and the command goes on.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except SystemExit as done:

@@ -1,7 +1,7 @@
 """Which operator API a command uses: that of the running service, or that of the store when no service runs. Read `operator_api`.
 
-A service is the one for a data folder when its process is the one that holds the lock of the folder; another service that listens on
-the same port is left alone.
+A service is the one for a data folder when it proves that it holds the lock of the folder; another program that listens on the same
+port is left alone.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from engine.config.http import HttpConfig
 from engine.config.loader import Config, load_config
-from engine.errors import StoreInUse
-from engine.runtime.store_factory import owner_of
+from engine.errors import StoreInUse, Unavailable
+from engine.runtime.store_factory import holder_of, proves
 
 if TYPE_CHECKING:  # imported where they are used: each takes a while to load
     from engine.cli.http_client import HttpOperatorApi
@@ -54,7 +55,11 @@ def statuses(config_path: Path, clients: Sequence[str], note: Callable[[str], No
     config = load_config(config_path)
     service = _running(config)
     if service is not None:
-        yield from service.statuses(clients)
+        for found in service.statuses(clients):
+            problem = found.pop("problem", None)
+            if problem:
+                note(f"{found['client']}: {problem}")
+            yield found
         return
     from engine.runtime.offline import query_directly
 
@@ -62,14 +67,29 @@ def statuses(config_path: Path, clients: Sequence[str], note: Callable[[str], No
 
 
 def _running(config: Config) -> HttpOperatorApi | None:
-    """The service that works on this data folder; None when none answers."""
-    if config.http is None:
+    """The service that works on this data folder; None when none does, or it does not answer.
+
+    The lock says whether a service runs, and only the service can prove that it is the one: another program may have taken the port,
+    and must get neither the token nor be believed. A user who cannot read the lock file cannot check the proof, and then no token
+    is sent: Unavailable says what to do.
+    """
+    holder = holder_of(config.data)
+    if holder is None or config.http is None:
         return None
     from engine.cli.http_client import HttpOperatorApi
 
     service = HttpOperatorApi(f"http://{_address(config.http)}")
-    process, holder = service.process(), owner_of(config.data)
-    if process is None or (holder is not None and holder != process):
+    challenge = token_hex(16)
+    proof = service.proof(challenge)
+    if proof is None:
+        return None
+    if holder.key is None:
+        if config.http.token is not None:
+            raise Unavailable(
+                f"this user cannot read the lock file in {config.data}, so the program on {service.url} cannot show that it is the service,"
+                " and gets no token; run the command as the user of the service"
+            )
+    elif not proves(holder, f"{challenge} {config.http.port}", proof):
         return None
     if config.http.token is not None:
         service.use_token(config.http.token.reveal())
@@ -82,9 +102,9 @@ def _address(http: HttpConfig) -> str:
 
 
 def _no_answer(config: Config) -> str:
+    holder = holder_of(config.data)
     where = (
         f" on http://{_address(config.http)}" if config.http is not None else ": `http` is null in its configuration"
     )
-    return (
-        f"{config.data} is in use by another Rollcall process ({owner_of(config.data)}), which does not answer{where}"
-    )
+    process = holder.process if holder is not None and holder.process is not None else "unknown"
+    return f"{config.data} is in use by another Rollcall process ({process}), which does not answer{where}"

@@ -12,7 +12,8 @@ import click
 
 from engine.cli.connect import operator_api
 from engine.cli.options import client_option, config_option, format_option, limit_option, rule_option
-from engine.cli.output import as_line, limited, plain, say, show
+from engine.cli.output import as_line, limited, say, show
+from engine.core.foreign_text import visible_text
 from engine.errors import BadQuestion, RollcallError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def show_delivery(config_path: Path, style: str, number: int) -> None:
     width = max(map(len, found))
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-        first, *rest = [plain(line) for line in text.split("\n")]
+        first, *rest = [visible_text(line) for line in text.split("\n")]
         click.echo("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest)]))
     click.echo("stages passed:" if stages else "the rule's definition at that time has expired")
     for stage in stages:

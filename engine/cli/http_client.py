@@ -35,14 +35,19 @@ class HttpOperatorApi:
         """Send this bearer token from now on."""
         self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def process(self) -> int | None:
-        """The process id of the service; None when no service of ours answers."""
+    def proof(self, challenge: str) -> str | None:
+        """What the service on the port answers to a challenge (see `web.routes`); None when no service of ours answers."""
         try:
-            answer = self._session.get(f"{self.url}/healthz", timeout=(CONNECT_S, CONNECT_S))
-            found = answer.json()["process"] if answer.ok else None
+            answer = self._session.get(
+                f"{self.url}/healthz",
+                headers={"Rollcall-Challenge": challenge},
+                timeout=(CONNECT_S, CONNECT_S),
+                allow_redirects=False,
+            )
+            found = answer.json()["proof"] if answer.ok else None
         except (requests.RequestException, ValueError, TypeError, KeyError):
             return None
-        return found if isinstance(found, int) else None
+        return found if isinstance(found, str) else None
 
     def do(self, act: Act[R]) -> R:
         """See `OperatorApi`."""

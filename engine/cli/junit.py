@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from engine.cli.output import plain
+from engine.core.foreign_text import visible_text
 
 _NO_XML = dict.fromkeys((*range(55296, 57344), 65534, 65535), "�")
 """Characters that are not allowed in XML; control characters are escaped before."""
@@ -66,4 +66,4 @@ def _counts(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def _safe(text: str) -> str:
-    return plain(text).translate(_NO_XML)
+    return visible_text(text).translate(_NO_XML)

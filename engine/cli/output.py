@@ -8,13 +8,14 @@ so that it can be copied.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
-from engine.telemetry import escape
+from engine.core.foreign_text import visible_json, visible_text
 
 T = TypeVar("T")
 
@@ -24,17 +25,10 @@ MEASURED_ROWS = 500
 MAX_WIDTH = 60
 """The width of a column at most: a longer value does not widen it."""
 
-_DIRECTION_MARKS = {code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, 0x202C, *range(0x2066, 0x206A), 0xFEFF)}
-
-
-def plain(text: str) -> str:
-    """The text on one line, with escapes for everything that would control a terminal."""
-    return escape(text).translate(_DIRECTION_MARKS)
-
 
 def say(text: str, *, err: bool = False) -> None:
     """Write one line; its values may come from devices."""
-    click.echo(plain(text), err=err)
+    click.echo(visible_text(text), err=err)
 
 
 def show(found: Iterable[Mapping[str, Any]], style: str, columns: Sequence[str]) -> None:
@@ -60,8 +54,14 @@ def limited(found: Iterable[T], limit: int | None) -> Iterable[T]:
 
 
 def as_line(found: Mapping[str, Any]) -> str:
-    """An object as one line of JSON."""
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    """An object as one line of JSON, which every encoding of the output can hold and no terminal obeys."""
+    in_ascii = not encodes_everything(sys.stdout)
+    return visible_json(json.dumps(found, ensure_ascii=in_ascii, separators=(",", ":")))
+
+
+def encodes_everything(stream: TextIO) -> bool:
+    """Whether a stream's encoding has every character of Unicode; the locale decides that."""
+    return (stream.encoding or "ascii").lower().replace("-", "").replace("_", "").startswith("utf")
 
 
 def _cell(value: Any) -> str:
@@ -71,4 +71,4 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return str(len(value)) if value else "-"
-    return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return visible_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

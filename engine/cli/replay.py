@@ -15,10 +15,10 @@ from typing import IO, Any
 import click
 
 from engine.cli.options import config_option
-from engine.cli.output import plain
 from engine.cli.replay_page import about, page, step
 from engine.config.inventory import Inventory
 from engine.config.loader import Config, load_config
+from engine.core.foreign_text import visible_json, visible_text
 from engine.core.rules import Rule
 from engine.replay.diff import changes_between
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
@@ -101,7 +101,7 @@ def _carry_out(
     with _output(output) as out:
         if style == "jsonl" and against is None:
             # Kept until the process ends: freeing a million states would take long.
-            _KEPT.append(_replay(config, inventory, ours, events, out.write))
+            _KEPT.append(_replay(config, inventory, ours, events, _visible(out.write)))
             return
         lines = _collect(config, inventory, ours, events)
         changes = changes_between(lines, _collect(config, inventory, theirs, events)) if against is not None else None
@@ -122,7 +122,7 @@ def _written(
     if changes is None:
         return _table(ours)
     if style == "jsonl":
-        return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in changes)
+        return "".join(visible_json(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in changes)
     return _difference(changes)
 
 
@@ -134,6 +134,15 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
     else:
         with path.open("wb") as file:
             yield file
+
+
+def _visible(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Write lines of JSON so that a terminal obeys none of the characters in them; nearly all are ASCII and pass as they are."""
+
+    def written(lines: bytes) -> object:
+        return write(lines if lines.isascii() else visible_json(lines.decode("utf-8", "surrogatepass")).encode())
+
+    return written
 
 
 def _replay(
@@ -189,8 +198,8 @@ def _table(lines: list[dict[str, Any]]) -> str:
 def _row(line: dict[str, Any]) -> str:
     """One line for people; text from devices in it is escaped."""
     if line["type"] == "rejected":
-        return plain(f"line {line['line']}: rejected: {line['reason']}")
-    return plain(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
+        return visible_text(f"line {line['line']}: rejected: {line['reason']}")
+    return visible_text(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
 
 
 def _difference(changes: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from engine.cli.output import plain
+from engine.core.foreign_text import visible_text
 
 MAX_ROWS = 2_000
 """Rows of one table at most: more makes browsers slow."""
@@ -21,7 +21,7 @@ def page(events: str, rules: str, lines: Sequence[Line], changes: Sequence[Line]
     """The page for the lines of a replay, whose last one is the summary; `changes`, what differs from other rules, comes first."""
     text = (resources.files("engine.cli") / "templates" / "replay.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = lambda value: plain(str(value))
+    environment.filters["plain"] = lambda value: visible_text(str(value))
     summary = [(name, value) for name, value in lines[-1].items() if name != "type"]
     return environment.from_string(text).render(
         events=events, rules=rules, summary=summary, sections=_sections(lines, changes)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.cli.output import plain
 from engine.cli.replay_page import about, done, state_of
+from engine.core.foreign_text import visible_text
 from engine.replay.scenarios.diff import Comparison, TimelineEntry, offset
 from engine.replay.scenarios.runner import ScenarioResult
 from engine.replay.scenarios.scenario import Expected
@@ -64,12 +64,12 @@ def reasons(outcome: ScenarioResult, file: str) -> Iterator[str]:
     for pair in outcome.comparisons:
         for why in pair.why:
             if pair.expected is not None:
-                yield plain(f"{file}:{pair.expected.line}: {pair.expected.where}: {why}")
+                yield visible_text(f"{file}:{pair.expected.line}: {pair.expected.where}: {why}")
             else:
                 assert pair.seen is not None  # one of the two is always there
                 seen = outcome.timeline[pair.seen]
                 at = offset(seen.at_ms - outcome.scenario.start_ms)
-                yield plain(f"{file}:{outcome.scenario.line}: {at}: {_text(seen)}: {why}")
+                yield visible_text(f"{file}:{outcome.scenario.line}: {at}: {_text(seen)}: {why}")
 
 
 def _near(rows: Sequence[_Row]) -> Iterable[_Row | None]:
@@ -135,7 +135,7 @@ def _at(expected: Expected, start_ms: int) -> str:
 
 
 def _line(text: str) -> str:
-    safe = plain(text)
+    safe = visible_text(text)
     return safe if len(safe) <= MAX_TEXT else f"{safe[:MAX_TEXT]}…"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def run(config_path: Path) -> None:
     """Run the service until SIGTERM or Ctrl-C. It finishes the current batch before it stops."""
     from engine.runtime.app import run as serve
 
+    os.umask(0o077)  # what the service writes is for its user alone
     config = load_config(config_path)
     setup_logging(config.log.level, config.log.format)
     serve(config)

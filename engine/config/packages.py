@@ -11,4 +11,4 @@ def missing_package(packages: Mapping[str, str], name: str) -> str | None:
     package = packages.get(name)
     if package is None or importlib.util.find_spec(package) is not None:
         return None
-    return f"needs the package {package}: pip install 'rollcall[{name}]'"
+    return f"needs the package {package}: pip install 'rollcall-presence[{name}]'"

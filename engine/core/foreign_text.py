@@ -1,4 +1,6 @@
-"""Text that came from outside, made safe to keep and to show: read `foreign_text` (at the edge) and `visible_text` (where people read).
+"""Text that came from outside, made safe to keep and to show.
+
+Read `foreign_text` (at the edge), `visible_text` and `visible_json` (where people read).
 
 Devices, servers and neighbours choose their bytes. Bytes that are not UTF-8 must not end a delivery, and characters that a reader
 cannot see (control characters, marks that turn the reading direction, characters without width, halves of surrogate pairs) must not
@@ -16,6 +18,9 @@ _INVISIBLE: Final = re.compile(
 )
 """Control and format characters, and what Unicode calls *default ignorable*: drawn as nothing, or controlling what is drawn."""
 
+_INVISIBLE_IN_JSON: Final = re.compile(_INVISIBLE.pattern.replace("\x00-\x1f", "", 1))
+"""The same without what JSON never holds as it is; a line break ends a line."""
+
 _SHORT: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -27,6 +32,11 @@ def visible_text(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _INVISIBLE.sub(_escape, text)
+
+
+def visible_json(line: str) -> str:
+    r"""JSON with `\u....` for every character in its strings that cannot be seen: the same values, safe on a terminal."""
+    return line if line.isascii() else _INVISIBLE_IN_JSON.sub(_escape_in_json, line)
 
 
 def foreign_text(raw: bytes | str, limit: int) -> str:
@@ -55,3 +65,11 @@ def _escape(found: re.Match[str]) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _escape_in_json(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

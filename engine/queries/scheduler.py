@@ -133,6 +133,8 @@ class QueryScheduler:
         self._calls_running = 0
         self._pause_s = 0.0  # the newest pause whose length the service did not say
         self._paused_until_ms = 0  # when the newest pause ends, or ended
+        self._throttled_since_ms: int | None = None  # since when every call was throttled
+        self._throttled_text = ""  # what the service says to that
         self._stopping = False
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         workers = min(MAX_WORKERS, max(MIN_WORKERS, round(rate * CALL_S)))
@@ -180,6 +182,16 @@ class QueryScheduler:
     def problem(self) -> str | None:
         """Why queries fail at present, in the provider's words; None while they do not."""
         return self._breaker.problem
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there are no answers at present: queries fail, or the service throttles every one; None while there are."""
+        return self.problem or (f"queries are throttled: {self._throttled_text}" if self.throttled_ms() else None)
+
+    def throttled_ms(self) -> int:
+        """For how long the service has throttled every call; 0: it does not."""
+        since_ms = self._throttled_since_ms
+        return max(1, self._clock.now_ms() - since_ms) if since_ms is not None else 0
 
     def can_answer(self, client: str) -> bool:
         """Is it worth waiting for an answer about this client?"""
@@ -361,9 +373,13 @@ class QueryScheduler:
             is_newer = asked_at_ms >= self._paused_until_ms  # an older call says nothing about the newest pause
             if failure is None:
                 self._pause_s = 0.0 if is_newer else self._pause_s
+                self._throttled_since_ms = None
                 closed = self._breaker.succeeded()
             elif failure.throttled:
                 self.stats.throttled += 1
+                self._throttled_text = str(failure)
+                if self._throttled_since_ms is None:
+                    self._throttled_since_ms = asked_at_ms
                 self._breaker.not_tried()
                 if is_newer:
                     self._pause_s = min(PAUSE_LONGEST_S, 2 * self._pause_s or PAUSE_FIRST_S)

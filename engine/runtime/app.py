@@ -101,6 +101,10 @@ class App(RunningService):
             config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
 
+    def proof(self, challenge: str) -> str:
+        """See `web.service.Service.proof`."""
+        return self.store.proof(challenge)
+
     def _has_read_all(self) -> bool:
         """Has everything been read that the sources held when we began?"""
         return self.ready_at_ms is not None and self.source_runner.watermark_of(self.clock.now_ms()) >= self.ready_at_ms

@@ -7,6 +7,7 @@ through the same writer, so an act of an operator means the same with and withou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,10 +21,12 @@ from engine.core.presence.query import QueryRequest
 from engine.core.rules import Rule
 from engine.delivery.rendering import render_row
 from engine.errors import InvalidFiles, NotConfigured, StoreError
+from engine.queries.results import AppliedResult
+from engine.queries.scheduler import QueryScheduler
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.history_codec import HistoryCodec, decode_stored
-from engine.runtime.status_queries import QueryService, assemble, scheduler_without_store
+from engine.runtime.status_queries import OPERATOR_S, QueryService, assemble, scheduler_without_store
 from engine.runtime.store_factory import open_store, open_store_to_read
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
@@ -33,6 +36,9 @@ from engine.web.service import NO_PROVIDER
 from engine.web.views import Views
 
 T = TypeVar("T")
+
+POLL_S = 0.2
+"""How often a query that waits is looked after."""
 
 
 @contextmanager
@@ -188,14 +194,24 @@ def query_directly(config: Config, clients: Sequence[str], note: Callable[[str],
     with scheduler_without_store(config, config.status, clock) as scheduler:
         waiting = [scheduler.query(client) for client in clients]
         for client, done in zip(clients, waiting, strict=True):
-            answer, _, problem = done.result().result
+            found = _awaited(done, scheduler)
+            answer, _, problem = found.result if found is not None else (None, "", scheduler.trouble)
             now_ms = clock.now_ms()
-            if answer.connections is not None:
+            if answer is not None and answer.connections is not None:
                 yield serializers.answer_object(answer, now_ms)
             else:
                 if problem:
                     note(f"{client}: {problem}")
                 yield serializers.belief_object(client, _stored_state(config, client), now_ms)
+
+
+def _awaited(done: Future[AppliedResult], scheduler: QueryScheduler) -> AppliedResult | None:
+    """The result of a query; None when the service has throttled every call for `OPERATOR_S`, which may go on for long."""
+    while True:
+        with suppress(TimeoutError):
+            return done.result(POLL_S)
+        if scheduler.throttled_ms() >= OPERATOR_S * 1000:
+            return None
 
 
 def _stored_state(config: Config, client: str) -> ClientState | None:

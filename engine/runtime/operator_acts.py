@@ -249,7 +249,7 @@ class Forget:
     def perform(self, backend: Backend) -> Forgotten:
         """The client that was forgotten."""
         if not backend.change(lambda: forget_clients(backend.fleet, [self.client], backend.now_ms())):
-            raise NotThere(f"there is no client {self.client!r}: no event has ever named it")
+            raise backend.views.unknown(self.client)
         return {"client": self.client}
 
 

@@ -142,6 +142,11 @@ class QueryService:
             return None
         return None if answer.connections is None else answer
 
+    @property
+    def trouble(self) -> str | None:
+        """Why queries get no answers at present; None while they do."""
+        return self._scheduler.trouble
+
     def begin_sweep(self, *, dry_run: bool) -> int:
         """Start a sweep; returns its number. Blocks. Raises Overloaded while another one runs, StoreError when it does not start."""
         if self.reconciler.is_sweeping:
@@ -163,7 +168,7 @@ class QueryService:
             outcomes=dict(stats.outcomes),
             verdicts=dict(self._results.verdicts),
             waiting=len(self._scheduler),
-            trouble=self._scheduler.problem,
+            trouble=self.trouble,
             corrections=self._applier.corrections,
             sweeps=self.reconciler.finished,
             sweep_total=progress.total if progress else 0,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.stores.base import Store
-from engine.stores.sqlite.store import SqliteStore, owner
+from engine.stores.sqlite import folder_lock
+from engine.stores.sqlite.folder_lock import Holder
+from engine.stores.sqlite.store import SqliteStore
 
 
 def open_store(data: Path, reached: Callable[[str], None] = lambda place: None) -> Store:
@@ -22,6 +25,13 @@ def open_store_to_read(data: Path) -> Store:
     return SqliteStore.open_read_only(data)
 
 
-def owner_of(data: Path) -> int | None:
-    """The process that was the last to take the lock on a data folder, working or not; None: nobody, or it may not be seen."""
-    return owner(data)
+def holder_of(data: Path) -> Holder | None:
+    """The process that works in a data folder now; None: none does."""
+    return folder_lock.holder_of(data)
+
+
+def proves(holder: Holder, challenge: str, proof: str) -> bool:
+    """Did a process that can read the lock file of the data folder answer the challenge with this proof?"""
+    return holder.key is not None and hmac.compare_digest(
+        folder_lock.proof(holder.key, challenge).encode(), proof.encode()
+    )

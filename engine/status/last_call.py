@@ -39,7 +39,7 @@ class LastCallFile:
         self._path = path
         self._now_s = now_s
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
         try:

@@ -20,7 +20,7 @@ from engine.status.base import QueryFailed, require_encodable
 from engine.status.http import TIMED_OUT, root_cause, safe_message
 from engine.status.library_logs import hide_signed_headers
 
-NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall[openapi]'"
+NOT_INSTALLED: Final = "the vendor's SDK is not installed: pip install 'rollcall-presence[openapi]'"
 BATCH: Final = 10
 CLOCK_TOLERANCE: Final = "15 minutes"
 """The service refuses timestamps that differ by more from its own clock."""

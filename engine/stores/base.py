@@ -116,6 +116,10 @@ class Store(Protocol):
         """The rules that were loaded before."""
         ...
 
+    def proof(self, challenge: str) -> str:
+        """What only the process that holds this installation, and who can read its files, can answer to a challenge."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]:
         """One transaction, durable when the block is left. StoreError when it could not be, and then nothing of it is."""
         ...

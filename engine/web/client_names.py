@@ -8,6 +8,7 @@ insertion holds the interpreter for more than a few milliseconds: events are tak
 
 from __future__ import annotations
 
+import difflib
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -16,6 +17,15 @@ from typing import Any
 
 BUCKET = 2_000
 """Names in a bucket after the first sorting; one that has grown to four times that is cut."""
+
+COMPARED = 2_000
+"""Names that a mistyped one is compared with: a tenth of a second."""
+
+PREFIXES = 20
+"""Prefixes of a mistyped name that are looked up in a large fleet."""
+
+SIMILAR = 0.75
+"""How like a name must be to be suggested, from 0 to 1 (`difflib`)."""
 
 
 class ClientNames:
@@ -41,6 +51,23 @@ class ClientNames:
                     return
                 yield name
             part = self._part(part[-1], inclusive=False)
+
+    def nearest(self, mistyped: str) -> str | None:
+        """The name that is most like a mistyped one; None when none is. It looks at `COMPARED` names at most.
+
+        In a large fleet they begin like the mistyped one, so a slip in the last `PREFIXES` characters is found; in a small one, any slip.
+        """
+        wanted = mistyped[:256]
+        with self._lock:
+            self._refresh()
+            candidates = [name for bucket in self._buckets for name in bucket] if self._count <= COMPARED else []
+        if not candidates:
+            # Every shorter prefix is a wider look; the longest comes first, and each may use a part of the room.
+            for length in range(len(wanted), max(0, len(wanted) - PREFIXES), -1):
+                candidates += islice(self.after("", wanted[:length]), COMPARED // PREFIXES)
+        folded = {name.lower(): name for name in candidates if name in self._states}
+        close = difflib.get_close_matches(wanted.lower(), folded, n=1, cutoff=SIMILAR)
+        return folded[close[0]] if close else None
 
     def _part(self, start: str, *, inclusive: bool) -> list[str]:
         """What follows `start` up to the end of its bucket, or the next bucket; empty at the very end."""

@@ -107,7 +107,8 @@ async def _verified(service: Service, client: str) -> Object:
     now_ms = service.now_ms()
     if answer is not None:
         return serializers.answer_object(answer, now_ms)
-    return serializers.belief_object(client, service.fleet.published(client), now_ms)
+    problem = service.queries.trouble or "the broker gave no answer in time"
+    return serializers.belief_object(client, service.fleet.published(client), now_ms) | {"problem": problem}
 
 
 def _alerts(app: FastAPI, service: Service, views: Views) -> None:

@@ -44,6 +44,13 @@ def create(service: Service) -> ASGIApp:
     return AccessCheck(app, http.host, token)
 
 
+CHALLENGE = "Rollcall-Challenge"
+"""A command puts a random text here; see `stores.sqlite.folder_lock`."""
+
+MAX_CHALLENGE = 128
+"""Characters of it."""
+
+
 def _events(app: FastAPI, service: Service) -> None:
     bodies = EventBodies()
 
@@ -60,9 +67,14 @@ def _events(app: FastAPI, service: Service) -> None:
 
 def _health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
-    def healthz() -> Response:
-        """Is the process alive? `process` is its id, as in the lock file of its data folder."""
-        return json_response({"status": "alive", "process": os.getpid()})
+    def healthz(request: Request) -> Response:
+        """Is the process alive? `process` is its id; with the header Rollcall-Challenge, `proof` shows whose service it is."""
+        found = {"status": "alive", "process": os.getpid()}
+        challenge = request.headers.get(CHALLENGE, "")
+        if challenge and len(challenge) <= MAX_CHALLENGE:
+            # The port belongs to it: the proof of a service elsewhere is worth nothing here.
+            found["proof"] = service.proof(f"{challenge} {service.config.http.port}")
+        return json_response(found)
 
     @app.get("/readyz")
     def readyz() -> Response:

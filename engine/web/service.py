@@ -97,6 +97,11 @@ class StatusQueries(Protocol):
         """Query one client now; None when the broker gave no number of connections in time."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why queries get no answers at present; None while they do."""
+        ...
+
     def numbers(self) -> QueryNumbers:
         """What the metrics report."""
         ...
@@ -160,6 +165,10 @@ class Service(Subject, Protocol):
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread beside the writer. StoreError when it cannot be read."""
+        ...
+
+    def proof(self, challenge: str) -> str:
+        """Shows a command that this is the service of its data folder."""
         ...
 
     def suppressed(self) -> Mapping[str, int]:

@@ -121,7 +121,7 @@ class Views:
     def _state(self, client: str) -> ClientState:
         state = self._subject.fleet.published(client)
         if state is None:
-            raise NotThere(f"there is no client {client!r}: no event has ever named it")
+            raise self.unknown(client)
         return state
 
     def client(self, client: str) -> Object:
@@ -260,7 +260,17 @@ class Views:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
         if not stages:
             raise NotThere(f"there is no rule {rule[:100]!r}")
-        return why_not.explanation(rule, client, stages, self._subject.now_ms())
+        return why_not.explanation(rule, client, stages, self._subject.now_ms(), lambda: self.nearest(client))
+
+    def nearest(self, client: str) -> str | None:
+        """The known client whose id is most like this mistyped one; None when none is."""
+        return self._names.nearest(client)
+
+    def unknown(self, client: str) -> NotThere:
+        """The error for a client that no event has named, with the known id that is most like it."""
+        near = self.nearest(client)
+        suggestion = f"; did you mean {near}?" if near is not None else ""
+        return NotThere(f"there is no client {client!r}: no event has ever named it{suggestion}")
 
     def deliveries(
         self,

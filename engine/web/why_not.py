@@ -13,8 +13,19 @@ Object = dict[str, Any]
 Detail = Mapping[str, Any]
 
 
-def explanation(rule: str, client: str, stages: Sequence[StageReport], now_ms: int) -> Object:
-    """Every stage, in order; `stopped_by` is the first one that stops the rule, None when none does."""
+def explanation(
+    rule: str, client: str, stages: Sequence[StageReport], now_ms: int, nearest: Callable[[], str | None] = lambda: None
+) -> Object:
+    """Every stage, in order; `stopped_by` is the first one that stops the rule, None when none does.
+
+    `nearest`: the known client whose id is most like this one; asked for when the client is unknown.
+    """
+    stages = [
+        StageReport(stage.stage, stage.passes, {**stage.detail, "near": nearest()}, stage.until_ms)
+        if stage.stage == "trigger" and not stage.detail["is_known"]
+        else stage
+        for stage in stages
+    ]
     first = next((stage for stage in stages if not stage.passes), None)
     return {
         "rule": rule,
@@ -54,7 +65,8 @@ def _match(is_open: bool, detail: Detail) -> str:
 def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
     if not detail["is_known"] and not is_open:
-        return f"the client is unknown: no event has ever named it; the trigger is {triggers}"
+        near = f"; did you mean {detail['near']}?" if detail.get("near") else ""
+        return f"the client is unknown: no event has ever named it{near}; the trigger is {triggers}"
     since = f" since {rfc3339(detail['since_ms'])}" if detail["since_ms"] > 0 else ""
     hold = (
         f", observed {detail['observed']} and on hold since {rfc3339(detail['hold_since_ms'])}"
@@ -70,6 +82,8 @@ def _trigger(is_open: bool, detail: Detail) -> str:
 
 
 def _for(is_open: bool, detail: Detail) -> str:
+    if not detail["has_begun"]:
+        return f"`for: {duration_text(detail['for_ms'])}` begins when the trigger happens"
     return f"`for: {duration_text(detail['for_ms'])}` {'is over' if is_open else 'is not over yet'}"
 
 

@@ -134,7 +134,7 @@ class Service:
     @property
     def pid(self) -> int:
         """The service's own process: what it wrote into its lock, also when it runs under another command."""
-        return int((self.folder / "data" / "rollcall.lock").read_text())
+        return int((self.folder / "data" / "rollcall.lock").read_text().split()[0])
 
     def kill(self) -> None:
         """As if the power had gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -325,7 +326,153 @@ def test_something_else_that_listens_there_is_left_alone(left: Service) -> None:
         other.server_close()
 
 
+@contextlib.contextmanager
+def an_impostor(port: int) -> Iterator[list[str | None]]:
+    """A program that has taken the port of a service and says that it is one; the bearer tokens that it was given."""
+    given: list[str | None] = []
+
+    class Impostor(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            given.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": "alive", "process": 1, "proof": "0" * 64, "items": []}).encode())
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    other = HTTPServer(("127.0.0.1", port), Impostor)
+    thread = threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield given
+    finally:
+        other.shutdown()
+        other.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("is_locked", [False, True], ids=["no service runs", "a service runs elsewhere"])
+def test_a_program_that_took_the_port_gets_no_token_and_is_not_believed(tmp_path: Path, is_locked: bool) -> None:
+    with service(tmp_path, http={"listen": "127.0.0.1:0", "token": {"env": "TOKEN"}}) as found:
+        found.rules()
+        found.start(ready=False, TOKEN="secret-secret-secret")
+        eventually(lambda: (tmp_path / "data" / "rollcall.sqlite3").exists())
+        if not is_locked:
+            found.kill()
+        config = json.loads((tmp_path / "config.yaml").read_text())
+        config["http"]["listen"] = f"127.0.0.1:{found.port}"
+        (tmp_path / "other.yaml").write_text(json.dumps(config))
+        with an_impostor(found.port) as given:
+            done = rollcall(
+                tmp_path, "silence", "add", "--everything", "--for", "1h", "--author", "a", "--comment", "c",
+                "-c", "other.yaml", env=os.environ | {"TOKEN": "secret-secret-secret"},
+            )  # fmt: skip
+        assert [token for token in given if token is not None] == []
+        if is_locked:
+            assert "in use by another Rollcall process" in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr  # in the store itself
+
+
+# The data folder
+
+
+def test_what_the_service_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    with service(tmp_path) as found:
+        found.rules()
+        found.start()
+        found.tell(event("G@@@d", "connect", "c"))
+        files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert {path.name for path in files} >= {"rollcall.lock", "rollcall.sqlite3", "rollcall.sqlite3-wal"}
+        assert [(path.name, oct(path.stat().st_mode & 0o777)) for path in files if path.stat().st_mode & 0o077] == []
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_lock_that_is_no_regular_file_is_refused_and_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    lock = tmp_path / "data" / "rollcall.lock"
+    lock.parent.mkdir()
+    if kind == "link":
+        lock.symlink_to(precious)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with service(tmp_path) as found:
+        found.rules()
+        done = rollcall(tmp_path, "run")
+        assert done.returncode == 1
+        assert "rollcall.lock" in done.stderr or "Is a directory" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert precious.read_text() == "precious"
+
+
+# Locales
+
+LATIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_no_locale_ends_a_command_and_json_is_the_same_in_each(tmp_path: Path, encoding: str) -> None:
+    name = "G@@@ü泵\U0001f600\u2066\u200bend"
+    with service(tmp_path) as found:
+        found.rules({"name": "seen", "trigger": "first_seen", "actions": [{"log": {"message": "{{ client.id }}"}}]})
+        locale = LATIN | {"PYTHONIOENCODING": encoding}
+        found.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING=encoding)
+        found.tell(event(name, "connect", "c"))
+        eventually(lambda: found.items("/v1/deliveries", state="delivered"), lambda sent: len(sent) == 1)
+        table = subprocess.run(
+            [ROLLCALL, "clients"], cwd=tmp_path, env=os.environ | locale, capture_output=True, check=True
+        ).stdout.decode(encoding.replace("ascii", "utf-8"))  # click writes UTF-8 where the locale says ASCII
+        assert "\\u2066\\u200bend" in table and "\u2066" not in table
+        printed = subprocess.run(
+            [ROLLCALL, "clients", "--format", "jsonl"],
+            cwd=tmp_path,
+            env=os.environ | locale,
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert json.loads(printed)["client"] == name
+        assert not {"\u2066", "\u200b"} & set(printed.decode(encoding))
+        assert found.terminate() == 0
+
+
 # Wrong use
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    for words, meant in ((("chekc",), "check"), (("silence", "lst"), "list"), (("why-nto", "r", "c"), "why-not")):
+        done = rollcall(tmp_path, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"Did you mean '{meant}'?" in done.stderr
+
+
+def test_h_is_help_in_every_command(tmp_path: Path) -> None:
+    for words in ((), ("check",), ("silence", "add")):
+        done = rollcall(tmp_path, *words, "-h")
+        assert done.returncode == 0
+        assert done.stdout == rollcall(tmp_path, *words, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "suggested"), [("rollcall sil", 1, "silence"), ("rollcall silence ", 2, "expire")]
+)
+def test_a_shell_completes_commands(tmp_path: Path, words: str, at: int, suggested: str) -> None:
+    asked = {"_ROLLCALL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at)}
+    assert f"plain,{suggested}" in rollcall(tmp_path, env=os.environ | asked).stdout.splitlines()
+
+
+def test_an_unknown_client_is_answered_with_the_id_that_was_meant(running: Service, left: Service) -> None:
+    for found in (running, left):
+        for words in (("explain", "G@@@dd1"), ("clients", "forget", "G@@@dd1"), ("why-not", "gone", "G@@@dd1")):
+            done = rollcall(found.folder, *words)
+            if words[0] != "why-not" or found is left:
+                assert "did you mean G@@@d" in done.stdout + done.stderr, (words, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,8 @@ def test_a_missing_package_is_found_by_check_and_by_run_and_others_do_not_care(
             done = running.command(command)
             assert done.returncode == 1
             assert (
-                "sources[0].type: needs the package aiormq: pip install 'rollcall[amqp]'" in done.stdout + done.stderr
+                "sources[0].type: needs the package aiormq: pip install 'rollcall-presence[amqp]'"
+                in done.stdout + done.stderr
             )
         (tmp_path / "events.jsonl").write_text(event("G@@@d", "connect", "c") + "\n")
         assert running.command("replay", "events.jsonl").returncode == 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.foreign_text import foreign_text, visible_text
+from engine.core.foreign_text import foreign_text, visible_json, visible_text
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,11 @@ def test_foreign_text_can_always_be_encoded_and_is_bounded(raw: bytes | str, lim
     assert len(text) <= limit
     text.encode("utf-8")
     assert "\n" not in text
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_visible_json_has_the_same_values_and_shows_every_character(values: dict[str, str]) -> None:
+    line = visible_json(json.dumps(values, ensure_ascii=False) + "\n")
+    assert json.loads(line) == values
+    assert line.endswith("}\n")
+    assert visible_text(line[:-1]) == line[:-1].replace("\x7f", "\\x7f")

@@ -153,3 +153,21 @@ def test_a_client_without_a_throttle_yet_has_room() -> None:
     world = World(rule("r", "offline", throttle=(1, "1m", "client")), policy=POLICY).tell(UP)
     assert closed(world, "r", "2m") == ["trigger"]
     assert world.fleet.alerts.throttles == {}
+
+
+@pytest.mark.parametrize(
+    ("events", "when", "is_over", "has_begun", "until"),
+    [
+        ([UP], "2m", False, False, None),  # online: nothing to count from
+        ([UP, CUT], "70s", False, True, "6m"),  # on hold: it counts from the change
+        ([UP, CUT], "2m", False, True, "6m"),
+        ([UP, CUT], "7m", True, True, None),
+    ],
+)
+def test_for_has_not_passed_before_the_trigger_has_happened(
+    events: list[str], when: str, is_over: bool, has_begun: bool, until: str | None
+) -> None:
+    world = World(rule("r", "offline", for_="5m")).tell(*events)
+    (found,) = [one for one in gates(world, "r", when) if one.stage == "for"]
+    assert (found.passes, found.detail["has_begun"]) == (is_over, has_begun)
+    assert (None if found.until_ms is None else span(found.until_ms)) == until

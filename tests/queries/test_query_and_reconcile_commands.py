@@ -49,6 +49,23 @@ def test_verify_falls_back_to_the_belief_when_nobody_can_say_in_time(tmp_path: P
         assert running.terminate() == 0  # although calls hang
 
 
+def test_steady_throttling_is_said_at_once_with_and_without_a_service(tmp_path: Path) -> None:
+    with StandIn(rates={"throttled": 1.0}) as broker, querying(tmp_path, broker) as running:
+        running.start()
+        connect(running, broker, "G@@@a")
+        found = running.get("/v1/clients/G@@@a/status", verify="true")
+        assert (found["online"], found["source"]) == (True, "belief")
+        assert "throttled" in found["problem"]
+        done = running.command("query", "G@@@a", "G@@@b")
+        assert done.returncode == 1
+        assert "G@@@b: queries are throttled" in done.stderr
+        assert running.terminate() == 0
+        done = running.command("query", "G@@@a", "G@@@b")  # 60 s at most; it took minutes for each
+        assert done.returncode == 1
+        assert "G@@@a: queries are throttled" in done.stderr and "G@@@b: queries are throttled" in done.stderr
+        assert "belief" in done.stdout
+
+
 def test_without_a_provider_verify_says_what_is_missing(tmp_path: Path) -> None:
     with service(tmp_path) as running:
         running.start()

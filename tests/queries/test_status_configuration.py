@@ -137,5 +137,5 @@ def test_a_secret_that_is_not_there_is_a_warning_and_what_a_provider_lacks_stops
     (lack,) = found.missing_packages
     assert (lack.path, lack.message) == (
         "status.provider",
-        "needs the package no_such_package: pip install 'rollcall[openapi]'",
+        "needs the package no_such_package: pip install 'rollcall-presence[openapi]'",
     )

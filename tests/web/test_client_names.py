@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,3 +60,20 @@ def test_names_may_be_added_while_a_page_is_read() -> None:
         assert before <= set(listed)
     writer.join()
     assert list(found.after("")) == sorted(states)
+
+
+@pytest.mark.parametrize("clients", [200, 30_000])
+@pytest.mark.parametrize(
+    ("mistyped", "is_found"),
+    [
+        ("GID_PUMP@@@pump-1l", True),
+        ("GID_PUMP@@@pmup-17", True),
+        ("GID_PUMP@@@PUMP-42", True),
+        ("something else", False),
+        ("", False),
+    ],
+)
+def test_a_mistyped_id_is_answered_with_one_that_is_like_it(clients: int, mistyped: str, is_found: bool) -> None:
+    names = ClientNames({f"GID_PUMP@@@pump-{number}": None for number in range(clients)})
+    found = names.nearest(mistyped)
+    assert (found is not None and found.startswith("GID_PUMP@@@pump-")) if is_found else found is None

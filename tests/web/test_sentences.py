@@ -26,7 +26,11 @@ def test_every_stage_of_the_core_has_a_sentence() -> None:
             StageReport("rule", False, {"name": "r", "shadow": False, "is_removed": True}),
             "the rule r was removed from the rule files: it only ends the alerts that it opened",
         ),
-        (StageReport("for", False, {"for_ms": 300_000, "since_ms": 1}), "`for: 5m` is not over yet"),
+        (StageReport("for", False, {"for_ms": 300_000, "since_ms": 1, "has_begun": True}), "`for: 5m` is not over yet"),
+        (
+            StageReport("for", False, {"for_ms": 300_000, "since_ms": 1, "has_begun": False}),
+            "`for: 5m` begins when the trigger happens",
+        ),
         (
             StageReport("inhibited", False, {"rule": "site", "key": '{"group": "G"}', "down": 3, "total": 4}),
             "inhibited by the outage of site at group G: 3 of 4 clients are offline",

@@ -80,9 +80,20 @@ def _trigger(rule: Rule, alert: Alert | None, state: ClientState, manager: Alert
 
 
 def _for(rule: Rule, alert: Alert | None, state: ClientState, now_ms: int) -> StageReport:
-    due_ms = alert.due_at_ms if alert is not None else state.since_ms + rule.for_ms
-    is_over = due_ms <= now_ms or (alert is not None and alert.state != PENDING)
-    return StageReport(FOR, is_over, {"for_ms": rule.for_ms, "since_ms": state.since_ms}, None if is_over else due_ms)
+    """Is the rule's `for` over? It counts from the change that triggers the rule, the hold included, so before that it is not."""
+    wanted = {"offline": OFFLINE, "online": ONLINE}
+    statuses = [wanted[trigger] for trigger in rule.triggers if trigger in wanted]
+    detail = {"for_ms": rule.for_ms, "since_ms": state.since_ms, "has_begun": True}
+    if alert is not None:
+        is_over, due_ms = alert.due_at_ms <= now_ms or alert.state != PENDING, alert.due_at_ms
+    elif state.settled in statuses:
+        due_ms = state.since_ms + rule.for_ms
+        is_over = due_ms <= now_ms
+    elif state.on_hold and state.observed in statuses:
+        is_over, due_ms = False, state.hold_since_ms + rule.for_ms
+    else:
+        return StageReport(FOR, False, detail | {"has_begun": False}, None)
+    return StageReport(FOR, is_over, detail, None if is_over else due_ms)
 
 
 def _alert(alert: Alert | None) -> StageReport:

@@ -30,7 +30,7 @@ _LOG_WARN: Final = 3
 
 _CHANNEL: Final = b"ALIYUN"  # what the vendor's own clients say; other servers ignore it
 
-NOT_INSTALLED: Final = "the Python package `rocketmq-client-python` is not installed: pip install 'rollcall[rocketmq]', and see docs/sources.md"
+NOT_INSTALLED: Final = "the Python package `rocketmq-client-python` is not installed: pip install 'rollcall-presence[rocketmq]', and see docs/sources.md"
 NO_LIBRARY: Final = (
     "the native RocketMQ library does not load: run `make rocketmq-native` (`python -m engine.sources.rocketmq.native`) "
     "on Linux x86-64, or install Apache's rocketmq-client-cpp 2.x"

@@ -6,21 +6,20 @@ the data folder, so that a second instance is refused instead of paging twice. R
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from engine.errors import StoreError, StoreInUse
+from engine.errors import StoreError
 from engine.stores.sqlite import kept, sweeps
 from engine.stores.sqlite.alerts import SqliteAlerts
 from engine.stores.sqlite.clients import SqliteClients
 from engine.stores.sqlite.deliveries import SqliteDeliveries
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
+from engine.stores.sqlite.folder_lock import FILE_MODE, FolderLock
 from engine.stores.sqlite.journal import SqliteJournal
 from engine.stores.sqlite.meta import read_meta, write_meta
 from engine.stores.sqlite.queries import FOLDER, queries, script
@@ -30,7 +29,6 @@ from engine.stores.sqlite.sources import SqliteQuarantine, SqliteSources
 from engine.stores.sqlite.sweeps import SqliteSweeps
 
 FILE_NAME = "rollcall.sqlite3"
-LOCK_NAME = "rollcall.lock"
 WAL_PAGES = 20_000
 """Pages in the write-ahead log before SQLite copies them back: larger is faster, up to a longer pause."""
 
@@ -43,12 +41,9 @@ QUARANTINED_ROWS = 10_000
 Q = queries("queries.sql")
 
 
-def owner(data: Path) -> int | None:
-    """The process that was the last to take the lock on a data folder, working or not; None: nobody, or it may not be seen."""
-    try:
-        return int((data / LOCK_NAME).read_text("ascii", "replace")[:20])
-    except (OSError, ValueError):
-        return None
+def _create(path: Path) -> None:
+    """Make the file for this user alone, if there is none; SQLite gives its other files the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, FILE_MODE))
 
 
 @translated(COMMIT_FAILED)
@@ -59,7 +54,7 @@ class SqliteStore:
         self,
         data: Path,
         connection: sqlite3.Connection,
-        lock: IO[str] | None = None,
+        lock: FolderLock | None = None,
         reached: Callable[[str], None] = lambda place: None,
     ) -> None:
         self.path = data / FILE_NAME
@@ -82,25 +77,12 @@ class SqliteStore:
 
         `reached` is called with a transaction's places `before_commit` and `after_commit`.
         """
+        lock = FolderLock.take(data)
         try:
-            data.mkdir(parents=True, exist_ok=True)
-            lock = (data / LOCK_NAME).open("a+")
-        except OSError as error:
-            raise StoreError(f"the data folder {data} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
-            raise StoreInUse(f"{data} is in use by another Rollcall process ({holder}); stop it first") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        try:
+            _create(data / FILE_NAME)
             connection = _connect(data / FILE_NAME)
-        except sqlite3.Error as error:
-            lock.close()
+        except (sqlite3.Error, OSError) as error:
+            lock.release()
             raise StoreError(f"{data / FILE_NAME} cannot be opened: {error}") from error
         return cls(data, connection, lock, reached)
 
@@ -121,7 +103,7 @@ class SqliteStore:
         self._readers.close()
         self._connection.close()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -143,6 +125,10 @@ class SqliteStore:
     def reading(self) -> AbstractContextManager[SqliteReader]:
         """A reader beside the writer, on a connection of its own."""
         return self._readers.reading()
+
+    def proof(self, challenge: str) -> str:
+        """See `FolderLock.proof`; empty without the lock."""
+        return self._lock.proof(challenge) if self._lock is not None else ""
 
     def meta(self, key: str) -> str | None:
         """One remembered value; None: there is none."""
