@@ -9,7 +9,7 @@ COMPILED = *__mypyc.*.so $(shell find engine -name "*.so" 2>/dev/null)
 # Most tests wait for servers, clocks and kills, so several at once take a third of the time. `SIDE_BY_SIDE=` runs them one after the other.
 SIDE_BY_SIDE ?= -n 3 --dist loadfile
 
-.PHONY: run test check bench setup clean rocketmq-native demo-rocketmq
+.PHONY: run test test-long check bench setup clean rocketmq-native demo-rocketmq
 setup: .venv/ready
 .venv/ready: pyproject.toml requirements.txt $(shell find engine/core engine/replay/lines.py -name "*.py")
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -22,10 +22,13 @@ setup: .venv/ready
 run: setup  ## the service on the example configuration
 	$(BIN)/rollcall run -c config.example.yaml
 
-test: setup  ## every test; tests with a broker only if one can be downloaded
+test: setup  ## the tests; those with a broker only if one can be downloaded
 	@$(BIN)/python -m engine.sources.rocketmq.native || true
 	@$(BIN)/python -m tests.mq.jars || true
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+test-long: setup  ## what repeats kills, soaks and seeds: a quarter of an hour
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long
 
 check: setup  ## format, lint, types and tests: run it before each commit
 	$(BIN)/ruff format --check engine tests

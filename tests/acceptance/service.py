@@ -5,6 +5,7 @@ Nothing here sleeps to wait for the service: `eventually` asks until something h
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -27,7 +28,7 @@ import requests
 T = TypeVar("T")
 
 ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 """How long anything may take on a machine that has other things to do."""
 
 
@@ -47,11 +48,21 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], object] = bool, within
         time.sleep(0.02)
 
 
+_PORTS = itertools.cycle(range(10_000, 32_000))
+"""Below the ports that the system gives to connections: one of those may be taken before a server listens on it."""
+
+for _ in range(os.getpid() * 97 % 22_000):  # every process of the tests begins elsewhere
+    next(_PORTS)
+
+
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on right now, and that this process has not been given before."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def event(client: str, kind: str, channel: str, time_ms: int | None = None, **more: Any) -> str:
@@ -206,8 +217,26 @@ class Service:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command on the same configuration."""
         return subprocess.run(
-            [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+            [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
+
+    def command_that_waits(
+        self, *arguments: str, said: str, then: Callable[[], object]
+    ) -> subprocess.CompletedProcess[str]:
+        """A command that waits for something: when it has `said` so on standard error, `then` makes it go on to its end."""
+        words = [ROLLCALL, *arguments]
+        with subprocess.Popen(
+            words, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            lines = []
+            for line in process.stderr:
+                lines.append(line)
+                if said in line:
+                    then()
+                    break
+            stdout, stderr = process.communicate(timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(words, process.returncode, stdout, "".join(lines) + stderr)
 
     def printed(self, *arguments: str) -> list[dict[str, Any]]:
         """What a command prints with `--format jsonl`."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.acceptance.service import free_port
 from tests.mq.jars import jars, java
 from tests.mq.remoting import (
     DELETE_EXPIRED,
@@ -46,10 +47,8 @@ _AUTH: Final = "org.apache.rocketmq.auth.authentication.provider"
 def _free_ports() -> int:
     """A port that is free together with those two below and one above it, which a broker uses too."""
     for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 65_000 and all(_is_free(port + more) for more in (-2, 1)):
+        port = free_port()
+        if all(_is_free(port + more) for more in (-2, 1)):
             return port
     raise AssertionError("no ports are free")
 

@@ -160,27 +160,30 @@ def test_reconcile_reports_the_drift_through_the_service(tmp_path: Path) -> None
 
 
 def test_reconcile_joins_a_sweep_that_goes_on_and_says_so(tmp_path: Path) -> None:
-    with StandIn() as broker, querying(tmp_path, broker, {"rate": 5}) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(40)))
         broker.truth["G@@@d7"] = 0
+        broker.rates = {"throttled": 1.0}  # the sweep cannot end before the command has joined it
         number = running.send("POST", "/v1/reconciliations").json()["id"]
-        done = running.command("reconcile")
+        said = f"sweep {number} is already running"
+        done = running.command_that_waits("reconcile", said=said, then=broker.rates.clear)
         assert done.returncode == 0, done.stderr
-        assert f"sweep {number} is already running" in done.stderr
+        assert said in done.stderr
         assert done.stdout.splitlines()[0] == "queried 40 of 40: agreed 39, corrected 1, unknown 0, failed 0"
         assert [one["id"] for one in running.items("/v1/reconciliations")] == [number]
 
 
 def test_reconcile_that_wants_more_than_the_sweep_under_way_waits_for_its_end(tmp_path: Path) -> None:
-    with StandIn() as broker, querying(tmp_path, broker, {"rate": 5}) as running:
+    with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
         connect(running, broker, *(f"G@@@d{n}" for n in range(30)))
         broker.truth["G@@@d7"] = 0
+        broker.rates = {"throttled": 1.0}
         number = running.send("POST", "/v1/reconciliations", {"dry_run": True}).json()["id"]
-        done = running.command("reconcile")
+        done = running.command_that_waits("reconcile", said=f"sweep {number} is running", then=broker.rates.clear)
         assert done.returncode == 0, done.stderr
-        assert f"sweep {number} is running" in done.stderr and "when it has finished" in done.stderr
+        assert "when it has finished" in done.stderr
         assert done.stdout.splitlines()[0] == "queried 30 of 30: agreed 29, corrected 1, unknown 0, failed 0"
         assert [one["id"] for one in running.items("/v1/reconciliations")] == [number + 1, number]
 
