@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from engine.config.reader import ConfigReader
-from engine.config.secret import Secret, secret_from
+from engine.config.secret import Secret
 from engine.core.hosts import is_loopback
 
 
@@ -30,9 +30,7 @@ def read_http(reader: ConfigReader) -> HttpConfig | None:
     if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         reader.report(("http", "listen"), f"`{listen}` is not ADDRESS:PORT, such as 127.0.0.1:8080")
         return None
-    token = secret_from(raw["token"], reader.folder) if "token" in raw else None
+    token = reader.secret(("http", "token"), raw["token"]) if "token" in raw else None
     if token is None and not is_loopback(host):
         reader.report(("http", "listen"), f"{host} is reachable from outside, so `http.token` is required")
-    if token is not None and (problem := token.problem()):
-        reader.report(("http", "token"), problem, warning=True)
     return HttpConfig(host=host, port=int(port), token=token)

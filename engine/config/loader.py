@@ -20,8 +20,10 @@ from engine.config.deliveries import (
     read_network,
 )
 from engine.config.http import HttpConfig, read_http
+from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
     EventsConfig,
@@ -34,12 +36,13 @@ from engine.config.presence import (
     warn_of_max_hold,
 )
 from engine.config.reader import ConfigReader
+from engine.config.regular_file import shown_path
 from engine.config.schema import schema_problems
 from engine.config.secret import Secret
 from engine.config.smtp import SmtpConfig, read_smtp
 from engine.config.sources import SourceConfig, read_sources
 from engine.config.status import ReconcileConfig, StatusConfig, read_reconcile, read_status
-from engine.config.yamlfile import Document, read_document
+from engine.config.yamlfile import Document, KeyPath, problem_in, read_document
 from engine.errors import InvalidFiles, Problem
 
 
@@ -100,21 +103,26 @@ class Config:
 
 
 def load_config(path: Path) -> Config:
-    """The configuration in a file. Raises InvalidFiles with every problem found."""
+    """The configuration in a file. Raises InvalidFiles with every problem found, and nothing else."""
     problems: list[Problem] = []
-    if not Path(path).exists():
-        missing = "the file does not exist: name another one with `-c FILE`, or create one with `rollcall init`"
-        raise InvalidFiles([Problem(file=str(path), line=1, column=1, path="", message=missing)])
-    document = read_document(Path(path), problems)
-    if document is None:
-        raise InvalidFiles(problems)
-    problems += schema_problems(document, "config")
-    if problems:
-        raise InvalidFiles(problems)
-    config = _read(document, Path(path), problems)
-    if any(not problem.warning for problem in problems):
+    config: Config | None = None
+    with loading(problems, Path(path)):
+        config = _load(Path(path), problems)
+    if config is None or any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
     return config
+
+
+def _load(path: Path, problems: list[Problem]) -> Config | None:
+    if not path.exists():
+        missing = "the file does not exist: name another one with `-c FILE`, or create one with `rollcall init`"
+        problems.append(problem_in(shown_path(path), 1, missing))
+        return None
+    document = read_document(path, problems)
+    if document is None:
+        return None
+    problems += schema_problems(document, "config")
+    return None if problems else _read(document, path, problems)
 
 
 def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
@@ -122,12 +130,12 @@ def config_under(key: str, document: Document, problems: list[Problem]) -> Confi
 
     Problems are added to `problems`; without the key, every default applies.
     """
-    path = Path(document.file)
+    path = document.path
     node = document.root.children.get(key)
     if node is None:
         return Config(path=path, data=path.parent / "data")
     found: list[Problem] = []
-    config = _read(Document(file=document.file, root=node), path, found)
+    config = _read(replace(document, root=node), path, found)
     problems += [replace(problem, path=f"{key}.{problem.path}") for problem in found]
     return config
 
@@ -140,11 +148,11 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     inventory = raw.get("inventory")
     config = Config(
         path=path,
-        data=folder / raw.get("data", "./data"),
+        data=reader.path(("data",), raw.get("data", "./data")),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
-        inventory=folder / inventory if inventory else None,
+        inventory=reader.path(("inventory",), inventory) if inventory else None,
         events=EventsConfig(**reader.durations("events")),
         resolver=ResolverConfig(**reader.durations("resolver")),
         debounce=read_debounce(reader),
@@ -175,8 +183,9 @@ def _rules(reader: ConfigReader) -> tuple[Path, ...]:
         return (folder,) if folder.exists() else ()
     found = []
     for index, text in enumerate(as_tuple(raw)):
-        path = reader.folder / text
-        if not path.exists():
-            reader.report(("rules", index) if isinstance(raw, list) else ("rules",), f"{path} does not exist")
+        at: KeyPath = ("rules", index) if isinstance(raw, list) else ("rules",)
+        path = reader.path(at, text)
+        if path_problem(text) is None and not path.exists():
+            reader.report(at, f"{shown_path(path)} does not exist")
         found.append(path)
     return tuple(found)

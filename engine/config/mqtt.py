@@ -77,7 +77,7 @@ def read_mqtt(reader: ConfigReader) -> MqttConfig | None:
     return MqttConfig(
         parent_topic=raw["parent_topic"],
         endpoint=endpoint,
-        ca=reader.ca_file(tls),
+        ca=reader.ca_file((*at, "tls"), tls),
         client_id=raw.get("client_id", CLIENT_ID),
         instance=raw.get("instance", ""),
         rocketmq=rocketmq,

@@ -68,7 +68,10 @@ def _validator(name: str) -> Any:
 
 
 def schema_problems(document: Document, name: str) -> list[Problem]:
-    """Every way in which the document violates the schema `name`, in the order of the file."""
+    """Every way in which the document violates the schema `name`, in the order of the file.
+
+    With `MAX_PROBLEMS` of them or more the list is not complete: more of the document may be wrong.
+    """
     found: dict[tuple[str, str], Problem] = {}
     for error in _validator(name).iter_errors(document.value):
         for path, message, at_key in _problems_of(error):

@@ -42,9 +42,7 @@ def read_smtp(reader: ConfigReader) -> SmtpConfig | None:
         reader.report(("smtp",), "`username` and `password` belong together: one of them is missing")
     if problem := mailbox_problem(raw["from"]):
         reader.report(("smtp", "from"), problem)
-    ca = reader.folder / raw["ca"] if "ca" in raw else None
-    if ca is not None and not ca.is_file():
-        reader.report(("smtp", "ca"), f"{ca} does not exist")
+    ca = reader.certificates(("smtp", "ca"), raw["ca"]) if "ca" in raw else None
     return SmtpConfig(
         host=raw["host"],
         port=raw.get("port", 465 if security == "tls" else 587),

@@ -70,12 +70,12 @@ def _options(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any]) -> dict[
         if key in {"name", "type"}:
             continue
         if key == "path":
-            found[key] = str(reader.folder / value)
+            found[key] = str(reader.path((*at, key), value))
         elif key == "endpoint":
             default_port = 5671 if raw.get("tls") else 5672
             found["host"], found["port"] = reader.host_and_port((*at, key), value, default_port)
         elif key == "tls":
-            found[key] = reader.ca_file(value)
+            found[key] = reader.ca_file((*at, key), value)
         elif key in {"access_key", "secret"}:
             found[key] = reader.secret((*at, key), value)
         elif key in {"session", "away"}:

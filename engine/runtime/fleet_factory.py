@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from engine.config.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.config.inventory import Inventory
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
 from engine.config.patterns import compile_patterns
 from engine.core.fleet import Fleet
@@ -60,7 +61,7 @@ def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
 
 def inventory_of(config: Config) -> Inventory:
     """The configured inventory; InvalidFiles when it does not load."""
-    return load_inventory(config.inventory) if config.inventory is not None else NO_INVENTORY
+    return load_inventory(config.inventory) if config.inventory is not None else Inventory((), ())
 
 
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
