@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -104,6 +105,8 @@ def main() -> None:
 def entry() -> NoReturn:
     """The console script. It exits at once when the command is done: freeing a million states would take seconds."""
     code: object = 0
+    if sys.argv[1:2] == ["run"] and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asks for a reload, and before anything is loaded it does no harm
     try:
         main()
     except SystemExit as done:

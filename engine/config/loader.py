@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from engine.config import sources as source_section
 from engine.config import status as status_section
@@ -73,7 +74,8 @@ class Config:
     """Everything a service needs to know.
 
     `warnings`: what loads but probably is a mistake, such as a secret that cannot be read now. `missing_packages`: what has
-    to be installed before the service can run with this configuration; only `check` and `run` refuse it.
+    to be installed before the service can run with this configuration; only `check` and `run` refuse it. `written`: the document
+    as it stands in the file, to see what an edit changes.
     """
 
     path: Path
@@ -100,6 +102,7 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     warnings: tuple[Problem, ...] = ()
     missing_packages: tuple[Problem, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_config(path: Path) -> Config:
@@ -169,6 +172,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         status=read_status(reader),
         reconcile=read_reconcile(reader),
         log=LogConfig(**(raw.get("log") or {})),
+        written=raw,
         missing_packages=(*source_section.missing_packages(reader), *status_section.missing_packages(reader)),
     )
     warn_of_max_hold(reader)

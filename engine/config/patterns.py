@@ -30,7 +30,12 @@ PROGRAM_MEMORY_BYTES = 24 * MAX_PROGRAM
 """What RE2 may use for one expression, so that it gives up early on a larger one: two thirds of it are for instructions of 16 bytes."""
 
 MAX_PROGRAM_TOGETHER = 12 * MAX_PROGRAM
-"""Largest program of many patterns together."""
+"""Largest program of all patterns of rule files together: some seconds to compile."""
+
+MAX_PROGRAM_OF_REQUEST = 20_000
+"""Largest program of the patterns of one request or silence: they are compiled while somebody waits."""
+
+TOO_LARGE_TOGETHER = "the `re:` expressions of all patterns are too large together: use smaller counts in `{...}`"
 
 COVERED_PROGRAM = 1_000
 """Instructions for which the memory that every pattern brings suffices: only what is beyond counts for patterns together."""
@@ -192,20 +197,17 @@ _Automatons = tuple[tuple[Sequence[int], re2.Set], ...]
 def _automatons(members: Sequence[int], patterns: Sequence[str]) -> _Automatons:
     """Automatons that match the patterns with these indices: one, or as many as it takes when they do not fit into one."""
     parts: list[list[int]] = [[]]
-    size = total = 0
+    size = 0
     for index in members:
         pattern = patterns[index]
         if pattern.startswith(EXPRESSION) and (problem := problem_of(pattern)) is not None:
             raise ValueError(f"pattern `{pattern}` {problem}")
         program = program_size([pattern])
-        total += program
         if size + program > AUTOMATON_PROGRAM and parts[-1]:
             parts.append([])
             size = 0
         size += program
         parts[-1].append(index)
-    if total > MAX_PROGRAM_TOGETHER:
-        raise ValueError("the `re:` expressions of all patterns are too large together: use smaller counts in `{...}`")
     return tuple((part, _compiled_set([_to_expression(patterns[index]) for index in part])) for part in parts)
 
 
@@ -224,6 +226,6 @@ def _compiled_set(expressions: Sequence[str]) -> re2.Set:
 def compile_patterns(patterns: Sequence[str]) -> CompiledPatterns:
     """Compile patterns for matching at once.
 
-    Raises `ValueError` with a sentence: it names a pattern that `problem_of` refuses, or says that all together are too large.
+    Raises `ValueError` naming one that `problem_of` would have refused.
     """
     return CompiledPatterns(patterns)

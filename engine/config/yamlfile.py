@@ -173,7 +173,7 @@ def parse_document(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.append(problem_in(file, line, f"is not valid YAML: {_parser_message(error)}", column=column))
+        problems.append(problem_in(file, line, f"is not valid YAML: {_parser_message(error, text)}", column=column))
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -371,11 +371,16 @@ def _place_of(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-def _parser_message(error: yaml.MarkedYAMLError) -> str:
+def _parser_message(error: yaml.MarkedYAMLError, text: str) -> str:
     """The parser's message on one line, with a hint for the usual mistakes."""
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    if "\\t" in message:
+    if "\\t" in message or _stands_at_tab(error, text):
         return f"{message} (indent with spaces, not with tabs)"
     if "mapping values are not allowed" in message:
         return f"{message} (a text that contains `: ` needs quotes)"
     return message
+
+
+def _stands_at_tab(error: yaml.MarkedYAMLError, text: str) -> bool:
+    mark = error.problem_mark
+    return mark is not None and mark.index is not None and text[mark.index : mark.index + 1] == "\t"

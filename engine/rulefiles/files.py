@@ -47,9 +47,13 @@ def _named_like_rules(folder: Path) -> list[Path]:
     return [folder / name for name in names if not re.search(r"\.test\.ya?ml$|^inventory\b", name)]
 
 
-def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, size, time of change and inode of each rule and template file: another value means an edit. Never raises."""
-    found = []
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+"""Name, size, time of change (ns) and inode of each file."""
+
+
+def fingerprint(paths: Iterable[Path]) -> Fingerprint:
+    """The state of each rule and template file: another value means an edit. Never raises."""
+    found: list[tuple[str, int, int, int]] = []
     for path in paths:
         try:
             templates = path.rglob("*.j2") if path.is_dir() else path.parent.glob("*.j2")
@@ -57,12 +61,19 @@ def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
         except (OSError, ValueError):
             files = [path]
         for file in files:
-            try:
-                state = file.stat()
-                found.append((str(file), state.st_size, state.st_mtime_ns, state.st_ino))
-            except (OSError, ValueError):
-                found.append((str(file), -1, 0, 0))
+            found += fingerprint_of_file(file)
     return tuple(found)
+
+
+def fingerprint_of_file(file: Path | None) -> Fingerprint:
+    """The state of one file; empty for None. Never raises."""
+    if file is None:
+        return ()
+    try:
+        state = file.stat()
+    except (OSError, ValueError):
+        return ((str(file), -1, 0, 0),)
+    return ((str(file), state.st_size, state.st_mtime_ns, state.st_ino),)
 
 
 def read_rule_documents(paths: Sequence[Path], problems: list[Problem]) -> list[Document]:

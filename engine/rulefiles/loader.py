@@ -18,7 +18,7 @@ from typing import Any
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.config.loading import loading, reason_of
-from engine.config.patterns import compile_patterns
+from engine.config.patterns import MAX_PROGRAM_TOGETHER, TOO_LARGE_TOGETHER, compile_patterns, program_size
 from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, Node
 from engine.core.matching import MatchSet
@@ -125,23 +125,40 @@ class _RulesReader:
 
     def _check_together(self) -> None:
         """Compile the patterns of all rules, as the service will: together they may be too large, though each one is not."""
+        size, counted = 0, set[str]()
+        for number, rule in enumerate(self.rules, 1):
+            match = rule.match
+            patterns = {
+                *match.group,
+                *match.device,
+                *match.client,
+                *(text for _, some in match.attributes for text in some),
+            }
+            size += program_size(patterns - counted)
+            counted |= patterns
+            if size > MAX_PROGRAM_TOGETHER:
+                self._report_match(number, TOO_LARGE_TOGETHER)
+                return
         reason = self._compile_problem(len(self.rules))
-        if reason is None:
-            return
-        good, bad = 0, len(self.rules)  # so many rules compile, so many do not
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            found = self._compile_problem(middle)
-            good, bad, reason = (middle, bad, reason) if found is None else (good, middle, found)
-        document, index = self._read_from[bad - 1]
-        self.problems.append(document.problem(("rules", index, "match"), reason))
+        if reason is not None:
+            good, bad = 0, len(self.rules)  # so many rules compile, so many do not
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                found = self._compile_problem(middle)
+                good, bad, reason = (middle, bad, reason) if found is None else (good, middle, found)
+            self._report_match(bad, reason)
+
+    def _report_match(self, number: int, message: str) -> None:
+        """Report that the rules up to this one (counted from 1) cannot be matched together."""
+        document, index = self._read_from[number - 1]
+        self.problems.append(document.problem(("rules", index, "match"), message))
 
     def _compile_problem(self, count: int) -> str | None:
         """Why the first `count` rules cannot be matched together; None when they can."""
         try:
             MatchSet([rule.match for rule in self.rules[:count]], _no_attributes, compile_patterns)
         except Exception as error:  # noqa: BLE001  # of the pattern library
-            return str(error) if isinstance(error, ValueError) else reason_of(error)
+            return reason_of(error)
         return None
 
 

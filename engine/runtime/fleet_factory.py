@@ -31,8 +31,12 @@ def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
         matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
         pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
 
-        @lru_cache(maxsize=MAX_REMEMBERED)
         def holds_of(client: str) -> tuple[int, int]:
+            """What the overrides decide under the inventory as it is now."""
+            return decided(client, inventory.version)
+
+        @lru_cache(maxsize=MAX_REMEMBERED)
+        def decided(client: str, version: int) -> tuple[int, int]:
             """The first override that matches and sets a hold decides it."""
             mask = matches.mask(client, "")
             offline = online = None
@@ -68,7 +72,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
     return Fleet(
-        policy_of(config),
+        policy_of(config, inventory),
         matcher,
         inventory.attributes,
         names_used,
