@@ -31,6 +31,7 @@ from engine.config.presence import (
     FeedConfig,
     FlappingConfig,
     ResolverConfig,
+    check_overrides_without_inventory,
     read_debounce,
     read_feed,
     read_flapping,
@@ -125,7 +126,11 @@ def _load(path: Path, problems: list[Problem]) -> Config | None:
     if document is None:
         return None
     problems += schema_problems(document, "config")
-    return None if problems else _read(document, path, problems)
+    if problems:
+        return None
+    found = _read(document, path, problems)
+    check_overrides_without_inventory(ConfigReader(document, path.absolute().parent, problems))
+    return found
 
 
 def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
@@ -151,7 +156,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     inventory = raw.get("inventory")
     config = Config(
         path=path,
-        data=reader.path(("data",), raw.get("data", "./data")),
+        data=_data(reader),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
@@ -177,6 +182,14 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     )
     warn_of_max_hold(reader)
     return replace(config, warnings=tuple(problems))
+
+
+def _data(reader: ConfigReader) -> Path:
+    """The folder of the database; it is made when it is not there."""
+    found = reader.path(("data",), reader.raw.get("data", "./data"))
+    if path_problem(reader.raw.get("data", "")) is None and found.exists() and not found.is_dir():
+        reader.report(("data",), f"{shown_path(found)} is a file: `data` is a folder")
+    return found
 
 
 def _rules(reader: ConfigReader) -> tuple[Path, ...]:

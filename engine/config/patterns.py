@@ -45,6 +45,7 @@ AUTOMATON_PROGRAM = 2 * MAX_PROGRAM
 
 TOO_LARGE = "is too large an expression: it repeats too many alternatives; use smaller counts in `{...}`"
 
+_EMPTY_CLASS = "[^\\x{0}-\\x{10FFFF}]"
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -56,6 +57,11 @@ def is_literal(pattern: str) -> bool:
 def is_prefix(pattern: str) -> bool:
     """Whether the pattern is a glob that only names a prefix: `pump-*`, or `*` alone."""
     return pattern.endswith("*") and is_literal(pattern[:-1])
+
+
+def matches_nothing(pattern: str) -> bool:
+    """Whether a valid glob has a class without members (`[z-a]`)."""
+    return not pattern.startswith(EXPRESSION) and not is_literal(pattern) and _EMPTY_CLASS in _to_expression(pattern)
 
 
 def problem_of(pattern: str) -> str | None:
@@ -151,7 +157,7 @@ def _class(members: str) -> str:
         if low <= high:  # an empty range such as z-a matches nothing, as in a shell
             parts.append(f"\\x{{{ord(low):x}}}-\\x{{{ord(high):x}}}")
     if not parts:
-        return "(?s:.)" if negated else "[^\\x{0}-\\x{10FFFF}]"
+        return "(?s:.)" if negated else _EMPTY_CLASS
     return f"[{'^' if negated else ''}{''.join(parts)}]"
 
 

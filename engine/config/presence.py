@@ -88,6 +88,16 @@ def read_debounce(reader: ConfigReader) -> DebounceConfig:
     )
 
 
+def check_overrides_without_inventory(reader: ConfigReader) -> None:
+    """Report overrides by attribute where no inventory is configured. Scenarios have theirs beside the configuration."""
+    if reader.raw.get("inventory") is not None:
+        return
+    for index, entry in enumerate((reader.raw.get("debounce") or {}).get("overrides") or ()):
+        if entry["match"].get("attributes"):
+            message = "can never match: no inventory is configured (`inventory: inventory.csv`), so clients have no attributes"
+            reader.report(("debounce", "overrides", index, "match", "attributes"), message)
+
+
 def _patterns_of(match: Match) -> Iterator[str]:
     yield from (*match.group, *match.device, *match.client)
     for _, patterns in match.attributes:

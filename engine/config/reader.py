@@ -23,6 +23,9 @@ from engine.errors import Problem
 MAX_CERTIFICATES_BYTES = 4 << 20
 """Largest file of certificates: a system's own has a quarter of a million bytes."""
 
+LAST_MS = 7_258_118_400_000
+"""2200-01-01T00:00:00Z: a later time is a typing error."""
+
 MAY_BE_ZERO = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
 """Durations for which 0 is a meaningful value."""
 
@@ -66,7 +69,7 @@ class ConfigReader:
         if "file" in raw:
             self.path((*path, "file"), raw["file"])
         found = secret_from(raw, self.folder)
-        if problem := found.remark():
+        if path_problem(raw.get("file", "")) is None and (problem := found.remark()):
             self.report(path, problem, warning=True)
         return found
 
@@ -90,6 +93,15 @@ class ConfigReader:
             self.report(path, str(error))
             return "", default_port
 
+    def check_tls_port(self, path: KeyPath, port: int, tls: bool, *, plain: int, encrypted: int) -> None:
+        """Warn of a port that usually belongs to the other kind of connection."""
+        if port == encrypted and not tls:
+            self.report(path, f"port {port} usually expects encryption: set `tls: true`", warning=True)
+        elif port == plain and tls:
+            self.report(
+                path, f"port {port} usually expects no encryption: use {encrypted}, or remove `tls`", warning=True
+            )
+
     def instant_ms(self, path: KeyPath, text: str) -> int:
         """An RFC 3339 time as epoch milliseconds."""
         try:
@@ -98,9 +110,14 @@ class ConfigReader:
             self.report(path, f"`{text}` is not a time such as 2026-01-01T00:00:00Z")
             return 0
         if instant.tzinfo is None:
-            self.report(path, f"`{text}` has no time zone; write {text}Z for UTC")
+            whole = instant.isoformat()
+            self.report(path, f"`{text}` has no time zone; write {whole}Z for UTC")
             return 0
-        return (instant - EPOCH) // timedelta(milliseconds=1)
+        found = (instant - EPOCH) // timedelta(milliseconds=1)
+        if not 0 <= found <= LAST_MS:
+            self.report(path, f"`{text}` is not between 1970 and 2200")
+            return 0
+        return found
 
     def ca_file(self, at: KeyPath, tls: object) -> str | None:
         """The certificates that `tls` (at `at`) names: a path, "" for the system's, None without TLS."""
