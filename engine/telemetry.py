@@ -83,12 +83,25 @@ class Event(StrEnum):
     )
     QUEUE_GONE = "queue_gone", "a queue was removed from its broker and is no longer read"
 
-    # Rules
+    # Rules, inventory and configuration
 
     RULES_LOADED = "rules.loaded", "the edited rules are in force"
     RULES_REJECTED = (
         "rules.broken",
         "the edited rules have errors: the previous rules stay in force; run `rollcall check`",
+    )
+    INVENTORY_LOADED = "inventory.loaded", "the edited inventory is in force"
+    INVENTORY_REJECTED = (
+        "inventory.broken",
+        "the edited inventory has errors: the previous inventory stays in force; run `rollcall check`",
+    )
+    CONFIG_RELOADED = (
+        "config.reloaded",
+        "SIGHUP: the configuration was read again; `changed` is in force, `needs_restart` is not",
+    )
+    CONFIG_REJECTED = (
+        "config.broken",
+        "SIGHUP: the configuration has errors: everything stays as it was; run `rollcall check`",
     )
     RULE_ADDED = (
         "rule.new",

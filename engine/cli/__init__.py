@@ -11,6 +11,7 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -121,6 +122,8 @@ def entry() -> NoReturn:
         # The locale's encoding may lack a character of an id or a name: it is shown as an escape, and the command goes on.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if sys.argv[1:2] == ["run"] and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # asks for a reload, and before anything is loaded it does no harm
     try:
         main()
     except SystemExit as done:

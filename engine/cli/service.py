@@ -9,8 +9,11 @@ from pathlib import Path
 import click
 
 from engine.cli.options import config_option
-from engine.config.inventory import NO_INVENTORY, load_inventory
+from engine.cli.output import say
+from engine.config.inventory import NO_INVENTORY
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, load_config
+from engine.config.regular_file import shown_path
 from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
 from engine.rulefiles.loader import load_rules
@@ -50,12 +53,12 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     except InvalidFiles as error:
         problems += error.problems
     for problem in problems:
-        click.echo(str(problem))
+        say(str(problem))
     errors = sum(not problem.warning for problem in problems)
     if errors:
         click.echo(f"{errors} problem{'s' if errors > 1 else ''}", err=True)
         sys.exit(1)
-    click.echo(f"{config_path}: good, {found} rule{'s' if found != 1 else ''}")
+    say(f"{shown_path(config_path)}: good, {found} rule{'s' if found != 1 else ''}")
 
 
 def _missing_libraries(config: Config) -> list[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from engine.config.endpoints import host_bits_problem, url_problem
 from engine.config.reader import ConfigReader
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,10 +50,18 @@ def read_network(reader: ConfigReader) -> NetworkConfig:
         return NetworkConfig()
     found = []
     for index, text in enumerate(raw["deny"]):
+        at = ("network", "deny", index)
         try:
-            found.append(ipaddress.ip_network(text, strict=False))
-        except ValueError as error:
-            reader.report(("network", "deny", index), f"{error}; write a network such as 169.254.0.0/16")
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            reader.report(at, f"`{text[:60]}` is not a network such as 169.254.0.0/16 or fe80::/10")
+            continue
+        found.append(network)
+        if network.prefixlen == 0:
+            message = f"denies every IPv{network.version} address, so no webhook to one can leave"
+            reader.report(at, message, warning=True)
+        elif problem := host_bits_problem(text):
+            reader.report(at, problem, warning=True)
     return NetworkConfig(deny=tuple(found))
 
 
@@ -61,4 +70,6 @@ def read_heartbeat(reader: ConfigReader) -> HeartbeatConfig | None:
     raw = reader.raw.get("heartbeat")
     if raw is None:
         return None
+    if problem := url_problem(raw["url"]):
+        reader.report(("heartbeat", "url"), problem)
     return HeartbeatConfig(url=raw["url"], every_ms=reader.duration_ms(("heartbeat", "every"), raw.get("every", "1m")))

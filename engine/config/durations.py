@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from engine.core.times import DURATION_UNITS, EPOCH, rfc3339
+from engine.core.times import DURATION_UNITS, EPOCH, duration_text, rfc3339
 
 __all__ = ["DURATION_HINT", "parse_duration", "parse_rfc3339", "rfc3339"]
 
@@ -32,6 +32,41 @@ def parse_duration(text: str) -> int:
     if total > MAX_DURATION_MS:
         raise ValueError(f"`{text[:40]}` is longer than ten years")
     return total
+
+
+_WORDS = {
+    "ms": ("milli", "msec", "millis", "millisecond", "milliseconds"),
+    "s": ("sec", "secs", "second", "seconds"),
+    "m": ("min", "mins", "minute", "minutes"),
+    "h": ("hr", "hrs", "hour", "hours"),
+    "d": ("day", "days"),
+}
+_UNIT_OF = {word: unit for unit, words in _WORDS.items() for word in (unit, *words)}
+
+
+def duration_hint(value: object) -> str:
+    """What to write instead of something that is no duration, such as `; write 30s`; "" when nobody can say what is meant."""
+    if isinstance(value, bool | dict | list) or value is None:
+        return ""
+    text = re.sub(r"[\s_,]", "", str(value).lower())
+    if text.startswith("-"):
+        return "; it must not be negative"
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return f"; it has no unit: write {text}s for seconds"
+    if re.fullmatch(r"p[0-9dhmst]+", text):  # ISO 8601
+        text = text[1:].replace("t", "", 1)
+    fraction = re.fullmatch(r"([0-9]{1,6}\.[0-9]{1,3})([a-z]*)", text)
+    if fraction is not None and (unit := _UNIT_OF.get(fraction[2] or "s")) is not None:
+        return f"; write whole numbers: {duration_text(round(float(fraction[1]) * dict(DURATION_UNITS)[unit]))}"
+    parts = re.findall(r"([0-9]{1,9})([a-z]+)", text)
+    counts = {_UNIT_OF[word]: count for count, word in parts if word in _UNIT_OF}
+    written = "".join(count + word for count, word in parts)
+    if parts and len(counts) == len(parts):
+        if written == text:
+            return f"; write {''.join(counts[unit] + unit for unit, _ in DURATION_UNITS if unit in counts)}"
+        if re.fullmatch(re.escape(written) + "[0-9]+", text):
+            return "; its last number has no unit"
+    return ""
 
 
 def parse_rfc3339(text: str) -> int:

@@ -20,6 +20,60 @@ _HOST = re.compile(
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
+_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
+
+
+def host_problem(host: str) -> str | None:
+    """Why a host (an IPv6 address without brackets) cannot be one, as a sentence without subject; None when it can.
+
+    Programs read addresses such as `127.1`, `0x7f000001` or `010.0.0.1` in different ways, so only four plain numbers are taken.
+    """
+    shown = host[:80]
+    if "://" in host:
+        return f"must be a host without `{host.partition('://')[0][:20]}://`"
+    if "@" in host:
+        return "must not contain a user name or password"
+    if ":" in host:
+        return None if _is_host(host, bracketed=True) else f"`{shown}` is not an IPv6 address"
+    if _ENDS_IN_NUMBER.fullmatch(host):
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            return f"`{shown}` is not an IPv4 address: write four numbers from 0 to 255, such as 127.0.0.1"
+        return None
+    return None if _HOST.fullmatch(host) else f"`{shown}` is not a host name or address"
+
+
+def url_problem(text: str) -> str | None:
+    """Why an http or https URL cannot be requested as it is written, as a sentence without subject; None when it can."""
+    if not text.isprintable() or " " in text:
+        return "contains a space or a control character; write %20 for a space"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        return f"has an invalid host or port: {error}"
+    if parts.scheme.lower() not in DEFAULT_PORTS:
+        return "must begin with http:// or https://"
+    if "@" in parts.netloc:
+        return "must not contain a user name or password"
+    if not parts.hostname:
+        return "has no host"
+    if port == 0 or parts.netloc.endswith(":"):
+        return "has an invalid port: it must be 1 to 65535"
+    return host_problem(parts.hostname)
+
+
+def host_bits_problem(network: str) -> str | None:
+    """What to say of a valid network whose address is not its first one (`10.1.2.3/16`); None when it is."""
+    whole = ipaddress.ip_network(network, strict=False)
+    if "/" not in network or network.partition("/")[0] == str(whole.network_address):
+        return None
+    if ipaddress.ip_address(network.partition("/")[0]) == whole.network_address:
+        return None
+    return f"`{network[:60]}` stands for the whole network {whole}: write that, or leave out `/{whole.prefixlen}` for one address"
+
+
 class Endpoint(NamedTuple):
     """Where an HTTP service listens; `host` without the brackets of an IPv6 address."""
 
@@ -57,18 +111,32 @@ def endpoint_of(text: str) -> Endpoint:
         raise ValueError("`endpoint` contains a user name or password; keys belong in `access_key` and `secret`")
     if parts.path not in ("", "/") or "?" in text or "#" in text:
         raise ValueError(f"{wrong}: a path or query is not allowed")
-    if host is None or port == 0 or not _is_host(host, bracketed="[" in parts.netloc):
+    if host is None or port == 0 or parts.netloc.endswith(":") or not _is_host(host, bracketed="[" in parts.netloc):
         raise ValueError(wrong)
+    if problem := host_problem(host):
+        raise ValueError(f"`endpoint` {problem}")
     chosen = scheme.lower() if mark else ("http" if is_loopback(host) else "https")
     return Endpoint(chosen, host, port or DEFAULT_PORTS[chosen])
 
 
 def host_and_port(text: str, default_port: int) -> tuple[str, int]:
     """Host and port of HOST or HOST:PORT, the host without brackets. Raises ValueError with a sentence."""
+    if "://" in text:
+        scheme = text.partition("://")[0][:20]
+        raise ValueError(f"`{_without_login(text)[:80]}` is not HOST or HOST:PORT: leave out `{scheme}://`")
+    if text.count(":") > 1 and "[" not in text and _is_host(text, bracketed=True):
+        raise ValueError(f"`{text}` is an IPv6 address: put it in brackets, `[{text}]:{default_port}`")
     found = _HOST_AND_PORT.fullmatch(text)
-    if found is None or (found["port"] and not 0 < int(found["port"]) <= 65535):
-        raise ValueError(f"`{text}` is not HOST or HOST:PORT, such as broker.example.com:5672")
-    return found["name"] or found["address"], int(found["port"] or default_port)
+    if found is None:
+        raise ValueError(
+            f"`{_without_login(text)[:80]}` is not HOST or HOST:PORT, such as broker.example.com:{default_port}"
+        )
+    if found["port"] and not 0 < int(found["port"]) <= 65535:
+        raise ValueError(f"`{text[:80]}` is not HOST or HOST:PORT: a port is a number from 1 to 65535")
+    host = found["name"] or found["address"]
+    if problem := host_problem(host):
+        raise ValueError(problem)
+    return host, int(found["port"] or default_port)
 
 
 def _without_login(text: str) -> str:

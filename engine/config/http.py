@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from engine.config.endpoints import host_problem
 from engine.config.reader import ConfigReader
-from engine.config.secret import Secret, secret_from
+from engine.config.secret import Secret
 from engine.core.hosts import is_loopback
 
 
@@ -25,14 +26,30 @@ def read_http(reader: ConfigReader) -> HttpConfig | None:
     if raw is None:
         return None
     listen = raw.get("listen", "127.0.0.1:8080")
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        reader.report(("http", "listen"), f"`{listen}` is not ADDRESS:PORT, such as 127.0.0.1:8080")
+    token = reader.secret(("http", "token"), raw["token"]) if "token" in raw else None
+    host, port, problem = _address(listen)
+    if problem is None and token is None and not is_loopback(host):
+        problem = f"{host} is reachable from outside, so `http.token` is required"
+    if problem is not None:
+        reader.report(("http", "listen"), problem)
         return None
-    token = secret_from(raw["token"], reader.folder) if "token" in raw else None
-    if token is None and not is_loopback(host):
-        reader.report(("http", "listen"), f"{host} is reachable from outside, so `http.token` is required")
-    if token is not None and (problem := token.problem()):
-        reader.report(("http", "token"), problem, warning=True)
-    return HttpConfig(host=host, port=int(port), token=token)
+    return HttpConfig(host=host, port=port, token=token)
+
+
+def _address(listen: str) -> tuple[str, int, str | None]:
+    """Host and port to listen on, and why they cannot be used (None when they can)."""
+    example = "such as 127.0.0.1:8080"
+    if "://" in listen:
+        return "", 0, f"must be ADDRESS:PORT, {example}, without `{listen.partition('://')[0][:20]}://`"
+    host, _, port = listen.rpartition(":")
+    if host in ("", "*") and port.isdecimal():
+        everywhere = (
+            f"write 127.0.0.1:{port[:5]} for this machine only, or 0.0.0.0:{port[:5]} (with `token`) for every address"
+        )
+        return "", 0, f"`{listen[:80]}` names no address: {everywhere}"
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        return "", 0, f"`{listen[:80]}` is not ADDRESS:PORT, {example}"
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return "", 0, f"`{listen[:80]}` is not ADDRESS:PORT: put an IPv6 address in brackets, such as [::1]:8080"
+    host = host.removeprefix("[").removesuffix("]")
+    return host, int(port), host_problem(host)

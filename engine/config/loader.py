@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from engine.config import sources as source_section
 from engine.config import status as status_section
@@ -20,26 +21,30 @@ from engine.config.deliveries import (
     read_network,
 )
 from engine.config.http import HttpConfig, read_http
+from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
     EventsConfig,
     FeedConfig,
     FlappingConfig,
     ResolverConfig,
+    check_overrides_without_inventory,
     read_debounce,
     read_feed,
     read_flapping,
     warn_of_max_hold,
 )
 from engine.config.reader import ConfigReader
+from engine.config.regular_file import shown_path
 from engine.config.schema import schema_problems
 from engine.config.secret import Secret
 from engine.config.smtp import SmtpConfig, read_smtp
 from engine.config.sources import SourceConfig, read_sources
 from engine.config.status import ReconcileConfig, StatusConfig, read_reconcile, read_status
-from engine.config.yamlfile import Document, read_document
+from engine.config.yamlfile import Document, KeyPath, problem_in, read_document
 from engine.errors import InvalidFiles, Problem
 
 
@@ -70,7 +75,8 @@ class Config:
     """Everything a service needs to know.
 
     `warnings`: what loads but probably is a mistake, such as a secret that cannot be read now. `missing_packages`: what has
-    to be installed before the service can run with this configuration; only `check` and `run` refuse it.
+    to be installed before the service can run with this configuration; only `check` and `run` refuse it. `written`: the document
+    as it stands in the file, to see what an edit changes.
     """
 
     path: Path
@@ -97,24 +103,34 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     warnings: tuple[Problem, ...] = ()
     missing_packages: tuple[Problem, ...] = ()
+    written: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_config(path: Path) -> Config:
-    """The configuration in a file. Raises InvalidFiles with every problem found."""
+    """The configuration in a file. Raises InvalidFiles with every problem found, and nothing else."""
     problems: list[Problem] = []
-    if not Path(path).exists():
-        missing = "the file does not exist: name another one with `-c FILE`, or create one with `rollcall init`"
-        raise InvalidFiles([Problem(file=str(path), line=1, column=1, path="", message=missing)])
-    document = read_document(Path(path), problems)
-    if document is None:
-        raise InvalidFiles(problems)
-    problems += schema_problems(document, "config")
-    if problems:
-        raise InvalidFiles(problems)
-    config = _read(document, Path(path), problems)
-    if any(not problem.warning for problem in problems):
+    config: Config | None = None
+    with loading(problems, Path(path)):
+        config = _load(Path(path), problems)
+    if config is None or any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
     return config
+
+
+def _load(path: Path, problems: list[Problem]) -> Config | None:
+    if not path.exists():
+        missing = "the file does not exist: name another one with `-c FILE`, or create one with `rollcall init`"
+        problems.append(problem_in(shown_path(path), 1, missing))
+        return None
+    document = read_document(path, problems)
+    if document is None:
+        return None
+    problems += schema_problems(document, "config")
+    if problems:
+        return None
+    found = _read(document, path, problems)
+    check_overrides_without_inventory(ConfigReader(document, path.absolute().parent, problems))
+    return found
 
 
 def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
@@ -122,12 +138,12 @@ def config_under(key: str, document: Document, problems: list[Problem]) -> Confi
 
     Problems are added to `problems`; without the key, every default applies.
     """
-    path = Path(document.file)
+    path = document.path
     node = document.root.children.get(key)
     if node is None:
         return Config(path=path, data=path.parent / "data")
     found: list[Problem] = []
-    config = _read(Document(file=document.file, root=node), path, found)
+    config = _read(replace(document, root=node), path, found)
     problems += [replace(problem, path=f"{key}.{problem.path}") for problem in found]
     return config
 
@@ -140,11 +156,11 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     inventory = raw.get("inventory")
     config = Config(
         path=path,
-        data=folder / raw.get("data", "./data"),
+        data=_data(reader),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
-        inventory=folder / inventory if inventory else None,
+        inventory=reader.path(("inventory",), inventory) if inventory else None,
         events=EventsConfig(**reader.durations("events")),
         resolver=ResolverConfig(**reader.durations("resolver")),
         debounce=read_debounce(reader),
@@ -161,10 +177,19 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         status=read_status(reader),
         reconcile=read_reconcile(reader),
         log=LogConfig(**(raw.get("log") or {})),
+        written=raw,
         missing_packages=(*source_section.missing_packages(reader), *status_section.missing_packages(reader)),
     )
     warn_of_max_hold(reader)
     return replace(config, warnings=tuple(problems))
+
+
+def _data(reader: ConfigReader) -> Path:
+    """The folder of the database; it is made when it is not there."""
+    found = reader.path(("data",), reader.raw.get("data", "./data"))
+    if path_problem(reader.raw.get("data", "")) is None and found.exists() and not found.is_dir():
+        reader.report(("data",), f"{shown_path(found)} is a file: `data` is a folder")
+    return found
 
 
 def _rules(reader: ConfigReader) -> tuple[Path, ...]:
@@ -175,8 +200,9 @@ def _rules(reader: ConfigReader) -> tuple[Path, ...]:
         return (folder,) if folder.exists() else ()
     found = []
     for index, text in enumerate(as_tuple(raw)):
-        path = reader.folder / text
-        if not path.exists():
-            reader.report(("rules", index) if isinstance(raw, list) else ("rules",), f"{path} does not exist")
+        at: KeyPath = ("rules", index) if isinstance(raw, list) else ("rules",)
+        path = reader.path(at, text)
+        if path_problem(text) is None and not path.exists():
+            reader.report(at, f"{shown_path(path)} does not exist")
         found.append(path)
     return tuple(found)

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Sequence
 
 from engine.config.inventory import Inventory
-from engine.config.patterns import compile_patterns, problem_of
+from engine.config.patterns import MAX_PROGRAM_OF_REQUEST, compile_patterns, problem_of, program_size
 from engine.config.schema import did_you_mean
 from engine.core.matching import MatchSet
 from engine.core.rules import Match
@@ -40,6 +40,9 @@ def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
         if problem:
             raise ValueError(f"`{pair[:100]}` {problem}")
         kind[name] = (*kind.get(name, ()), pattern)
+    expressions = [pattern for key, some in (fields | attributes).items() if key != "ip" for pattern in some]
+    if program_size(expressions) > MAX_PROGRAM_OF_REQUEST:
+        raise ValueError("the patterns are too large together: use smaller counts in `{...}`, or fewer patterns")
     return Match(**fields, attributes=tuple(sorted(attributes.items())))
 
 

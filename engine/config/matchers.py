@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from engine.config.endpoints import host_bits_problem
 from engine.config.inventory import Inventory
-from engine.config.patterns import EXPRESSION, compile_patterns, is_literal, problem_of
+from engine.config.patterns import EXPRESSION, compile_patterns, is_literal, matches_nothing, problem_of
 from engine.config.schema import did_you_mean
 from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import Match
@@ -55,17 +56,22 @@ def check_match(
             problem = problem_of(pattern) or _never(field, pattern)
             if problem:
                 report(at, problem)
+            elif remark := _remark(field, pattern):
+                problems.append(document.problem((*path, *at), remark, warning=True))
     for at, text in each(written.get("ip", ()), ("ip",)):
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError:
             report(at, f"`{text[:60]}` is not a network in CIDR form, such as 10.1.0.0/16 or 2001:db8::/32")
+        else:
+            if remark := host_bits_problem(text):
+                problems.append(document.problem((*path, *at), remark, warning=True))
     for column, value in written.get("attributes", {}).items():
         for at, pattern in each(value, ("attributes", column)):
             problem = problem_of(pattern)
             if problem:
                 report(at, problem)
-    if len(problems) > before:
+    if any(not problem.warning for problem in problems[before:]):
         return
     contradiction = _contradiction(match_of(written))
     if contradiction:
@@ -83,10 +89,21 @@ def _never(field: str, pattern: str) -> str | None:
         return f"can never match: it is longer than any {field}"
     if pattern.startswith(EXPRESSION):
         return None
+    if matches_nothing(pattern):
+        return "can never match: a range in `[...]` ends before it begins, such as [z-a]"
     if field == "group" and SEPARATOR in pattern:
         return f"can never match: a group is the part before `{SEPARATOR}`; use `client` to match the whole id"
     if is_literal(pattern) and any(ord(char) < 32 or ord(char) == 127 for char in pattern):
         return "can never match: ids contain no control characters"
+    return None
+
+
+def _remark(field: str, pattern: str) -> str | None:
+    """Why a pattern is probably not what is meant, though it may match; None when nothing seems wrong."""
+    if pattern != pattern.strip():
+        return "begins or ends with a space, which is part of the pattern"
+    if field == "device" and SEPARATOR in pattern:
+        return f"a device is the part after `{SEPARATOR}`; use `client` to match the whole id"
     return None
 
 

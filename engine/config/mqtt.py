@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret
-from engine.config.sources import written_sources
+from engine.config.sources import check_name_servers, written_sources
 from engine.config.yamlfile import KeyPath
 
 CLIENT_ID: Final = "GID_rollcall@@@rollcall"
@@ -74,10 +74,11 @@ def read_mqtt(reader: ConfigReader) -> MqttConfig | None:
     endpoint = None
     if "endpoint" in raw:
         endpoint = reader.host_and_port((*at, "endpoint"), raw["endpoint"], 8883 if tls else 1883)
+        reader.check_tls_port((*at, "endpoint"), endpoint[1], bool(tls), plain=1883, encrypted=8883)
     return MqttConfig(
         parent_topic=raw["parent_topic"],
         endpoint=endpoint,
-        ca=reader.ca_file(tls),
+        ca=reader.ca_file((*at, "tls"), tls),
         client_id=raw.get("client_id", CLIENT_ID),
         instance=raw.get("instance", ""),
         rocketmq=rocketmq,
@@ -98,6 +99,7 @@ def _cluster(reader: ConfigReader, own: Mapping[str, Any] | None) -> RocketmqClu
                 f"must be the same as in the source `{source['name']}`, or be left out: one engine uses one cluster"
             )
             reader.report((*at, key), message)
+    check_name_servers(reader, at, written)
     merged = {key: source[key] for key in CLUSTER if key in source} | dict(written)
     if "name_servers" not in merged and "name_server_domain" not in merged:
         if own is not None:

@@ -8,7 +8,8 @@ looks like. A glob may contain `*`, `?` and `[...]`, as in a shell. Case counts,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import re2
 
@@ -22,6 +23,29 @@ BASE_MEMORY_BYTES = 32 << 20
 MEMORY_PER_PATTERN_BYTES = 64 << 10
 """Memory of the automaton's cache. A full cache is emptied; a long text never fails."""
 
+MAX_PROGRAM = 150_000
+"""Largest expression, in instructions of its program: `\\pL{100}` has 120,000, and takes a third of a second to compile."""
+
+PROGRAM_MEMORY_BYTES = 24 * MAX_PROGRAM
+"""What RE2 may use for one expression, so that it gives up early on a larger one: two thirds of it are for instructions of 16 bytes."""
+
+MAX_PROGRAM_TOGETHER = 12 * MAX_PROGRAM
+"""Largest program of all patterns of rule files together: some seconds to compile."""
+
+MAX_PROGRAM_OF_REQUEST = 20_000
+"""Largest program of the patterns of one request or silence: they are compiled while somebody waits."""
+
+TOO_LARGE_TOGETHER = "the `re:` expressions of all patterns are too large together: use smaller counts in `{...}`"
+
+COVERED_PROGRAM = 1_000
+"""Instructions for which the memory that every pattern brings suffices: only what is beyond counts for patterns together."""
+
+AUTOMATON_PROGRAM = 2 * MAX_PROGRAM
+"""Largest program of one automaton; what is beyond it gets another, and both scan the text."""
+
+TOO_LARGE = "is too large an expression: it repeats too many alternatives; use smaller counts in `{...}`"
+
+_EMPTY_CLASS = "[^\\x{0}-\\x{10FFFF}]"
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -33,6 +57,11 @@ def is_literal(pattern: str) -> bool:
 def is_prefix(pattern: str) -> bool:
     """Whether the pattern is a glob that only names a prefix: `pump-*`, or `*` alone."""
     return pattern.endswith("*") and is_literal(pattern[:-1])
+
+
+def matches_nothing(pattern: str) -> bool:
+    """Whether a valid glob has a class without members (`[z-a]`)."""
+    return not pattern.startswith(EXPRESSION) and not is_literal(pattern) and _EMPTY_CLASS in _to_expression(pattern)
 
 
 def problem_of(pattern: str) -> str | None:
@@ -51,13 +80,29 @@ def problem_of(pattern: str) -> str | None:
 
 
 def _problem_of_expression(expression: str) -> str | None:
+    return _examined(expression)[0]
+
+
+@lru_cache(maxsize=20_000)
+def _examined(expression: str) -> tuple[str | None, int]:
+    """Why an expression cannot be used (None when it can), and how many instructions its program has."""
+    options = _options(1)
+    options.max_mem = PROGRAM_MEMORY_BYTES
     try:
-        re2.compile(expression, options=_options(1))
+        size = int(re2.compile(expression, options=options).programsize)
     except re2.error as error:
         reason = error.args[0] if error.args else "invalid syntax"
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        return f"is not a valid RE2 expression: {text}{_hint(expression)}"
-    return None
+        if "too large" in text:
+            return TOO_LARGE, 0
+        return f"is not a valid RE2 expression: {text}{_hint(expression)}", 0
+    return (TOO_LARGE if size > MAX_PROGRAM else None), size
+
+
+def program_size(patterns: Iterable[str]) -> int:
+    """How many instructions the programs of `re:` patterns have together, beyond what is usual: what it costs to compile them."""
+    expressions = (pattern[len(EXPRESSION) :] for pattern in patterns if pattern.startswith(EXPRESSION))
+    return sum(max(0, _examined(expression)[1] - COVERED_PROGRAM) for expression in expressions)
 
 
 def _hint(expression: str) -> str:
@@ -112,14 +157,14 @@ def _class(members: str) -> str:
         if low <= high:  # an empty range such as z-a matches nothing, as in a shell
             parts.append(f"\\x{{{ord(low):x}}}-\\x{{{ord(high):x}}}")
     if not parts:
-        return "(?s:.)" if negated else "[^\\x{0}-\\x{10FFFF}]"
+        return "(?s:.)" if negated else _EMPTY_CLASS
     return f"[{'^' if negated else ''}{''.join(parts)}]"
 
 
 class CompiledPatterns:
     """Many patterns, matched against one text at once. Made by `compile_patterns`; a `PatternSet` of the core."""
 
-    __slots__ = ("_literals", "_others", "_prefixes", "_set")
+    __slots__ = ("_literals", "_others", "_prefixes", "_sets")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._literals: dict[str, tuple[int, ...]] = {}
@@ -134,36 +179,59 @@ class CompiledPatterns:
             else:
                 self._others.append(index)
         self._prefixes = sorted(prefixes.items())
-        self._set = self._compile([patterns[index] for index in self._others]) if self._others else None
-
-    @staticmethod
-    def _compile(patterns: Sequence[str]) -> re2.Set:
-        compiled = re2.Set.FullMatchSet(_options(len(patterns)))
-        for pattern in patterns:
-            try:
-                compiled.Add(_to_expression(pattern))
-            except re2.error as error:
-                raise ValueError(f"pattern `{pattern}` {problem_of(pattern) or 'cannot be used'}") from error
-        compiled.Compile()
-        return compiled
+        self._sets = _automatons(self._others, patterns) if self._others else ()
 
     def matching(self, text: str) -> Sequence[int]:
         """The indices of all patterns that match the whole of `text`, ascending."""
         found = self._literals.get(text, ())
         for length, known in self._prefixes:
             found += known.get(text[:length], ())
-        if self._set is not None:
+        if self._sets:
             found += self._by_automaton(text)
         return found if len(found) < 2 else sorted(found)
 
     def _by_automaton(self, text: str) -> tuple[int, ...]:
-        assert self._set is not None
         try:
-            return tuple(self._others[index] for index in self._set.Match(text) or ())
+            return tuple(members[index] for members, automaton in self._sets for index in automaton.Match(text) or ())
         except UnicodeEncodeError:  # half a surrogate pair: no expression can match it
             return ()
 
 
+_Automatons = tuple[tuple[Sequence[int], re2.Set], ...]
+
+
+def _automatons(members: Sequence[int], patterns: Sequence[str]) -> _Automatons:
+    """Automatons that match the patterns with these indices: one, or as many as it takes when they do not fit into one."""
+    parts: list[list[int]] = [[]]
+    size = 0
+    for index in members:
+        pattern = patterns[index]
+        if pattern.startswith(EXPRESSION) and (problem := problem_of(pattern)) is not None:
+            raise ValueError(f"pattern `{pattern}` {problem}")
+        program = program_size([pattern])
+        if size + program > AUTOMATON_PROGRAM and parts[-1]:
+            parts.append([])
+            size = 0
+        size += program
+        parts[-1].append(index)
+    return tuple((part, _compiled_set([_to_expression(patterns[index]) for index in part])) for part in parts)
+
+
+def _compiled_set(expressions: Sequence[str]) -> re2.Set:
+    """One automaton for all of them."""
+    compiled = re2.Set.FullMatchSet(_options(len(expressions)))
+    try:
+        for expression in expressions:
+            compiled.Add(expression)
+        compiled.Compile()
+    except re2.error as error:
+        raise ValueError(f"patterns cannot be matched together: {error}") from error
+    return compiled
+
+
 def compile_patterns(patterns: Sequence[str]) -> CompiledPatterns:
-    """Compile patterns for matching at once. Raises `ValueError` naming one that `problem_of` would have refused."""
+    """Compile patterns for matching at once.
+
+    Raises `ValueError` naming one that `problem_of` would have refused.
+    """
     return CompiledPatterns(patterns)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.config.matchers import check_match, match_of
+from engine.config.patterns import MAX_PROGRAM_TOGETHER, TOO_LARGE_TOGETHER, program_size
 from engine.config.reader import ConfigReader
 from engine.core.rules import Match
 
@@ -76,11 +78,30 @@ def read_debounce(reader: ConfigReader) -> DebounceConfig:
                 online_ms=reader.duration_ms((*at, "online"), entry["online"]) if "online" in entry else None,
             )
         )
+    patterns = {text for entry in overrides for text in _patterns_of(entry.match)}
+    if program_size(patterns) > MAX_PROGRAM_TOGETHER:
+        reader.report(("debounce", "overrides"), TOO_LARGE_TOGETHER)
     return DebounceConfig(
         offline_ms=reader.duration_ms(("debounce", "offline"), raw.get("offline", "30s")),
         online_ms=reader.duration_ms(("debounce", "online"), raw.get("online", "0s")),
         overrides=tuple(overrides),
     )
+
+
+def check_overrides_without_inventory(reader: ConfigReader) -> None:
+    """Report overrides by attribute where no inventory is configured. Scenarios have theirs beside the configuration."""
+    if reader.raw.get("inventory") is not None:
+        return
+    for index, entry in enumerate((reader.raw.get("debounce") or {}).get("overrides") or ()):
+        if entry["match"].get("attributes"):
+            message = "can never match: no inventory is configured (`inventory: inventory.csv`), so clients have no attributes"
+            reader.report(("debounce", "overrides", index, "match", "attributes"), message)
+
+
+def _patterns_of(match: Match) -> Iterator[str]:
+    yield from (*match.group, *match.device, *match.client)
+    for _, patterns in match.attributes:
+        yield from patterns
 
 
 def read_flapping(reader: ConfigReader) -> FlappingConfig:

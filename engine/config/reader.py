@@ -13,10 +13,18 @@ from typing import Any
 
 from engine.config.durations import parse_duration
 from engine.config.endpoints import host_and_port
+from engine.config.paths import path_problem
+from engine.config.regular_file import UnreadableFile, file_problem, read_regular_file, shown_path
 from engine.config.secret import Secret, secret_from
 from engine.config.yamlfile import Document, KeyPath
 from engine.core.times import EPOCH
 from engine.errors import Problem
+
+MAX_CERTIFICATES_BYTES = 4 << 20
+"""Largest file of certificates: a system's own has a quarter of a million bytes."""
+
+LAST_MS = 7_258_118_400_000
+"""2200-01-01T00:00:00Z: a later time is a typing error."""
 
 MAY_BE_ZERO = frozenset({"max_future", "clock_skew", "offline", "online", "max_hold"})
 """Durations for which 0 is a meaningful value."""
@@ -58,10 +66,18 @@ class ConfigReader:
 
     def secret(self, path: KeyPath, raw: Mapping[str, str]) -> Secret:
         """A secret. One that cannot be read now is a warning: perhaps only another command needs it."""
+        if "file" in raw:
+            self.path((*path, "file"), raw["file"])
         found = secret_from(raw, self.folder)
-        if problem := found.problem():
+        if path_problem(raw.get("file", "")) is None and (problem := found.remark()):
             self.report(path, problem, warning=True)
         return found
+
+    def path(self, at: KeyPath, text: str) -> Path:
+        """A path as an absolute one. What is written for a shell, such as `~`, is reported."""
+        if problem := path_problem(text):
+            self.report(at, problem)
+        return self.folder / text
 
     def login(self, path: KeyPath, raw: Mapping[str, Any]) -> dict[str, Secret]:
         """`access_key` and `secret` of the mapping at `path`; one without the other is reported."""
@@ -77,6 +93,15 @@ class ConfigReader:
             self.report(path, str(error))
             return "", default_port
 
+    def check_tls_port(self, path: KeyPath, port: int, tls: bool, *, plain: int, encrypted: int) -> None:
+        """Warn of a port that usually belongs to the other kind of connection."""
+        if port == encrypted and not tls:
+            self.report(path, f"port {port} usually expects encryption: set `tls: true`", warning=True)
+        elif port == plain and tls:
+            self.report(
+                path, f"port {port} usually expects no encryption: use {encrypted}, or remove `tls`", warning=True
+            )
+
     def instant_ms(self, path: KeyPath, text: str) -> int:
         """An RFC 3339 time as epoch milliseconds."""
         try:
@@ -85,12 +110,33 @@ class ConfigReader:
             self.report(path, f"`{text}` is not a time such as 2026-01-01T00:00:00Z")
             return 0
         if instant.tzinfo is None:
-            self.report(path, f"`{text}` has no time zone; write {text}Z for UTC")
+            whole = instant.isoformat()
+            self.report(path, f"`{text}` has no time zone; write {whole}Z for UTC")
             return 0
-        return (instant - EPOCH) // timedelta(milliseconds=1)
+        found = (instant - EPOCH) // timedelta(milliseconds=1)
+        if not 0 <= found <= LAST_MS:
+            self.report(path, f"`{text}` is not between 1970 and 2200")
+            return 0
+        return found
 
-    def ca_file(self, tls: object) -> str | None:
-        """The certificates that `tls` names: a path, "" for the system's, None without TLS."""
+    def ca_file(self, at: KeyPath, tls: object) -> str | None:
+        """The certificates that `tls` (at `at`) names: a path, "" for the system's, None without TLS."""
         if isinstance(tls, Mapping):
-            return str(self.folder / tls["ca"])
+            return str(self.certificates((*at, "ca"), tls["ca"], warning=True))
         return "" if tls else None
+
+    def certificates(self, at: KeyPath, text: str, *, warning: bool = False) -> Path:
+        """The path of a file of certificates; one that cannot be read or holds none is reported."""
+        found = self.path(at, text)
+        problem = file_problem(found)
+        if problem is None:
+            try:
+                content = read_regular_file(found, MAX_CERTIFICATES_BYTES)
+            except UnreadableFile as error:
+                problem = str(error)
+            else:
+                if b"-----BEGIN" not in content or b"CERTIFICATE-----" not in content:
+                    problem, warning = "holds no certificate (PEM: `-----BEGIN CERTIFICATE-----`)", True
+        if problem is not None and path_problem(text) is None:
+            self.report(at, f"{shown_path(found)} {problem}", warning=warning)
+        return found

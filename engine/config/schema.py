@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from engine.config.durations import duration_hint
 from engine.config.yamlfile import Document
 from engine.errors import Problem
 
@@ -68,7 +70,10 @@ def _validator(name: str) -> Any:
 
 
 def schema_problems(document: Document, name: str) -> list[Problem]:
-    """Every way in which the document violates the schema `name`, in the order of the file."""
+    """Every way in which the document violates the schema `name`, in the order of the file.
+
+    With `MAX_PROBLEMS` of them or more the list is not complete: more of the document may be wrong.
+    """
     found: dict[tuple[str, str], Problem] = {}
     for error in _validator(name).iter_errors(document.value):
         for path, message, at_key in _problems_of(error):
@@ -98,17 +103,39 @@ def _problems_of(error: ValidationError) -> Iterator[_Finding]:
         yield path, _not_among(value, list(wanted), schema), False
     elif kind == "required":
         missing = [key for key in wanted if key not in value]
-        yield from ((path, f"`{key}` is missing", False) for key in missing)
+        yield from ((path, f"`{key}` is missing{_other_case(key, value)}", False) for key in missing)
     elif error.parent is None and "propertyNames" in error.absolute_schema_path:
         yield [*path, str(error.instance)], schema.get("x-message", "is not a valid name here"), True
     else:
-        yield path, str(schema.get("x-message") or _default_message(kind, error, schema)), False
+        message = schema.get("x-message")
+        yield (
+            path,
+            f"{message}{_hint(message, schema, value)}" if message else _default_message(kind, error, schema),
+            False,
+        )
+
+
+def _other_case(key: str, value: Mapping[str, Any]) -> str:
+    """A hint for a required key that is there in another case."""
+    found = next((name for name in value if name.lower() == key), None)
+    return "" if found is None else f": it is written `{found[:60]}`, and keys are in lower case"
+
+
+def _hint(message: str, schema: Mapping[str, Any], value: Any) -> str:
+    """What to write instead, after a message of the schema that does not know what stands in the file."""
+    if message.startswith("must be a duration"):
+        shown = f", not {_quoted(value)}" if isinstance(value, str | int | float) and value != "" else ""
+        return f"{shown}{duration_hint(value)}"
+    if schema.get("type") == "array" and isinstance(value, str | int | float) and not isinstance(value, bool):
+        items = re.split(r"[;,]\s*", str(value)[:200])
+        return f": write [{', '.join(items)}]"
+    return ""
 
 
 def _default_message(kind: str, error: ValidationError, schema: Mapping[str, Any]) -> str:
     value, limit = error.instance, error.validator_value
     words = {
-        "const": f"must be {json.dumps(limit)}, not {_quoted(value)}",
+        "const": _not_the(limit, value),
         "minLength": "must not be empty",
         "maxLength": f"is longer than {limit} characters",
         "minimum": f"must be at least {limit}, not {_quoted(value)}",
@@ -122,6 +149,15 @@ def _default_message(kind: str, error: ValidationError, schema: Mapping[str, Any
     return _wrong_type(limit, value) if kind == "type" else str(words.get(kind, f"cannot be {_quoted(value)}"))
 
 
+def _not_the(wanted: Any, value: Any) -> str:
+    """What to say where only one value is possible."""
+    if isinstance(wanted, str):
+        return f"must be {json.dumps(wanted)}, not {_quoted(value)}"
+    if isinstance(value, str) and value == str(wanted):
+        return f"must be the number {wanted}, not the text `{value}`: remove the quotes"
+    return f"must be {json.dumps(wanted)}, not {_quoted(value)}"
+
+
 _OLD_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 """What YAML before 1.2 read as true and false."""
 
@@ -131,12 +167,32 @@ def _wrong_type(expected: Any, value: Any) -> str:
     wanted = " or ".join(str(_TYPE_WORDS.get(name, name)) for name in names)
     if value is None:
         return f"must be {wanted}, but it is empty"
-    hint = "; put it in quotes" if names == ["string"] and isinstance(value, bool | int | float) else ""
-    if names == ["boolean"] and isinstance(value, str) and value.lower() in _OLD_BOOLEANS:
-        hint = f"; write {_OLD_BOOLEANS[value.lower()]}"
-    if names == ["array"] and isinstance(value, dict):
-        hint = "; begin each entry with `- `, or put [ ] around it"
-    return f"must be {wanted}, not {_quoted(value)}{hint}"
+    return f"must be {wanted}, not {_quoted(value)}{_type_hint(names, value)}"
+
+
+def _type_hint(names: list[str], value: Any) -> str:
+    """What to change in a value of the wrong type; "" when nobody can say."""
+    if isinstance(value, str):
+        if "boolean" in names and value.lower() in {"true", "false"}:
+            return f"; write {value.lower()} without quotes"
+        if "boolean" in names and value.lower() in _OLD_BOOLEANS:
+            return f"; write {_OLD_BOOLEANS[value.lower()]}"
+        if {"integer", "number"} & set(names) and re.fullmatch(r"[-+]?[0-9][0-9_ ]*", value.strip()):
+            return f"; write {re.sub('[_ +]', '', value)} without quotes"
+        if "array" in names and "object" not in names and value:
+            return f"; write [{', '.join(re.split(r'[;,] *', value[:200]))}]"
+    if isinstance(value, bool | int | float):
+        if "string" in names:
+            return "; put it in quotes"
+        if "integer" in names and isinstance(value, float) and value == int(value):
+            return f"; write {int(value)}"
+    if isinstance(value, dict) and "array" in names:
+        return "; begin each entry with `- `, or put [ ] around it"
+    if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], dict | list):
+        return "; write the value without [ ]"
+    if isinstance(value, list) and "string" in names:
+        return "; only one value is possible here"
+    return ""
 
 
 def _quoted(value: Any) -> str:
@@ -190,11 +246,18 @@ def _no_branch(error: ValidationError, schema: Mapping[str, Any], path: list[str
     for inner in error.context or ():
         branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
     meant = [errors for errors in branches.values() if not any(_is_other_kind(inner, error) for inner in errors)]
-    if len(meant) == 1 and (schema.get("x-message") is None or not _is_bare(meant[0], error)):
+    is_alone = _mapping_forms(error) == 1 and isinstance(error.instance, dict)
+    if len(meant) == 1 and (schema.get("x-message") is None or is_alone or not _is_bare(meant[0], error)):
         for inner in meant[0]:
             yield from _problems_of(inner)
     else:
         yield path, schema.get("x-message", "does not have any of the forms that are allowed here"), False
+
+
+def _mapping_forms(error: ValidationError) -> int:
+    """In how many forms a value may be a mapping: with one, what is missing in it can be said."""
+    wanted: Any = error.validator_value
+    return sum(isinstance(form, dict) and form.get("type") == "object" for form in wanted)
 
 
 def _is_other_kind(inner: ValidationError, outer: ValidationError) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
 from engine.errors import RollcallError
 
 MAX_SECRET_BYTES = 64 * 1024
+
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 
 class Secret:
@@ -21,16 +25,18 @@ class Secret:
 
     def reveal(self) -> str:
         """The value, read now from the environment or the file. Raises RollcallError when it cannot be read."""
+        where = self._named()
         if self._kind == "env":
-            found = os.environ.get(self._where)
-            if not found:
-                raise RollcallError(f"the environment variable {self._where} is not set")
-            return found
+            if self._where not in os.environ:
+                raise RollcallError(f"{where} is not set")
+            return _value(os.environ[self._where], where)
         try:
-            with open(self._where, encoding="utf-8") as file:
-                return file.read(MAX_SECRET_BYTES).rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RollcallError(f"the secret file {self._where} cannot be read: {error}") from error
+            content = read_regular_file(Path(self._where), MAX_SECRET_BYTES)
+            return _value(content.decode("utf-8-sig"), where)
+        except UnreadableFile as error:
+            raise RollcallError(f"{where} {error}") from error
+        except UnicodeDecodeError:
+            raise RollcallError(f"{where} is not UTF-8 text") from None
 
     def problem(self) -> str | None:
         """Why the value cannot be read now; None when it can."""
@@ -40,8 +46,44 @@ class Secret:
             return str(error)
         return None
 
+    def remark(self) -> str | None:
+        """Why the value probably is not the secret that is meant; None when nothing is wrong with it. It says nothing of the value."""
+        try:
+            value = self.reveal()
+        except RollcallError as error:
+            return str(error)
+        if value != value.strip():
+            return f"{self._named()} begins or ends with a space, which is part of the secret"
+        if _CONTROL.search(value):
+            return f"{self._named()} has more than one line or a control character: it must hold the secret alone"
+        return None
+
+    def _named(self) -> str:
+        return (
+            f"the environment variable {self._where}"
+            if self._kind == "env"
+            else f"the secret file {shown_path(self._where)}"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same place: the values are not compared."""
+        return isinstance(other, Secret) and (self._kind, self._where) == (other._kind, other._where)
+
+    def __hash__(self) -> int:
+        return hash((self._kind, self._where))
+
     def __repr__(self) -> str:
         return "***"
+
+
+def _value(text: str, where: str) -> str:
+    """A secret without the line break at its end, which editors and `echo` add. RollcallError for one that is no text."""
+    found = text.rstrip("\r\n")
+    if not found.strip():
+        raise RollcallError(f"{where} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in found):
+        raise RollcallError(f"{where} is not UTF-8 text")
+    return found
 
 
 def secret_from(raw: Mapping[str, str], folder: Path) -> Secret:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.addresses import mailbox_problem
+from engine.config.endpoints import host_problem
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret
 from engine.core.hosts import is_loopback
@@ -37,14 +38,13 @@ def read_smtp(reader: ConfigReader) -> SmtpConfig | None:
     raw = reader.raw.get("smtp")
     if raw is None:
         return None
+    _check_host(reader, raw)
     security = _security(reader, raw)
     if ("username" in raw) != ("password" in raw):
         reader.report(("smtp",), "`username` and `password` belong together: one of them is missing")
     if problem := mailbox_problem(raw["from"]):
         reader.report(("smtp", "from"), problem)
-    ca = reader.folder / raw["ca"] if "ca" in raw else None
-    if ca is not None and not ca.is_file():
-        reader.report(("smtp", "ca"), f"{ca} does not exist")
+    ca = reader.certificates(("smtp", "ca"), raw["ca"]) if "ca" in raw else None
     return SmtpConfig(
         host=raw["host"],
         port=raw.get("port", 465 if security == "tls" else 587),
@@ -55,6 +55,28 @@ def read_smtp(reader: ConfigReader) -> SmtpConfig | None:
         ca=ca,
         timeout_ms=reader.duration_ms(("smtp", "timeout"), raw.get("timeout", "30s")),
     )
+
+
+def _check_host(reader: ConfigReader, raw: Mapping[str, Any]) -> None:
+    """Report a host that cannot be one, and a port that belongs to the other kind of encryption."""
+    host = raw["host"]
+    name, colon, port = host.rpartition(":")
+    if colon and ":" not in name and port.isdecimal():
+        message = f"must be the host alone: write `host: {name[:80]}` and `port: {port[:5]}`"
+        reader.report(("smtp", "host"), message)
+    elif host.startswith("[") and host_problem(host.strip("[]")) is None:
+        reader.report(("smtp", "host"), f"write an IPv6 address without brackets here: {host.strip('[]')}")
+    elif problem := host_problem(host):
+        reader.report(("smtp", "host"), problem)
+    port_number, tls = raw.get("port"), raw.get("tls", False)
+    if port_number == 465 and not tls:
+        message = "servers expect encryption from the first byte on port 465: set `tls: true`, or use port 587"
+        reader.report(("smtp", "port"), message, warning=True)
+    elif port_number in (25, 587) and tls:
+        message = (
+            f"servers do not expect encryption from the first byte on port {port_number}: remove `tls`, or use port 465"
+        )
+        reader.report(("smtp", "port"), message, warning=True)
 
 
 def _security(reader: ConfigReader, raw: Mapping[str, Any]) -> str:

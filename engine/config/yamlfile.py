@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
+from engine.core.foreign_text import visible_text
 from engine.errors import Problem
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -30,10 +32,17 @@ MAX_DEPTH = 60
 MAX_NUMBER_CHARACTERS = 40
 """Longest number; a longer one is text that lacks its quotes."""
 
+MAX_DIRECTIVES = 100
+"""Most lines that begin with `%`: each one after the first is compared with all before it, and none is needed."""
+
+MAX_MESSAGE_CHARACTERS = 1_000
+"""Longest message of one problem: it may quote what stands in the file."""
+
 KeyPath = tuple[str | int, ...]
 """The keys and list indices that lead from the document's root to a value."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there; same grammar
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUES = frozenset({"true", "True", "TRUE"})
 _FALSES = frozenset({"false", "False", "FALSE"})
@@ -61,10 +70,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One file's content: `value` is plain dicts, lists, text, numbers, booleans and None."""
+    """One file's content: `value` is plain dicts, lists, text, numbers, booleans and None.
+
+    `file` is its name as problems show it; `path` is what the system calls it.
+    """
 
     file: str
     root: Node
+    path: Path = Path()
 
     @property
     def value(self) -> Any:
@@ -95,7 +108,16 @@ class Document:
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
         """A problem at `path` of this file."""
         line, column = self.key_place(path) if at_key else self.place(path)
-        return Problem(file=self.file, line=line, column=column, path=written(path), message=message, warning=warning)
+        return problem_in(self.file, line, message, column=column, path=written(path), warning=warning)
+
+
+def problem_in(
+    file: str, line: int, message: str, *, column: int = 1, path: str = "", warning: bool = False
+) -> Problem:
+    """A problem whose texts may quote the file: they are made visible, put on one line, and bounded."""
+    shown = visible_text(message[:MAX_MESSAGE_CHARACTERS])
+    where = visible_text(path[:MAX_MESSAGE_CHARACTERS])
+    return Problem(file=file, line=line, column=column, path=where, message=shown, warning=warning)
 
 
 def written(path: KeyPath) -> str:
@@ -106,35 +128,44 @@ def written(path: KeyPath) -> str:
     return text
 
 
-def read_document(path: Path, problems: list[Problem], *, max_bytes: int = MAX_BYTES) -> Document | None:
-    """The document in the file at `path`, or None when it cannot be read; problems are added to `problems`."""
-    file = str(path)
+def read_document(
+    path: Path, problems: list[Problem], *, max_bytes: int = MAX_BYTES, inside: Sequence[Path] = ()
+) -> Document | None:
+    """The document in the file at `path`, or None when it cannot be read; problems are added to `problems`.
+
+    `inside`: with folders, only a file that lies in one of them after all links are resolved; of any other no line is shown.
+    """
     try:
-        with path.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
-    except OSError as error:
-        problems.append(_problem(file, 1, 1, f"cannot be read: {error.strerror or error}"))
+        content = read_regular_file(path, max_bytes, inside=inside)
+    except UnreadableFile as error:
+        problems.append(problem_in(shown_path(path), 1, str(error)))
         return None
-    if len(content) > max_bytes:
-        problems.append(_problem(file, 1, 1, f"is larger than {max_bytes // 1024} KiB"))
-        return None
-    return parse_document(file, content, problems)
+    return parse_document(path, content, problems)
 
 
-def parse_document(file: str, content: bytes, problems: list[Problem]) -> Document | None:
-    """The document in `content`, or None when it is not YAML; `file` is only the name for problems.
+def parse_document(
+    path: Path, content: bytes, problems: list[Problem], *, texts_only: bool = False, max_nodes: int = MAX_NODES
+) -> Document | None:
+    """The document in `content`, or None when it is not YAML; `path` is only the name for problems.
 
     Problems are added to `problems`. A document with a problem, such as a key written twice, is returned all the same, so that
-    the rest of it can be checked: a caller must look at `problems` too.
+    the rest of it can be checked: a caller must look at `problems` too. `texts_only`: every value is text, as it is written.
     """
+    file = shown_path(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
-        problems.append(_problem(file, line, column, "is not UTF-8 text"))
+        problems.append(problem_in(file, line, not_utf8(content), column=column))
         return None
-    builder = _Builder(file, problems)
+    directives = re.compile("^%", re.MULTILINE).finditer(text)
+    many = next((found for number, found in enumerate(directives) if number >= MAX_DIRECTIVES), None)
+    if many is not None:
+        line = text.count("\n", 0, many.start()) + 1
+        problems.append(problem_in(file, line, f"more than {MAX_DIRECTIVES} lines begin with `%`"))
+        return None
+    builder = _Builder(file, problems, texts_only=texts_only, max_nodes=max_nodes)
     try:
         root = builder.build(yaml.parse(text, Loader=_LOADER))
     except _Unusable:
@@ -142,18 +173,25 @@ def parse_document(file: str, content: bytes, problems: list[Problem]) -> Docume
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.append(_problem(file, line, column, f"is not valid YAML: {_parser_message(error)}"))
+        problems.append(problem_in(file, line, f"is not valid YAML: {_parser_message(error, text)}", column=column))
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        problems.append(_problem(file, line, 1, "contains a character that YAML does not allow"))
+        problems.append(problem_in(file, line, "contains a character that YAML does not allow"))
         return None
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        problems.append(
-            _problem(file, 1, 1, f"is not valid YAML: {str(error).splitlines()[0] if str(error) else 'unreadable'}")
-        )
+    except Exception as error:  # noqa: BLE001  # whatever the parser stumbles over is a mistake in the file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problems.append(problem_in(file, builder.line, f"is not valid YAML: {reason}"))
         return None
-    return Document(file=file, root=root)  # also with problems such as a key written twice: the rest can be checked too
+    # Also with problems such as a key written twice: the rest can be checked too.
+    return Document(file=file, root=root, path=path)
+
+
+def not_utf8(content: bytes) -> str:
+    """What to say of a text that is not UTF-8."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "is UTF-16 text: save it as UTF-8"
+    return "is not UTF-8 text: save it as UTF-8"
 
 
 class _Unusable(Exception):
@@ -175,7 +213,10 @@ class _Open:
 class _Builder:
     """Turns parser events into nodes without recursion."""
 
-    def __init__(self, file: str, problems: list[Problem]) -> None:
+    def __init__(self, file: str, problems: list[Problem], *, texts_only: bool, max_nodes: int) -> None:
+        self.line = 1  # of what was read last
+        self._texts_only = texts_only
+        self._max_nodes = max_nodes
         self._file = file
         self._problems = problems
         self._anchors: dict[str, Node] = {}
@@ -186,6 +227,7 @@ class _Builder:
     def build(self, events: Iterator[Any]) -> Node:
         documents = 0
         for event in events:
+            self.line = event.start_mark.line + 1
             kind = type(event)
             if kind is yaml.DocumentStartEvent:
                 documents += 1
@@ -273,10 +315,13 @@ class _Builder:
     def _value(self, event: Any) -> Any:
         """A scalar by the rules of the YAML 1.2 core schema."""
         text: str = event.value
+        if not text.isascii() and _LONE_SURROGATE.search(text):
+            self._report(event, "contains half of a surrogate pair, which no text can hold")
+            return _LONE_SURROGATE.sub("?", text)
         if event.tag and event.tag not in _STRING_TAGS:
             self._report(event, f"the tag `{event.tag}` is not supported: write the value without it")
             return text
-        if event.tag or not event.implicit[0]:
+        if self._texts_only or event.tag or not event.implicit[0]:
             return text
         return self._plain(event, text)
 
@@ -307,13 +352,15 @@ class _Builder:
 
     def _grow(self, event: Any, nodes: int) -> None:
         self._count += nodes
-        if self._count > MAX_NODES:
+        if self._count > self._max_nodes:
             self._stop(
-                event, f"contains more than {MAX_NODES} values, counting aliases (`*name`) as if they were written out"
+                event,
+                f"contains more than {self._max_nodes} values, counting aliases (`*name`) as if they were written out",
             )
 
     def _report(self, event: Any, message: str) -> None:
-        self._problems.append(_problem(self._file, *_place_of(event), message))
+        line, column = _place_of(event)
+        self._problems.append(problem_in(self._file, line, message, column=column))
 
     def _stop(self, event: Any, message: str) -> NoReturn:
         self._report(event, message)
@@ -324,15 +371,16 @@ def _place_of(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-def _problem(file: str, line: int, column: int, message: str) -> Problem:
-    return Problem(file=file, line=line, column=column, path="", message=message)
-
-
-def _parser_message(error: yaml.MarkedYAMLError) -> str:
+def _parser_message(error: yaml.MarkedYAMLError, text: str) -> str:
     """The parser's message on one line, with a hint for the usual mistakes."""
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    if "\\t" in message:
+    if "\\t" in message or _stands_at_tab(error, text):
         return f"{message} (indent with spaces, not with tabs)"
     if "mapping values are not allowed" in message:
         return f"{message} (a text that contains `: ` needs quotes)"
     return message
+
+
+def _stands_at_tab(error: yaml.MarkedYAMLError, text: str) -> bool:
+    mark = error.problem_mark
+    return mark is not None and mark.index is not None and text[mark.index : mark.index + 1] == "\t"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.config.durations import parse_duration
@@ -19,6 +20,7 @@ class RuleContext:
 
     `inventory` and `config` None: what the rule refers to there is not checked. `is_stored`: the rule comes from the store
     instead of a file, so it was checked before and its template files may be gone. `performs`: its actions are carried out.
+    `folders`: where the files must lie that the rule names; without any, beside the rule file.
     """
 
     document: Document
@@ -28,6 +30,7 @@ class RuleContext:
     config: Config | None = None
     is_stored: bool = False
     performs: bool = False
+    folders: tuple[Path, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ until all its files load, and an edit of a template is an edit of the rule. Read
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from typing import Any
 
 from engine.config.addresses import is_address
 from engine.config.matchers import as_tuple
+from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import KeyPath
-from engine.errors import Problem
+from engine.config.yamlfile import KeyPath, problem_in
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import compile_problem
 from engine.templates.compiler import MAX_TEMPLATE_CHARACTERS, TemplateProblem, check_source
@@ -27,6 +28,9 @@ from engine.templates.names import ANYTHING, Names
 
 SUFFIX = ".j2"
 """How the name of a template file ends."""
+
+MAX_BYTES_PER_CHARACTER = 4
+"""Most bytes of a character in UTF-8."""
 
 _RECIPIENTS = "; recipients can use client.attributes, alert.key and rule only"
 
@@ -68,17 +72,20 @@ class MailReader:
         return found
 
     def _read_file(self, name: str, part: KeyPath, at: KeyPath) -> str:
-        path = Path(self._context.document.file).parent / name
+        path = self._context.document.path.parent / name
         self._origins[part] = _Origin(path, str(at[-1]))
+        inside = self._context.folders or (self._context.document.path.parent,)
         try:
-            with path.open(encoding="utf-8") as file:
-                text = file.read(MAX_TEMPLATE_CHARACTERS + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            self._report(at, f"the template {path} cannot be read: {reason}")
+            content = read_regular_file(path, MAX_TEMPLATE_CHARACTERS * MAX_BYTES_PER_CHARACTER, inside=inside)
+            text = io.StringIO(content.decode("utf-8-sig"), newline=None).read()  # line ends of any system
+        except UnreadableFile as error:
+            self._report(at, f"the template {shown_path(path)} {error}")
+            return ""
+        except UnicodeDecodeError:
+            self._report(at, f"the template {shown_path(path)} is not UTF-8 text")
             return ""
         if not text.strip():
-            self._report(at, f"the template {path} is empty")
+            self._report(at, f"the template {shown_path(path)} is empty")
         return text
 
     def read(self, written: Mapping[str, Any], at: KeyPath, names: Names) -> dict[str, Any]:
@@ -133,8 +140,7 @@ class MailReader:
             return
         path = self._context.document.problem((*self._context.at, *at[:-1], origin.key), "").path
         line = _line_of(message, source)
-        problem = Problem(file=str(origin.file), line=line, column=1, path=path, message=message)
-        self._context.problems.append(problem)
+        self._context.problems.append(problem_in(shown_path(origin.file), line, message, path=path))
 
 
 def _source_problem(source: str) -> str | None:

@@ -1,7 +1,7 @@
 """Rule files: from the YAML that people write to frozen rules, with every mistake reported at once.
 
 Steps of `load_rules`: find the files and read them; check each against its schema; read each rule, which checks what a schema
-cannot (patterns, templates, secrets); then check all rules together. There are rules only when nothing is wrong: a broken edit
+cannot (patterns, templates, secrets); then check all rules together, and compile their patterns. There are rules only when nothing is wrong: a broken edit
 must leave the running ones in place.
 """
 
@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.config.schema import schema_problems
+from engine.config.loading import loading, reason_of
+from engine.config.patterns import MAX_PROGRAM_TOGETHER, TOO_LARGE_TOGETHER, compile_patterns, program_size
+from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, Node
+from engine.core.matching import MatchSet
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, Problem
 from engine.rulefiles.context import RuleContext
-from engine.rulefiles.files import read_rule_documents
+from engine.rulefiles.files import read_rule_documents, rule_folders
 from engine.rulefiles.lint import WrittenRule, inhibition_problems
 from engine.rulefiles.rule import read_rule
-from engine.templates.compiler import TemplateProblem
 
 MAX_RULES = 10_000
 """Most rules over all files."""
@@ -49,39 +52,118 @@ def load_rules(
 
     `inventory` and `config` are what rules may refer to (columns, secrets); None leaves those references unchecked.
     `performs`: False where no action is carried out, so that what only sending needs (`smtp`) may be missing.
+
+    Nothing else is raised: whatever a file makes a library raise is a problem of the rule that was being read.
     """
-    problems: list[Problem] = []
-    documents = read_rule_documents([Path(path) for path in paths], problems)
-    rules: list[Rule] = []
-    seen: dict[str, str] = {}
-    written: list[WrittenRule] = []
-    for document in documents:
-        structural = schema_problems(document, "rules")
-        problems += structural
-        broken = _broken_rules(structural)
-        entries = document.value.get("rules") if isinstance(document.value, dict) else None
-        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            _check_name(entry, index, document, seen, problems)
-            if index not in broken and isinstance(entry, dict):
-                written.append((document, index, entry))
-                context = RuleContext(
-                    document=document,
-                    at=("rules", index),
-                    problems=problems,
-                    inventory=inventory,
-                    config=config,
-                    performs=performs,
-                )
-                rules += [rule] if (rule := read_rule(context, entry)) is not None else []
-    problems += inhibition_problems(written, seen)
-    if len(rules) > MAX_RULES:
-        message = f"{len(rules)} rules in all files, but at most {MAX_RULES} are allowed"
-        problems.append(documents[0].problem((), message))
-    order = {document.file: place for place, document in enumerate(documents)}
-    problems.sort(key=lambda problem: (order.get(problem.file, -1), problem.line, problem.column))
+    places = [Path(path) for path in paths]
+    reader = _RulesReader(rule_folders(places), inventory, config, performs)
+    with loading(reader.problems, places[0] if places else Path()):
+        reader.read(read_rule_documents(places, reader.problems))
+    problems = reader.problems
+    problems.sort(key=lambda problem: (reader.order.get(problem.file, -1), problem.line, problem.column))
     if any(not problem.warning for problem in problems):
         raise InvalidFiles(problems)
-    return LoadedRules(rules=tuple(rules), problems=tuple(problems))
+    return LoadedRules(rules=tuple(reader.rules), problems=tuple(problems))
+
+
+class _RulesReader:
+    """Reads the rules of several files; everything it finds is in `rules` and `problems`."""
+
+    def __init__(
+        self, folders: tuple[Path, ...], inventory: Inventory | None, config: Config | None, performs: bool
+    ) -> None:
+        self.rules: list[Rule] = []
+        self.problems: list[Problem] = []
+        self.order: dict[str, int] = {}  # of the files
+        self._read_from: list[tuple[Document, int]] = []  # where each of `rules` stands
+        self._seen: dict[str, str] = {}
+        self._written: list[WrittenRule] = []
+        self._folders, self._inventory, self._config, self._performs = folders, inventory, config, performs
+
+    def read(self, documents: Sequence[Document]) -> None:
+        """Read every file, then check the rules of all files together."""
+        for number, document in enumerate(documents):
+            self.order[document.file] = number
+            with loading(self.problems, document.path):
+                self._read_document(document)
+        if not documents:
+            return
+        with loading(self.problems, documents[0].path):
+            self.problems += inhibition_problems(self._written, self._seen)
+        if len(self.rules) > MAX_RULES:
+            message = f"{len(self.rules)} rules in all files, but at most {MAX_RULES} are allowed"
+            self.problems.append(documents[0].problem((), message))
+        elif not any(not problem.warning for problem in self.problems):
+            self._check_together()
+
+    def _read_document(self, document: Document) -> None:
+        structural = schema_problems(document, "rules")
+        self.problems += structural
+        broken = _broken_rules(structural)
+        is_whole = len(structural) < MAX_PROBLEMS  # else nobody knows what else does not fit the schema
+        entries = document.value.get("rules") if isinstance(document.value, dict) else None
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            _check_name(entry, index, document, self._seen, self.problems)
+            if is_whole and index not in broken and isinstance(entry, dict):
+                with loading(self.problems, document.path, partial(document.problem, ("rules", index))):
+                    self._read_rule(document, index, entry)
+
+    def _read_rule(self, document: Document, index: int, entry: Mapping[str, Any]) -> None:
+        self._written.append((document, index, entry))
+        context = RuleContext(
+            document=document,
+            at=("rules", index),
+            problems=self.problems,
+            inventory=self._inventory,
+            config=self._config,
+            performs=self._performs,
+            folders=self._folders,
+        )
+        if (rule := read_rule(context, entry)) is not None:
+            self.rules.append(rule)
+            self._read_from.append((document, index))
+
+    def _check_together(self) -> None:
+        """Compile the patterns of all rules, as the service will: together they may be too large, though each one is not."""
+        size, counted = 0, set[str]()
+        for number, rule in enumerate(self.rules, 1):
+            match = rule.match
+            patterns = {
+                *match.group,
+                *match.device,
+                *match.client,
+                *(text for _, some in match.attributes for text in some),
+            }
+            size += program_size(patterns - counted)
+            counted |= patterns
+            if size > MAX_PROGRAM_TOGETHER:
+                self._report_match(number, TOO_LARGE_TOGETHER)
+                return
+        reason = self._compile_problem(len(self.rules))
+        if reason is not None:
+            good, bad = 0, len(self.rules)  # so many rules compile, so many do not
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                found = self._compile_problem(middle)
+                good, bad, reason = (middle, bad, reason) if found is None else (good, middle, found)
+            self._report_match(bad, reason)
+
+    def _report_match(self, number: int, message: str) -> None:
+        """Report that the rules up to this one (counted from 1) cannot be matched together."""
+        document, index = self._read_from[number - 1]
+        self.problems.append(document.problem(("rules", index, "match"), message))
+
+    def _compile_problem(self, count: int) -> str | None:
+        """Why the first `count` rules cannot be matched together; None when they can."""
+        try:
+            MatchSet([rule.match for rule in self.rules[:count]], _no_attributes, compile_patterns)
+        except Exception as error:  # noqa: BLE001  # of the pattern library
+            return reason_of(error)
+        return None
+
+
+def _no_attributes(client: str) -> Mapping[str, str]:
+    return {}
 
 
 def _broken_rules(problems: Iterable[Problem]) -> set[int]:
@@ -111,7 +193,7 @@ def rule_from_definition(text: str) -> Rule:
         value = json.loads(text)
         document = Document(file="definition", root=Node(value, 1, 1))
         rule = read_rule(RuleContext(document=document, at=(), problems=problems, is_stored=True), value)
-    except (ValueError, KeyError, TypeError, AttributeError, TemplateProblem) as error:
+    except Exception as error:  # another version wrote it: nothing that it holds may end a start
         raise ValueError(f"is not the definition of a rule: {error!r}") from error
     if rule is None:
         raise ValueError(f"is not the definition of a rule: {problems[0].message}")

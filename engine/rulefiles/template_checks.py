@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,9 @@ from engine.templates.lint import template_problems
 from engine.templates.names import Names
 
 _COMPILER = Compiler()
+
+_ONLY_COMPILING_SHOWS = re.compile(r"\{%|=")
+"""Templates that only the compiler finds fault with hold statements, or an argument by name: given twice, it is a mistake."""
 
 
 class TemplateChecks:
@@ -28,7 +32,7 @@ class TemplateChecks:
             return
         found = template_problems(source, self.names, secrets_allowed=secrets_allowed)
         self._context.report_all(at, found)
-        if not found and "{%" in source and (problem := compile_problem(source)) is not None:
+        if not found and _ONLY_COMPILING_SHOWS.search(source) and (problem := compile_problem(source)) is not None:
             self._context.report(at, problem)
 
     def check_tree(self, value: Any, at: KeyPath) -> None:
@@ -52,8 +56,12 @@ def compile_problem(source: str, *, html: bool = False) -> str | None:
         _COMPILER.html(source) if html else _COMPILER.text(source)
     except TemplateProblem as error:
         return f"is not a valid template: {error}"
-    except (RecursionError, SyntaxError, MemoryError):
+    except SyntaxError as error:  # of the Python that a template becomes
+        return "is nested too deeply" if "nested" in str(error.msg) else f"is not a valid template: {error.msg}"
+    except (RecursionError, MemoryError):
         return "is nested too deeply"
+    except Exception as error:  # noqa: BLE001  # of a library
+        return f"is not a valid template: {str(error)[:300]}"
     return None
 
 

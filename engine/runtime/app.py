@@ -23,14 +23,14 @@ from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
-from engine.rulefiles.files import fingerprint
 from engine.rulefiles.loader import load_rules
 from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
-from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.reload_signal import ReloadSignal
+from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
 from engine.runtime.running_service import RunningService
 from engine.runtime.senders import Senders
 from engine.runtime.source_runner import SourceRunner
@@ -40,7 +40,7 @@ from engine.runtime.supervision import supervised
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap, Source
 from engine.stores.base import SourceRow
-from engine.telemetry import Event, logger
+from engine.telemetry import Event, logger, setup_logging
 
 FORGET_EVERY_S = 3600.0
 """Between two looks for clients that have been quiet for longer than they are kept."""
@@ -57,16 +57,14 @@ log = logger(__name__)
 class App(RunningService):
     """The running service."""
 
-    def __init__(
-        self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...], seen: object
-    ) -> None:
-        """`seen`: the fingerprint of the files that `rules` came from."""
+    def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...], seen: Seen) -> None:
+        """`seen`: what the files that `rules` and `inventory` came from looked like."""
         super().__init__(config, clock, inventory)
         failpoints = from_environment()
         self.store = open_store(config.data, failpoints.reached)
         self.fleet = fleet_of(config, rules, inventory)
         self.rule_reloader = RuleReloader(
-            config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen
+            config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen, self._configured
         )
         self.source_runner = SourceRunner(config, clock, self.fleet)
         renderer = renderer_of(mail_route(config), command_routes(config))
@@ -104,6 +102,17 @@ class App(RunningService):
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
         return self.store.proof(challenge)
+
+    def _configured(self, config: Config) -> None:
+        """SIGHUP has changed the configuration, as far as that needs no restart."""
+        if config.log != self.config.log:
+            setup_logging(config.log.level, config.log.format)
+        self.config = config
+        self.writer.keep_ms = config.history.keep_ms
+
+    def reload(self) -> None:
+        """Load the configuration, the rules and the inventory again; on the event loop. Harmless at any time."""
+        self.rule_reloader.ask()
 
     def _has_read_all(self) -> bool:
         """Has everything been read that the sources held when we began?"""
@@ -284,8 +293,8 @@ def build(config: Config, clock: Clock | None = None) -> App:
     """
     if config.missing_packages:
         raise InvalidFiles(list(config.missing_packages))
+    seen = seen_now(config)  # before the files are read: an edit from now on is noticed
     inventory = inventory_of(config)
-    seen = fingerprint(config.rules)  # before they are read: an edit from now on is noticed
     problem = None
     rules: tuple[Rule, ...] = ()
     try:
@@ -305,11 +314,13 @@ def run(config: Config) -> None:
 
     import uvloop
 
+    reloads = ReloadSignal()  # first: from now on SIGHUP ends nothing
     app = build(config)
 
     async def serve() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+        reloads.call(partial(loop.call_soon_threadsafe, app.reload))
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
         await app.run(stop)

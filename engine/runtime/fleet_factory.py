@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from engine.config.inventory import NO_INVENTORY, Inventory, load_inventory
+from engine.config.inventory import Inventory
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
 from engine.config.patterns import compile_patterns
 from engine.core.fleet import Fleet
@@ -30,8 +31,12 @@ def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
         matches = MatchSet([entry.match for entry in debounce.overrides], inventory.attributes, compile_patterns)
         pairs = [(entry.offline_ms, entry.online_ms) for entry in debounce.overrides]
 
-        @lru_cache(maxsize=MAX_REMEMBERED)
         def holds_of(client: str) -> tuple[int, int]:
+            """What the overrides decide under the inventory as it is now."""
+            return decided(client, inventory.version)
+
+        @lru_cache(maxsize=MAX_REMEMBERED)
+        def decided(client: str, version: int) -> tuple[int, int]:
             """The first override that matches and sets a hold decides it."""
             mask = matches.mask(client, "")
             offline = online = None
@@ -60,14 +65,14 @@ def policy_of(config: Config, inventory: Inventory | None = None) -> Policy:
 
 def inventory_of(config: Config) -> Inventory:
     """The configured inventory; InvalidFiles when it does not load."""
-    return load_inventory(config.inventory) if config.inventory is not None else NO_INVENTORY
+    return load_inventory(config.inventory) if config.inventory is not None else Inventory((), ())
 
 
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
     return Fleet(
-        policy_of(config),
+        policy_of(config, inventory),
         matcher,
         inventory.attributes,
         names_used,

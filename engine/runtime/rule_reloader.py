@@ -1,22 +1,31 @@
-"""The rules in force: taken from their files, remembered, watched, and retired when they are gone. Read `RuleReloader.take`."""
+"""The rules and the inventory in force: taken from their files, remembered, watched, and retired when they are gone.
+
+An edit is taken as a whole or not at all. What the files say is loaded beside the running service; only when all of it is good does
+one transaction put it in force. What is refused is shown until it is mended: in the log, the metrics, `/readyz` and the status page.
+SIGHUP has the same done at once, and the configuration read again, see `config_reload`. Read `RuleReloader.watch`, then `take`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from engine.clock import Clock
 from engine.config.inventory import Inventory
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
 from engine.config.patterns import compile_patterns
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles
-from engine.rulefiles.files import fingerprint
+from engine.rulefiles.files import Fingerprint, fingerprint, fingerprint_of_file
 from engine.rulefiles.loader import load_rules, rule_from_definition
+from engine.runtime.config_reload import ConfigReload
 from engine.stores.base import Rules
 from engine.telemetry import Event, logger
 
@@ -27,8 +36,32 @@ RETIRE_AFTER_MS = int(os.environ.get("ROLLCALL_RETIRE_AFTER_MS", "60000"))
 log = logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the files looked like when they were read: another value means an edit."""
+
+    rules: Fingerprint
+    inventory: Fingerprint
+
+
+def seen_now(config: Config) -> Seen:
+    """What the files of a configuration look like now. Never raises."""
+    return Seen(fingerprint(config.rules), fingerprint_of_file(config.inventory))
+
+
+@dataclass(slots=True)
+class _Edit:
+    """What became of the files when they were loaded. `rules` None: nothing is taken; `inventory` None: the running one stays."""
+
+    rules: tuple[Rule, ...] | None = None
+    matcher: Matcher | None = None
+    inventory: Inventory | None = None
+    rules_problem: InvalidFiles | None = None
+    inventory_problem: InvalidFiles | None = None
+
+
 class RuleReloader:
-    """Keeps the fleet's rules as the files say."""
+    """Keeps the fleet's rules and the inventory as the files say."""
 
     def __init__(
         self,
@@ -39,22 +72,43 @@ class RuleReloader:
         clock: Clock,
         write: Callable[[Callable[[], None]], Awaitable[None]],
         rules: tuple[Rule, ...],
-        seen: object,
+        seen: Seen,
+        configured: Callable[[Config], None] = lambda config: None,
     ) -> None:
-        """`write` does work in the writer's next transaction; `seen`: the fingerprint of the files that `rules` came from."""
+        """`write` does work in the writer's next transaction; `seen`: of the files that `rules` and `inventory` came from.
+
+        `configured` is called with the configuration in force when SIGHUP has changed it.
+        """
         self.rules = rules
-        self.problem: str | None = None  # why the files do not load
+        self.problem: str | None = None  # why the rule files do not load
+        self.inventory_problem: str | None = None  # why the inventory is not the one of its file
         self._seen = seen
-        self._config, self._inventory, self._fleet, self._remembered = config, inventory, fleet, remembered
+        self._asked = asyncio.Event()
+        self._reload_of_config = ConfigReload(config, configured)
+        self._inventory, self._fleet, self._remembered = inventory, fleet, remembered
         self._clock, self._write = clock, write
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """What does not load, by name, and why; empty while everything in force is what the files say."""
+        found = {
+            "configuration": self._reload_of_config.problem,
+            "rules": self.problem,
+            "inventory": self.inventory_problem,
+        }
+        return {name: problem for name, problem in found.items() if problem is not None}
+
     def fall_back(self, problem: InvalidFiles) -> bool:
-        """The rule files do not load: work with the rules that were in force before. False: there are none."""
+        """The rule files do not load: work with the rules that were in force before. False: there are none that can be used."""
         rules = tuple(self._rules_of_last_run())
         if not rules:
             return False
+        try:
+            matcher = Matcher(rules, self._inventory.attributes, compile_patterns)
+        except ValueError:  # another version took patterns that this one does not
+            return False
         self.rules, self.problem = rules, str(problem)
-        self._fleet.use(Matcher(rules, self._inventory.attributes, compile_patterns))
+        self._fleet.use(matcher)
         log.error(
             Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules)
         )
@@ -67,33 +121,90 @@ class RuleReloader:
                 with contextlib.suppress(ValueError):
                     yield rule_from_definition(definition)
 
+    def ask(self) -> None:
+        """Load everything again as soon as possible, the configuration too (SIGHUP). On the event loop; never raises."""
+        self._asked.set()
+
     async def watch(self) -> None:
-        """Look at the files from time to time, until cancelled."""
+        """Look at the files from time to time, and at once when asked, until cancelled."""
         while True:
-            await asyncio.sleep(RULES_POLL_S)
-            now = await asyncio.to_thread(fingerprint, self._config.rules)
-            retire = self._fleet.alerts.rules.keys() - {rule.name for rule in self.rules}
-            if now != self._seen:
-                await self._reload()
-                self._seen = now  # not before: an edit that could not be stored is tried again
-            elif retire:
-                await self._write(lambda: self._retire())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), RULES_POLL_S)
+            is_asked = self._asked.is_set()
+            self._asked.clear()  # now: what is asked for from here on has not been read yet
+            try:
+                await self._look(is_asked)
+            except Exception:
+                if is_asked:
+                    self._asked.set()  # an edit that could not be stored is tried again
+                raise
 
-    async def _reload(self) -> None:
+    async def _look(self, is_asked: bool) -> None:
+        if is_asked:
+            await self._reload_of_config.read()
+        now = await asyncio.to_thread(seen_now, self._reload_of_config.config)
+        retire = self._fleet.alerts.rules.keys() - {rule.name for rule in self.rules}
+        if now != self._seen or is_asked:
+            await self._reload(now, is_asked=is_asked)
+            self._seen = now  # not before: an edit that could not be stored is tried again
+        elif retire:
+            await self._write(lambda: self._retire())
+
+    async def _reload(self, now: Seen, *, is_asked: bool) -> None:
         """Take edited files, all or nothing: a broken edit changes nothing and is shown."""
-        try:
-            loaded = await asyncio.to_thread(
-                load_rules, self._config.rules, inventory=self._inventory, config=self._config
-            )
-        except InvalidFiles as error:
-            self.problem = str(error)
-            log.error(Event.RULES_REJECTED, problems=len(error.problems), first=str(error.problems[0]))
+        is_new = is_asked or now.inventory != self._seen.inventory or self.inventory_problem is not None
+        are_new = is_asked or now.rules != self._seen.rules or self.problem is not None
+        edit = await asyncio.to_thread(self._load, self._reload_of_config.config, is_new)
+        self.problem = _text(edit.rules_problem)
+        self.inventory_problem = _text(edit.inventory_problem)
+        if edit.inventory_problem is not None:
+            log.error(Event.INVENTORY_REJECTED, **_shown(edit.inventory_problem))
+        if edit.rules_problem is not None:
+            log.error(Event.RULES_REJECTED, **_shown(edit.rules_problem))
+        rules = edit.rules
+        if rules is None:
             return
-        self.problem = None
-        await self._write(lambda: self.take(loaded.rules))
-        log.info(Event.RULES_LOADED, rules=len(loaded.rules))
+        await self._write(lambda: self._take_all(rules, edit))
+        if edit.inventory is not None:
+            log.info(Event.INVENTORY_LOADED, rows=len(edit.inventory.rows), columns=len(edit.inventory.columns))
+        if are_new:
+            log.info(Event.RULES_LOADED, rules=len(rules))
 
-    def take(self, rules: tuple[Rule, ...]) -> None:
+    def _load(self, config: Config, is_inventory_new: bool) -> _Edit:
+        """In a thread: what the files say now. An inventory under which the rules do not load is refused, not the rules."""
+        edit = _Edit()
+        if is_inventory_new:
+            try:
+                edit.inventory = _inventory_at(config.inventory)
+            except InvalidFiles as error:
+                edit.inventory_problem = error
+        try:
+            edit.rules = self._load_rules(config, edit.inventory or self._inventory)
+        except InvalidFiles as error:
+            edit.rules_problem = error
+        if edit.rules is None and edit.inventory is not None:
+            try:
+                edit.rules = self._load_rules(config, self._inventory)
+            except InvalidFiles:
+                edit.inventory_problem = None
+            else:
+                edit.inventory_problem, edit.rules_problem = edit.rules_problem, None
+            edit.inventory = None
+        if edit.rules is not None:
+            edit.matcher = Matcher(edit.rules, self._inventory.attributes, compile_patterns)
+        return edit
+
+    @staticmethod
+    def _load_rules(config: Config, inventory: Inventory) -> tuple[Rule, ...]:
+        return load_rules(config.rules, inventory=inventory, config=config).rules
+
+    def _take_all(self, rules: tuple[Rule, ...], edit: _Edit) -> None:
+        """In the writer's thread: both at once, so that no event meets the rules of one edit with the rows of another."""
+        if edit.inventory is not None:
+            self._inventory.replace_by(edit.inventory)
+        self.take(rules, edit.matcher)
+
+    def take(self, rules: tuple[Rule, ...], matcher: Matcher | None = None) -> None:
         """In the writer's thread: work with these rules; remember them, and since when others are missing."""
         now_ms, remembered, book = self._clock.now_ms(), self._remembered, self._fleet.alerts
         known = remembered.all()
@@ -106,7 +217,7 @@ class RuleReloader:
                 with contextlib.suppress(ValueError):  # written by a version that knew more: nothing can be said of it
                     gone.append(book.rules.get(name) or rule_from_definition(definition))
         self.rules = rules
-        self._fleet.use(Matcher(rules, self._inventory.attributes, compile_patterns), gone)
+        self._fleet.use(matcher or Matcher(rules, self._inventory.attributes, compile_patterns), gone)
         for rule in rules:
             if rule.name not in known:
                 self._adopt(rule, now_ms)
@@ -126,3 +237,15 @@ class RuleReloader:
                 self._fleet.alerts.retire(name, now_ms)
                 self._remembered.delete(name)
                 log.info(Event.RULE_REMOVED, rule=name)
+
+
+def _inventory_at(path: Path | None) -> Inventory:
+    return Inventory((), ()) if path is None else load_inventory(path)
+
+
+def _text(problem: InvalidFiles | None) -> str | None:
+    return None if problem is None else str(problem)
+
+
+def _shown(problem: InvalidFiles) -> dict[str, object]:
+    return {"problems": len(problem.problems), "first": str(problem.problems[0])}

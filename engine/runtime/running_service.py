@@ -79,6 +79,11 @@ class RunningService:
         return self.rule_reloader.problem
 
     @property
+    def refused_edits(self) -> Mapping[str, str]:
+        """Why edited files are not in force, by `configuration`, `rules` and `inventory`; empty while all are."""
+        return self.rule_reloader.refused
+
+    @property
     def push(self) -> HttpSource | None:
         """The source that events are sent to over HTTP; None when none is configured."""
         return self.source_runner.push

@@ -98,7 +98,7 @@ class Writer:
         self._render = render
         self._watermark_of = watermark_of
         self._announce = announce
-        self._keep_ms = keep_ms
+        self.keep_ms = keep_ms
         self._request_queries = request_queries
         self._give_up = give_up
         self._checkpoint = checkpoint or Checkpoint(store, clock.now_ms())
@@ -276,7 +276,7 @@ class Writer:
         return store.deliveries.add([self._render(planned) for planned in out.deliveries])
 
     def _purge(self, now_ms: int) -> None:
-        self.stats.purged += self.store.purge(now_ms - self._keep_ms, self._checkpoint.row)
+        self.stats.purged += self.store.purge(now_ms - self.keep_ms, self._checkpoint.row)
         self._purge_at_ms = now_ms + PURGE_EVERY_MS
 
     def _count(self, batches: Sequence[Batch]) -> None:

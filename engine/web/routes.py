@@ -78,11 +78,20 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness."""
+        """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
+
+        `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
+        """
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
         sources = [serializers.health_object(health, now_ms) for health in service.healths()]
-        return json_response({"ready": not reasons, "reasons": reasons, "sources": sources}, 503 if reasons else 200)
+        found = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "refused_edits": list(service.refused_edits),
+            "sources": sources,
+        }
+        return json_response(found, 503 if reasons else 200)
 
     @app.get("/metrics")
     def numbers() -> Response:

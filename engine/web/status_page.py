@@ -82,7 +82,7 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
         "totals": reader.totals(),
         "sources": [_source(found, now_ms, health) for found, health in _sources(service, views, reader)],
         "rules": len(service.rules),
-        "rules_problem": service.rules_problem,
+        "refused_edits": service.refused_edits,
         "sweep": _last_sweep(reader) if service.queries is not None else None,
         "query_trouble": service.queries.numbers().trouble if service.queries is not None else None,
         "firing": [alert(row) for row in reader.alerts(state="firing", limit=SHOWN)],

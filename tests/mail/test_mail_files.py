@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.inventory import load_inventory
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
 from engine.rulefiles.files import fingerprint

@@ -125,7 +125,7 @@ def test_every_problem_is_reported_at_once_in_its_place(tmp_path: Path) -> None:
         "pumps.test.yaml:3:21: config.debounce.ofline: unknown key `ofline`; did you mean `offline`?",
         "pumps.test.yaml:3:35: config.sources: unknown key `sources`; a scenario has no sources: write the events under `events` of each test",
         "pumps.test.yaml:4:13: inventory[0]: `client` is missing",
-        "pumps.test.yaml:6:54: tests[0].until: must be a duration such as 500ms, 30s, 5m, 2h or 6m2s",
+        "pumps.test.yaml:6:54: tests[0].until: must be a duration such as 500ms, 30s, 5m, 2h or 6m2s, not `1x`",
         "pumps.test.yaml:7:12: tests[1].name: there is already a test with this name, on line 6",
         f"pumps.test.yaml:7:24: tests[1].events[0]: must be {FORM}, such as `60s/62s G@@@p1 tcpclean A`",
         "pumps.test.yaml:8:15: tests[2].untill: unknown key `untill`; did you mean `until`?",

@@ -142,7 +142,7 @@ async def _serve() -> None:
 
 def main() -> None:
     """Send what comes through standard input until it ends. Signals are ignored: the engine ends this process when it is done."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # Each request leaves some cyclic garbage; collecting it every few hundred objects costs a tenth of the time.
     gc.freeze()

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.config.inventory import NO_INVENTORY, Inventory, inventory_of, load_inventory
+from engine.config.inventory import NO_INVENTORY, Inventory, inventory_of
+from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, config_under
+from engine.config.loading import loading
 from engine.config.matchers import as_tuple
-from engine.config.schema import schema_problems
+from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, read_document
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, Problem
@@ -39,14 +41,24 @@ class _EveryValue(set[str]):
 
 
 def load_scenarios(path: Path) -> ScenarioFile:
-    """The scenarios in a file. Raises InvalidFiles with every problem, those of the files that it names included."""
+    """The scenarios in a file. Raises InvalidFiles with every problem, those of the files that it names included, and nothing else."""
+    problems: list[Problem] = []
+    found: ScenarioFile | None = None
+    with loading(problems, path):
+        found = _load(path)
+    if found is None:
+        raise InvalidFiles(problems)
+    return found
+
+
+def _load(path: Path) -> ScenarioFile:
     problems: list[Problem] = []
     document = read_document(path, problems)
     if document is None:
         raise InvalidFiles(problems)
     structural = schema_problems(document, "rule-test")
     problems += structural
-    if not isinstance(document.value, dict):
+    if not isinstance(document.value, dict) or len(structural) >= MAX_PROBLEMS:
         raise InvalidFiles(problems)
     return _FileReader(document, path, _broken(structural), problems).read()
 
@@ -106,7 +118,7 @@ class _FileReader:
     def _config(self) -> Config:
         if self._usable("config"):
             return config_under("config", self._document, self._problems)
-        return Config(path=Path(self._document.file), data=self._folder)
+        return Config(path=self._document.path, data=self._folder)
 
     def _inventory(self) -> Inventory | None:
         """The inventory: empty without the key, None when it does not load."""
