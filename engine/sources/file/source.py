@@ -15,16 +15,19 @@ Lines that were lost (the file was emptied or replaced before its end was read, 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect
 from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Gap, Offer, SourceHealth
-from engine.sources.file.tail import FilePlace, Rewritten, Tail, find, next_file, successors
+from engine.sources.file.disk_thread import DiskThread
+from engine.sources.file.regular import NotRegular
+from engine.sources.file.tail import FilePlace, Look, Tail, find, look, oldest_after
 from engine.sources.offer_window import OfferWindow
 from engine.sources.retry_pause import RETRY_S, RetryPause
 from engine.sources.wire import decode_lines, suspect_clock
@@ -33,6 +36,13 @@ from engine.telemetry import Event, logger
 POLL_S: Final = 0.1
 """Seconds between two looks at a file that has nothing new."""
 
+HANG_S: Final = 10.0
+"""Seconds after which a disk that has not answered is shown as the trouble of the source. It is waited for all the same."""
+
+_OPEN_AGAIN: Final = frozenset({errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO})
+"""Failures of a disk or share that was taken away: an open file stays useless, also when it is back."""
+
+T = TypeVar("T")
 log = logger(__name__)
 
 
@@ -53,8 +63,10 @@ class FileSource:
     window: int = 1
     poll_s: float = POLL_S
     retry_s: tuple[float, ...] = RETRY_S
+    hang_s: float = HANG_S
     type: str = field(default="file", init=False)
     _tail: Tail | None = field(default=None, init=False)
+    _disk: DiskThread = field(init=False)
     _window: OfferWindow[None] = field(init=False)
     _retry: RetryPause = field(init=False)
     _trouble: str = field(default="", init=False)
@@ -66,6 +78,7 @@ class FileSource:
     def __post_init__(self) -> None:
         """Retries start with the shortest pause."""
         self._retry = RetryPause(self.retry_s)
+        self._disk = DiskThread(f"file source {self.name}")
 
     async def run(self, offer: Offer, position: str | None) -> None:
         """Read from `position` on; returns when a file that is not followed has been read and committed."""
@@ -79,13 +92,15 @@ class FileSource:
                         await self._begin(offer, place)
                     await self._turn(offer)
                 except (OSError, ClockSuspect) as trouble:
+                    place = self._let_go(trouble) or place
                     await self._wait_out(trouble)
         except Exception as fault:
             self._trouble = f"internal error, the source has stopped: {fault!r}"  # or it would look like a quiet file
             raise
         finally:
             if self._tail is not None:
-                self._tail.close()
+                self._disk.post(self._tail.close)
+            self._disk.end()
 
     def caught_up_to(self, now_ms: int) -> int | None:
         """The instant at which the end was seen that has been read and committed; always the present once finished."""
@@ -114,32 +129,54 @@ class FileSource:
             return f"waiting for {self.path}"
         return f"reading {self._tail.path} at byte {self._tail.offset} of {self._tail.size}"
 
+    def _let_go(self, trouble: OSError | ClockSuspect) -> FilePlace | None:
+        """Close a file that only opening it again can make readable; the place to go on at, None when nothing was closed."""
+        tail = self._tail
+        if tail is None or not isinstance(trouble, OSError) or trouble.errno not in _OPEN_AGAIN:
+            return None
+        self._tail = None
+        self._disk.post(tail.close)
+        return tail.place(self._read_at_ms or self.now_ms())
+
     async def _wait_out(self, trouble: OSError | ClockSuspect) -> None:
         """Show what is wrong, wait, and let the loop try again from the same place."""
         if isinstance(trouble, ClockSuspect):
             self._trouble = f"degraded: clock: {trouble}"
         elif isinstance(trouble, FileNotFoundError):
             self._trouble = f"waiting for {self.path}, which does not exist"
+        elif isinstance(trouble, NotRegular):
+            self._trouble = str(trouble)
         else:
             self._trouble = f"cannot read {self.path}: {trouble.strerror or trouble}"
         await asyncio.sleep(self._retry.next_s())
 
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """Do something that touches the disk. While the disk does not answer, only this source waits, and it says so."""
+        call = self._disk.begin(work)
+        hangs = asyncio.get_running_loop().call_later(self.hang_s, self._note_hang)
+        try:
+            return await call
+        finally:
+            hangs.cancel()
+
+    def _note_hang(self) -> None:
+        self._trouble = f"the disk of {self.path} does not answer: a read has not returned for {self.hang_s:g} s"
+
     async def _begin(self, offer: Offer, place: FilePlace | None) -> None:
         """Open the file at the place where reading stopped, or where it can go on after a gap."""
         if place is None:
-            self._tail = Tail(self.path)
+            self._tail = await self._on_disk(lambda: Tail(self.path))
         else:
             await self._go_on_after(offer, place, "the file that was being read was deleted or rewritten")
 
     async def _go_on_after(self, offer: Offer, place: FilePlace, why: str) -> None:
         """Find the rest of what was being read; without it, note the gap and take the oldest file that came later."""
-        found = find(self.path, place)
+        found = await self._on_disk(lambda: find(self.path, place))
         if found is None:  # a rotation may be under way, and a file that changes its name is easily missed
             await asyncio.sleep(self.poll_s)
-            found = find(self.path, place)
+            found = await self._on_disk(lambda: find(self.path, place))
         if found is None:
-            later = successors(self.path, None, place.mtime_ns) or [self.path]
-            found = Tail(later[0])
+            found = await self._on_disk(lambda: oldest_after(self.path, place))
             await self._note_gap(offer, found, why)
         self._tail = found
 
@@ -154,58 +191,46 @@ class FileSource:
         tail = self._tail
         assert tail is not None
         noted_ms = self.now_ms()
-        # Opened now: until the old file's end is committed, another rotation may replace the file at the path again.
-        later = next_file(self.path, tail.identity, tail.mtime_ns) if self._was_replaced(tail) else None
+        found = await self._on_disk(lambda: look(self.path, tail))
         try:
-            await self._read_on(offer, tail, later, noted_ms)
+            await self._read_on(offer, tail, found, noted_ms)
         finally:
-            if later is not None and self._tail is not later:
-                later.close()
+            if found.later is not None and self._tail is not found.later:
+                self._disk.post(found.later.close)
 
-    async def _read_on(self, offer: Offer, tail: Tail, later: Tail | None, noted_ms: int) -> None:
-        try:
-            chunk = tail.read()
-        except Rewritten as how:
-            await self._continue_elsewhere(offer, tail, f"{tail.path} was truncated or rewritten: {how}")
+    async def _read_on(self, offer: Offer, tail: Tail, found: Look, noted_ms: int) -> None:
+        chunk = found.chunk
+        if chunk is None:
+            await self._continue_elsewhere(offer, tail, found.rewritten)
             return
         self._read_at_ms = noted_ms
-        final = chunk.at_end and (later is not None or not self.follow)
+        final = chunk.at_end and (found.later is not None or not self.follow)
         complete = len(chunk.data) if final else chunk.data.rfind(b"\n") + 1
         if complete:
-            reached = noted_ms if chunk.at_end and later is None else None
+            reached = noted_ms if chunk.at_end and found.later is None and not found.trouble else None
             await self._take_lines(offer, tail, chunk.data[:complete], noted_ms, reached)
         elif chunk.data and (tail.skipping or len(chunk.data) > MAX_LINE_BYTES):
             await self._skip(offer, tail, chunk.data, noted_ms)
         self._retry.reset()
-        self._trouble = ""
+        self._trouble = found.trouble if chunk.at_end and self.follow and found.later is None else ""
         if chunk.at_end:
-            await self._at_end(offer, tail, later, noted_ms)
-
-    def _was_replaced(self, tail: Tail) -> bool:
-        """Whether the path no longer names the file that is being read."""
-        try:
-            stat = self.path.stat()
-        except FileNotFoundError:
-            return True
-        return (stat.st_dev, stat.st_ino) != tail.identity
+            await self._at_end(offer, tail, found, noted_ms)
 
     async def _continue_elsewhere(self, offer: Offer, tail: Tail, why: str) -> None:
         place = tail.place(self._read_at_ms or self.now_ms())
         await self._go_on_after(offer, place, why)
-        tail.close()
+        self._disk.post(tail.close)
 
-    async def _at_end(self, offer: Offer, tail: Tail, later: Tail | None, noted_ms: int) -> None:
+    async def _at_end(self, offer: Offer, tail: Tail, found: Look, noted_ms: int) -> None:
         await self._all_committed(offer)
-        if later is not None:
-            self._tail = later
-            tail.close()
+        if found.later is not None:
+            self._tail = found.later
+            self._disk.post(tail.close)
         elif not self.follow:
             self._finished = True
-        elif not self.path.exists():
-            self._trouble = f"waiting for {self.path}, which no longer exists"
-            await asyncio.sleep(self.poll_s)
         else:
-            self._caught_up_ms = noted_ms
+            if not found.trouble:
+                self._caught_up_ms = noted_ms
             await asyncio.sleep(self.poll_s)
 
     async def _take_lines(self, offer: Offer, tail: Tail, data: bytes, now_ms: int, reached_ms: int | None) -> None:

@@ -17,6 +17,8 @@ from typing import Final
 
 import msgspec
 
+from engine.sources.file.regular import NotRegular, check_regular, open_regular
+
 CHUNK_BYTES: Final = 1024 * 1024
 """Bytes read at once: several thousand events, so that most batches are full. Longer than any line taken."""
 
@@ -70,17 +72,17 @@ class FileChunk:
 
 
 class Tail:
-    """An open file and how far it was read."""
+    """An open file and how far it was read. `follows_links` says whether the path may be a symbolic link."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follows_links: bool = True) -> None:
         """Open a file at its start.
 
         Raises:
-            OSError: it cannot be opened, or is a folder.
+            OSError: it cannot be opened, or is not a regular file.
         """
         self.path = path
-        self._file = path.open("rb", buffering=0)
-        stat = os.fstat(self._file.fileno())
+        self._descriptor = open_regular(path, follows_links=follows_links)
+        stat = os.fstat(self._descriptor)
         self.identity = (stat.st_dev, stat.st_ino)
         self.mtime_ns = stat.st_mtime_ns
         self.size = stat.st_size
@@ -92,7 +94,9 @@ class Tail:
 
     def close(self) -> None:
         """Give the file back."""
-        self._file.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def read(self) -> FileChunk:
         """The next bytes. Reading does not move the offset: `consume` does.
@@ -100,16 +104,17 @@ class Tail:
         Raises:
             Rewritten: the file is shorter than what was read, or shows other bytes before the offset.
         """
-        stat = os.fstat(self._file.fileno())
+        stat = os.fstat(self._descriptor)
         self.size, self.mtime_ns = stat.st_size, stat.st_mtime_ns
         if self.size < self.offset:
             raise Rewritten(f"it has {self.size} bytes, but {self.offset} bytes were already read")
         known = len(self._last)
-        block = os.pread(self._file.fileno(), CHUNK_BYTES + known, self.offset - known)
+        block = os.pread(self._descriptor, CHUNK_BYTES + known, self.offset - known)
         if not block.startswith(self._last):
             raise Rewritten("the part that was already read has changed")
         data = block[known:]
-        return FileChunk(data=data, at_end=self.offset + len(data) >= self.size)
+        # Nothing although the size says more: truncated meanwhile, or a file whose size is not true.
+        return FileChunk(data=data, at_end=not data or self.offset + len(data) >= self.size)
 
     def consume(self, data: bytes, lines: int) -> None:
         """Move past bytes that were just read, in which so many lines end."""
@@ -135,7 +140,7 @@ class Tail:
 
     def resume(self, place: FilePlace) -> bool:
         """Go to a place if this file shows its fingerprints; otherwise stay at the start and say False."""
-        fd = self._file.fileno()
+        fd = self._descriptor
         head = os.pread(fd, min(HEAD_BYTES, place.offset), 0)
         before = min(LAST_BYTES, place.offset)
         last = os.pread(fd, before, place.offset - before)
@@ -153,7 +158,7 @@ def find(path: Path, place: FilePlace) -> Tail | None:
         candidates = [c for c in candidates if _identity(c) == (place.device, place.inode)]
     for candidate in sorted(candidates, key=lambda c: _identity(c) != (place.device, place.inode)):
         try:
-            tail = Tail(candidate)
+            tail = Tail(candidate, follows_links=candidate == path)
         except OSError:
             continue  # gone or packed away since it was listed
         if tail.resume(place):
@@ -175,7 +180,13 @@ def successors(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> l
     else:
         later = [(_mtime_ns(p), p) for p in rotated if _mtime_ns(p) > mtime_ns]
     current = [path] if _identity(path) not in (None, identity) else []
-    return [p for p in [*(p for _, p in sorted(later)), *current] if _size(p) > 0]
+    return [p for p in [*(p for _, p in sorted(later)), *current] if _has_content(p, follows_links=p == path)]
+
+
+def oldest_after(path: Path, place: FilePlace) -> Tail:
+    """The oldest file that came after the one of a place, which is gone; open. Raises OSError when none can be opened."""
+    oldest = (successors(path, None, place.mtime_ns) or [path])[0]
+    return Tail(oldest, follows_links=oldest == path)
 
 
 def next_file(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> Tail | None:
@@ -188,7 +199,7 @@ def next_file(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> Ta
         before = successors(path, identity, mtime_ns)
         names = [_identity(p) for p in before]
         try:
-            tail = Tail(before[0]) if before else None
+            tail = Tail(before[0], follows_links=before[0] == path) if before else None
         except OSError:
             continue  # renamed since it was listed
         # A listing made while files are renamed may miss one: only two that agree are believed.
@@ -198,6 +209,48 @@ def next_file(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> Ta
         if tail is not None:
             tail.close()
     raise OSError(f"the files beside {path} are being renamed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at the disk found.
+
+    `later` is the file that follows the one that is read, `chunk` what can be read next (None: `rewritten` says why nothing can).
+    `trouble` says what is wrong with the path that the source has to read.
+    """
+
+    later: Tail | None = None
+    chunk: FileChunk | None = None
+    rewritten: str = ""
+    trouble: str = ""
+
+
+def look(path: Path, tail: Tail) -> Look:
+    """Look whether the path still names the file that is read, then read on in it: in this order, see `FileSource`.
+
+    Raises:
+        OSError: the file cannot be read, or the names beside it change too fast.
+    """
+    later, trouble = None, ""
+    try:
+        found = path.stat()
+        check_regular(path, found)
+    except FileNotFoundError:
+        trouble = f"waiting for {path}, which no longer exists"
+    except NotRegular as error:
+        trouble = str(error)
+    if trouble or (found.st_dev, found.st_ino) != tail.identity:
+        # Opened now: until the old file's end is committed, another rotation may replace the file at the path again.
+        later = next_file(path, tail.identity, tail.mtime_ns)
+    try:
+        chunk = tail.read()
+    except Rewritten as how:
+        return Look(later=later, rewritten=f"{tail.path} was truncated or rewritten: {how}", trouble=trouble)
+    except BaseException:
+        if later is not None:
+            later.close()
+        raise
+    return Look(later=later, chunk=chunk, trouble=trouble)
 
 
 def _rotated(path: Path) -> list[Path]:
@@ -222,11 +275,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (stat.st_dev, stat.st_ino)
 
 
-def _size(path: Path) -> int:
+def _has_content(path: Path, *, follows_links: bool) -> bool:
+    """Whether it is a regular file that is not empty."""
     try:
-        return path.stat().st_size
+        found = path.stat(follow_symlinks=follows_links)
+        check_regular(path, found)
     except OSError:
-        return 0
+        return False
+    return found.st_size > 0
 
 
 def _mtime_ns(path: Path) -> int:
