@@ -104,11 +104,14 @@ def main() -> None:
 def entry() -> NoReturn:
     """The console script. It exits at once when the command is done: freeing a million states would take seconds."""
     code: object = 0
+    if sys.stdout is None:  # started with a closed standard output
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         main()
     except SystemExit as done:
         code = done.code
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+        if code != INTERRUPTED:  # whoever reads the output may have stopped reading: Ctrl-C does not wait for it
+            sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
