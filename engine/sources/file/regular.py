@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
+import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+_UNPACKED_AT_ONCE: Final = 1024 * 1024
+"""Bytes of a compressed file that are in memory at a time."""
 
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -48,3 +54,22 @@ def open_regular(path: Path, *, follows_links: bool = True) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def unpacked(descriptor: int) -> int:
+    """A descriptor of a nameless temporary file with what a gzip file holds, for the descriptor of that, which is closed.
+
+    Of a damaged file, it holds what stands before the damage. Raises OSError: there is no room for it.
+    """
+    with os.fdopen(descriptor, "rb") as packed, tempfile.TemporaryFile(buffering=0) as plain:
+        with gzip.GzipFile(fileobj=packed) as file:
+            while True:
+                try:
+                    some = file.read(_UNPACKED_AT_ONCE)
+                except (EOFError, zlib.error, gzip.BadGzipFile):
+                    break
+                if not some:
+                    break
+                while some:
+                    some = some[plain.write(some) :]
+        return os.dup(plain.fileno())
