@@ -118,6 +118,8 @@ def main() -> None:
 def entry() -> NoReturn:
     """The console script. It exits at once when the command is done: freeing a million states would take seconds."""
     code: object = 0
+    if sys.stdout is None:  # started with a closed standard output
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # The locale's encoding may lack a character of an id or a name: it is shown as an escape, and the command goes on.
         if isinstance(stream, io.TextIOWrapper):
@@ -129,6 +131,7 @@ def entry() -> NoReturn:
     except SystemExit as done:
         code = done.code
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+        if code != INTERRUPTED:  # whoever reads the output may have stopped reading: Ctrl-C does not wait for it
+            sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)

@@ -132,7 +132,7 @@ def _output(path: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        with path.open("wb") as file:
+        with _naming(path), path.open("wb") as file:
             yield file
 
 
@@ -143,6 +143,17 @@ def _visible(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         return write(lines if lines.isascii() else visible_json(lines.decode("utf-8", "surrogatepass")).encode())
 
     return written
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Failures to write say which file it was: on a full disk the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _replay(

@@ -6,12 +6,12 @@ inventory. A key is kept and shown as the mapping of names to values, and compar
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.core.presence.client_state import address, split_id
+from engine.core.addresses import address, network_of
+from engine.core.presence.client_state import split_id
 
 PREFIX = "ip/"
 """How a name begins that stands for a network of the address, its prefix length behind it."""
@@ -30,14 +30,6 @@ def values_of(by: Sequence[str], client: str, ip: str, attributes: Mapping[str, 
         else:
             found[name] = attributes.get(name, "")
     return found
-
-
-def network_of(text: str, length: str) -> str:
-    """The network of an address: ("10.1.2.3", "24") -> "10.1.2.0/24"; "" for what is no address, or has no such length."""
-    try:
-        return str(ipaddress.ip_network(f"{text}/{length}", strict=False)) if text else ""
-    except ValueError:
-        return ""  # a device may claim anything
 
 
 def key_text(values: Mapping[str, str]) -> str:

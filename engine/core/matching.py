@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from engine.core.presence.client_state import address, split_id
+from engine.core.addresses import Network, address, network
+from engine.core.presence.client_state import split_id
 from engine.core.rules import TRIGGERS, Match, Rule
 
 MAX_CACHED_PLANS: Final = 200_000
@@ -101,13 +102,13 @@ class _Networks:
 
     def __init__(self, wanted: Iterable[tuple[str, ...]]) -> None:
         self._open = 0
-        networks: dict[ipaddress.IPv4Network | ipaddress.IPv6Network, int] = {}
+        networks: dict[Network, int] = {}
         for index, accepted in enumerate(wanted):
             if not accepted:
                 self._open |= 1 << index
             for text in accepted:
-                network = ipaddress.ip_network(text, strict=False)
-                networks[network] = networks.get(network, 0) | 1 << index
+                found = network(text)
+                networks[found] = networks.get(found, 0) | 1 << index
         self.used = bool(networks)
         # (netmask, network address, matches), as numbers: compared for every address that was never seen before
         entries = [(net.version, int(net.netmask), int(net.network_address), mask) for net, mask in networks.items()]
@@ -127,8 +128,8 @@ class _Networks:
                 number = _ipv4(text)
         except ValueError:
             return mask  # a device may claim anything; what is no address is in no network
-        for netmask, network, matches in networks:
-            if number & netmask == network:
+        for netmask, start, matches in networks:
+            if number & netmask == start:
                 mask |= matches
         return mask
 

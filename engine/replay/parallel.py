@@ -18,6 +18,8 @@ from __future__ import annotations
 import marshal
 import multiprocessing
 import os
+import signal
+import threading
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -187,7 +189,8 @@ def _processes(settings: ReplaySettings, path: str, shares: int, share_of: Share
             process = context.Process(
                 target=_work, args=(theirs, path, settings, number, shares, share_of), daemon=True
             )
-            process.start()
+            with _ctrl_c_waits():
+                process.start()
             theirs.close()
             pipes.append(ours)
             processes.append(process)
@@ -198,17 +201,42 @@ def _processes(settings: ReplaySettings, path: str, shares: int, share_of: Share
             process.join()
 
 
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C takes effect after this, and never in a process that was started in it: the parent ends those.
+
+    While Python forks, it would be caught and forgotten.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(pipe: Connection, path: str, settings: ReplaySettings, number: int, shares: int, share_of: ShareOf) -> None:
     """A process: send every report, then the summary; exit without freeing the states."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         share = _Share(settings, number, shares, share_of)
         with open(path, "rb") as file:
             for report in share.reports(file):
                 pipe.send_bytes(marshal.dumps(report))
         pipe.send_bytes(marshal.dumps(share.summary()))
-    except (OSError, KeyboardInterrupt):
+    except OSError:
         os._exit(1)  # the parent or the file is gone: the parent reports it
     os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that happened.
+
+    Its pipe alone would not tell: the other processes of the replay have inherited the reading end of it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _received(pipe: Connection) -> Any:

@@ -36,6 +36,8 @@ KNOWN_KEYS: Final = frozenset({"clientId", "time", "eventType", "channelId", "cl
 _TYPES: Final = {name: name for name in (CONNECT, DISCONNECT, TCPCLEAN)}  # equal text to the one constant
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
 _MAX_NUMBER_CHARS: Final = 64  # no instant needs more; keeps `int` away from its own limit on digits
+_UTF_32: Final = re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|[^\0]\0\0\0[^\0]\0\0\0|\0\0\0[^\0]\0\0\0[^\0]")
+_UTF_16: Final = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]")  # a mark, or two characters of ASCII
 CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # all of Unicode's category Cc
 _NO_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -57,16 +59,25 @@ def read_object(document: bytes) -> dict[str, msgspec.Raw]:
         raise Malformed(f"the event is {len(document)} bytes long, {MAX_LINE_BYTES} are allowed")
     try:
         document.decode()
-    except UnicodeDecodeError as error:
-        raise Malformed(f"not UTF-8 at byte {error.start}") from error
-    try:
         return _object.decode(document)
     except msgspec.ValidationError as error:
         raise Malformed("not a JSON object") from error
     except RecursionError as error:
         raise Malformed("JSON nested too deep") from error
     except _NO_JSON as error:
+        encoding = wide_encoding(document)
+        if encoding:
+            raise Malformed(f"this is {encoding}; it must be UTF-8") from error
+        if isinstance(error, UnicodeDecodeError):
+            raise Malformed(f"not UTF-8 at byte {error.start}") from error
         raise Malformed(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+
+
+def wide_encoding(start: bytes) -> str:
+    """UTF-16 or UTF-32, when a text that should be JSON begins like that; otherwise nothing."""
+    if _UTF_32.match(start):
+        return "UTF-32"
+    return "UTF-16" if _UTF_16.match(start) else ""
 
 
 def accept(body: dict[str, msgspec.Raw], tag: str | None) -> LifecycleEvent:

@@ -21,7 +21,7 @@ from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, TooLarge
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
 from engine.sources.push_feed import LATE, PushFeed
-from engine.sources.wire import Decoded, decode_lines, portions, suspect_clock
+from engine.sources.wire import BYTE_ORDER_MARK, Decoded, decode_lines, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Bytes in one request body; about a hundred thousand events."""
@@ -279,7 +279,7 @@ def _is_one_document(body: bytes, content_type: str) -> bool:
     if "ndjson" in content_type.lower() or b"\n" not in body.strip():
         return False
     try:
-        msgspec.json.decode(body)
+        msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return True

@@ -45,8 +45,15 @@ from engine.sources.acceptance import (
 SUSPECT_BATCH: Final = 20
 """Lines a batch must have before its events in the future say something about our own clock."""
 
-_BLANKS: Final = b" \t\r\n"
+BLANKS: Final = b" \t\r\n"
+"""Bytes that mean nothing around a JSON text."""
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What some editors write before a text in UTF-8."""
+
 _BLOCK_LINES: Final = 32  # lines that share the fate of a bad one before they are looked at singly
+_NOTHING_FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf|[\0 \t\r\n])+")  # what a file may have before its first event
+_LONE_CR: Final = re.compile(rb"(?<=\})\r(?![ \t\r]*+[\n,\]}])|(?<![:,\[ \t\r\n])\r(?=[ \t\r]*+\{)")
 _C1_CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 
 
@@ -121,6 +128,17 @@ _W = TypeVar("_W", bound=_Wire)
 _wire = msgspec.json.Decoder(_Wire, strict=False)
 _known = msgspec.json.Decoder(_Known, strict=False)
 _recorded = msgspec.json.Decoder(_Recorded, strict=False)
+
+
+def with_line_feeds(text: bytes) -> bytes:
+    """The text with a line feed for each carriage return that alone ends a line; it keeps its length.
+
+    Inside one JSON document a carriage return is a blank, so only those are taken for line ends that cannot stand in a document:
+    between `}` and what is not its continuation, and before a `{` that nothing announces.
+    """
+    if text.count(b"\r") == text.count(b"\r\n"):
+        return text
+    return _LONE_CR.sub(b"\n", text)
 
 
 def decode_lines(
@@ -232,7 +250,7 @@ def _one_document_a_line(raw: bytes | Sequence[bytes]) -> bytes | None:
     text = raw if isinstance(raw, bytes) else b"\n".join(raw)
     if not isinstance(raw, bytes) and text.count(b"\n") != len(raw) - 1:
         return None  # an item of several lines has to be one document, which only the careful way checks
-    text = text.rstrip(_BLANKS)  # a blank first line would shift the numbers of the others
+    text = text.rstrip(BLANKS)  # a blank first line would shift the numbers of the others
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
         if b"\r" in text:
@@ -289,9 +307,21 @@ def _within_bytes(structs: Sequence[_Wire]) -> bool:
 
 def _numbered(raw: bytes | Sequence[bytes], first_line: int) -> list[tuple[int, bytes]]:
     """Number and text of each line (or item) that is not blank, without the blanks around it."""
-    lines = raw.split(b"\n") if isinstance(raw, bytes) else raw
-    numbered = [(number, line.strip(_BLANKS)) for number, line in enumerate(lines, first_line)]
+    lines = with_line_feeds(raw).split(b"\n") if isinstance(raw, bytes) else raw
+    numbered = [(number, _stripped(line)) for number, line in enumerate(lines, first_line)]
     return [(number, document) for number, document in numbered if document]
+
+
+def _stripped(line: bytes) -> bytes:
+    """A line without blanks around it, and without what is no part of a text: byte order marks and NULs before it.
+
+    A file that was emptied while its writer goes on at the old offset begins with NULs. A line of nothing but NULs stays: it is
+    refused.
+    """
+    document = line.strip(BLANKS)
+    if not document.startswith(b"{") and (found := _NOTHING_FIRST.match(document)) is not None:
+        return document[found.end() :] or (document if b"\0" in document else b"")
+    return document
 
 
 def _in_blocks(numbered: Sequence[tuple[int, bytes]], allowed: _Allowed) -> Decoded:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from engine.core.addresses import address
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
 from engine.core.presence.client_state import (
@@ -16,7 +17,6 @@ from engine.core.presence.client_state import (
     NEW_CLIENT,
     STATUS_NAMES,
     ClientState,
-    address,
     split_id,
 )
 from engine.core.presence.evidence import doubts

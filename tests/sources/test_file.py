@@ -386,16 +386,3 @@ def test_our_own_wrong_clock_moves_nothing_on_and_shows_in_health(tmp_path: Path
         await asyncio.gather(reading, return_exceptions=True)
 
     asyncio.run(go())
-
-
-def test_a_folder_in_its_place_is_trouble_that_passes(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.mkdir()
-
-    async def story(engine: Engine, source: FileSource) -> None:
-        await engine.until(lambda: "cannot read" in source.health(NOW).detail)
-        path.rmdir()
-        path.write_bytes(lines(1))
-        await engine.until(has(engine, 1))
-
-    assert followed(path, story).numbers == [1]

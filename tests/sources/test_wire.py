@@ -13,10 +13,11 @@ from engine.core import events as words
 from engine.core.events import LifecycleEvent
 from engine.errors import ClockSuspect
 from engine.sources import acceptance
-from engine.sources.wire import Decoded, decode_lines, decode_replay_lines, portions, suspect_clock
+from engine.sources.wire import Decoded, decode_lines, decode_replay_lines, portions, suspect_clock, with_line_feeds
 
 T = 1_767_225_600_000
 MINUTE = 60_000
+MARK = b"\xef\xbb\xbf"
 GOOD: dict[str, Any] = {
     "clientId": "G@@@d1",
     "time": T,
@@ -230,6 +231,31 @@ def test_the_tag_stands_in_for_a_missing_type_and_must_not_contradict_one() -> N
     assert refusal(line(eventType=None), tag="connect") == "eventType is not text"
 
 
+@pytest.mark.parametrize("before", [MARK, MARK + MARK, b"\0" * 70_000, b" \0\t", MARK + b"\0 ", b"\0" + MARK])
+def test_what_may_stand_before_the_first_event_costs_nothing(before: bytes) -> None:
+    for decoded in (decode(before + line(), line()), decode_lines([before + line(), line()], T, MINUTE)):
+        assert (len(decoded.events), decoded.raw, decoded.rejected) == (2, [line(), line()], [])
+    replayed = decode_replay_lines(before + line(), MINUTE)
+    assert (len(replayed.events), replayed.rejected) == (1, [])
+
+
+def test_nothing_but_a_byte_order_mark_is_a_blank_line_and_nothing_but_nuls_is_refused() -> None:
+    decoded = decode(MARK, line(), b"\0\0")
+    assert (len(decoded.events), [(r.line, r.raw) for r in decoded.rejected]) == (1, [(3, b"\0\0")])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_an_event_in_a_wide_encoding_is_named_as_such(encoding: str) -> None:
+    assert refusal(line().decode().encode(encoding)) == f"this is {encoding[:6].upper()}; it must be UTF-8"
+
+
+def test_a_carriage_return_alone_ends_a_line_but_no_document() -> None:
+    pretty = line(remark={"a": [{}]}).replace(b"{", b"{\r").replace(b"}", b"\r}\r ").replace(b":", b":\r ")
+    assert with_line_feeds(pretty.strip()) == pretty.strip()
+    decoded = decode(line() + b"\r" + line() + b"\rno event\r" + line(), line())
+    assert (len(decoded.events), [r.line for r in decoded.rejected]) == (4, [3])
+
+
 def test_one_bad_line_never_stops_the_others_and_lines_are_counted_with_blank_ones() -> None:
     lines = [b"", line(), b"  ", b"{not json", line(clientId="G@@@d2"), b"\r", line(clientId="")]
     decoded = decode_lines(b"\n".join(lines) + b"\n", T, MINUTE, first_line=10)
@@ -347,9 +373,9 @@ _documents = st.one_of(
     _objects.map(lambda o: json.dumps(o, ensure_ascii=False, separators=(",", ":")).encode()),
     st.tuples(_keys, _times).map(lambda kv: line().replace(b"{", json.dumps(dict([kv])).encode()[:-1] + b",", 1)),
     st.tuples(st.binary(max_size=3), st.integers(0, 150)).map(lambda b: line()[: b[1]] + b[0] + line()[b[1] :]),
-    st.tuples(st.integers(0, 150), st.sampled_from([b"\n", b"\r", b"\r\n", b"}\n{", b" ", b"\t"])).map(
-        lambda b: line()[: b[0]] + b[1] + line()[b[0] :]
-    ),
+    st.tuples(
+        st.integers(0, 150), st.sampled_from([b"\n", b"\r", b"\r\n", b"}\n{", b"}\r{", b" ", b"\t", b"\0", MARK])
+    ).map(lambda b: line()[: b[0]] + b[1] + line()[b[0] :]),
     st.binary(max_size=20),
 )
 
@@ -357,9 +383,9 @@ _documents = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(_documents, min_size=1, max_size=4), st.sampled_from([None, "connect", "tcpclean"]))
 def test_a_batch_is_decided_as_its_lines_are_one_by_one(documents: list[bytes], tag: str | None) -> None:
-    lines = b"\n".join(documents).split(b"\n")
-    together = decode_lines(b"\n".join(lines), T, MINUTE, tag=tag)
-    one_by_one = [careful(line.strip(b" \t\r"), tag) for line in lines if line.strip(b" \t\r")]
+    raw = b"\n".join(documents)
+    together = decode_lines(raw, T, MINUTE, tag=tag)
+    one_by_one = [careful(line, tag) for line in lines_of(raw)]
     assert together.events == [event for event in one_by_one if event is not None]
     assert len(together.rejected) == one_by_one.count(None)
     assert all(b"\n" not in kept for kept in together.raw)
@@ -368,12 +394,25 @@ def test_a_batch_is_decided_as_its_lines_are_one_by_one(documents: list[bytes], 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_documents, min_size=1, max_size=4))
 def test_recorded_lines_are_decided_together_as_they_are_alone(documents: list[bytes]) -> None:
-    lines = b"\n".join(documents).split(b"\n")
-    together = decode_replay_lines(b"\n".join(lines), MINUTE)
+    raw = b"\n".join(documents)
+    lines = with_line_feeds(raw).split(b"\n")
+    together = decode_replay_lines(raw, MINUTE)
     alone = [decode_replay_lines(line, MINUTE, first_line=number) for number, line in enumerate(lines, 1)]
     columns: tuple[Any, ...] = together
     for column, parts in zip(columns, zip(*alone, strict=True), strict=True):
         assert list(column) == [item for part in parts for item in part]
+
+
+def lines_of(raw: bytes) -> list[bytes]:
+    """The lines of a text that hold something, without what may stand around a document."""
+    stripped = []
+    for line in with_line_feeds(raw).split(b"\n"):
+        text = line.strip(b" \t\r")
+        while text[:1] in {b"\0", b" ", b"\t", b"\r"} or text.startswith(MARK):
+            text = text.lstrip(b"\0 \t\r").removeprefix(MARK)
+        if text or b"\0" in line:
+            stripped.append(text)
+    return stripped
 
 
 def careful(document: bytes, tag: str | None) -> LifecycleEvent | None:
@@ -389,7 +428,27 @@ def careful(document: bytes, tag: str | None) -> LifecycleEvent | None:
 @given(st.one_of(st.binary(), _documents), st.integers(-(10**15), 10**15))
 def test_decoding_never_raises_and_accounts_for_every_line(raw: bytes, received_at_ms: int) -> None:
     decoded = decode_lines(raw, received_at_ms, MINUTE)
-    lines = [text for text in raw.split(b"\n") if text.strip(b" \t\r")]
-    assert len(decoded.events) + len(decoded.rejected) == len(lines)
+    assert len(decoded.events) + len(decoded.rejected) == len(lines_of(raw))
     for event, kept in zip(decoded.events, decoded.raw, strict=True):
         assert json.loads(kept)["clientId"] == event.client
+
+
+_kinds_of_bytes = st.sampled_from(
+    [line(), MARK, b"\0", b"\r", b"\n", b"\r\n", b"{", b"}", b'"', b"\xff\xfe", b"\x85", b"\\u0000"]
+)
+_hostile = st.lists(st.one_of(_kinds_of_bytes, st.binary(max_size=4), _documents), max_size=12).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_hostile, st.integers(0, 40))
+def test_arbitrary_bytes_among_good_lines_never_raise_and_never_cost_a_good_line(hostile: bytes, good: int) -> None:
+    """Good lines stand before and behind, in enough number for the quick way to take them in blocks."""
+    many = b"".join(line(clientId=f"G@@@good{number}") + b"\n" for number in range(good))
+    raw = many + hostile + b"\n" + many
+    decoded, replayed = decode_lines(raw, T, MINUTE), decode_replay_lines(raw, MINUTE)
+    for events in (decoded.events, replayed.events):
+        assert sum(event[0].startswith("G@@@good") for event in events) == 2 * good
+    assert len(decoded.raw) == len(decoded.events)
+    assert all(len(rejection.raw) <= acceptance.MAX_LINE_BYTES for rejection in decoded.rejected)
+    again = decode_lines(b"\n".join(decoded.raw), T, MINUTE)  # what is kept as history means the same
+    assert (again.events, again.rejected) == (decoded.events, [])

@@ -7,10 +7,10 @@ silence without any matcher covers everything, feeds included.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from engine.core.addresses import network
 from engine.core.keys import PREFIX
 from engine.core.matching import Attributes, CompilePatterns, MatchSet
 from engine.core.rules import Match
@@ -88,10 +88,10 @@ def _holds_network(wanted: tuple[str, ...], key: Mapping[str, str]) -> bool:
     """Does one of the networks hold the key's whole network?"""
     for name, value in key.items():
         if name.startswith(PREFIX) and value:
-            network = ipaddress.ip_network(value)
+            inner = network(value)
             for text in wanted:
-                outer = ipaddress.ip_network(text, strict=False)
-                holds = outer.version == network.version and outer.prefixlen <= network.prefixlen
-                if holds and int(network.network_address) & int(outer.netmask) == int(outer.network_address):
+                outer = network(text)
+                holds = outer.version == inner.version and outer.prefixlen <= inner.prefixlen
+                if holds and int(inner.network_address) & int(outer.netmask) == int(outer.network_address):
                     return True
     return False

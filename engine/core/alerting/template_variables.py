@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.schedules import LISTED
@@ -22,7 +23,6 @@ from engine.core.presence.client_state import (
     STATUS_NAMES,
     ClientState,
     Transition,
-    address,
     split_id,
 )
 from engine.core.presence.debounce import Policy

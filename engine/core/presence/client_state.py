@@ -454,10 +454,3 @@ def split_id(client: str) -> tuple[str, str]:
     """`<GroupID>@@@<DeviceID>` as (group, device); an id without `@@@` has an empty group."""
     group, at, device = client.partition("@@@")
     return (group, device) if at else ("", client)
-
-
-def address(ip_port: str) -> str:
-    """The address without the port: `10.0.0.1:4711` -> `10.0.0.1`, `[::1]:5` -> `::1`; other text stays as it is."""
-    if ip_port.startswith("["):
-        return ip_port[1:].partition("]")[0]
-    return ip_port.partition(":")[0] if ip_port.count(":") == 1 else ip_port

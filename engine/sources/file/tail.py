@@ -2,20 +2,22 @@
 
 A place is more than an offset. Files are renamed, copied and emptied, rewritten in place, and inodes are used again,
 so a place also keeps fingerprints of the file's first bytes and of those just before the offset. Only a file that
-shows both is continued; `Rewritten` is raised when the one at hand no longer does. Read `Tail.read`, then `find` and
-`successors`.
+shows both is continued; `Rewritten` is raised when the one at hand no longer does. Read `Tail.read`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from engine.sources.acceptance import MAX_LINE_BYTES, wide_encoding
+from engine.sources.file.regular import open_regular, unpacked
 
 CHUNK_BYTES: Final = 1024 * 1024
 """Bytes read at once: several thousand events, so that most batches are full. Longer than any line taken."""
@@ -24,15 +26,13 @@ HEAD_BYTES: Final = 4096
 LAST_BYTES: Final = 256
 """Bytes that the fingerprints cover: of the file's start, and before the offset."""
 
-LOOKS: Final = 20
-"""At files that are being renamed, until two looks agree."""
-
-_ROTATED: Final = re.compile(r"[.-][0-9][0-9T_.:-]*")  # log.1, log-20260101, log.2026-01-01_00
-_COUNTED: Final = re.compile(r"\.([0-9]{1,4})")  # log.1 is newer than log.2; longer numbers are dates
-
 
 class Rewritten(Exception):
     """What stands before the offset is not what was read; the message says how it shows."""
+
+
+class WrongEncoding(OSError):
+    """The file is no UTF-8 from its first character on; the message says what it is and what to do."""
 
 
 class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ class FilePlace(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     line: int  # number of the next line, from 1
     skipping: bool = False  # inside a line that is too long
+    long_from: int | None = None  # the offset at which that line began; None in the places of older versions
     head: str = ""  # fingerprint of the first min(HEAD_BYTES, offset) bytes
     last: str = ""  # fingerprint of the min(LAST_BYTES, offset) bytes before the offset
     mtime_ns: int = 0
@@ -70,46 +71,109 @@ class FileChunk:
 
 
 class Tail:
-    """An open file and how far it was read."""
+    """An open file and how far it was read. `follows_links` says whether the path may be a symbolic link."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follows_links: bool = True, is_compressed: bool = False) -> None:
         """Open a file at its start.
 
         Raises:
-            OSError: it cannot be opened, or is a folder.
+            OSError: it cannot be opened, or is not a regular file.
         """
         self.path = path
-        self._file = path.open("rb", buffering=0)
-        stat = os.fstat(self._file.fileno())
+        self._descriptor = open_regular(path, follows_links=follows_links)
+        stat = os.fstat(self._descriptor)
+        if is_compressed:
+            self._descriptor = unpacked(self._descriptor)
         self.identity = (stat.st_dev, stat.st_ino)
         self.mtime_ns = stat.st_mtime_ns
-        self.size = stat.st_size
+        self.size = os.fstat(self._descriptor).st_size
+        self._is_compressed = is_compressed
         self.offset = 0
         self.line = 1
         self.skipping = False
+        self.long_from: int | None = None
         self._head = b""
         self._last = b""
+        self._reserved = (-1, -1)  # the offset from which nothing but NULs was found, and the size of the file then
 
     def close(self) -> None:
         """Give the file back."""
-        self._file.close()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def read(self) -> FileChunk:
-        """The next bytes. Reading does not move the offset: `consume` does.
+        """The next bytes. `consume` moves the offset past them; NULs before a line are passed at once.
 
         Raises:
             Rewritten: the file is shorter than what was read, or shows other bytes before the offset.
+            WrongEncoding: the file is UTF-16 or UTF-32.
         """
-        stat = os.fstat(self._file.fileno())
-        self.size, self.mtime_ns = stat.st_size, stat.st_mtime_ns
+        stat = os.fstat(self._descriptor)
+        self.size = stat.st_size
+        if not self._is_compressed:
+            self.mtime_ns = stat.st_mtime_ns
         if self.size < self.offset:
             raise Rewritten(f"it has {self.size} bytes, but {self.offset} bytes were already read")
         known = len(self._last)
-        block = os.pread(self._file.fileno(), CHUNK_BYTES + known, self.offset - known)
+        block = os.pread(self._descriptor, CHUNK_BYTES + known, self.offset - known)
         if not block.startswith(self._last):
             raise Rewritten("the part that was already read has changed")
         data = block[known:]
-        return FileChunk(data=data, at_end=self.offset + len(data) >= self.size)
+        if self.offset == 0 and (encoding := wide_encoding(data)):
+            raise WrongEncoding(f"{self.path} is {encoding}; save it as UTF-8")
+        # Nothing although the size says more: truncated meanwhile, or a file whose size is not true.
+        at_end = not data or self.offset + len(data) >= self.size
+        if data.endswith(b"\0"):
+            text = data.rstrip(b"\0")
+            if self._ends_in_nuls(self.offset + len(text)):
+                data, at_end = text, True
+        if data.startswith(b"\0") and not self.skipping and self._last.rstrip(b"\0")[-1:] in {b"", b"\n"}:
+            return self._read_after_nuls(data, at_end)
+        return FileChunk(data=data, at_end=at_end)
+
+    def _ends_in_nuls(self, offset: int) -> bool:
+        """Whether nothing but NULs follows: space that was reserved, over which lines will be written. It counts as not there."""
+        if (offset, self.size) != self._reserved and self._end_of_nuls(offset) < self.size:
+            return False
+        self._reserved = (offset, self.size)
+        return True
+
+    def _read_after_nuls(self, data: bytes, at_end: bool) -> FileChunk:
+        """Pass the NULs where a line should begin: the hole in a file that was emptied under a writer that went on where it was."""
+        text = data.lstrip(b"\0")
+        start = self.offset + len(data) - len(text)
+        if not text:
+            start = self._end_of_nuls(start)
+        self.consume(bytes(min(start - self.offset, HEAD_BYTES)), 0)
+        self.offset = start
+        return FileChunk(data=text, at_end=at_end)
+
+    def _end_of_nuls(self, offset: int) -> int:
+        """The offset of the first byte from `offset` on that is no NUL, or the end of the file."""
+        while True:
+            try:
+                offset = os.lseek(self._descriptor, offset, os.SEEK_DATA)  # past a hole, however large
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return self.size  # nothing but the hole is left
+            block = os.pread(self._descriptor, CHUNK_BYTES, offset)
+            text = block.lstrip(b"\0")
+            offset += len(block) - len(text)
+            if text or not block:
+                return offset
+
+    def begin_long_line(self) -> None:
+        """From here on, up to the next line break, stands a line that is too long."""
+        self.skipping, self.long_from = True, self.offset
+
+    def end_long_line(self) -> None:
+        """The line that is too long has ended before here."""
+        self.skipping, self.long_from = False, None
+
+    def start_of_long_line(self) -> bytes:
+        """As much of the line that is too long as the quarantine keeps."""
+        return b"" if self.long_from is None else os.pread(self._descriptor, MAX_LINE_BYTES, self.long_from)
 
     def consume(self, data: bytes, lines: int) -> None:
         """Move past bytes that were just read, in which so many lines end."""
@@ -127,6 +191,7 @@ class Tail:
             offset=self.offset,
             line=self.line,
             skipping=self.skipping,
+            long_from=self.long_from,
             head=_fingerprint(self._head),
             last=_fingerprint(self._last),
             mtime_ns=self.mtime_ns,
@@ -135,105 +200,15 @@ class Tail:
 
     def resume(self, place: FilePlace) -> bool:
         """Go to a place if this file shows its fingerprints; otherwise stay at the start and say False."""
-        fd = self._file.fileno()
-        head = os.pread(fd, min(HEAD_BYTES, place.offset), 0)
+        head = os.pread(self._descriptor, min(HEAD_BYTES, place.offset), 0)
         before = min(LAST_BYTES, place.offset)
-        last = os.pread(fd, before, place.offset - before)
+        last = os.pread(self._descriptor, before, place.offset - before)
         if self.size < place.offset or (_fingerprint(head), _fingerprint(last)) != (place.head, place.last):
             return False
-        self.offset, self.line, self.skipping = place.offset, place.line, place.skipping
+        self.offset, self.line = place.offset, place.line
+        self.skipping, self.long_from = place.skipping, place.long_from
         self._head, self._last = head, last
         return True
-
-
-def find(path: Path, place: FilePlace) -> Tail | None:
-    """The file in which a place continues: the one at `path`, or the one it was moved or copied to beside it."""
-    candidates = [path, *_rotated(path)]
-    if place.offset == 0:
-        candidates = [c for c in candidates if _identity(c) == (place.device, place.inode)]
-    for candidate in sorted(candidates, key=lambda c: _identity(c) != (place.device, place.inode)):
-        try:
-            tail = Tail(candidate)
-        except OSError:
-            continue  # gone or packed away since it was listed
-        if tail.resume(place):
-            return tail
-        tail.close()
-    return None
-
-
-def successors(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> list[Path]:
-    """Files with content that follow one that was read to its end (or is gone), oldest first, `path` itself the last.
-
-    Rotation may have happened several times. Counted names tell their order; dated ones, and a file that is gone, go by
-    the time of the last change.
-    """
-    rotated = [p for p in _rotated(path) if _identity(p) not in (identity, _identity(path))]
-    own_count = next((_count(path, p) for p in _rotated(path) if _identity(p) == identity), None)
-    if own_count is not None and all(_count(path, p) is not None for p in rotated):
-        later = [(-(_count(path, p) or 0), p) for p in rotated if (_count(path, p) or 0) < own_count]
-    else:
-        later = [(_mtime_ns(p), p) for p in rotated if _mtime_ns(p) > mtime_ns]
-    current = [path] if _identity(path) not in (None, identity) else []
-    return [p for p in [*(p for _, p in sorted(later)), *current] if _size(p) > 0]
-
-
-def next_file(path: Path, identity: tuple[int, int] | None, mtime_ns: int) -> Tail | None:
-    """The first of the `successors`, open, so that no later rotation can put another one in its place; None for none.
-
-    Raises:
-        OSError: names change so fast that no two looks agree.
-    """
-    for _ in range(LOOKS):
-        before = successors(path, identity, mtime_ns)
-        names = [_identity(p) for p in before]
-        try:
-            tail = Tail(before[0]) if before else None
-        except OSError:
-            continue  # renamed since it was listed
-        # A listing made while files are renamed may miss one: only two that agree are believed.
-        agree = [_identity(p) for p in successors(path, identity, mtime_ns)] == names
-        if agree and (tail is None or tail.identity == names[0]):
-            return tail
-        if tail is not None:
-            tail.close()
-    raise OSError(f"the files beside {path} are being renamed")
-
-
-def _rotated(path: Path) -> list[Path]:
-    """Names beside `path` that a rotation may have given to earlier files."""
-    try:
-        beside = list(path.parent.iterdir())
-    except OSError:
-        return []
-    return [p for p in beside if p.name.startswith(path.name) and _ROTATED.fullmatch(p.name[len(path.name) :])]
-
-
-def _count(path: Path, rotated: Path) -> int | None:
-    found = _COUNTED.fullmatch(rotated.name[len(path.name) :])
-    return int(found[1]) if found else None
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_dev, stat.st_ino)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _mtime_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _fingerprint(data: bytes) -> str:
