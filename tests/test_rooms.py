@@ -95,7 +95,8 @@ LIBRARIES = {
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
-    "uvicorn": ["engine.runtime.http_server"],
+    "h11": ["engine.runtime.http_connections"],  # the parser of uvicorn
+    "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
