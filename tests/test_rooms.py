@@ -76,6 +76,7 @@ LIBRARIES = {
     "alibabacloud_tea_util": ["engine.status.openapi"],
     "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
     "apscheduler": ["engine.config.cron"],
+    "backports": ["engine.web.content_encoding"],  # zstd, which later Pythons bring along
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",

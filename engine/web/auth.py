@@ -22,11 +22,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.core.hosts import is_loopback
 from engine.web.foreign_pages import is_foreign
 from engine.web.problems import problem
-from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, MEDIA_TYPE, UNAUTHORIZED, Refusals
+from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE, UNAUTHORIZED, Refusals
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
+
+MAX_PATH_BYTES = 4_096
+"""Bytes of a path: several times what the longest client id needs."""
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})
@@ -73,6 +76,8 @@ class AccessCheck:
 
     def _refuse(self, scope: Scope) -> _Refused | None:
         headers = dict(scope["headers"])
+        if len(scope.get("raw_path") or b"") > MAX_PATH_BYTES:
+            return _Refused(414, INVALID, f"the path is longer than {MAX_PATH_BYTES} bytes")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._serves(host):
             return _Refused(403, FOREIGN_HOST, f"the Host header {host[:200]!r} does not name this service")

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from engine.errors import Overloaded, TooLarge
+from engine.web.content_encoding import decompressed, encoding_of
 
 MAX_ACT_BYTES = 64 * 1024
 """The body of an act of operators: a few names and a comment."""
@@ -62,7 +63,15 @@ class EventBodies:
         self.bytes = 0  # that count, of all bodies that are being read now
 
     async def read(self, request: Request) -> bytes:
-        """One body. TooLarge for one that is too large, Overloaded for one that has to give way."""
+        """One body, decompressed.
+
+        Raises:
+            TooLarge: it is too large, as it arrives or decompressed.
+            Overloaded: it has to give way.
+            BadQuestion: it is not compressed as it says.
+            HTTPException: it is compressed in a way that is not known.
+        """
+        encoding = encoding_of(request.headers.getlist("content-encoding"))
         parts, size = [], 0
         reading = _Reading(asyncio.current_task(), time.monotonic())
         try:
@@ -75,7 +84,8 @@ class EventBodies:
                 if size > self._free_bytes:
                     self._count(reading, size - self._free_bytes)
                 parts.append(part)
-            return b"".join(parts)
+            body = b"".join(parts)
+            return body if encoding is None else await self._decompressed(body, encoding, reading)
         except asyncio.CancelledError:
             if not reading.gave_way or reading.task is None:
                 raise
@@ -83,6 +93,19 @@ class EventBodies:
             raise Overloaded("the body arrived too slowly while others waited; send it again, in parts") from None
         finally:
             self._release(reading)
+
+    async def _decompressed(self, body: bytes, encoding: str, reading: _Reading) -> bytes:
+        parts, size, pieces = [], 0, decompressed(body, encoding)
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            size += len(piece)
+            if size > MAX_EVENT_BYTES:
+                raise TooLarge(
+                    f"the body is larger than {MAX_EVENT_BYTES} bytes when decompressed; send the events in several requests"
+                )
+            if len(body) + size > self._free_bytes:
+                self._count(reading, len(body) + size - self._free_bytes)
+            parts.append(piece)
+        return b"".join(parts)
 
     def _count(self, reading: _Reading, size: int) -> None:
         """Count what a body holds now. Overloaded when there is no room and no slower body."""
