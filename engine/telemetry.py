@@ -51,6 +51,10 @@ class Event(StrEnum):
     STOPPED = "service.stopped", "stopped; no accepted event and no delivery was lost"
     TASK_FAILED = "task.failed", "a background task failed: restarting it"
     REQUEST_FAILED = "http.failed", "internal error: an HTTP request was answered with 500; please report it"
+    HTTP_REFUSED = (
+        "http.refused",
+        "HTTP requests or connections were refused since the last line of this kind; `refused` counts the reasons",
+    )
     INTERNAL_ERROR = "internal.fault", "internal error: processing continues; please report it"
     HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat ping failed; the next one is sent at the next interval"
     HEARTBEAT_RECOVERED = "heartbeat.recovered", "heartbeat pings succeed again"

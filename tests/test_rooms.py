@@ -76,6 +76,7 @@ LIBRARIES = {
     "alibabacloud_tea_util": ["engine.status.openapi"],
     "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
     "apscheduler": ["engine.config.cron"],
+    "backports": ["engine.web.content_encoding"],  # zstd, which later Pythons bring along
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
@@ -95,7 +96,8 @@ LIBRARIES = {
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
-    "uvicorn": ["engine.runtime.http_server"],
+    "h11": ["engine.runtime.http_connections"],  # the parser of uvicorn
+    "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq

@@ -156,9 +156,11 @@ class App(RunningService):
         if self.config.http is None:
             yield
             return
+        from engine.web.refusals import Refusals
         from engine.web.routes import create
 
-        async with serving_http(create(self), self.config.http):
+        refusals = Refusals()
+        async with serving_http(create(self, refusals), self.config.http, refusals):
             yield
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -7,24 +7,36 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from engine.config.http import HttpConfig
 from engine.errors import CannotListen
+from engine.runtime.http_connections import Connection, ConnectionLimits, Connections, limits_of_this_process
+from engine.runtime.supervision import supervised
 from engine.telemetry import Event, logger
+from engine.web.refusals import Refusals
 
 log = logger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def serving_http(app: Callable[..., Any], http: HttpConfig) -> AsyncIterator[None]:
-    """Listen and serve while the context lasts. CannotListen when the address cannot be had."""
+async def serving_http(
+    app: Callable[..., Any], http: HttpConfig, refusals: Refusals, limits: ConnectionLimits | None = None
+) -> AsyncIterator[None]:
+    """Listen and serve while the context lasts. CannotListen when the address cannot be had.
+
+    `refusals` counts what is refused; `limits` None: those that fit this process.
+    """
+    connections = Connections(limits or limits_of_this_process(), refusals)
     settings = uvicorn.Config(
         app,
         host=http.host,
         port=http.port,
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # called as the class would be
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -33,6 +45,7 @@ async def serving_http(app: Callable[..., Any], http: HttpConfig) -> AsyncIterat
     server = _Server(settings)
     listening = _listen(http.host, http.port)
     serving = asyncio.create_task(server.serve([listening]))
+    checking = asyncio.create_task(supervised("http", partial(_keep_checking, connections)))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     host, port = listening.getsockname()[:2]
@@ -42,6 +55,13 @@ async def serving_http(app: Callable[..., Any], http: HttpConfig) -> AsyncIterat
     finally:
         server.should_exit = True
         await serving
+        checking.cancel()
+
+
+async def _keep_checking(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(connections.limits.every_s)
+        connections.check()
 
 
 def _listen(host: str, port: int) -> socket.socket:

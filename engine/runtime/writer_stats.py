@@ -29,6 +29,6 @@ class WriterStats:
         self.commits += 1
         self.batches += len(batches)
         self.events += sum(len(batch.events) for batch in batches)
-        self.rejected += sum(len(batch.rejected) for batch in batches)
+        self.rejected += sum(len(batch.rejected) + batch.rejected_more for batch in batches)
         self.deliveries += len(out.deliveries)
         self.alerts += len(out.alerts)

@@ -41,6 +41,7 @@ class Batch:
     events: Sequence[LifecycleEvent] = ()
     raw: Sequence[bytes] = ()
     rejected: Sequence[Rejection] = ()
+    rejected_more: int = 0  # rejected as well, and only counted: one body cannot fill the quarantine
     position: str | None = None  # the source's own text, stored as it is
     caught_up_to_ms: int | None = None
     gaps: Sequence[Gap] = ()

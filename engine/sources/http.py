@@ -15,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
 from engine.core.events import Rejection
 from engine.errors import ClockSuspect, Overloaded, TooLarge
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
+from engine.sources.http_body import DecodedBody, decode_body, is_laborious
 from engine.sources.push_feed import LATE, PushFeed
-from engine.sources.wire import BYTE_ORDER_MARK, Decoded, decode_lines, portions, suspect_clock
+from engine.sources.wire import Decoded, portions, suspect_clock
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Bytes in one request body; about a hundred thousand events."""
@@ -30,9 +29,6 @@ MAX_WAITING_EVENTS: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """What may wait for its commit, over all requests, before senders get 429. One body always fits."""
 
-DECODE_ASIDE_BYTES: Final = 512 * 1024
-"""Bodies larger than this are decoded in a thread, so that other requests are answered meanwhile."""
-
 RETRY_AFTER_S: Final = 1
 """Seconds after which a refused sender may try again: a full queue is committed sooner."""
 
@@ -40,10 +36,14 @@ assert MAX_BODY_BYTES <= MAX_WAITING_BYTES
 
 
 class Accepted(NamedTuple):
-    """The result of a body: how many events are durable now, and which lines were malformed (and quarantined)."""
+    """The result of a body: how many events are durable now, and which lines were malformed (and quarantined).
+
+    `rejected_more`: lines that were malformed as well, after those, and were only counted.
+    """
 
     accepted: int
     rejected: list[Rejection]
+    rejected_more: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -82,6 +82,7 @@ class HttpSource:
     _feed: PushFeed = field(init=False)
     _last_event_at_ms: int | None = field(default=None, init=False)
     _clock_suspect: str = field(default="", init=False)
+    _aside: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # large bodies are decoded one by one
 
     def __post_init__(self) -> None:
         """Nothing is known of the feed before it runs."""
@@ -104,10 +105,10 @@ class HttpSource:
             self._turn_away()
 
     async def accept(self, body: bytes, content_type: str = "") -> Accepted:
-        """Take one event (`application/json`, over as many lines as it likes) or NDJSON; return when it is durable.
+        """Take one event (`application/json`, over as many lines as it likes), NDJSON, or a JSON array; return when it is durable.
 
         Raises:
-            TooLarge: more than `max_body_bytes`.
+            TooLarge: more than `max_body_bytes`, or too many lines.
             Overloaded: the queue is full, or the source does not run.
             ClockSuspect: most of it lies in the future; nothing was accepted.
             Exception: what the engine answered instead of committing; repeat the body.
@@ -123,14 +124,15 @@ class HttpSource:
         )
         self._admit(taken)
         try:
-            decoded = await self._decode(body, content_type, received_at_ms)
+            found = await self._decode(body, content_type, received_at_ms)
+            decoded = found.decoded
             self._make_sure_it_fits(0, len(decoded.events) + len(decoded.rejected))
         except BaseException:  # cancelled, too: what it reserved is given back
             self._dismiss(taken)
             raise
-        if self._enqueue(taken, decoded):
+        if self._enqueue(taken, decoded, found.rejected_more):
             await taken.done
-        return Accepted(len(decoded.events), decoded.rejected)
+        return Accepted(len(decoded.events), decoded.rejected, found.rejected_more)
 
     def caught_up_to(self, now_ms: int) -> int | None:
         """The instant up to which everything that was pushed has been read; None while that is unknown."""
@@ -172,18 +174,22 @@ class HttpSource:
         if full or self._waiting_bytes + size_bytes > self.max_waiting_bytes:
             raise Overloaded(f"the queue is full: {self._waiting_events} events wait to be stored", RETRY_AFTER_S)
 
-    async def _decode(self, body: bytes, content_type: str, received_at_ms: int) -> Decoded:
-        if len(body) > DECODE_ASIDE_BYTES:
-            decoded = await asyncio.to_thread(_decode, body, content_type, received_at_ms, self.max_future_ms)
+    async def _decode(self, body: bytes, content_type: str, received_at_ms: int) -> DecodedBody:
+        if is_laborious(body):  # in a thread, so that other requests are answered meanwhile
+            async with self._aside:
+                found = await asyncio.to_thread(decode_body, body, content_type, received_at_ms, self.max_future_ms)
         else:
-            decoded = _decode(body, content_type, received_at_ms, self.max_future_ms)
+            found = decode_body(body, content_type, received_at_ms, self.max_future_ms)
+        decoded = found.decoded
+        if found.rejected_more:  # those that are not kept count as well
+            decoded = decoded._replace(rejected=decoded.rejected[:1] * found.rejected)
         try:
             suspect_clock(decoded)
         except ClockSuspect as suspicion:
             self._clock_suspect = str(suspicion)
             self._feed.distrust(received_at_ms, self._oldest_waiting_ms())
             raise
-        return decoded
+        return found
 
     def _admit(self, body: _Body) -> None:
         self._waiting.append(body)
@@ -194,7 +200,7 @@ class HttpSource:
         self._waiting_bytes -= body.size_bytes
         self._waiting_events -= body.events
 
-    def _enqueue(self, body: _Body, decoded: Decoded) -> bool:
+    def _enqueue(self, body: _Body, decoded: Decoded, rejected_more: int) -> bool:
         """Queue a decoded body batch by batch; False when nothing is in it."""
         if not decoded.events and not decoded.rejected:
             self._dismiss(body)
@@ -210,6 +216,7 @@ class HttpSource:
                 events=portion.events,
                 raw=portion.raw,
                 rejected=portion.rejected,
+                rejected_more=rejected_more if body.open == 0 else 0,
                 caught_up_to_ms=caught_up,
                 acknowledge=self._verdict_on(body, loop),
             )
@@ -267,19 +274,3 @@ class HttpSource:
         while not self._queue.empty():
             body, _ = self._queue.get_nowait()
             self._settle(body, Overloaded(f"source {self.name} is stopping", RETRY_AFTER_S))
-
-
-def _decode(body: bytes, content_type: str, received_at_ms: int, max_future_ms: int) -> Decoded:
-    raw = [body] if _is_one_document(body, content_type) else body
-    return decode_lines(raw, received_at_ms, max_future_ms)
-
-
-def _is_one_document(body: bytes, content_type: str) -> bool:
-    """Whether a body is one JSON text over several lines, as people write them by hand."""
-    if "ndjson" in content_type.lower() or b"\n" not in body.strip():
-        return False
-    try:
-        msgspec.json.decode(body.removeprefix(BYTE_ORDER_MARK))
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True

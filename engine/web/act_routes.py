@@ -70,5 +70,7 @@ async def _json_body(request: Request) -> Any:
         return {}
     try:
         return msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise BadQuestion("the body is nested too deep") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadQuestion(f"the body is not JSON: {error}") from error

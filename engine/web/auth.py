@@ -1,7 +1,8 @@
-"""Which requests are allowed, decided before anything else reads a request.
+"""Which requests are allowed, decided before anything else reads a request: no body is read before its token was.
 
 A web page in a browser on this machine must not be able to use a local engine: a name that was pointed at this machine
-(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. Where a token is
+(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. What a foreign page can load without
+an `Origin` (an image, a script, a frame, a link) fails on what the browser says about it, see `engine.web.foreign_pages`. Where a token is
 configured, everything but `/healthz` needs it. Read `AccessCheck` first.
 """
 
@@ -12,16 +13,24 @@ import binascii
 import hmac
 import ipaddress
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.core.hosts import is_loopback
+from engine.web.foreign_pages import is_foreign
 from engine.web.problems import problem
+from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE, UNAUTHORIZED, Refusals
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
+UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+"""The names of the one encoding that JSON has, and of a part of it."""
+
+MAX_PATH_BYTES = 4_096
+"""Bytes of a path: several times what the longest client id needs."""
+
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 CLIENTS = b"/v1/clients/"
@@ -35,11 +44,20 @@ def served_names(listen_host: str) -> frozenset[str]:
     return frozenset(names)
 
 
+class _Refused(NamedTuple):
+    """Why a request is refused."""
+
+    status: int
+    reason: str  # for the counter
+    title: str
+
+
 class AccessCheck:
     """Lets a request through to the application when its host, its origin, its token and its content type are allowed."""
 
-    def __init__(self, app: ASGIApp, listen_host: str, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, listen_host: str, token: str | None, refusals: Refusals) -> None:
         self._app = app
+        self._refusals = refusals
         self._names = served_names(listen_host)
         # A service that listens on every address does not know the machine's addresses; a page cannot forge a numeric one.
         self._any_address = listen_host in WILDCARDS
@@ -50,26 +68,30 @@ class AccessCheck:
         if scope["type"] == "http":
             refused = self._refuse(scope)
             if refused is not None:
-                await refused(scope, receive, send)
+                self._refusals.count(refused.reason, f"{_sender(scope)}: {refused.title}")
+                await _answer(refused, scope)(scope, receive, send)
                 return
             scope = _prepared(scope)
         await self._app(scope, receive, send)
 
-    def _refuse(self, scope: Scope) -> Response | None:
+    def _refuse(self, scope: Scope) -> _Refused | None:
         headers = dict(scope["headers"])
+        if len(scope.get("raw_path") or b"") > MAX_PATH_BYTES:
+            return _Refused(414, INVALID, f"the path is longer than {MAX_PATH_BYTES} bytes")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._serves(host):
-            return problem(403, f"the Host header {host[:200]!r} does not name this service")
+            return _Refused(403, FOREIGN_HOST, f"the Host header {host[:200]!r} does not name this service")
         origin = headers.get(b"origin")
         if origin is not None and not _is_same(origin.decode("latin-1"), host):
-            return problem(403, "requests from pages of other origins are refused")
+            return _Refused(403, FOREIGN_PAGE, "requests from pages of other origins are refused")
         if self._token is not None and scope["path"] != "/healthz" and not self._has_token(headers):
-            scheme = 'Basic realm="Rollcall", charset="UTF-8"' if scope["path"] == "/" else "Bearer"
-            return problem(401, "a bearer token is required", headers={"WWW-Authenticate": scheme})
+            return _Refused(401, UNAUTHORIZED, "a bearer token is required")
+        if is_foreign(scope, headers, lambda referrer: _is_same(referrer, host)):
+            return _Refused(403, FOREIGN_PAGE, "requests from pages of other sites are refused")
         if scope["method"] not in READS:
-            kind = headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
-            if kind not in WRITE_TYPES:
-                return problem(415, "the Content-Type must be application/json or application/x-ndjson")
+            wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"))
+            if wrong is not None:
+                return _Refused(415, MEDIA_TYPE, wrong)
         return None
 
     def _serves(self, host: str) -> bool:
@@ -96,6 +118,32 @@ class AccessCheck:
         elif scheme.lower() != b"bearer":
             return False
         return hmac.compare_digest(given, self._token)
+
+
+def _answer(refused: _Refused, scope: Scope) -> Response:
+    """The response to a refused request. A body is not waited for: the connection is closed."""
+    headers = {} if scope["method"] in READS else {"Connection": "close"}
+    if refused.status == 401:
+        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if scope["path"] == "/" else "Bearer"
+        headers["WWW-Authenticate"] = scheme
+    return problem(refused.status, refused.title, headers=headers)
+
+
+def _sender(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "local"
+
+
+def _wrong_type(content_type: str) -> str | None:
+    """Why the body cannot be JSON as this service reads it; None when it can."""
+    kind, *parameters = content_type.lower().split(";")
+    if kind.strip() not in WRITE_TYPES:
+        return "the Content-Type must be application/json or application/x-ndjson"
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip("\"'") not in UTF_8:
+            return f"the charset must be utf-8, not {value.strip()[:60]}"
+    return None
 
 
 def _is_same(origin: str, host: str) -> bool:

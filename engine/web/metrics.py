@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,16 +13,16 @@ from engine.web.serializers import seconds_since
 from engine.web.service import QueryNumbers, Service
 
 
-def exposition(service: Service) -> bytes:
-    """All metrics in the format of Prometheus."""
+def exposition(service: Service, refused: Mapping[str, int]) -> bytes:
+    """All metrics in the format of Prometheus. `refused`: HTTP requests and connections, by the reason."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Metrics(service))
+    registry.register(_Metrics(service, refused))
     return generate_latest(registry)
 
 
 class _Metrics:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, refused: Mapping[str, int]) -> None:
+        self._service, self._refused = service, refused
 
     def collect(self) -> Iterator[Any]:
         """Every metric family."""
@@ -41,6 +41,14 @@ class _Metrics:
         for reason, count in service.suppressed().items():
             suppressed.add_metric([reason], count)
         yield suppressed
+        refused = CounterMetricFamily(
+            "rollcall_http_refused",
+            "HTTP requests and connections refused since the process started, by reason",
+            labels=["reason"],
+        )
+        for reason, count in sorted(dict(self._refused).items()):
+            refused.add_metric([reason], count)
+        yield refused
         yield from self._sources()
         if service.queries is not None:
             yield from _queries(service.queries.numbers())

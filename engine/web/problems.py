@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from engine.errors import (
@@ -26,6 +27,7 @@ from engine.errors import (
     Unavailable,
 )
 from engine.telemetry import Event, logger
+from engine.web.refusals import HUNG_UP, Refusals
 
 log = logger(__name__)
 
@@ -52,11 +54,21 @@ def status_of(error: RollcallError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def problem(status: int, title: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The response for an error; `code` is None for errors that have no class of ours, such as a method that is not allowed."""
+def problem(
+    status: int,
+    title: str,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
+    """The response for an error; `code` is None for errors that have no class of ours, such as a method that is not allowed.
+
+    `more`: further members of the problem.
+    """
     body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
     if code is not None:
         body["code"] = code
+    body |= more or {}
     return Response(json.dumps(body), status, dict(headers or {}), media_type="application/problem+json")
 
 
@@ -102,8 +114,13 @@ async def only_known_parameters(request: Request) -> None:
             raise BadQuestion(f"`{name}` is given more than once")
 
 
-def answer_errors(app: FastAPI) -> None:
+def answer_errors(app: FastAPI, refusals: Refusals) -> None:
     """Answer every error as `application/problem+json`."""
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, error: ClientDisconnect) -> Response:
+        refusals.count(HUNG_UP, "a sender ended its connection in the middle of a body")
+        return Response(status_code=400)  # nobody is there to read it
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.types import ASGIApp
 
 from engine import __version__
-from engine.errors import NotThere
+from engine.errors import BadQuestion, NotThere
 from engine.web import metrics, serializers, status_page
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
 from engine.web.parameters import json_response, loaded_check
-from engine.web.problems import answer_errors, only_known_parameters
+from engine.web.problems import answer_errors, only_known_parameters, problem
 from engine.web.read_routes import add_read_routes
+from engine.web.refusals import BAD_BODY, Refusals
 from engine.web.service import Service
 from engine.web.views import Views
 
+REASONS_SHOWN = 3
+"""Rejected lines that the title of a problem names; the problem lists more of them."""
 
-def create(service: Service) -> ASGIApp:
-    """The application for a service."""
+
+def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
+    """The application for a service. `refusals` counts what is refused; None: nobody wants to know."""
+    refusals = refusals or Refusals()
     app = FastAPI(
         title="Rollcall",
         version=__version__,
@@ -33,15 +39,15 @@ def create(service: Service) -> ASGIApp:
     )
     views = service.views
     loaded = [Depends(loaded_check(service))]
-    answer_errors(app)
-    _events(app, service)
+    answer_errors(app, refusals)
+    _events(app, service, refusals)
     add_read_routes(app, service, views, loaded)
     add_act_routes(app, service, loaded)
-    _health(app, service)
+    _health(app, service, refusals)
     _status_page(app, service, views)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
-    return AccessCheck(app, http.host, token)
+    return AccessCheck(app, http.host, token, refusals)
 
 
 CHALLENGE = "Rollcall-Challenge"
@@ -51,23 +57,44 @@ MAX_CHALLENGE = 128
 """Characters of it."""
 
 
-def _events(app: FastAPI, service: Service) -> None:
+def _events(app: FastAPI, service: Service, refusals: Refusals) -> None:
     bodies = EventBodies()
 
     @app.post("/v1/events", status_code=202)
     async def events(request: Request) -> Response:
-        """Accept one event, or one per line; the response is sent when the accepted events are stored on disk."""
+        """Accept one event, one per line, or a JSON array of them; the response is sent when the accepted events are stored on disk.
+
+        When nothing in the body is an event, the response is 400 with the first reasons.
+        """
         if service.push is None:
             raise NotThere("no source of type http is configured")
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         taken = await service.push.accept(await bodies.read(request), kind)
-        rejected = [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected]
-        return json_response({"accepted": taken.accepted, "rejected": rejected}, 202)
+        return _answer_to_events(taken, refusals)
 
 
-def _health(app: FastAPI, service: Service) -> None:
+def _answer_to_events(taken: Any, refusals: Refusals) -> Response:
+    """202 when something was accepted, or there was nothing in the body; otherwise 400. Rejected lines are listed in both."""
+    told: dict[str, Any] = {
+        "accepted": taken.accepted,
+        "rejected": [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected],
+    }
+    if taken.rejected_more:
+        told["rejected_more"] = taken.rejected_more
+    if taken.accepted or not taken.rejected:
+        return json_response(told, 202)
+    first = "; ".join(f"line {entry.line}: {entry.reason}" for entry in taken.rejected[:REASONS_SHOWN])
+    refusals.count(BAD_BODY, first)
+    left = len(taken.rejected) + taken.rejected_more - REASONS_SHOWN
+    title = f"nothing in the body is an event: {first}" + (f"; and {left} more" if left > 0 else "")
+    return problem(400, title, BadQuestion.code, more=told)
+
+
+def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
+    # These two only look into memory. They need no thread: all threads may be busy with what others ask.
+
     @app.get("/healthz")
-    def healthz(request: Request) -> Response:
+    async def healthz(request: Request) -> Response:
         """Is the process alive? `process` is its id; with the header Rollcall-Challenge, `proof` shows whose service it is."""
         found = {"status": "alive", "process": os.getpid()}
         challenge = request.headers.get(CHALLENGE, "")
@@ -77,7 +104,7 @@ def _health(app: FastAPI, service: Service) -> None:
         return json_response(found)
 
     @app.get("/readyz")
-    def readyz() -> Response:
+    async def readyz() -> Response:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
         `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
@@ -96,7 +123,7 @@ def _health(app: FastAPI, service: Service) -> None:
     @app.get("/metrics")
     def numbers() -> Response:
         """Metrics in the Prometheus format."""
-        return Response(metrics.exposition(service), media_type="text/plain; version=0.0.4")
+        return Response(metrics.exposition(service, refusals.totals), media_type="text/plain; version=0.0.4")
 
 
 def _status_page(app: FastAPI, service: Service, views: Views) -> None:

@@ -44,6 +44,7 @@ MAX_CORRECTIONS = 10_000
 """Corrections that a drift report lists."""
 
 MAX_CURSOR = 1 << 62
+MAX_CURSOR_DIGITS = 19
 
 
 def page(items: Sequence[Object], following: object = None) -> Object:
@@ -55,7 +56,8 @@ def number_of(cursor: str | None) -> int | None:
     """The number in a cursor, None for an empty one. BadQuestion for a cursor that is not a number."""
     if cursor is None or cursor == "":
         return None
-    if not (cursor.isascii() and cursor.isdigit()) or not 0 < int(cursor[:20]) < MAX_CURSOR:
+    is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_CURSOR_DIGITS
+    if not is_number or not 0 < int(cursor) < MAX_CURSOR:
         raise BadQuestion(f"`cursor` must be the `next` of a previous page, not {cursor[:60]!r}")
     return int(cursor)
 
@@ -113,6 +115,10 @@ class Views:
             return self._subject.codec.matcher(pairs)
         except ValueError as error:
             raise BadQuestion(f"`match`: {error}") from error
+        except Exception as error:  # what a library says of a pattern that is too much for it
+            raise BadQuestion(
+                "`match`: the patterns together are too large to be compiled; use simpler ones"
+            ) from error
 
     def _client_object(self, client: str, state: ClientState) -> Object:
         attributes, verified_ms = self._subject.inventory.attributes(client), self._subject.fleet.verified_ms(state)

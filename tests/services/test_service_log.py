@@ -19,6 +19,7 @@ from engine.runtime.supervision import supervised
 from engine.sources.base import Offer, Source, SourceHealth
 from engine.telemetry import Event
 from engine.web.problems import answer_errors
+from engine.web.refusals import Refusals
 from tests.written_log import WrittenLog
 
 
@@ -92,7 +93,7 @@ def test_a_background_task_that_fails_is_logged_and_started_again(
 
 def test_a_request_that_fails_is_logged_with_its_path(log: WrittenLog) -> None:
     app = FastAPI()
-    answer_errors(app)
+    answer_errors(app, Refusals())
 
     @app.get("/broken")
     async def broken() -> Any:
