@@ -28,7 +28,13 @@ _ALERT: Shape = {
     "id": TEXT,
     "state": TEXT,
     "reason": TEXT,
+    "trigger": TEXT,
+    "phase": TEXT,
     "started_at": TEXT,
+    "ended_at": TEXT,
+    "duration": ANYTHING,
+    "url": TEXT,
+    "acknowledged_by": TEXT,
     "source": TEXT,
     "detail": TEXT,
     "count": ANYTHING,
@@ -100,6 +106,8 @@ def names_of(
         alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
         alert |= {"total": ANYTHING, "back": ANYTHING}
+    if about_many == "schedule":
+        alert |= {"total": ANYTHING}
     if about_many in _OF_MANY:
         known_here = {name: ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
         return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)

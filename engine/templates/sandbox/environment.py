@@ -92,7 +92,7 @@ class Environment(ImmutableSandboxedEnvironment):
         )
         self.globals.clear()
         self.globals["range"] = _bounded_range
-        chosen = {name: OWN_FILTERS.get(name, self.filters[name]) for name in FILTERS}
+        chosen = {name: OWN_FILTERS.get(name) or self.filters[name] for name in FILTERS}
         if autoescape:  # what is printed is escaped then: once is enough
             chosen |= dict.fromkeys(("e", "escape", "forceescape"), unchanged)
         self.filters = {name: bounded(name, filter_) for name, filter_ in chosen.items()}

@@ -27,6 +27,7 @@ from jinja2.utils import pass_environment, pass_eval_context
 from markupsafe import Markup
 
 from engine.templates.sandbox.format_filter import formatted
+from engine.templates.sandbox.localtime import localtime
 from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded, joined, refuse_text, size_of
 from engine.templates.sandbox.operations import as_list, is_number, plain_text, replaced
 
@@ -44,7 +45,7 @@ FILTERS = frozenset(
         *("abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "forceescape"),
         *("format", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject"),
         *("rejectattr", "replace", "reverse", "round", "select", "selectattr", "sort", "string", "striptags", "sum"),
-        *("title", "tojson", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"),
+        *("localtime", "title", "tojson", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"),
     }
 )
 """The filters that templates may use."""
@@ -199,6 +200,7 @@ OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "format": formatted,
     "int": _int_filter,
     "join": _join_filter,
+    "localtime": localtime,
     "max": _max_filter,
     "min": _min_filter,
     "replace": replaced,
