@@ -169,6 +169,29 @@ KNOWN_TESTS = frozenset(TESTS)
 KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
 
 
+def constant_problems(source: str) -> list[str]:
+    """Why what a template prints at its top level, and makes of constants alone, can never be made."""
+    found = []
+    for statement in parse(source).body:
+        for node in statement.nodes if isinstance(statement, nodes.Output) else ():
+            is_constant = not isinstance(node, nodes.TemplateData) and node.find(nodes.Name) is None
+            if is_constant and not isinstance(node, (nodes.Const, nodes.Name)):
+                METER.refill()
+                try:
+                    tree = nodes.Template([nodes.Output([node])], lineno=1)
+                    TIME_LIMIT.run(lambda made: "".join(made), _CHECKER.from_string(tree).generate())
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is the same each time
+                    found.append(f"always fails: {error_text(error)}")
+    return found
+
+
+def checker_function(name: str, *, is_filter: bool) -> Callable[..., Any]:
+    """A known filter or test, for checks of how it is called."""
+    known: Mapping[str, Any] = _CHECKER.filters if is_filter else _CHECKER.tests
+    found: Callable[..., Any] = known[name]
+    return found
+
+
 def names_in(source: str, *, expression: bool = False) -> frozenset[str]:
     """The top-level names a template (or a condition) reads."""
     return frozenset(meta.find_undeclared_variables(parse(source, expression=expression)))

@@ -102,6 +102,7 @@ class VariableSource:
             "state": state,
             "reason": reason,
             "trigger": trigger,
+            "phase": "firing",
             "started_at": rfc3339(started_at_ms),
             "ended_at": "" if ended_at_ms is None else rfc3339(ended_at_ms),
             "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),

@@ -41,6 +41,9 @@ _LOOP_VALUES = frozenset(
     }
 )
 _LOOP_METHODS = frozenset({"cycle", "changed"})
+LOOP_NAMES = _LOOP_VALUES | _LOOP_METHODS
+"""What templates may read of `loop`."""
+
 _MACRO_VALUES = frozenset({"name", "arguments", "catch_kwargs", "catch_varargs", "caller"})
 _BY_JINJA: Final = ("_loop_vars", "_block_vars")
 """Arguments that Jinja's compiler adds to calls; they are none of the template's values."""

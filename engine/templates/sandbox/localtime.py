@@ -26,7 +26,7 @@ def localtime(value: Any, zone: Any = "UTC", pattern: Any = "%Y-%m-%d %H:%M:%S")
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         raise LimitExceeded(f"`localtime` takes a pattern of at most {MAX_PATTERN} characters, such as '%H:%M'")
     try:
-        return _instant(value).astimezone(time_zone(str(zone))).strftime(_checked(pattern))
+        return _instant(value).astimezone(time_zone(str(zone))).strftime(check_pattern(pattern))
     except (ValueError, TypeError, OverflowError) as error:
         raise jinja2.TemplateRuntimeError(f"`localtime`: {error}") from error
 
@@ -38,7 +38,7 @@ def _instant(value: Any) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def _checked(pattern: str) -> str:
+def check_pattern(pattern: str) -> str:
     """The pattern; ValueError for what asks the C library for more than a field, such as a width of a billion."""
     for found in re.finditer(r"%(.?)", pattern, re.DOTALL):
         if found[1] == "%" or found[1] in _DIRECTIVES:
