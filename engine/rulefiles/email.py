@@ -20,6 +20,7 @@ from engine.config.yamlfile import KeyPath
 from engine.errors import Problem
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import compile_problem
+from engine.templates.breakouts import HTML, breakout_warnings
 from engine.templates.compiler import MAX_TEMPLATE_CHARACTERS, TemplateProblem, check_source
 from engine.templates.email import SHIPPED
 from engine.templates.lint import template_problems
@@ -124,16 +125,18 @@ class MailReader:
             found = [problem]
         for message in found:
             self._report_in_template(message, source, at)
+        for message in breakout_warnings(source, HTML) if html and not found else ():
+            self._report_in_template(message, source, at, warning=True)
 
-    def _report_in_template(self, message: str, source: str, at: KeyPath) -> None:
+    def _report_in_template(self, message: str, source: str, at: KeyPath, *, warning: bool = False) -> None:
         """Report a mistake in a template: on its line when the template is a file of its own."""
         origin = self._origins.get(at)
         if origin is None:
-            self._report(at, message)
+            self._report(at, message, warning=warning)
             return
         path = self._context.document.problem((*self._context.at, *at[:-1], origin.key), "").path
         line = _line_of(message, source)
-        problem = Problem(file=str(origin.file), line=line, column=1, path=path, message=message)
+        problem = Problem(file=str(origin.file), line=line, column=1, path=path, message=message, warning=warning)
         self._context.problems.append(problem)
 
 
