@@ -49,6 +49,10 @@ class Event(StrEnum):
     READY = "service.ready", "ready: reading events"
     STOPPING = "service.stopping", "stopping: finishing the work in progress"
     STOPPED = "service.stopped", "stopped; no accepted event and no delivery was lost"
+    STOP_FORCED = (
+        "service.stop_forced",
+        "a part of the service did not stop in time: ending now; unacknowledged batches will be read again",
+    )
     TASK_FAILED = "task.failed", "a background task failed: restarting it"
     REQUEST_FAILED = "http.failed", "internal error: an HTTP request was answered with 500; please report it"
     HTTP_REFUSED = (

@@ -168,6 +168,7 @@ def _replay(
         commands=command_routes(config),
         mail=mail_route(config),
         burst=config.deliveries.burst,
+        external_url=config.http.external_url if config.http is not None else "",
     )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:

@@ -13,11 +13,15 @@ from engine.core.hosts import is_loopback
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
-    """Where the API, the console and the metrics listen. `token` None: no login is needed."""
+    """Where the API, the console and the metrics listen. `token` None: no login is needed.
+
+    `external_url`: how people reach them, without a slash at its end; empty when that is not known.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
     token: Secret | None = None
+    external_url: str = ""
 
 
 def read_http(reader: ConfigReader) -> HttpConfig | None:
@@ -33,7 +37,8 @@ def read_http(reader: ConfigReader) -> HttpConfig | None:
     if problem is not None:
         reader.report(("http", "listen"), problem)
         return None
-    return HttpConfig(host=host, port=port, token=token)
+    external = (raw.get("external_url") or "").rstrip("/")
+    return HttpConfig(host=host, port=port, token=token, external_url=external)
 
 
 def _address(listen: str) -> tuple[str, int, str | None]:

@@ -62,6 +62,7 @@ class ReplaySettings:
     commands: CommandRoutes = field(default_factory=CommandRoutes)
     mail: MailRoute | None = None
     burst: int = DEFAULT_BURST
+    external_url: str = ""
 
 
 class CompiledRules:
@@ -88,6 +89,7 @@ class Replay:
             burst=settings.burst,
             evidence_variable=evidence_variable,
         )
+        self.fleet.alerts.variables.external_url = settings.external_url
         self._renderer = compiled.renderer
         self._max_future_ms = settings.max_future_ms
         self._write = write

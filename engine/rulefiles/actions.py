@@ -12,6 +12,7 @@ from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
 from engine.rulefiles.template_checks import TemplateChecks
 from engine.rulefiles.webhook import webhook_spec
+from engine.templates.breakouts import JSON, PLAIN, syntax_of
 
 
 def read_actions(
@@ -35,12 +36,20 @@ def _spec(
 ) -> dict[str, Any]:
     """The mapping of one action as rendering takes it."""
     if kind == "log":
-        templates.check(written["message"], (*at, "message"))
+        templates.check(written["message"], (*at, "message"), syntax=_of_line(written["message"]))
         return dict(written)
     if kind == "command":
         templates.check(written["to"], (*at, "to"))
-        templates.check_tree(written["payload"], (*at, "payload"))
+        if isinstance(payload := written["payload"], str):
+            templates.check(payload, (*at, "payload"), syntax=syntax_of(payload))
+        else:
+            templates.check_tree(payload, (*at, "payload"))
         return command_spec(context, written, at)
     if kind == "email":
         return mails.read(written, at, templates.names)
     return webhook_spec(context, written, at, templates)
+
+
+def _of_line(message: str) -> str:
+    """The syntax of a line of the log: JSON where it seems to be, else one in which `name=value` may stand."""
+    return JSON if syntax_of(message) == JSON and message.rstrip().endswith(("}", "]")) else PLAIN

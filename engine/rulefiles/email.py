@@ -21,6 +21,7 @@ from engine.config.schema import did_you_mean
 from engine.config.yamlfile import KeyPath, problem_in
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import compile_problem
+from engine.templates.breakouts import HTML, breakout_warnings
 from engine.templates.compiler import MAX_TEMPLATE_CHARACTERS, TemplateProblem, check_source
 from engine.templates.email import SHIPPED
 from engine.templates.lint import template_problems
@@ -131,16 +132,20 @@ class MailReader:
             found = [problem]
         for message in found:
             self._report_in_template(message, source, at)
+        for message in breakout_warnings(source, HTML) if html and not found else ():
+            self._report_in_template(message, source, at, warning=True)
 
-    def _report_in_template(self, message: str, source: str, at: KeyPath) -> None:
+    def _report_in_template(self, message: str, source: str, at: KeyPath, *, warning: bool = False) -> None:
         """Report a mistake in a template: on its line when the template is a file of its own."""
         origin = self._origins.get(at)
         if origin is None:
-            self._report(at, message)
+            self._report(at, message, warning=warning)
             return
         path = self._context.document.problem((*self._context.at, *at[:-1], origin.key), "").path
         line = _line_of(message, source)
-        self._context.problems.append(problem_in(shown_path(origin.file), line, message, path=path))
+        self._context.problems.append(
+            problem_in(shown_path(origin.file), line, message, path=path, warning=warning)
+        )
 
 
 def _source_problem(source: str) -> str | None:

@@ -72,7 +72,20 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
         secrets=context.secrets,
         feed_only=set(triggers) == {"feed"},
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
+        key=_key_names(entry, triggers),
     )
+
+
+def _key_names(entry: Mapping[str, Any], triggers: Sequence[str]) -> tuple[str, ...]:
+    """The names that `alert.key` may have: those of `by`, and `source` for feeds."""
+    found: dict[str, None] = {}
+    for key, default in (("grouping", "group"), ("outage", "group"), ("quorum", "group"), ("throttle", None)):
+        if key in entry or key in triggers:
+            by = entry.get(key, {}).get("by", default)
+            found |= dict.fromkeys(as_tuple(by) if by is not None else ())
+    if "feed" in triggers:
+        found["source"] = None
+    return tuple(found)
 
 
 def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:

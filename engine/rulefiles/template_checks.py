@@ -9,9 +9,13 @@ from typing import Any
 from engine.config.yamlfile import KeyPath
 from engine.core.rules import Condition
 from engine.rulefiles.context import RuleContext
+from engine.templates.breakouts import breakout_warnings, syntax_inside
 from engine.templates.compiler import Compiler, TemplateProblem, names_in
 from engine.templates.lint import template_problems
 from engine.templates.names import Names
+
+SMALLEST_NUMBER, LARGEST_NUMBER = -(2**63), 2**63 - 1
+"""The whole numbers that every reader of JSON takes, and no more."""
 
 _COMPILER = Compiler()
 
@@ -26,19 +30,21 @@ class TemplateChecks:
         self.names = names
         self._context = context
 
-    def check(self, source: str, at: KeyPath, *, secrets_allowed: bool = False) -> None:
-        """Report every mistake in the template at `at`."""
+    def check(self, source: str, at: KeyPath, *, secrets_allowed: bool = False, syntax: str = "") -> None:
+        """Report every mistake in the template at `at`; with a `syntax`, also where a value could break out of it."""
         if "{" not in source or self._context.is_stored:
             return
         found = template_problems(source, self.names, secrets_allowed=secrets_allowed)
         self._context.report_all(at, found)
         if not found and _ONLY_COMPILING_SHOWS.search(source) and (problem := compile_problem(source)) is not None:
             self._context.report(at, problem)
+        for message in breakout_warnings(source, syntax) if syntax and not found else ():
+            self._context.report(at, message, warning=True)
 
     def check_tree(self, value: Any, at: KeyPath) -> None:
         """Report every mistake in any text inside a JSON value; keys are not templates."""
         if isinstance(value, str):
-            self.check(value, at)
+            self.check(value, at, syntax=syntax_inside(value))
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if "{{" in key:
@@ -48,6 +54,8 @@ class TemplateChecks:
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 self.check_tree(inner, (*at, index))
+        elif isinstance(value, int) and not SMALLEST_NUMBER <= value <= LARGEST_NUMBER:
+            self._context.report(at, "is a number that JSON cannot hold: write it as a text, in quotes")
 
 
 def compile_problem(source: str, *, html: bool = False) -> str | None:

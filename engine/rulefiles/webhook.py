@@ -11,6 +11,7 @@ from engine.config.schema import did_you_mean
 from engine.config.yamlfile import KeyPath
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import TemplateChecks
+from engine.templates.breakouts import PLAIN, syntax_of
 
 DEFAULT_TIMEOUT_MS = 10_000
 """How long one attempt of a webhook may take, unless the rule says otherwise."""
@@ -51,11 +52,13 @@ def webhook_spec(
         header_at = (*at, "headers", name)
         if name.lower() in RESERVED_HEADERS:
             context.report(header_at, f"the header `{name}` is set by Rollcall and cannot be changed", at_key=True)
-        templates.check(value, header_at, secrets_allowed=True)
+        templates.check(value, header_at, secrets_allowed=True, syntax=PLAIN)
     if "json" in spec:
         templates.check_tree(spec["json"], (*at, "json"))
     if "body" in spec:
-        templates.check(spec["body"], (*at, "body"))
+        headers = {name.lower(): value for name, value in spec.get("headers", {}).items()}
+        syntax = syntax_of(spec["body"], headers.get("content-type", ""))
+        templates.check(spec["body"], (*at, "body"), syntax=syntax)
     secrets = context.secrets
     if "sign" in spec and secrets is not None and spec["sign"] not in secrets:
         hint = did_you_mean(spec["sign"], secrets, all_of_them=True)

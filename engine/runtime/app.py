@@ -35,6 +35,7 @@ from engine.runtime.running_service import RunningService
 from engine.runtime.senders import Senders
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
+from engine.runtime.stop_limit import end_within
 from engine.runtime.store_factory import open_store
 from engine.runtime.supervision import supervised
 from engine.runtime.writer import Writer
@@ -163,8 +164,8 @@ class App(RunningService):
         async with serving_http(create(self, refusals), self.config.http, refusals):
             yield
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then finish what is in hand."""
+    async def run(self, stop: asyncio.Event, stopping: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop` is set, then call `stopping` and finish what is in hand."""
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
@@ -195,6 +196,7 @@ class App(RunningService):
             for end in ends:
                 end.cancel()
             log.info(Event.STOPPING)
+            stopping()
             await self._stop(tasks)
         if self._error is not None:
             raise RollcallError(
@@ -325,6 +327,6 @@ def run(config: Config) -> None:
         reloads.call(partial(loop.call_soon_threadsafe, app.reload))
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        await app.run(stop)
+        await app.run(stop, stopping=lambda: end_within(from_environment().stop_within_s))
 
     uvloop.run(serve())

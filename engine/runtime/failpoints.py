@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 from engine.core.fleet import Fleet
 from engine.delivery.rendering import RenderRow
 from engine.runtime.checkpoint import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Checkpoint
+from engine.runtime.stop_limit import STOP_WITHIN_S
 from engine.stores.base import Store
+from engine.templates.sandbox.time_limit import TIME_LIMIT
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ class Failpoints:
     checkpoint_events: int = CHECKPOINT_EVENTS
     checkpoint_rows: int = CHECKPOINT_SLICE
     fault: tuple[str, str] = ("", "")  # where to raise, and for which client
+    stop_within_s: float = STOP_WITHIN_S
 
     def checkpoint(self, store: Store, now_ms: int) -> Checkpoint:
         """The checkpoint of a writer, with slices as these hooks want them."""
@@ -48,8 +52,10 @@ class Failpoints:
             )
 
     def break_rendering(self, render: RenderRow) -> RenderRow:
-        """Rendering that raises for a delivery about a client."""
+        """Rendering that raises for a delivery about a client, or that never ends."""
         where, victim = self.fault
+        if where == "stuck":
+            return _stuck(render, lambda planned: planned.client == victim)
         return _raising(render, lambda planned: planned.client == victim) if where == "render" else render
 
 
@@ -57,7 +63,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Failpoints:
     """What the environment asks for.
 
     `ROLLCALL_FAILPOINT=PLACE:N`: die as if the power had gone, the N-th time that the place is reached.
-    `ROLLCALL_FAULT=apply:CLIENT`, `settle:CLIENT` or `render:CLIENT`: that raises for the client.
+    `ROLLCALL_FAULT=apply:CLIENT`, `settle:CLIENT` or `render:CLIENT`: that raises for the client. `stuck:CLIENT`: rendering hangs.
+    `ROLLCALL_STOP_WITHIN=SECONDS`: the longest stop.
     `ROLLCALL_CHECKPOINT=EVENTS:ROWS`: client rows are written after so many events, so many at once.
     """
     place, _, count = environment.get("ROLLCALL_FAILPOINT", "").partition(":")
@@ -68,6 +75,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Failpoints:
         checkpoint_events=int(events or CHECKPOINT_EVENTS),
         checkpoint_rows=int(rows or CHECKPOINT_SLICE),
         fault=(where, victim),
+        stop_within_s=float(environment.get("ROLLCALL_STOP_WITHIN", STOP_WITHIN_S)),
     )
 
 
@@ -82,6 +90,17 @@ def _killer(wanted: str, count: int) -> Callable[[str], None]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return reached
+
+
+def _stuck(render: RenderRow, concerns: Callable[[Any], bool]) -> RenderRow:
+    """Rendering that hangs in a place that no interrupt reaches."""
+
+    def render_or_hang(planned: Any) -> Any:
+        if concerns(planned):
+            TIME_LIMIT.run(time.sleep, 3_600.0)
+        return render(planned)
+
+    return render_or_hang
 
 
 def _raising(work: Callable[[Any], T], concerns: Callable[[Any], bool]) -> Callable[[Any], T]:

@@ -71,7 +71,7 @@ def inventory_of(config: Config) -> Inventory:
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
-    return Fleet(
+    fleet = Fleet(
         policy_of(config, inventory),
         matcher,
         inventory.attributes,
@@ -79,6 +79,9 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
     )
+    if config.http is not None:
+        fleet.alerts.variables.external_url = config.http.external_url
+    return fleet
 
 
 def command_routes(config: Config) -> CommandRoutes:

@@ -29,10 +29,14 @@ from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.sources.http import HttpSource
 from engine.stores.base import Reader, Store
+from engine.templates.sandbox.time_limit import TIME_LIMIT
 from engine.web.service import NO_PROVIDER
 from engine.web.views import Views
 
 T = TypeVar("T")
+
+SLOW_RENDERING_S = 2.0
+"""Seconds of one rendering after which the service is not ready: everything waits for it."""
 
 READING_THREADS = 4
 """Questions to the store that are answered at the same time."""
@@ -134,6 +138,8 @@ class RunningService:
             reasons.append("starting: client states are being loaded")
         if self.writer.failure is not None:
             reasons.append(self.writer.failure)
+        if (rendering_s := TIME_LIMIT.longest_s()) > SLOW_RENDERING_S:
+            reasons.append(f"a template has been rendering for {rendering_s:.0f} s, and nothing is decided meanwhile")
         for name, source in self.source_runner.sources.items():
             reason = self.source_runner.watch.not_flowing(source.health(now_ms), now_ms)
             if reason is not None:

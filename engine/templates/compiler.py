@@ -5,7 +5,8 @@ A template becomes a function of the variables; `text`, `url` and `html` differ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,10 @@ from engine.errors import RollcallError
 from engine.templates.fast_path import with_fast_path
 from engine.templates.sandbox.environment import Environment
 from engine.templates.sandbox.filters import FILTERS
+from engine.templates.sandbox.gives_up import GivesUp
+from engine.templates.sandbox.jinja_tests import TESTS
 from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded
+from engine.templates.sandbox.time_limit import TIME_LIMIT
 from engine.templates.secret_markers import is_marker
 from engine.templates.text import encodable, error_text
 
@@ -86,15 +90,14 @@ class Compiler:
     def condition(self, source: str) -> Condition:
         """A compiled `condition`. One that fails when it is evaluated counts as true, so that no page is lost."""
         check_source(source)
-        try:
+        with _compiling():
             expression = self._plain.compile_expression(source, undefined_to_none=False)
-        except jinja2.TemplateError as error:
-            raise TemplateProblem(error_text(error)) from error
+            repeats = parse(source, expression=True).find(nodes.Filter) is not None  # nothing else in it could
 
         def holds(variables: Mapping[str, Any]) -> bool:
             METER.refill()
             try:
-                return bool(expression(variables))
+                return bool(TIME_LIMIT.run(expression, variables) if repeats else expression(variables))
             except Exception:  # noqa: BLE001  # whatever fails, the page is not lost
                 return True
 
@@ -122,14 +125,12 @@ def _compile(environment: Environment, source: str) -> Template:
         literal = encodable(source)
         return lambda variables: literal
     check_source(source)
-    try:
+    with _compiling():
         tree = environment.parse(source)
         template = environment.from_string(source)
-    except jinja2.TemplateError as error:
-        raise TemplateProblem(error_text(error)) from error
     root, new_context = template.root_render_func, template.new_context
 
-    def render(variables: Mapping[str, Any]) -> str:
+    def made(variables: Mapping[str, Any]) -> str:
         METER.refill()
         parts, length = [], 0
         for part in root(new_context(dict(variables))):
@@ -139,6 +140,7 @@ def _compile(environment: Environment, source: str) -> Template:
             parts.append(part)
         return encodable("".join(parts))
 
+    render = GivesUp(made)
     return render if environment.autoescape else with_fast_path(tree, environment.finish, render)
 
 
@@ -146,16 +148,48 @@ def parse(source: str, *, expression: bool = False) -> nodes.Template:
     """The syntax tree of a template (or of a condition), for checks. Raises TemplateProblem when it has none."""
     check_source(source)
     text = "{{ (" + source + "\n) }}" if expression else source
-    try:
+    with _compiling():
         return _CHECKER.parse(text)
-    except jinja2.TemplateError as error:
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Whatever Jinja and Python have against a template comes out as TemplateProblem."""
+    try:
+        yield
+    except (RecursionError, SyntaxError, MemoryError) as error:
+        raise TemplateProblem("it is nested too deeply") from error
+    except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise TemplateProblem(error_text(error)) from error
 
 
 _CHECKER = Environment(_finalize_plain)
 KNOWN_FILTERS = FILTERS
-KNOWN_TESTS = frozenset(_CHECKER.tests)
+KNOWN_TESTS = frozenset(TESTS)
 KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
+
+
+def constant_problems(source: str) -> list[str]:
+    """Why what a template prints at its top level, and makes of constants alone, can never be made."""
+    found = []
+    for statement in parse(source).body:
+        for node in statement.nodes if isinstance(statement, nodes.Output) else ():
+            is_constant = not isinstance(node, nodes.TemplateData) and node.find(nodes.Name) is None
+            if is_constant and not isinstance(node, (nodes.Const, nodes.Name)):
+                METER.refill()
+                try:
+                    tree = nodes.Template([nodes.Output([node])], lineno=1)
+                    TIME_LIMIT.run(lambda made: "".join(made), _CHECKER.from_string(tree).generate())
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is the same each time
+                    found.append(f"always fails: {error_text(error)}")
+    return found
+
+
+def checker_function(name: str, *, is_filter: bool) -> Callable[..., Any]:
+    """A known filter or test, for checks of how it is called."""
+    known: Mapping[str, Any] = _CHECKER.filters if is_filter else _CHECKER.tests
+    found: Callable[..., Any] = known[name]
+    return found
 
 
 def names_in(source: str, *, expression: bool = False) -> frozenset[str]:

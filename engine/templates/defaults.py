@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.templates.sentences import headline
+
+_NOT_TOLD = frozenset({"members", "shared", "phase", "trigger", "url", "ended_at", "duration", "acknowledged_by"})
+
 
 def default_text(variables: Mapping[str, Any]) -> str:
-    """The text of a page whose template fails."""
-    rule, client = variables.get("rule") or {}, variables.get("client") or {}
-    alert = variables.get("alert") or {}
-    subject = client.get("id") or alert.get("source") or ""
-    what = alert.get("detail") or variables.get("status") or ""
-    mark = ", unverified" if alert.get("unverified") else ""
-    return f"{rule.get('name', '')}: {subject} {'is ' if not alert.get('detail') else ''}{what}{mark}"
+    """The text of a page whose template fails: the rule, what, how many, since when."""
+    rule = variables.get("rule") or {}
+    return f"{rule.get('name', '')}: {headline(variables)}"
 
 
 def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
-    """The body of a webhook whose template fails; `problem` says why."""
+    """What takes the place of a `body` that fails; `problem` says why."""
     rule, client, alert = (variables.get(name) or {} for name in ("rule", "client", "alert"))
     return {
         "text": default_text(variables),
@@ -27,6 +27,6 @@ def default_json(variables: Mapping[str, Any], problem: str) -> dict[str, Any]:
         "status": variables.get("status"),
         "occurred_at": variables.get("occurred_at"),
         # Ids of the clients are enough: `members` has no limit and contains views that are not JSON.
-        "alert": {name: value for name, value in alert.items() if name not in ("members", "shared")},
+        "alert": {name: value for name, value in alert.items() if name not in _NOT_TOLD},
         "template_error": problem,
     }

@@ -22,6 +22,7 @@ from engine.core.times import EPOCH
 from engine.templates.compiler import Compiler, Template
 from engine.templates.defaults import default_text
 from engine.templates.rendered import Rendered
+from engine.templates.sentences import headline
 from engine.templates.text import error_text
 
 MAX_SUBJECT_CHARACTERS = 200
@@ -143,15 +144,15 @@ class MailRenderer:
         spec = planned.action.spec
         name = spec.get("template") or shipped_name(planned.phase, planned.clients, variables)
         text, html = spec.get("text"), spec.get("html")
-        failed = len(problems)
+        failed, own = len(problems), {**variables, "headline": headline(variables, since=False)}
         if text is not None:
             request["text"] = self._made(self._compiler.text, text, variables, "text", problems)
         if html is None and text is None:
-            html = shipped(name, "html")
-        if html is not None:
+            request["html"] = self._made(self._compiler.html, shipped(name, "html"), own, "html", problems)
+        elif html is not None:
             request["html"] = self._made(self._compiler.html, html, variables, "html", problems)
         if request.get("text") is None:
-            request["text"] = self._made(self._compiler.text, shipped(name, "txt"), variables, "text", problems)
+            request["text"] = self._made(self._compiler.text, shipped(name, "txt"), own, "text", problems)
         if len(problems) > failed:
             # The parts left may be incomplete: the text contains everything, and says why.
             request["text"] = f"{request['text'] or default_text(variables)}\n\n-- \n{'; '.join(problems[failed:])}\n"
@@ -190,20 +191,13 @@ def shipped_name(phase: str, clients: Sequence[str] | None, variables: Mapping[s
 
 
 def default_subject(phase: str, variables: Mapping[str, Any]) -> str:
-    """The subject when the rule has none: severity, rule, clients and status."""
-    rule, alert, client = (variables.get(name) or {} for name in ("rule", "alert", "client"))
+    """The subject when the rule has none: severity, rule, what, how many, since when."""
+    rule, alert = (variables.get(name) or {} for name in ("rule", "alert"))
     mark = "resolved" if phase == PHASE_RECOVERY else rule.get("severity", "")
+    phase = alert.get("phase", phase) if phase == PHASE_FIRING else phase
     if phase not in (PHASE_FIRING, PHASE_RECOVERY):
         mark = f"{mark}, {phase}"
-    status = variables.get("status") or ""
-    if alert.get("source"):
-        what = f"{alert['source']}: {'is well again' if phase == PHASE_RECOVERY else alert.get('detail')}"
-    elif alert.get("count", 1) != 1:
-        of = ", ".join(str(value) for value in (alert.get("key") or {}).values())
-        what = f"{alert['count']} clients{f' of {of}' if of else ''} {status}"
-    else:
-        what = f"{client.get('device') or client.get('id') or ', '.join(alert.get('clients') or ())} {f'is {status}' if status else ''}"
-    return f"[{mark}] {rule.get('name', '')}: {what}"
+    return f"[{mark}] {rule.get('name', '')}: {headline(variables, short=True)}"
 
 
 def _one_line(text: str) -> str:

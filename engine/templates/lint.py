@@ -14,9 +14,19 @@ from functools import lru_cache
 from jinja2 import TemplateError, meta, nodes
 
 from engine.config.schema import did_you_mean
-from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, TemplateProblem, parse
-from engine.templates.names import ABOUT_CLIENT, ANYTHING, TEXT, Names, Shape
-from engine.templates.sandbox.environment import methods_of
+from engine.templates.compiler import (
+    KNOWN_FILTERS,
+    KNOWN_FUNCTIONS,
+    KNOWN_TESTS,
+    TemplateProblem,
+    constant_problems,
+    parse,
+)
+from engine.templates.lint_calls import call_problems
+from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape
+from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
+from engine.templates.sandbox.tree_limits import REFUSED
+from engine.templates.shapes import key_of, shape_of
 
 MAX_TREE_DEPTH = 100
 """Deepest nesting of a template's syntax."""
@@ -56,10 +66,11 @@ def template_problems(
         tree = parse(source, expression=expression)
         if expression and not _is_one_expression(tree):
             return ["must be a single expression"]
-        checker = _Checker(names, secrets_allowed)
+        checker = _Checker(names, secrets_allowed, tree)
         found = list(checker.walk(tree, dict(checker.variables), 0))
         undeclared = _undeclared(tree, checker.variables.keys() - (set() if secrets_allowed else {"secrets"}))
         found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
+        found += [] if expression or found else constant_problems(source)
     except (TemplateProblem, TemplateError) as error:
         hint = "; compare with `==`" if expression and _ASSIGNS.search(source) else ""
         return [f"is not a valid {'expression' if expression else 'template'}: {error}{hint}"]
@@ -86,15 +97,30 @@ def _undeclared(tree: nodes.Template, known: AbstractSet[str]) -> list[str]:
     for tested in tree.find_all(nodes.Test):
         if tested.name not in KNOWN_TESTS:
             tested.name = "defined"
-    return sorted(meta.find_undeclared_variables(tree))
+    return sorted(meta.find_undeclared_variables(tree) - _set_in_branches(tree))
+
+
+def _set_in_branches(node: nodes.Node) -> set[str]:
+    """Names that a branch of an `if` sets: after it they may well be there."""
+    found: set[str] = set()
+    for child in node.iter_child_nodes():
+        if isinstance(child, (nodes.Assign, nodes.AssignBlock)):
+            found |= set(_names_below(child.target))
+        elif isinstance(child, nodes.If):
+            found |= _set_in_branches(child)
+    return found
 
 
 class _Checker:
     """Walks one syntax tree. `scope` has the shapes of the names that are visible at a node."""
 
-    def __init__(self, names: Names, secrets_allowed: bool) -> None:
+    def __init__(self, names: Names, secrets_allowed: bool, tree: nodes.Template) -> None:
         self._names = names
         self._secrets_allowed = secrets_allowed
+        self._guarded = frozenset(_guarded(tree))
+        self._set_once = _set_once(tree)
+        self._macros: dict[str, tuple[nodes.Macro, dict[str, Shape]]] = {}
+        self._checked: set[tuple[object, ...]] = set()  # macros with the shapes of their arguments
         self.variables: dict[str, Shape] = {**names.variables, "secrets": names.secrets}
 
     def unknown(self, name: str) -> str | None:
@@ -129,29 +155,73 @@ class _Checker:
             yield from self._loop(node, scope, depth)
             return
         yield from self._node_problems(node, scope)
-        for name in _assigned(node):
-            scope[name] = ANYTHING
+        if isinstance(node, nodes.Macro):
+            self._macros[node.name] = (node, scope)
+        inner = {**scope} if isinstance(node, (nodes.Macro, nodes.CallBlock)) else scope
+        for name, shape in self._assigned(node, scope):
+            inner[name] = shape
         for child in node.iter_child_nodes():
-            yield from self.walk(child, scope, depth + 1)
+            yield from self.walk(child, inner, depth + 1)
+        if isinstance(node, nodes.Macro):
+            scope[node.name] = ANYTHING
+        if isinstance(node, nodes.Call):
+            yield from self._macro_call(node, scope, depth)
+
+    def _assigned(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[tuple[str, Shape]]:
+        """Names that a statement sets, and what is known about them: something only where the template sets them once."""
+        if (
+            isinstance(node, nodes.Assign)
+            and isinstance(node.target, nodes.Name)
+            and node.target.name in self._set_once
+        ):
+            yield node.target.name, shape_of(node.node, scope)
+        elif isinstance(node, nodes.With):
+            for target, value in zip(node.targets, node.values, strict=True):
+                is_known = isinstance(target, nodes.Name) and target.name in self._set_once
+                for name in _names_below(target):
+                    yield name, shape_of(value, scope) if is_known else ANYTHING
+        else:
+            yield from ((name, ANYTHING) for name in _assigned(node))
 
     def _loop(self, node: nodes.For, scope: dict[str, Shape], depth: int) -> Iterator[str]:
         yield from self.walk(node.iter, scope, depth + 1)
-        inner = {**scope, "loop": ANYTHING}
-        shape = self._shape(node.iter, scope)
+        inner = {**scope, "loop": dict.fromkeys(LOOP_NAMES, ANYTHING)}
+        shape = shape_of(node.iter, scope)
         if isinstance(node.target, nodes.Name):
-            inner[node.target.name] = shape[0] if isinstance(shape, list) else ANYTHING
+            inner[node.target.name] = shape[0] if isinstance(shape, list) else TEXT if shape is TEXT else ANYTHING
         else:
             inner.update(dict.fromkeys(_names_below(node.target), ANYTHING))
-        for child in (*node.body, *node.else_, *([node.test] if node.test else [])):
+        if node.recursive:
+            inner.update(dict.fromkeys(_names_below(node.target), ANYTHING))
+        for child in (*node.body, *([node.test] if node.test else [])):
             yield from self.walk(child, inner, depth + 1)
+        for child in node.else_:
+            yield from self.walk(child, scope, depth + 1)
+
+    def _macro_call(self, node: nodes.Call, scope: dict[str, Shape], depth: int) -> Iterator[str]:
+        """The problems that a macro has with the arguments of one call."""
+        name = node.node.name if isinstance(node.node, nodes.Name) else ""
+        if name not in self._macros or node.dyn_args is not None or node.dyn_kwargs is not None:
+            return
+        macro, outer = self._macros[name]
+        given = {argument.name: shape_of(value, scope) for argument, value in zip(macro.args, node.args, strict=False)}
+        given |= {keyword.key: shape_of(keyword.value, scope) for keyword in node.kwargs}
+        shapes = {argument.name: given.get(argument.name, ANYTHING) for argument in macro.args}
+        case = (name, *map(id, shapes.values()))
+        if case in self._checked or all(shape is ANYTHING for shape in shapes.values()):
+            return
+        self._checked.add(case)
+        own = {**outer, **dict.fromkeys(("caller", "varargs", "kwargs"), ANYTHING), **shapes}
+        for statement in macro.body:
+            yield from self.walk(statement, own, depth + 1)
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
-        if isinstance(node, (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.Block)):
-            yield "extends, include, import and block are not supported: a template cannot use other templates"
-        elif isinstance(node, nodes.Filter) and node.name not in KNOWN_FILTERS:
-            yield f"the filter `{node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_FILTERS))}"
-        elif isinstance(node, nodes.Test) and node.name not in KNOWN_TESTS:
-            yield f"the test `is {node.name[:60]}` does not exist{did_you_mean(node.name, sorted(KNOWN_TESTS))}"
+        if type(node) in REFUSED:
+            yield REFUSED[type(node)]
+        elif isinstance(node, (nodes.Filter, nodes.Test)):
+            yield from call_problems(node, scope)
+        elif isinstance(node, nodes.BinExpr):
+            yield from _sum_problem(node, scope)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:
@@ -160,10 +230,14 @@ class _Checker:
             yield from self._attribute_problem(node, scope)
 
     def _attribute_problem(self, node: nodes.Getattr | nodes.Getitem, scope: Mapping[str, Shape]) -> Iterator[str]:
-        shape, name = self._shape(node.node, scope), _key(node)
+        shape, name = shape_of(node.node, scope), key_of(node)
         if not isinstance(name, str):
             return
         dotted = _dotted(node.node)
+        if dotted == "alert.key" and {dotted, f"{dotted}.{name}"} & self._guarded:
+            return  # it is looked whether it is there
+        if shape is NUMBER:
+            yield f"`{dotted}` is a number or true or false, and has no `{name[:60]}`"
         kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
         if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
             return  # nothing is known, or it is a method such as `items`
@@ -175,18 +249,6 @@ class _Checker:
             yield f"`{dotted}` is text and has no `{name[:60]}`"
         elif kind is list:
             yield f"`{dotted}` is a list and has no `{name[:60]}`"
-
-    def _shape(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Shape:
-        """What is known about the value of an expression."""
-        if isinstance(node, nodes.Name):
-            return scope.get(node.name, ANYTHING)
-        if isinstance(node, (nodes.Getattr, nodes.Getitem)):
-            shape, name = self._shape(node.node, scope), _key(node)
-            if isinstance(shape, dict) and isinstance(name, str):
-                return shape.get(name, ANYTHING)
-            if isinstance(shape, list) and isinstance(name, int):
-                return shape[0]
-        return ANYTHING
 
 
 def _assigned(node: nodes.Node) -> list[str]:
@@ -201,18 +263,51 @@ def _assigned(node: nodes.Node) -> list[str]:
     return []
 
 
-def _key(node: nodes.Getattr | nodes.Getitem) -> object:
-    """The attribute or index that a node reads, when it is a constant."""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    return node.arg.value if isinstance(node.arg, nodes.Const) else None
+def _set_once(tree: nodes.Template) -> frozenset[str]:
+    """Names that the template sets in one place only, so that it is known what they are."""
+    found: dict[str, int] = {}
+    for name in tree.find_all(nodes.Name):
+        if name.ctx != "load":
+            found[name.name] = found.get(name.name, 0) + 1
+    return frozenset(name for name, count in found.items() if count == 1)
+
+
+def _guarded(tree: nodes.Template) -> Iterator[str]:
+    """What the template asks about before it reads it: `x is defined`, `x|default(…)`, `if x`, `x in …`, `… in x`."""
+    for node in tree.find_all(
+        (nodes.Test, nodes.Filter, nodes.If, nodes.CondExpr, nodes.For, nodes.Compare, nodes.BinExpr)
+    ):
+        asked: list[nodes.Node | None] = []
+        if (isinstance(node, nodes.Test) and node.name in {"defined", "undefined"}) or (
+            isinstance(node, nodes.Filter) and node.name in {"default", "d"}
+        ):
+            asked = [node.node]
+        elif isinstance(node, (nodes.If, nodes.CondExpr, nodes.For)):
+            asked = [node.test]
+        elif isinstance(node, nodes.Compare):
+            asked = [operand.expr for operand in node.ops if operand.op in {"in", "notin"}]
+        elif isinstance(node, (nodes.And, nodes.Or)):
+            asked = [node.left, node.right]
+        yield from (_dotted(one) for one in asked if isinstance(one, (nodes.Getattr, nodes.Getitem)))
+
+
+def _sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
+    """A text and a number cannot be added, and texts can only be added."""
+    if isinstance(node, (nodes.And, nodes.Or)):
+        return
+    kinds = {"text" if shape is TEXT else "number" if shape is NUMBER else "" for shape in
+             (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
+    if kinds == {"text", "number"} and isinstance(node, nodes.Add):
+        yield "+ cannot add a text and a number; use ~ to join them"
+    elif "text" in kinds and not isinstance(node, nodes.Add):
+        yield f"{node.operator} is for numbers, not for a text; a text becomes a number with the filter `int` or `float`"
 
 
 def _dotted(node: nodes.Node) -> str:
     if isinstance(node, nodes.Name):
         return node.name
     if isinstance(node, (nodes.Getattr, nodes.Getitem)):
-        key = _key(node)
+        key = key_of(node)
         return f"{_dotted(node.node)}[{key}]" if isinstance(key, int) else f"{_dotted(node.node)}.{key}"
     return "…"
 
@@ -227,6 +322,7 @@ _WHEN_EMPTY = {
     "secrets": ": the configuration has no `secrets`",
     "client.attributes": ": no inventory is configured",
     "rule.labels": ": the rule has no `labels`",
+    "alert.key": ": it is empty, because this rule has no `by` in `grouping`, `throttle` or `outage`",
 }
 
 

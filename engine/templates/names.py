@@ -1,6 +1,6 @@
 """What the templates of a rule may read: the shape of every variable. Read `names_of`.
 
-Shapes describe values: a mapping of names (closed: any other name is a mistake), a list of one shape, text, or `ANYTHING`.
+Shapes describe values: a mapping of names (closed: any other name is a mistake), a list of one shape, text, a number, or `ANYTHING`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,33 @@ class _Text:
     """A text, which has methods that templates may call."""
 
 
+class _Number:
+    """A number or a boolean, which has no attributes."""
+
+
 ANYTHING = Anything()
 TEXT = _Text()
-Shape = Any  # ANYTHING, TEXT, a mapping of names to shapes, or a list of one shape
+NUMBER = _Number()
+Shape = Any  # ANYTHING, TEXT, NUMBER, a mapping of names to shapes, or a list of one shape
 
 _RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
 _ALERT: Shape = {
     "id": TEXT,
     "state": TEXT,
     "reason": TEXT,
+    "trigger": TEXT,
+    "phase": TEXT,
     "started_at": TEXT,
+    "ended_at": TEXT,
+    "duration": NUMBER,
+    "url": TEXT,
+    "acknowledged_by": TEXT,
     "source": TEXT,
     "detail": TEXT,
-    "count": ANYTHING,
+    "count": NUMBER,
     "clients": [TEXT],
     "key": ANYTHING,
-    "unverified": ANYTHING,
+    "unverified": NUMBER,
 }
 _MEMBER: Mapping[str, Shape] = {
     "id": TEXT,
@@ -45,7 +56,7 @@ _MEMBER: Mapping[str, Shape] = {
     "since": TEXT,
     "occurred_at": TEXT,
 }
-_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": ANYTHING, "why": TEXT}]
+_EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": NUMBER, "why": TEXT}]
 
 ABOUT_CLIENT: Mapping[str, Shape] = {
     "status": TEXT,
@@ -53,11 +64,11 @@ ABOUT_CLIENT: Mapping[str, Shape] = {
     "occurred_at": TEXT,
     "settled_at": TEXT,
     "since": TEXT,
-    "duration": ANYTHING,
-    "graceful": ANYTHING,
-    "flaps": ANYTHING,
-    "flapping": ANYTHING,
-    "doubtful": ANYTHING,
+    "duration": NUMBER,
+    "graceful": NUMBER,
+    "flaps": NUMBER,
+    "flapping": NUMBER,
+    "doubtful": NUMBER,
     "verified_at": ANYTHING,
     "evidence": _EVIDENCE,
 }
@@ -84,22 +95,26 @@ def names_of(
     secrets: tuple[str, ...] | None = None,
     feed_only: bool = False,
     about_many: str = "",
+    key: tuple[str, ...] | None = None,
 ) -> Names:
-    """The names known to one rule's templates. `columns` (of the inventory) and `secrets`: None when they are not known.
+    """The names known to one rule's templates. `columns` (of the inventory), `secrets` and `key`: None when they are not known.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
     `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
+    `key`: what `alert.key` may have, by the `by` of the rule.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
     rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
+    alert = _ALERT if key is None else {**_ALERT, "key": dict.fromkeys(key, TEXT)}
     if feed_only:
-        return Names(variables={"alert": _ALERT, "rule": rule}, secrets=known)
+        return Names(variables={"alert": alert, "rule": rule}, secrets=known)
     attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
-    alert = _ALERT
     if about_many:
         alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
-        alert |= {"total": ANYTHING, "back": ANYTHING}
+        alert |= {"total": NUMBER, "back": NUMBER}
+    if about_many == "schedule":
+        alert |= {"total": NUMBER}
     if about_many in _OF_MANY:
         known_here = {name: ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}
         return Names(variables={**known_here, "alert": alert, "rule": rule}, secrets=known, about=about_many)

@@ -12,7 +12,7 @@ from typing import Any
 _MARKER = re.compile("\0([^\0]{1,128})\0")
 
 
-class _Secrets:
+class SecretNames:
     """`secrets` in templates: each attribute is a marker."""
 
     def __getattr__(self, name: str) -> str:
@@ -23,7 +23,7 @@ class _Secrets:
     __getitem__ = __getattr__
 
 
-SECRETS = _Secrets()
+SECRETS = SecretNames()
 
 
 def is_marker(text: str) -> bool:

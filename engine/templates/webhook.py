@@ -1,7 +1,7 @@
 """From a webhook as written in a rule to its request: URL, headers and body, each escaped for where it goes.
 
-A value in a URL is one percent-encoded segment, a header loses its line breaks, a JSON string stays a JSON string. A body whose
-template fails is replaced by a default that says so; a URL that fails makes the delivery dead. Read `render_webhook`.
+A value in a URL is one percent-encoded segment, a header loses its line breaks, a JSON string stays a JSON string. A text whose
+template fails is replaced by a default, and the delivery says so; a URL that fails makes the delivery dead. Read `render_webhook`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.templates.compiler import Compiler
-from engine.templates.defaults import default_json
+from engine.templates.defaults import default_json, default_text
 from engine.templates.rendered import Rendered
 from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
@@ -63,16 +63,36 @@ def _body(
     request: dict[str, Any],
     problems: list[str],
 ) -> None:
-    """Put the body into `request`, as `body` or `json`. One that fails is replaced by the default."""
-    try:
-        if "body" in spec:
+    """Put the body into `request`, as `body` or `json`. A text that fails is replaced by a default: a `body` is one text."""
+    if "json" in spec:
+        request["json"] = _rendered_json(compiler, spec["json"], variables, "json", problems)
+    elif "body" in spec:
+        try:
             request["body"] = compiler.text(spec["body"])(variables)
-        elif "json" in spec:
-            request["json"] = compiler.render_all(spec["json"], variables)
-    except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
-        problems.append(f"body: {error_text(error)}")
-        request.pop("body", None)
-        request["json"] = default_json(variables, problems[-1])
+        except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
+            problems.append(f"body: {error_text(error)}")
+            request["json"] = default_json(variables, problems[-1])
+
+
+def _rendered_json(compiler: Compiler, value: Any, variables: Mapping[str, Any], at: str, problems: list[str]) -> Any:
+    """A JSON value with every text in it rendered. Keys, other values and the shape stay as they are, whatever fails."""
+    if isinstance(value, str):
+        if "{" not in value:
+            return value
+        try:
+            return compiler.text(value)(variables)
+        except Exception as error:  # noqa: BLE001  # only this text is lost, and the request says so
+            problems.append(f"{at}: {error_text(error)}")
+            return default_text(variables)
+    if isinstance(value, Mapping):
+        return {
+            key: _rendered_json(compiler, entry, variables, f"{at}.{key}", problems) for key, entry in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [
+            _rendered_json(compiler, entry, variables, f"{at}[{index}]", problems) for index, entry in enumerate(value)
+        ]
+    return value
 
 
 def _finished_url(url: str) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.acceptance.service import Answer, Service, event, eventually, offline
 from tests.mail.post_office import DROP, PostOffice, certificate_for, post_office
 
 PASSWORD = "correct horse"
+INSTANT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 CLIENTS = [f"G@@@d{number}" for number in range(8)]
 
 
@@ -68,10 +70,9 @@ def test_a_firing_and_its_recovery_are_one_thread(tmp_path: Path) -> None:
             assert PASSWORD not in json.dumps(stored) + running.log_text()
     assert (firing.encrypted, firing.login) == (True, "rollcall")
     assert firing.recipients == ("ops@example.com", "boss@example.com")
-    assert (firing.header("Subject"), recovery.header("Subject")) == (
-        "[warning] gone: d0 is offline",
-        "[resolved] gone: d0 is online",
-    )
+    assert re.fullmatch(rf"\[warning\] gone: d0 is offline since {INSTANT}", firing.header("Subject"))
+    lasted = rf"\[resolved\] gone: d0 is online again after \S+ \(it began at {INSTANT}\)"
+    assert re.fullmatch(lasted, recovery.header("Subject"))
     assert recovery.header("In-Reply-To") == recovery.header("References") == firing.header("Message-ID")
     assert firing.message["In-Reply-To"] is None
     assert firing.header("Message-ID") == f"<{stored[0]['key']}@example.com>"
@@ -234,7 +235,9 @@ def test_replay_and_check_show_what_would_be_sent(configured: bool, tmp_path: Pa
     firing, recovery = [line for line in running.printed("replay", "events.jsonl") if line["type"] == "delivery"]
     request = firing["request"]
     assert (firing["action"], request["to"], request["cc"]) == ("email", ["ops@example.com"], [])
-    assert request["subject"] == "[warning] gone: d is offline" and request["html"] == "<b>G@@@d</b>"
+    assert (
+        request["subject"].startswith("[warning] gone: d is offline since 1970") and request["html"] == "<b>G@@@d</b>"
+    )
     domain = "example.com" if configured else "localhost"
     assert request["message_id"] == f"<{firing['key']}@{domain}>" == recovery["request"]["in_reply_to"]
     assert "email: to ops@example.com: [warning] gone: d is offline" in running.command("replay", "events.jsonl").stdout
@@ -254,7 +257,7 @@ def test_the_recoveries_of_what_was_told_together_answer_the_one_firing(tmp_path
     first, together = [line for line in sent if line["phase"] == "firing"]
     assert (
         together["clients"] == ["G@@@b", "G@@@c"]
-        and together["request"]["subject"] == "[warning] gone: 2 clients offline"
+        and together["request"]["subject"] == "[warning] gone: 2 clients are offline since 1970-01-01 00:01:00 UTC"
     )
     answered = {line["client"]: line["request"]["in_reply_to"] for line in sent if line["phase"] == "recovery"}
     assert answered == {

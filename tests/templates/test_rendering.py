@@ -20,7 +20,6 @@ from engine.templates.lint import template_problems
 from engine.templates.names import names_of
 from engine.templates.rendered import Rendered
 from engine.templates.renderer import Renderer, to_json
-from engine.templates.sandbox.meter import MAX_WORK, METER
 from engine.templates.secret_markers import conceal
 
 COMPILER = Compiler()
@@ -85,7 +84,7 @@ def refusal(template: str, **more: Any) -> str:
     rendered = webhook({"body": template}, variables(**more))
     assert rendered.dead is None
     assert rendered.problem is not None
-    assert rendered.request["json"]["text"] == "dark: G@@@d1 is offline"
+    assert rendered.request["json"]["text"] == "dark: G@@@d1 is offline since 2026-01-01 00:00:00 UTC"
     assert rendered.request["template_error"] == rendered.problem
     return rendered.problem
 
@@ -214,6 +213,31 @@ def test_a_body_that_fails_is_replaced_by_a_plain_one_that_says_so(template: str
     assert refusal(template).startswith("body: ")
 
 
+def test_only_the_text_of_a_json_body_that_fails_is_replaced() -> None:
+    body = {
+        "routing_key": "R0UT1NG",
+        "event_action": "{{ 'trigger' if alert.state == 'firing' else 'resolve' }}",
+        "dedup_key": "{{ alert.id }}",
+        "payload": {
+            "summary": "{{ 1 // 0 }}",
+            "severity": "{{ rule.severity }}",
+            "custom": [1, None, {"x": "{{ nothing }}"}],
+        },
+    }
+    rendered = webhook({"json": body})
+    default = "dark: G@@@d1 is offline since 2026-01-01 00:00:00 UTC"
+    assert rendered.request["json"] == {
+        "routing_key": "R0UT1NG",
+        "event_action": "trigger",
+        "dedup_key": "a1",
+        "payload": {"summary": default, "severity": "critical", "custom": [1, None, {"x": default}]},
+    }
+    assert rendered.dead is None
+    assert rendered.problem == rendered.request["template_error"]
+    assert str(rendered.problem).startswith("json.payload.summary: integer division")
+    assert "json.payload.custom[2].x: 'nothing' is undefined" in str(rendered.problem)
+
+
 def test_a_header_that_fails_is_left_out_and_said() -> None:
     rendered = webhook({"headers": {"X-A": "{{ nothing }}", "X-B": "b"}, "body": "fine"})
     assert rendered.request["headers"] == {"X-B": "b"}
@@ -227,7 +251,7 @@ def test_a_url_that_fails_makes_the_delivery_dead_with_the_reason() -> None:
 
 def test_a_log_message_that_fails_is_replaced() -> None:
     rendered = RENDERER.render(Action(kind="log", spec={"message": "{{ nothing }}"}), variables())
-    assert rendered.request["message"] == "dark: G@@@d1 is offline"
+    assert rendered.request["message"] == "dark: G@@@d1 is offline since 2026-01-01 00:00:00 UTC"
     assert rendered.problem
 
 
@@ -317,9 +341,7 @@ GROWING = {
 
 @pytest.mark.parametrize("template", GROWING.values(), ids=GROWING.keys())
 def test_what_would_grow_or_run_without_end_is_refused_and_the_page_goes_out(template: str) -> None:
-    METER.refill()
-    assert re.search(r"more than|too (much|long|large)|unsafe|is for|at most|small", refusal(template))
-    assert METER.left >= -2 * MAX_WORK  # nothing was done that had not nearly been paid for
+    assert re.search(r"more than|too (much|long|large)|unsafe|is for|at most|small|not tried", refusal(template))
 
 
 @pytest.mark.parametrize("template", [one for one in GROWING.values() if len(one) < 1_000], ids=len)
@@ -499,6 +521,6 @@ def test_a_body_that_fails_is_replaced_whoever_is_listed() -> None:
     """What is said of each one listed holds views of the inventory, which are no JSON; the page must go out all the same."""
     member = {"id": "G@@@d1", "attributes": MappingProxyType({"site": "north"})}
     alert = {"id": "a", "clients": ["G@@@d1"], "members": [member], "shared": {"site": "north"}, "count": 1}
-    rendered = webhook({"json": {"x": "{{ 1 / 0 }}"}}, {**variables("d1"), "alert": alert})
+    rendered = webhook({"body": "{{ 1 / 0 }}"}, {**variables("d1"), "alert": alert})
     assert rendered.dead is None and rendered.request["template_error"]
     assert json.loads(json.dumps(rendered.request["json"]))["alert"] == {"id": "a", "clients": ["G@@@d1"], "count": 1}

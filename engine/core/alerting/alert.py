@@ -56,7 +56,7 @@ class AlertLine:
 class Alert:
     """One rule firing for one client (or one source, or one key). `name` says in full which; `id` is its digest.
 
-    A store keeps every field but `listed` and `count`, and hands back those that are open, oldest first. Only `lifecycle`
+    A store keeps every field but `listed`, `count` and `total`, and hands back those that are open, oldest first. Only `lifecycle`
     changes `state`, `reason`, `fired_at_ms` and `resolved_at_ms`.
     """
 
@@ -83,6 +83,7 @@ class Alert:
         "started_at_ms",
         "state",
         "throttle_key",
+        "total",
         "transition",
         "trigger",
         "until",
@@ -144,6 +145,7 @@ class Alert:
         self.until = until  # what has to end before a suppressed alert is looked at again, see `suppressions`
         self.listed: tuple[str, ...] = ()  # of a schedule: the first clients it is about, and how many there are
         self.count = 1
+        self.total = 1  # of a schedule: how many clients match, whether they meet its condition or not
         self.verified = verified  # what came of asking: "", agreed, contradicted, failed (sent all the same) or held
         self.verify_from_ms = 0  # answers to older questions do not count
         self.verify_until_ms: int | None = None  # until when it waits for an answer, None: it does not wait

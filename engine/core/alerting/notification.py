@@ -17,6 +17,7 @@ from engine.core.alerting.planned_delivery import (
     PHASE_FIRING,
     PHASE_RECOVERY,
     PHASE_SUMMARY,
+    PHASE_UPDATE,
     PlannedDelivery,
     delivery_key,
     stamped,
@@ -27,7 +28,6 @@ from engine.core.alerting.template_variables import VariableSource, rule_variabl
 from engine.core.keys import key_values
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
 from engine.core.rules import Action, Rule
-from engine.core.times import rfc3339
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
@@ -136,6 +136,7 @@ class Notifier:
     ) -> None:
         """One alert's firing, reminder or recovery."""
         variables = self._variables.of_alert(rule, alert, state, at_ms, self._names_of(rule), transition)
+        variables["alert"]["phase"] = phase
         notification = Notification(
             # A recovery carries the id of its firing, whose fate it shares when that never arrived.
             id=alert.notification_id or alert.id,
@@ -157,7 +158,7 @@ class Notifier:
         key = key_values(first.throttle_key if shared_throttle else "")
         variables = self._variables.of_alert(rule, first, state, at_ms, self._names_of(rule))
         clients = tuple([alert.client for alert in alerts[:LISTED] if alert.client is not None])
-        variables["alert"] |= self._variables.of_several(clients) | {"count": len(alerts), "key": key}
+        variables["alert"] |= self._variables.of_several(clients) | {"count": len(alerts), "key": key, "phase": phase}
         if first.source is not None:
             variables["alert"]["source"] = ", ".join([alert.source or "" for alert in alerts])
             variables["alert"]["detail"] = "; ".join([alert.detail for alert in alerts])
@@ -198,18 +199,16 @@ class Notifier:
         transition = first.transition if first is not None and not is_recovery else None
         variables = self._variables.of_group(rule, client, transition, at_ms, self._names_of(rule))
         key = key_values(group.key)
-        variables["alert"] = {
-            "id": group.name,
-            "state": RESOLVED if is_recovery else FIRING,
-            "reason": reason,
-            "started_at": rfc3339(group.first_ms),
-            "source": "",
-            "unverified": first is not None and first.verified == "failed",
-            "detail": "",
-            **self._variables.of_several(listed),
-            "count": count,
-            "key": key,
-        }
+        ended_at_ms = at_ms if is_recovery else None
+        trigger = first.trigger if first is not None else rule.triggers[0]
+        alert = self._variables.alert_mapping(
+            group.name, RESOLVED if is_recovery else FIRING, group.first_ms, at_ms, ended_at_ms, reason, trigger
+        )
+        alert |= self._variables.of_several(listed) | {"count": count, "key": key}
+        alert["unverified"] = first is not None and first.verified == "failed"
+        alert["acknowledged_by"] = first.acknowledged_by if first is not None else ""
+        alert["phase"] = PHASE_UPDATE if phase == PHASE_FIRING and group.sent_at_ms is not None else phase
+        variables["alert"] = alert
         notification = Notification(
             id=group.name,
             decision=group.name,
@@ -229,10 +228,8 @@ class Notifier:
         if rule is None or not rule.actions:
             return
         id_ = stamped(at_ms, f"burst\0{rule.name}\0{at_ms}")
-        alert = {
-            "id": id_, "state": "held", "reason": "burst", "started_at": rfc3339(at_ms), "source": "", "detail": "",
-            "count": burst.held, "limit": self._rate_limits.limit, "clients": [], "key": {}, "unverified": False,
-        }  # fmt: skip
+        alert = self._variables.alert_mapping(id_, "held", at_ms, at_ms, None, "burst", rule.triggers[0])
+        alert |= {"count": burst.held, "limit": self._rate_limits.limit, "clients": [], "phase": PHASE_SUMMARY}
         summary = PlannedDelivery(
             key=stamped(at_ms, f"{id_}\0{PHASE_SUMMARY}"),
             rule=rule,

@@ -18,6 +18,8 @@ PHASE_FIRING: Final = "firing"
 PHASE_RECOVERY: Final = "recovery"
 PHASE_REMINDER: Final = "reminder"
 """Still firing: the actions of the firing are carried out again."""
+PHASE_UPDATE: Final = "update"
+"""What templates are told of a firing that follows another of the same group: who fires has changed. It is stored as a firing."""
 PHASE_SUMMARY: Final = "summary"
 """Deliveries of a rule are held by `deliveries.burst`: `alert.count` says how many. It is about no client."""
 

@@ -90,7 +90,7 @@ class ScheduledAlerts:
 
     def _open(self, rule: Rule, at_ms: int) -> None:
         alert = self._pipeline.alerts.add(rule, "schedule", at_ms, key="{}")
-        found = self._clients_of(rule, at_ms)
+        found, alert.total = self._clients_of(rule, at_ms)
         if not found:
             self._pipeline.drop(alert, at_ms)
             return
@@ -98,16 +98,18 @@ class ScheduledAlerts:
         alert.listed = tuple(heapq.nsmallest(LISTED, found))
         self._pipeline.due(alert, NEW_CLIENT, at_ms)
 
-    def _clients_of(self, rule: Rule, at_ms: int) -> list[str]:
-        """The clients that match and meet the condition."""
+    def _clients_of(self, rule: Rule, at_ms: int) -> tuple[list[str], int]:
+        """The clients that match and meet the condition, and how many match."""
         condition, names, plan = rule.condition, rule.condition_names, self._pipeline.matcher.plan
         variables = self._pipeline.variables
         by_status = bool(names) and names <= BY_STATUS
         known: dict[int, bool] = {}
         found = []
+        total = 0
         for client, state in self._each_client():
             if rule not in plan(client, state.ip).schedule:
                 continue
+            total += 1
             if condition is None:
                 found.append(client)
                 continue
@@ -118,7 +120,7 @@ class ScheduledAlerts:
                     known[state.settled] = meets
             if meets:
                 found.append(client)
-        return found
+        return found, total
 
     def restore(self, ticks: Iterable[Tick]) -> None:
         """How far schedules had come."""

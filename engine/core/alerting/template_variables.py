@@ -76,6 +76,7 @@ class VariableSource:
         """`outages`: those going on, by the name of their alert; the caller keeps it up to date."""
         self.policy = policy
         self.attributes = attributes
+        self.external_url = ""  # where people reach the console: the beginning of `alert.url`
         self.gaps: Gaps = ()  # in feeds: clients that they affect count as unverified
         self._state_of = state_of
         self._outages = outages
@@ -84,6 +85,35 @@ class VariableSource:
     def current_policy(self) -> Policy:
         """The policy in force."""
         return self.policy
+
+    def alert_mapping(
+        self,
+        id: str,
+        state: str,
+        started_at_ms: int,
+        at_ms: int,
+        ended_at_ms: int | None,
+        reason: str,
+        trigger: str,
+    ) -> dict[str, Any]:
+        """What the variable `alert` has of every alert. `at_ms`: now, for how long it has lasted."""
+        return {
+            "id": id,
+            "state": state,
+            "reason": reason,
+            "trigger": trigger,
+            "phase": "firing",
+            "started_at": rfc3339(started_at_ms),
+            "ended_at": "" if ended_at_ms is None else rfc3339(ended_at_ms),
+            "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),
+            "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
+            "acknowledged_by": "",
+            "source": "",
+            "unverified": False,
+            "detail": "",
+            "count": 1,
+            "key": {},
+        }
 
     def of_alert(
         self,
@@ -96,17 +126,13 @@ class VariableSource:
     ) -> dict[str, Any]:
         """All variables of one alert; `transition`: what has just happened, by default what opened it. `names`: see `_client`."""
         found: dict[str, Any] = {"client": None}
-        shown: dict[str, Any] = {
-            "id": alert.id,
-            "state": alert.state,
-            "reason": alert.reason or "",
-            "started_at": rfc3339(alert.started_at_ms),
-            "source": alert.source or "",
-            "unverified": alert.verified == "failed",
-            "detail": alert.detail,
-            "count": 1,
-            "key": {},
-        }
+        shown = self.alert_mapping(
+            alert.id, alert.state, alert.started_at_ms, at_ms, alert.resolved_at_ms, alert.reason or "", alert.trigger
+        )
+        shown["source"] = alert.source or ""
+        shown["unverified"] = alert.verified == "failed"
+        shown["detail"] = alert.detail
+        shown["acknowledged_by"] = alert.acknowledged_by
         if alert.client is not None:
             found = self._client(alert.client, state, transition or alert.transition, at_ms, names)
             shown["clients"] = [alert.client]
@@ -116,7 +142,7 @@ class VariableSource:
             if alert.trigger == "outage":
                 self._add_outage(alert, found, shown, at_ms)
             elif alert.trigger == "schedule":
-                shown |= self.of_several(alert.listed) | {"count": alert.count}
+                shown |= self.of_several(alert.listed) | {"count": alert.count, "total": alert.total}
                 found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
         found["rule"] = rule_variables(rule)
         found["alert"] = shown
@@ -128,8 +154,7 @@ class VariableSource:
         """What the condition of a scheduled rule sees of one client."""
         found = self._client(client, state, None, at_ms, names)
         found["rule"] = rule_variables(rule)
-        found["alert"] = {"id": "", "state": "pending", "reason": "", "started_at": rfc3339(at_ms), "source": "",
-                          "detail": "", "count": 1, "clients": [client], "key": {}, "unverified": False}  # fmt: skip
+        found["alert"] = self.alert_mapping("", "pending", at_ms, at_ms, None, "", "schedule") | {"clients": [client]}
         return found
 
     def of_group(

@@ -2,89 +2,191 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
 import jinja2
-from jinja2.filters import do_round, do_sum, do_tojson, make_attrgetter
+from jinja2.filters import (
+    do_dictsort,
+    do_float,
+    do_int,
+    do_max,
+    do_min,
+    do_round,
+    do_sort,
+    do_sum,
+    do_tojson,
+    do_trim,
+    make_attrgetter,
+    sync_do_unique,
+)
 from jinja2.utils import pass_environment, pass_eval_context
 from markupsafe import Markup
 
-from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded, joined, refuse_text
-
-MAX_PADDING = 999
-"""Widest field of the filter `format`."""
+from engine.templates.sandbox.format_filter import formatted
+from engine.templates.sandbox.localtime import localtime
+from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded, joined, refuse_text, size_of
+from engine.templates.sandbox.operations import as_list, is_number, plain_text, replaced
 
 MAX_DIGITS = 15
 """Most digits for the filter `round`: a float has no more."""
+
+MAX_NUMBER_CHARACTERS = 400
+"""Longest text that `int` and `float` read as a number: longer than any float, and quick to read."""
+
+MAX_ENTITY_CHARACTERS = 12
+"""Longest `&#1114111;` that `striptags` turns into its character."""
 
 FILTERS = frozenset(
     {
         *("abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "forceescape"),
         *("format", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject"),
         *("rejectattr", "replace", "reverse", "round", "select", "selectattr", "sort", "string", "striptags", "sum"),
-        *("title", "tojson", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"),
+        *("localtime", "title", "tojson", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"),
     }
 )
 """The filters that templates may use."""
 
-_WIDTH = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\*|\d*)(?:\.(\*|\d*))?")
-
-
-def replaced(text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    """`text.replace(old, new, count)`, its length checked before it is made."""
-    METER.charge(text, old, new)
-    text, old, new = str(text), str(old), str(new)
-    found: int = text.count(old)
-    times = found if count is None or count < 0 else min(found, count)
-    if len(text) + times * (len(new) - len(old)) > MAX_TEXT:
-        refuse_text()
-    return str(text.replace(old, new, -1 if count is None else count))
+_SMALL = 2**60
+"""Numbers below it have different hashes, so that a set of them is quick."""
 
 
 @pass_environment
 def _join_filter(environment: jinja2.Environment, value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
     if attribute is not None:
         value = map(make_attrgetter(environment, attribute), value)
-    return joined(METER.charge_each(value), str(d))
-
-
-def _format_filter(value: Any, *args: Any, **kwargs: Any) -> str:
-    text = str(value)
-    for found in _WIDTH.finditer(text):
-        for width in found.groups():
-            if width and (width == "*" or len(width) > 4 or int(width) > MAX_PADDING):
-                raise LimitExceeded(f"`format` pads to {MAX_PADDING} characters at most")
-    given = [*args, *kwargs.values()]
-    METER.charge(*given)
-    longest = max((len(str(one)) for one in given), default=0)
-    if len(text) + text.count("%") * max(longest, MAX_PADDING) > 16 * MAX_TEXT:
-        refuse_text()
-    if args and kwargs:
-        raise jinja2.TemplateRuntimeError("`format` takes values in order or by name, not both")
-    return text % (kwargs or args)
+    return joined(METER.charge_each(value), plain_text(str(d)))
 
 
 def _round_filter(value: float, precision: int = 0, method: Any = "common") -> float:
-    if not -MAX_DIGITS <= precision <= MAX_DIGITS:
+    if not is_number(value):
+        raise LimitExceeded("`round` is for numbers")
+    if not isinstance(precision, int) or not -MAX_DIGITS <= precision <= MAX_DIGITS:
         raise LimitExceeded(f"`round` knows {MAX_DIGITS} digits at most")
     return do_round(value, precision, method)
 
 
+def _int_filter(value: Any, default: Any = 0, base: int = 10) -> Any:
+    if isinstance(value, str) and len(value) > MAX_NUMBER_CHARACTERS:
+        return default
+    return do_int(value, default, base)
+
+
+def _float_filter(value: Any, default: Any = 0.0) -> Any:
+    if isinstance(value, str) and len(value) > MAX_NUMBER_CHARACTERS:
+        return default
+    return do_float(value, default)
+
+
 @pass_environment
 def _sum_filter(environment: jinja2.Environment, iterable: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
-    if not isinstance(start, (int, float)):
+    if not is_number(start):
         raise LimitExceeded("`sum` is for numbers")
     return do_sum(environment, METER.charge_each(iterable), attribute, start)
 
 
+def _sorted_list(values: Iterable[Any]) -> list[Any]:
+    """The values as a list, paid for as often as sorting compares each."""
+    found = as_list(values)
+    METER.charge(found, times=2 * len(found).bit_length())
+    return found
+
+
+@pass_environment
+def _sort_filter(environment: jinja2.Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+    return do_sort(environment, _sorted_list(value), *args, **kwargs)
+
+
+def _dictsort_filter(value: Mapping[Any, Any], *args: Any, **kwargs: Any) -> list[Any]:
+    if not isinstance(value, Mapping):
+        raise jinja2.TemplateRuntimeError("`dictsort` is for mappings such as client.attributes")
+    _sorted_list(value.items())
+    return do_dictsort(value, *args, **kwargs)
+
+
+@pass_environment
+def _min_filter(environment: jinja2.Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+    return do_min(environment, as_list(value), *args, **kwargs)
+
+
+@pass_environment
+def _max_filter(environment: jinja2.Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+    return do_max(environment, as_list(value), *args, **kwargs)
+
+
+@pass_environment
+def _unique_filter(environment: jinja2.Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+    attribute = kwargs.get("attribute", args[1] if len(args) > 1 else None)
+    find = make_attrgetter(environment, attribute) if attribute is not None else _itself
+    return sync_do_unique(environment, _hashed_quickly(value, find), *args, **kwargs)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _hashed_quickly(values: Iterable[Any], find: Callable[[Any], Any]) -> Iterator[Any]:
+    """The same values; raises for one whose hash many others may share, which makes a set of them slow."""
+    for value in METER.charge_each(values):
+        key = find(value)
+        is_quick = isinstance(key, (str, float)) or key is None or (isinstance(key, int) and abs(key) < _SMALL)
+        if not is_quick and not isinstance(key, jinja2.Undefined):
+            raise LimitExceeded("`unique` is for texts and numbers below 2 ** 60")
+        yield value
+
+
+def _trim_filter(value: Any, chars: str | None = None) -> str:
+    if chars is not None:
+        text = str(value)
+        METER.charge_search(text, str(chars))
+        return plain_text(do_trim(text, str(chars)))
+    return do_trim(value)
+
+
+def _striptags_filter(value: Any) -> str:
+    """The text without comments and tags, its entities as characters. Every character is looked at a fixed number of times."""
+    text = _without(_without(str(value), "<!--", "-->"), "<", ">")
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), " ".join(text.split()))
+
+
+_ENTITY = re.compile(rf"&[#a-zA-Z0-9]{{1,{MAX_ENTITY_CHARACTERS}}};?")
+
+
+def _without(text: str, opening: str, closing: str) -> str:
+    """A text without what stands between two marks, the marks included; an opening that is never closed stays."""
+    kept, at = [], 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len(closing)
+    return "".join([*kept, text[at:]])
+
+
 @pass_eval_context
 def _tojson_filter(eval_context: Any, value: Any, indent: int | None = None) -> str:
-    if indent is not None and not 0 <= indent <= 8:
+    if indent is not None and not (isinstance(indent, int) and 0 <= indent <= 8):
         raise LimitExceeded("`tojson` indents by 8 at most")
-    return do_tojson(eval_context, value, indent)
+    try:
+        return do_tojson(eval_context, plain_json(value), indent)
+    except ValueError as error:
+        raise jinja2.TemplateRuntimeError(f"`tojson`: {error}") from error
+
+
+def plain_json(value: Any) -> Any:
+    """A value whose mappings are dictionaries and whose lists are lists, which is what JSON knows."""
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, range, Iterator)):
+        return [plain_json(inner) for inner in METER.charge_each(value)]
+    if value is None or is_number(value):
+        return value
+    if isinstance(value, jinja2.Undefined):
+        return str(value)  # raises what says which name is missing
+    raise jinja2.TemplateRuntimeError(f"`tojson` cannot write a value of the kind {type(value).__name__}")
 
 
 def unchanged(value: Any) -> Any:
@@ -93,17 +195,30 @@ def unchanged(value: Any) -> Any:
 
 
 OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "dictsort": _dictsort_filter,
+    "float": _float_filter,
+    "format": formatted,
+    "int": _int_filter,
     "join": _join_filter,
-    "format": _format_filter,
+    "localtime": localtime,
+    "max": _max_filter,
+    "min": _min_filter,
     "replace": replaced,
     "round": _round_filter,
+    "sort": _sort_filter,
+    "striptags": _striptags_filter,
     "sum": _sum_filter,
     "tojson": _tojson_filter,
+    "trim": _trim_filter,
+    "unique": _unique_filter,
 }
 """Filters whose result, or whose work, may be far larger than what they are given."""
 
+_KEEPS_HTML = frozenset({"trim", "default", "d", "first", "last"})
+"""Filters that return (a part of) what they are given and make nothing new: HTML stays HTML."""
 
-def bounded(filter_: Callable[..., Any]) -> Callable[..., Any]:
+
+def bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that pays for what it is given and whose result is limited."""
     skip = 1 if hasattr(filter_, "jinja_pass_arg") else 0
 
@@ -114,11 +229,11 @@ def bounded(filter_: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(result, str):
             if len(result) > MAX_TEXT:
                 refuse_text()
-            # Markup changes what `+` and `~` do to what stands beside it; escaping is the destination's business.
-            return str.__str__(result) if type(result) is Markup else result
+            # Markup is not escaped when it is printed: what was computed from it must be.
+            return plain_text(result) if type(result) is Markup and name not in _KEEPS_HTML else result
         if isinstance(result, Iterator):
             return METER.charge_each(result)
-        METER.charge(result)
+        METER.spend(size_of(result))
         return result
 
     return charged

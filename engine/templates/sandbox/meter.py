@@ -14,15 +14,23 @@ MAX_TEXT = 65_536
 MAX_ITEMS = 100_000
 """Items of the largest list, inner lists counted too: more clients than any outage lists."""
 
+MAX_BITS = 4_096
+"""Bits of the largest number: about 1,200 digits."""
+
 MAX_WORK = 250_000
 """Budget of one rendering in steps of at most about 1 µs: a quarter of a second on a slow machine."""
 
 CHARACTERS_A_STEP = 16
 """Characters handled for one step of work, by the slowest filter."""
 
+COMPARISONS_A_STEP = 1_024
+"""Characters compared for one step, where a search may have to compare each character of a text with each of another."""
+
 
 class LimitExceeded(SecurityError):
-    """A template exceeded the limits of the sandbox."""
+    """A template exceeded the limits of the sandbox. `is_slow`: it was stopped after a long time."""
+
+    is_slow = False
 
 
 class Meter(threading.local):
@@ -40,29 +48,13 @@ class Meter(threading.local):
         if self.left < 0:
             raise LimitExceeded("the template does too much work")
 
-    def charge(self, *values: Any) -> None:
-        """Pay for handling values, including those inside them. Raises LimitExceeded for a value that is too large."""
-        steps = items = 0
-        waiting = list(values)
-        while waiting:
-            value = waiting.pop()
-            steps += 1
-            if isinstance(value, str):
-                if len(value) > MAX_TEXT:
-                    refuse_text()
-                steps += len(value) // CHARACTERS_A_STEP
-                continue
-            if isinstance(value, Mapping):
-                inner = [*value.keys(), *value.values()]
-            elif isinstance(value, (list, tuple, set, frozenset)):
-                inner = list(value)
-            else:
-                continue
-            items += len(inner)
-            if items > MAX_ITEMS:
-                raise LimitExceeded(f"a list of more than {MAX_ITEMS} items")
-            waiting += inner
-        self.spend(steps)
+    def charge(self, *values: Any, times: int = 1) -> None:
+        """Pay for handling values, including those inside them, so many times. LimitExceeded for a value that is too large."""
+        self.spend(size_of(*values) * times)
+
+    def charge_search(self, text: str, wanted: str) -> None:
+        """Pay for looking for one text in another: at worst each character of one is compared with each of the other."""
+        self.spend(1 + len(text) * len(wanted) // COMPARISONS_A_STEP)
 
     def charge_each(self, values: Iterable[Any], steps: int = 1) -> Iterator[Any]:
         """The same values, each paid for when it is taken."""
@@ -74,9 +66,36 @@ class Meter(threading.local):
 METER = Meter()
 
 
+def size_of(*values: Any) -> int:
+    """The steps that it takes to handle values once, shared inner values counted each time. Raises LimitExceeded."""
+    steps = items = 0
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        steps += 1
+        if isinstance(value, str):
+            if len(value) > MAX_TEXT:
+                refuse_text()
+            steps += len(value) // CHARACTERS_A_STEP
+        elif isinstance(value, int):
+            if value.bit_length() > MAX_BITS:
+                refuse_number()
+        elif isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            items += len(value)
+            if items > MAX_ITEMS:
+                raise LimitExceeded(f"a list of more than {MAX_ITEMS} items")
+            waiting += [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+    return steps
+
+
 def refuse_text() -> NoReturn:
     """Raise LimitExceeded for a text that is too long."""
     raise LimitExceeded(f"a text of more than {MAX_TEXT} characters")
+
+
+def refuse_number() -> NoReturn:
+    """Raise LimitExceeded for a number that is too large."""
+    raise LimitExceeded(f"the number is too large: more than {MAX_BITS} bits")
 
 
 def joined(parts: Iterable[Any], separator: str = "") -> str:
@@ -92,4 +111,4 @@ def joined(parts: Iterable[Any], separator: str = "") -> str:
             refuse_text()
         texts.append(part)
     METER.spend(len(texts) + length // CHARACTERS_A_STEP)
-    return separator.join(texts)
+    return str.join(separator, texts)

@@ -1,0 +1,152 @@
+"""What happened, in one sentence: how many clients, of what, since when. For default texts, subjects and the shipped e-mails.
+
+Read `headline`. It says something for every trigger, for a firing, an update, a reminder and a recovery, and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from engine.core.times import duration_text
+
+
+class _Predicate(NamedTuple):
+    """What is said of one client and of several, while an alert fires and when it is over."""
+
+    one: str
+    many: str
+    one_after: str
+    many_after: str
+
+
+_PREDICATES: Final[Mapping[str, _Predicate]] = {
+    "offline": _Predicate("is offline", "are offline", "is online again", "are online again"),
+    "online": _Predicate("is online", "are online", "is offline again", "are offline again"),
+    "first_seen": _Predicate("was seen for the first time", "were seen for the first time", "", ""),
+    "never_seen": _Predicate("has never connected", "have never connected", "has connected", "have connected"),
+    "flapping": _Predicate("is flapping", "are flapping", "has stopped flapping", "have stopped flapping"),
+    "stable": _Predicate("has stopped flapping", "have stopped flapping", "", ""),
+    "duplicate": _Predicate(
+        "is connected more than once",
+        "are connected more than once",
+        "is connected only once again",
+        "are connected only once again",
+    ),
+    "unverified": _Predicate(
+        "cannot be verified: queries get no usable answer",
+        "cannot be verified: queries get no usable answer",
+        "can be verified again",
+        "can be verified again",
+    ),
+}
+
+_STATES: Final = frozenset({"offline", "online"})
+_VERBS: Final = frozenset({"is", "are", "has", "have", "cannot"})
+
+
+def headline(variables: Mapping[str, Any], *, short: bool = False, since: bool = True) -> str:
+    """The sentence, without a full stop. `short`: a device instead of the whole id. `since`: also since when, or for how long it was."""
+    alert, client = variables.get("alert") or {}, variables.get("client") or {}
+    text = _what(variables, alert, client, short)
+    if since:
+        text += _when(variables, alert)
+    return f"{text}, unverified" if alert.get("unverified") else text
+
+
+def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mapping[str, Any], short: bool) -> str:
+    phase, trigger = alert.get("phase"), alert.get("trigger")
+    subject, is_one = _subject(alert, client, short)
+    if alert.get("reason") == "rule_removed":
+        return f"{subject}: the rule was removed, so nothing more will be said about this"
+    if phase == "summary":
+        return str(alert.get("detail", ""))
+    if trigger == "outage":
+        return _outage(alert, phase)
+    if about := alert.get("source") or alert.get("target"):
+        if _is_over(alert):
+            return f"{about} is well again"
+        return f"{about}: {alert.get('detail', '')}{', still' if phase == 'reminder' else ''}"
+    if trigger == "schedule":
+        total = alert.get("total", 0)
+        subject = f"{alert.get('count', 0)} of {_clients(total)}" if total else subject
+    predicate = _predicate(variables, alert, is_one)
+    if phase == "reminder":
+        verb, _, rest = predicate.partition(" ")
+        predicate = f"{verb} still {rest}" if verb in _VERBS else f"{predicate}, still"
+    return f"{'now ' if phase == 'update' else ''}{subject} {predicate}".rstrip()
+
+
+def _is_over(alert: Mapping[str, Any]) -> bool:
+    return alert.get("state") == "resolved" and alert.get("trigger") not in {"first_seen", "stable", "schedule"}
+
+
+def _clients(count: Any) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
+def _of(alert: Mapping[str, Any]) -> str:
+    """` of group H, site north`: what the clients have in common."""
+    key = alert.get("key") or {}
+    of = ", ".join(f"{name} {value}" for name, value in key.items())
+    return f" of {of}" if of else ""
+
+
+def _subject(alert: Mapping[str, Any], client: Mapping[str, Any], short: bool) -> tuple[str, bool]:
+    """Whom or what it is about, and whether that is one."""
+    if alert.get("source"):
+        return str(alert["source"]), True
+    count = alert.get("count", 1)
+    name = client.get("id") or ", ".join(alert.get("clients") or ())
+    if count == 1 and name:
+        return str((client.get("device") if short else "") or name), True
+    return _clients(count) + _of(alert), count == 1
+
+
+def _outage(alert: Mapping[str, Any], phase: Any) -> str:
+    count, total, back = alert.get("count", 0), alert.get("total", 0), alert.get("back", 0)
+    name = f"outage{_of(alert)}"
+    if _is_over(alert):
+        return f"{name} is over: {f'all {_clients(total)}' if back == total else f'{back} of {_clients(total)}'} back online"
+    many = f"{count} of {_clients(total)}" if back else _clients(count)
+    return f"{name}: {many} {'still ' if phase == 'reminder' else ''}offline"
+
+
+def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: bool) -> str:
+    """`is offline`, `are online again`."""
+    trigger, status, be = alert.get("trigger"), variables.get("status"), "is" if is_one else "are"
+    if trigger == "schedule":
+        found = {member.get("status") for member in alert.get("members") or ()}
+        return f"{be} {found.pop()}" if len(found) == 1 else f"{be} on the list"
+    known = _PREDICATES.get(str(trigger))
+    if known is None:
+        again = " again" if _is_over(alert) else ""
+        return f"{be} {status}{again}" if status else str(alert.get("detail") or "")
+    if trigger == "first_seen" and is_one and status:
+        return f"{known.one} and is {status}"
+    if not _is_over(alert):
+        return known.one if is_one else known.many
+    if trigger in _STATES and is_one and status in _STATES:
+        return f"is {status} again"
+    return known.one_after if is_one else known.many_after
+
+
+def _when(variables: Mapping[str, Any], alert: Mapping[str, Any]) -> str:
+    began = str(alert.get("started_at") or "")
+    if alert.get("reason") == "rule_removed" or alert.get("phase") == "summary":
+        return ""
+    if _is_over(alert):
+        after = alert.get("duration")
+        text = f" after {duration_text(int(after * 1000))}" if isinstance(after, (int, float)) else ""
+        return f"{text} (it began at {_instant(began)})" if began else text
+    trigger = alert.get("trigger")
+    if trigger in {"schedule", "first_seen", "stable"}:
+        return f" at {_instant(began)}" if began else ""
+    is_change = trigger == "outage" or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
+    since = str((variables.get("occurred_at") if is_change else "") or began)
+    return f" since {_instant(since)}" if since else ""
+
+
+def _instant(text: str) -> str:
+    """`2026-01-01T00:00:05.000Z` as people read it."""
+    return f"{text[:10]} {text[11:19]} UTC" if text.endswith("Z") and len(text) >= 20 else text

@@ -1,0 +1,94 @@
+"""What can only fail when it is used is a mistake when it is loaded, with a suggestion; what may be right is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.templates.lint import template_problems
+from engine.templates.names import names_of
+
+NAMES = names_of(columns=("site", "floor"), labels=("team",), about_many="group", key=("group", "site"))
+
+MISTAKES = [
+    ("{{ alert.key.grup }}", "`alert.key.grup` does not exist; did you mean `group`?"),
+    ("{{ alert.key['floor'] }}", "`alert.key.floor` does not exist"),
+    ('{{ alert.members|map(attribute="sttus")|list }}', "`map`: an item has no `sttus`; did you mean `status`?"),
+    ('{{ alert.members|map(attribute="attributes.sit")|join }}', "`attributes` has no `sit`; did you mean `site`?"),
+    ('{{ alert.members|selectattr("typo")|list }}', "`selectattr`: an item has no `typo`"),
+    ('{{ alert.members|rejectattr("statu", "eq", "x")|list }}', "did you mean `status`?"),
+    ('{{ alert.members|sort(attribute="status,idd")|list }}', "`sort`: an item has no `idd`; did you mean `id`?"),
+    ('{{ alert.members|join(",", attribute="idd") }}', "did you mean `id`?"),
+    ('{{ alert.members|unique(attribute="idd")|list }}', "did you mean `id`?"),
+    ('{{ alert.clients|map(attribute="id")|join }}', "an item is text and has no `id`"),
+    ('{{ alert.members|groupby("typo") }}', "the filter `groupby` does not exist"),
+    ("{{ (alert.members|first).typo }}", "does not exist"),
+    ("{{ alert.members[0].idd }}", "did you mean `id`?"),
+    ("{% set m = client %}{{ m.devise }}", "`m.devise` does not exist; did you mean `device`?"),
+    ("{% with m = client %}{{ m.devise }}{% endwith %}", "did you mean `device`?"),
+    ("{% set m = alert.members|first %}{{ m.idd }}", "did you mean `id`?"),
+    ("{% for c in alert.clients %}{{ c.typo }}{% endfor %}", "`c` is text and has no `typo`"),
+    ("{% for c in alert.clients[:5] %}{{ c.id }}{% endfor %}", "`c` is text and has no `id`"),
+    ('{% for c in alert.members|sort(attribute="id") %}{{ c.ide }}{% endfor %}', "did you mean `id`?"),
+    (
+        "{% macro m(c) %}{{ c.devise }}{% endmacro %}{{ m(client) }}",
+        "`c.devise` does not exist; did you mean `device`?",
+    ),
+    ("{% macro m(c) %}{{ c.idd }}{% endmacro %}{{ m(c=rule) }}", "`c.idd` does not exist"),
+    ("{% macro a(c) %}{{ c.idd }}{% endmacro %}{% macro b(d) %}{{ a(d) }}{% endmacro %}{{ b(client) }}", "`id`?"),
+    ('{{ client["devise"] }}', "did you mean `device`?"),
+    ("{{ duration.seconds }}", "`duration` is a number or true or false, and has no `seconds`"),
+    ("{{ client.id + duration }}", "+ cannot add a text and a number; use ~ to join them"),
+    ("{{ client.id - 1 }}", "- is for numbers, not for a text"),
+    ("{{ 1 // 0 }}", "always fails: integer division or modulo by zero"),
+    ("{{ 'x'|round }}", "always fails: `round` is for numbers"),
+    (
+        "{{ client.id|replace('a') }}",
+        "the filter `replace` cannot be called like this: missing a required argument: 'new'",
+    ),
+    ("{{ client.id is divisibleby }}", "the test `divisibleby` cannot be called like this"),
+    ("{{ [1]|map('uper')|list }}", "the filter `uper` in `map` does not exist; did you mean `upper`?"),
+    ("{{ [1]|select('evn')|list }}", "the test `evn` in `select` does not exist; did you mean `even`?"),
+    ("{{ occurred_at|localtime('Europe/Berln') }}", "did you mean `Europe/Berlin`?"),
+    ("{{ occurred_at|localtime('UTC', '%Q') }}", "`%Q` is not a part of a date or a time"),
+    ("{% for e in evidence %}{{ loop.indx }}{% endfor %}", "`loop.indx` does not exist; did you mean `index`?"),
+    ("{% autoescape false %}{% endautoescape %}", "autoescape cannot be changed"),
+    ("{{ rule.labels.team.x }}", "`rule.labels.team` is text and has no `x`"),
+]
+
+
+@pytest.mark.parametrize(("template", "wanted"), MISTAKES, ids=[template for template, _ in MISTAKES])
+def test_what_can_only_fail_is_a_mistake_with_a_suggestion(template: str, wanted: str) -> None:
+    assert wanted in " ".join(template_problems(template, NAMES))
+
+
+RIGHT = [
+    "{{ alert.key.group }}{{ alert.key['site'] }}",
+    "{{ alert.key.typo|default('x') }}",
+    "{% if alert.key.typo is defined %}{{ alert.key.typo }}{% endif %}",
+    "{% if alert.key %}{{ alert.key.floor }}{% endif %}",
+    "{% for k, v in alert.key.items() %}{{ k }}={{ v }}{% endfor %}",
+    '{{ alert.members|map(attribute="attributes.site")|join }}{{ alert.members|map(attribute="typo", default="")|list }}',
+    '{{ alert.members|selectattr("typo", "defined")|list|length }}',
+    '{{ alert.members|selectattr("status", "in", ["offline"])|map(attribute="id")|join(", ") }}',
+    "{% set m = client %}{% set m = rule %}{{ m.name }}",
+    "{% if graceful %}{% set m = client %}{% else %}{% set m = rule %}{% endif %}{{ m.anything }}",
+    "{% macro m(c) %}{{ c.id }}{% endmacro %}{{ m(client) }}{{ m(alert.members[0]) }}{{ m(client|default(none)) }}",
+    "{% macro m(c=none) %}{{ c.id if c else '' }}{% endmacro %}{{ m() }}",
+    "{{ client.get('typo') }}{{ client.id[0] }}{{ client.id[1:].upper() }}{{ duration + 5 }}{{ alert.count ~ 'x' }}",
+    "{{ client.id|truncate(9, true, '', 0) }}{{ alert.clients|list|sort|unique|join(', ') }}{{ [3, 1]|max }}",
+    "{{ occurred_at|localtime('Europe/Berlin', '%H:%M') }}{{ alert.ended_at|localtime(client.attributes.site) }}",
+    "{% for e in evidence %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{{ e.type }}{% endfor %}",
+    "{{ alert.duration }}{{ alert.url }}{{ alert.ended_at }}{{ alert.acknowledged_by }}{{ alert.trigger }}{{ alert.phase }}",
+    "{{ (client.device|int) - 1 }}{{ '%s %d'|format(client.id, alert.count) }}{{ flaps is divisibleby 2 }}",
+    "{% if false %}{{ 1 // 0 }}{% endif %}",
+]
+
+
+@pytest.mark.parametrize("template", RIGHT)
+def test_what_may_be_right_is_no_mistake(template: str) -> None:
+    assert not template_problems(template, NAMES)
+
+
+def test_without_a_by_the_key_is_empty_and_the_message_says_why() -> None:
+    (message,) = template_problems("{{ alert.key.group }}", names_of(key=()))
+    assert "it is empty, because this rule has no `by`" in message
