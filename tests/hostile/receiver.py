@@ -67,6 +67,7 @@ BEHAVIOURS: dict[str, Callable[[Line], None]] = {
     "102-endless": floods(interim(102)),
     "103-endless": floods(interim(103)),
     "103-dripping": drips(interim(103)),
+    "103-in-packets": lambda line: line.packets(interim(103)),
     "103-large": floods(b"HTTP/1.1 103 Wait\r\n" + b"Link: " + b"x" * 4000 + b"\r\n\r\n"),
     "head-dripping": begins(b"HTTP/1.1 200 OK\r\nX: ", drips(b"x")),
     "header-giant": begins(b"HTTP/1.1 200 OK\r\nX: ", floods(b"x")),

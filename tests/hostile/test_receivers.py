@@ -24,6 +24,7 @@ REASONS = {
     "102-endless": "more than 16 interim answers (1xx)",
     "103-endless": "more than 16 interim answers (1xx)",
     "103-dripping": "no answer within 1500 ms",
+    "103-in-packets": "more than 16 interim answers (1xx)",
     "103-large": "the answer has",
     "head-dripping": "no answer within 1500 ms",
     "header-giant": "the answer",

@@ -75,6 +75,18 @@ class BoundedAnswers(ResponseHandler):
 
         Each head is passed on by itself, so that what is wrong with a body does not take the status along.
         """
+        if (
+            self._in_head
+            and not self._before
+            and len(data) <= PORTION_BYTES
+            and data.find(b"\r\n\r\n") == len(data) - 4
+        ):
+            # One whole head and nothing else: most answers.
+            self._left -= len(data)
+            super().data_received(data)
+            if self._interim > INTERIM_ANSWERS:
+                self._cut(f"more than {INTERIM_ANSWERS} interim answers (1xx)")
+            return
         at = 0
         while at < len(data):
             if self.transport is None or self.exception() is not None:

@@ -128,6 +128,8 @@ class WebhookSender:
         except (aiohttp.ClientError, OSError) as error:
             # The connection was lost after the request was sent: it may have arrived.
             return RetryLater(reason=f"no answer: {self._shown(error)}", may_have_arrived=True)
+        if not ok and response.status < 300 and response.content.at_eof() and response.status >= 200:
+            return DELIVERED  # most answers
         text = await self._body(response, min(deadline_s, asyncio.get_running_loop().time() + BODY_S))
         if is_taken(response.status, ok):
             return DELIVERED
@@ -137,8 +139,6 @@ class WebhookSender:
     async def _body(self, response: aiohttp.ClientResponse, until_s: float) -> bytes:
         """The beginning of the body, as far as it is one and comes in time: whatever is wrong with it, the status has decided."""
         content, read = response.content, b""
-        if content.at_eof() and content.total_bytes == 0:
-            return b""  # most answers
         try:
             async with asyncio.timeout_at(until_s):
                 while len(read) < EXCERPT_BYTES and (more := await content.read(EXCERPT_BYTES - len(read))):
