@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
-from engine.actions.webhook.request import Denied, DenyList, WebhookSender, judge
+from engine.actions.webhook.deny import Denied, DenyList
+from engine.actions.webhook.request import WebhookSender, judge
 from engine.actions.webhook.signing import reveal_in_url, signature
 from tests.benchmarks.sink import Request, Sink
 
@@ -94,7 +95,7 @@ def test_a_secret_with_a_line_break_cannot_add_a_header() -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "words"),
     [
-        ("/500", RetryLater, "HTTP 500: out of order"),
+        ("/500", RetryLater, "HTTP 500: out\\x07of order"),
         ("/429", RetryLater, "HTTP 429"),
         ("/404", Rejected, "HTTP 404: not me!"),
         ("/redirect", Rejected, "redirects are not followed"),

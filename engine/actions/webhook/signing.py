@@ -13,14 +13,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from engine.config.scrubber import IN_PATH
+
 SIGNATURE_HEADER = "X-Rollcall-Signature"
 MARKER = re.compile("\0([^\0]*)\0")
-
-IN_PATH = "/:@!$&'()*+,;=-._~"
-"""Left as they are in a secret that stands in a URL's path: a secret may be several segments of it."""
-
-SHORTEST_SCRUBBED = 4
-"""Secrets below this length would blank out ordinary words, and hide nothing."""
 
 
 class MissingSecret(LookupError):
@@ -56,20 +52,3 @@ def reveal_in_url(url: str, secrets: Mapping[str, str]) -> str:
     path, mark, query = url.partition("?")
     path = MARKER.sub(lambda found: quote(find(secrets, found[1]), safe=IN_PATH), path)
     return path + mark + MARKER.sub(lambda found: quote(find(secrets, found[1]), safe=""), query)
-
-
-class Scrubber:
-    """Takes secrets out of texts that people will read, in every form in which a request may carry them."""
-
-    def __init__(self, secrets: Mapping[str, str]) -> None:
-        values = {value for value in secrets.values() if len(value) >= SHORTEST_SCRUBBED}
-        forms = values | {quote(v, safe="") for v in values} | {quote(v, safe=IN_PATH) for v in values}
-        # The longest first: a secret may contain another.
-        words = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-        self._words = re.compile(words) if words else None
-
-    def __call__(self, text: str) -> str:
-        """`text` with `***` for every secret and a space for every control character."""
-        if self._words is not None:
-            text = self._words.sub("***", text)
-        return "".join(c if c.isprintable() else " " for c in text)
