@@ -91,7 +91,7 @@ LIBRARIES = {
     "re2": ["engine.config.patterns"],
     "requests": ["engine.cli", "engine.status"],
     "rich": ["engine.cli"],
-    "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.producer"],
+    "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.native_producer"],
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
