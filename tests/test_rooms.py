@@ -69,7 +69,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
-    "aiormq": ["engine.sources.amqp.source", "engine.sources.amqp.connection", "engine.sources.amqp.login"],
+    "aiormq": ["engine.sources.amqp"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
@@ -87,6 +87,7 @@ LIBRARIES = {
                 "engine.web", "engine.templates.command"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none
     "paho": ["engine.actions.command.mqtt_client"],
+    "pamqp": ["engine.sources.amqp.frames", "engine.sources.amqp.source"],  # aiormq's own parser
     "prometheus_client": ["engine.web", "engine.telemetry"],
     "re2": ["engine.config.patterns"],
     "requests": ["engine.cli", "engine.status"],
@@ -98,7 +99,7 @@ LIBRARIES = {
     "uvicorn": ["engine.runtime.http_server"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
-    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
+    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""
