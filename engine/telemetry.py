@@ -90,6 +90,19 @@ class Event(StrEnum):
         "events were lost before they were read; clients that may be affected are unverified until they are queried",
     )
     QUEUE_GONE = "queue_gone", "a queue was removed from its broker and is no longer read"
+    ROCKETMQ_PROCESS_ENDED = (
+        "rocketmq.process_ended",
+        "the process of a RocketMQ client ended unexpectedly: restarting it; nothing is lost, reading continues where it was",
+    )
+    ROCKETMQ_PROCESS_UNSTARTABLE = (
+        "rocketmq.process_unstartable",
+        "the process of a RocketMQ client cannot be started: retrying; nothing is read from RocketMQ until it starts",
+    )
+    ROCKETMQ_PROCESS_OUTPUT = "rocketmq.process_output", "output of the process of a RocketMQ client"
+    ROCKETMQ_NAME_UNRESOLVED = (
+        "rocketmq.name_unresolved",
+        "a RocketMQ name server cannot be used because its name does not resolve: check the name and the DNS server",
+    )
 
     # Rules, inventory and configuration
 

@@ -78,7 +78,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
-    "aiormq": ["engine.sources.amqp.source", "engine.sources.amqp.connection", "engine.sources.amqp.login"],
+    "aiormq": ["engine.sources.amqp"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
@@ -97,11 +97,12 @@ LIBRARIES = {
                 "engine.web", "engine.templates.command"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none
     "paho": ["engine.actions.command.mqtt_client"],
+    "pamqp": ["engine.sources.amqp.frames", "engine.sources.amqp.source"],  # aiormq's own parser
     "prometheus_client": ["engine.web", "engine.telemetry"],
     "re2": ["engine.config.patterns"],
     "requests": ["engine.cli", "engine.status"],
     "rich": ["engine.cli"],
-    "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.producer"],
+    "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.native_producer"],
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
@@ -109,7 +110,7 @@ LIBRARIES = {
     "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
-    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source"],  # its own addresses, and those of aiormq
+    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""

@@ -17,7 +17,8 @@ from engine.config.regular_file import shown_path
 from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
 from engine.rulefiles.loader import load_rules
-from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+from engine.sources.rocketmq.client import require_library
+from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.telemetry import setup_logging
 
 
@@ -67,7 +68,7 @@ def _missing_libraries(config: Config) -> list[Problem]:
     if not wanting:
         return []
     try:
-        library()
+        require_library()
     except NativeLibraryMissing as error:
         document = read_document(config.path, [])
         assert document is not None  # it has just been read

@@ -24,7 +24,10 @@ def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
         ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms, waits)
     if mqtt is not None and mqtt.rocketmq is not None:
         ways[ROCKETMQ] = RocketmqCommands(
-            partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq")), now_ms, mqtt.rocketmq.namespace, waits
+            partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq" / "commands")),
+            now_ms,
+            mqtt.rocketmq.namespace,
+            waits,
         )
     return CommandSender(ways, now_ms, waits)
 

@@ -12,8 +12,9 @@ import tempfile
 import threading
 import time
 
-from engine.sources.rocketmq.binding import FOUND, LOG_FILE_MB, LOG_FILES, Connection, PullConsumer
+from engine.sources.rocketmq.binding import LOG_FILE_MB, LOG_FILES, PullConsumer
 from engine.sources.rocketmq.native_log import writing_to
+from engine.sources.rocketmq.pipe import FOUND, Connection, QueueName
 
 WITHIN_S = 300.0
 _LOG_WARN = 3
@@ -51,7 +52,7 @@ def pull(address: str, topic: str, messages: int, at_a_time: int) -> float:
     """The pull consumer on one thread, bodies and tags read."""
     consumer = PullConsumer(Connection(group="GID_bare_pull", name_servers=address, log_folder=tempfile.gettempdir()))
     consumer.start()
-    queues = dict.fromkeys(consumer.queues(topic), 0)
+    queues = {QueueName(topic, broker, number): 0 for broker, number in consumer.queues(topic).queues}
     seen, started = 0, time.monotonic()
     while seen < messages:
         for queue, offset in list(queues.items()):

@@ -31,10 +31,11 @@ LAG_CLIENTS = 10_000
 
 def measure(load: Load, folder: Path) -> Figures:
     """Publish the day's first events, then let each client read all of them. BenchmarkError without a broker."""
-    from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+    from engine.sources.rocketmq.client import require_library
+    from engine.sources.rocketmq.pipe import NativeLibraryMissing
 
     try:
-        library()
+        require_library()
         java()
         jars()
     except (NativeLibraryMissing, Absent) as reason:

@@ -13,7 +13,8 @@ from engine.actions.base import Delivered, RetryLater
 from engine.actions.command.rocketmq import REQUEST_MS, RocketmqCommands
 from engine.core.times import rfc3339
 from engine.errors import RollcallError
-from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+from engine.sources.rocketmq.client import require_library
+from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.sources.rocketmq.producer import Producer
 from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import event, eventually, missing, service
@@ -27,7 +28,7 @@ from tests.mq.jars import Absent, jars, java
 def rocketmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker for the tests of this file."""
     try:
-        library()
+        require_library()
         java()
         jars()
     except (NativeLibraryMissing, Absent) as reason:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.sources.rocketmq.binding import NativeLibraryMissing, library
+from engine.sources.rocketmq.client import require_library
+from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import missing
 from tests.mq.broker import Broker, running
@@ -21,7 +22,7 @@ _numbers = count(1)
 def rocketmq() -> None:
     """What a broker and its client need is here."""
     try:
-        library()
+        require_library()
         java()
         jars()
     except (NativeLibraryMissing, Absent) as reason:

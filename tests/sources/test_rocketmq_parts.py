@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from engine.errors import StoreError
 from engine.sources.rocketmq import native_log
-from engine.sources.rocketmq.binding import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
+from engine.sources.rocketmq.pipe import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
 from engine.sources.rocketmq.positions import Positions, QueuePlace
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
 from engine.telemetry import Event
@@ -157,7 +157,6 @@ def settings_of(log: Log, intake: Intake, start_ms: int | None = None) -> Reader
         tags=b"*",
         start_ms=start_ms,
         now_ms=lambda: NOW,
-        why=str,
         stop=threading.Event(),
     )
 

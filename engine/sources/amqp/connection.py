@@ -18,12 +18,14 @@ from aiormq import exceptions
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from engine.errors import RollcallError
-from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.amqp.login import Message, kind_of
 from engine.sources.base import MAX_BATCH_EVENTS
 
 PREFETCH: Final = 4 * MAX_BATCH_EVENTS
 """Messages the broker may have delivered without an answer: one batch being committed, others filling meanwhile."""
+
+SLACK: Final = MAX_BATCH_EVENTS
+"""Messages beyond that which are still taken: acknowledgements and messages may cross."""
 
 BATCH_S: Final = 0.02
 """Longest that a message waits for more of them while another batch is being committed."""
@@ -82,13 +84,18 @@ class AmqpConsumer:
         self._woken.set()
 
     async def _deliver(self, message: DeliveredMessage) -> None:
+        if self.in_hand >= PREFETCH + SLACK:
+            self._lost = self._lost or NotUsable(
+                f"the broker delivers more than the {PREFETCH} messages it was asked for"
+            )
+            self._woken.set()
+            return
         if not self.inbox:
             self._due_at_s = asyncio.get_running_loop().time() + BATCH_S
         properties = message.header.properties
         kind = kind_of(properties.message_type, properties.headers, message.routing_key)
-        # A body that is too long is cut just above the limit, so that it is rejected: AMQP itself sets no limit.
-        body = message.body[: MAX_LINE_BYTES + 1]
-        self.inbox.append(Message(message.delivery_tag or 0, kind, body, self._now_ms()))
+        # A body that is too long was cut just above the limit when it arrived, so that it is rejected.
+        self.inbox.append(Message(message.delivery_tag or 0, kind, message.body, self._now_ms()))
         self._woken.set()
 
     @property

@@ -16,7 +16,11 @@ from typing import Any, Final, NamedTuple
 from aiormq import exceptions
 
 from engine.core.events import EVENT_TYPES, Rejection
+from engine.core.foreign_text import foreign_text
 from engine.sources.wire import Decoded, decode_lines
+
+MAX_SAID_CHARS: Final = 300
+"""Of what a broker or the library says about an error, so much is shown."""
 
 SIGN_KEY: Final = "signKey"
 """The client property that says which instant was signed."""
@@ -77,10 +81,11 @@ SUSPECTS: Final = "wrong access key, secret or instance, or this machine's clock
 
 
 def cause_of(error: Exception) -> str:
-    """The library's own text, without the names of its classes."""
-    return (
-        str(error.args[-1]) if error.args else "no answer" if isinstance(error, TimeoutError) else type(error).__name__
-    )
+    """The library's own text, which may hold the broker's, without the names of its classes."""
+    if not error.args or not str(error.args[-1]):
+        return "no answer" if isinstance(error, TimeoutError) else type(error).__name__
+    said = error.args[-1]
+    return foreign_text(said if isinstance(said, bytes) else str(said), MAX_SAID_CHARS)
 
 
 def refusal(error: Exception, endpoint: str, vhost: str, queue: str) -> str:

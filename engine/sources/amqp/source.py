@@ -23,10 +23,12 @@ from typing import Final
 
 import aiormq
 from aiormq import exceptions
+from pamqp.common import FieldTable
 from yarl import URL
 
 from engine.errors import ClockSuspect, RollcallError
 from engine.sources.amqp.connection import ANSWER_S, AmqpConsumer, NotUsable
+from engine.sources.amqp.frames import BadFrame
 from engine.sources.amqp.login import (
     SIGN_KEY,
     Message,
@@ -37,11 +39,12 @@ from engine.sources.amqp.login import (
     refusal,
     signed_login,
 )
+from engine.sources.amqp.transport import GuardedTransport
 from engine.sources.base import Batch, Offer, SourceHealth
 from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.retry_pause import RETRY_S, RetryPause
 from engine.sources.wire import suspect_clock
-from engine.telemetry import silence_library
+from engine.telemetry import Event, logger, silence_library
 
 HEARTBEAT_S: Final = 10
 """Both sides show at least so often that they are there."""
@@ -53,8 +56,10 @@ HANG_UP_S: Final = 0.4
 OUTSIDE: Final = (
     exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, EOFError, StopAsyncIteration, UnicodeError
 )  # fmt: skip
-"""Everything the library raises when a connection fails. Timeouts are OSErrors; an invalid host name is a UnicodeError."""
+"""What the library is known to raise when a connection fails. Timeouts are OSErrors; an invalid host name is a UnicodeError.
+Whatever else comes of a connection is treated alike, and logged."""
 
+log = logger(__name__)
 silence_library("aiormq")  # its records repeat at every attempt what `health` shows as a sentence
 
 
@@ -101,17 +106,16 @@ class AmqpSource:
 
     async def run(self, offer: Offer, position: str | None) -> None:
         """Consume until cancelled; `position` is ignored: the broker knows what it still has."""
-        try:
-            while True:
-                try:
-                    async with self._connected() as consumer:
-                        await self._consume(consumer, offer)
-                except RollcallError as trouble:
-                    self._trouble = str(trouble)
-                await asyncio.sleep(self._retry.next_s())
-        except Exception as fault:
-            self._trouble = f"internal error, the source has stopped: {fault!r}"
-            raise
+        while True:
+            try:
+                async with self._connected() as consumer:
+                    await self._consume(consumer, offer)
+            except RollcallError as trouble:
+                self._trouble = str(trouble)
+            except Exception as fault:  # whatever it is: a source that has stopped reads nothing any more
+                self._trouble = f"internal error: {fault!r}"
+                log.error(Event.INTERNAL_ERROR, source=self.name, exc_info=fault)
+            await asyncio.sleep(self._retry.next_s())
 
     def caught_up_to(self, now_ms: int) -> int | None:
         """The present while connected, with the exceptions of `PushFeed`; while disconnected, where it was before."""
@@ -142,23 +146,27 @@ class AmqpSource:
         Raises:
             RollcallError: the connection failed or was lost; the message says why.
         """
-        connection = self._connection()
+        transport, connection = self._connection()
         consumer, since_s = AmqpConsumer(self.now_ms), asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(ANSWER_S):
                 await consumer.open(connection, self.queue, self.consumer_group)
-            self._consumer, self._trouble = (
-                consumer,
-                "",
-            )  # before the feed is up: messages that were delivered already are not read yet
+            # Before the feed is up: messages that were delivered already are not read yet.
+            self._consumer, self._trouble = consumer, ""
             self._feed.begin(self.now_ms())
             yield consumer
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not _is_cancelled():  # the library cancels what waits for a connection that has ended
+                raise NotUsable(self._sentence(TimeoutError(), transport.broken)) from error
             if self._consumer is not None:
                 await _last_answers(consumer)
             raise
-        except OUTSIDE as error:
-            raise NotUsable(self._sentence(error)) from error
+        except Exception as error:
+            if isinstance(error, RollcallError) and transport.broken is None:
+                raise
+            if not isinstance(error, (*OUTSIDE, RollcallError)):
+                log.error(Event.INTERNAL_ERROR, source=self.name, exc_info=error)
+            raise NotUsable(self._sentence(error, transport.broken)) from error
         finally:
             if self._consumer is not None:
                 self._feed.end(self.now_ms(), consumer.oldest_ms)
@@ -166,9 +174,10 @@ class AmqpSource:
                 if asyncio.get_running_loop().time() - since_s > self.retry_s[-1]:
                     self._retry.reset()
             await _hang_up(connection)
+            transport.abort()
 
-    def _connection(self) -> aiormq.Connection:
-        """A connection with a fresh signature, not opened yet."""
+    def _connection(self) -> tuple[GuardedTransport, aiormq.Connection]:
+        """A connection with a fresh signature, not opened yet, and what its bytes go through."""
         login = signed_login(self.instance, self.access_key(), self.secret(), self.now_ms())
         try:
             url = URL.build(
@@ -182,10 +191,13 @@ class AmqpSource:
             )
         except ValueError as error:
             raise NotUsable(f"{self.endpoint} is not a valid address: {error}") from error
-        context = None if self.tls is None else _trust(self.tls)
-        return aiormq.Connection(url, context=context, client_properties={SIGN_KEY: login.sign_key})
+        transport = GuardedTransport(None if self.tls is None else _trust(self.tls))
+        properties: FieldTable = {SIGN_KEY: login.sign_key}
+        return transport, aiormq.Connection(url, transport_factory=transport, client_properties=properties)
 
-    def _sentence(self, error: Exception) -> str:
+    def _sentence(self, error: Exception, broken: BadFrame | None) -> str:
+        if broken is not None:
+            return f"{self.endpoint} is not used, because {broken}"
         if self._consumer is not None:
             return f"the connection to {self.endpoint} was lost: {cause_of(error)}"
         if is_hanging_up(error):
@@ -256,7 +268,7 @@ def _trust(authorities: str) -> ssl.SSLContext:
 
 async def _last_answers(consumer: AmqpConsumer) -> None:
     """Wait a moment for commits in progress: what is acknowledged now is not delivered again after a restart."""
-    with suppress(TimeoutError, *OUTSIDE):
+    with suppress(Exception):
         async with asyncio.timeout(LAST_ANSWERS_S):
             while consumer.handed:
                 await consumer.answer(written=True)
@@ -266,6 +278,17 @@ async def _last_answers(consumer: AmqpConsumer) -> None:
 
 async def _hang_up(connection: aiormq.Connection) -> None:
     """Close the connection properly, within a time limit."""
-    with suppress(TimeoutError, *OUTSIDE):
+    try:
         async with asyncio.timeout(HANG_UP_S):
             await connection.close()
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+    except Exception:  # noqa: BLE001, S110  # whatever it is: the connection is given up
+        pass
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is to end, and not only something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

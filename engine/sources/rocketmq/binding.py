@@ -1,6 +1,7 @@
-"""Pulling from RocketMQ through the native library that `rocketmq-client-python` 2.0.0 loads.
+"""Pulling from RocketMQ through the native library that `rocketmq-client-python` 2.0.0 loads. Only a process of its own loads it.
 
-The Python package wraps the push consumer only; the pull functions of the same library are bound here. Read
+The library ends its process when a name does not resolve, among other things, so the engine never loads it
+(`engine.sources.rocketmq.process` does). The Python package wraps the push consumer only; the pull functions of the same library are bound here. Read
 `PullConsumer`. Everything in it that asks a server blocks, and lets other threads run meanwhile; one consumer may be
 used by several threads at once. What a failed pull was about stands only in the library's own log
 (`engine.sources.rocketmq.native_log`).
@@ -9,24 +10,38 @@ used by several threads at once. What a failed pull was about stands only in the
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from engine.errors import RollcallError
-from engine.sources.rocketmq.native_log import writing_to
-
-FOUND: Final = 0
-NO_NEW: Final = 1
-NO_MATCH: Final = 2
-OFFSET_ILLEGAL: Final = 3
-BROKER_TIMEOUT: Final = 4
-"""What a pull answers. The last one stands for everything that went wrong."""
+from engine.core.foreign_text import foreign_text
+from engine.sources.rocketmq.native_log import reason, writing_to
+from engine.sources.rocketmq.pipe import (
+    BROKER_TIMEOUT,
+    FOUND,
+    MAX_ANSWER_BYTES,
+    MAX_REASON_CHARS,
+    NO_MATCH,
+    Connection,
+    Listed,
+    NativeLibraryMissing,
+    Pulled,
+    QueueName,
+)
 
 LOG_FILES: Final = 2
 LOG_FILE_MB: Final = 4
 _LOG_WARN: Final = 3
+
+GATHER_S: Final = 0.01
+"""How long pulls of one queue are joined into one answer: brokers give 32 messages a pull, and each answer has a cost of its own."""
+
+MAX_BROKER_BYTES: Final = 127
+"""In the name of a broker. A queue whose broker has a longer name, or one that is not printable text, is not read."""
+
+MAX_LISTED: Final = 1024
+"""Queues of one topic that are looked at, however many a name server lists."""
 
 _CHANNEL: Final = b"ALIYUN"  # what the vendor's own clients say; other servers ignore it
 
@@ -35,10 +50,6 @@ NO_LIBRARY: Final = (
     "the native RocketMQ library does not load: run `make rocketmq-native` (`python -m engine.sources.rocketmq.native`) "
     "on Linux x86-64, or install Apache's rocketmq-client-cpp 2.x"
 )
-
-
-class NativeLibraryMissing(RollcallError):
-    """The RocketMQ client is not installed, or its native library does not load; the message says what to do."""
 
 
 class _Queue(ctypes.Structure):
@@ -55,47 +66,6 @@ class _Result(ctypes.Structure):
         ("size", ctypes.c_int),
         ("data", ctypes.c_void_p),
     )
-
-
-class QueueName(NamedTuple):
-    """One queue of a topic on one broker; the topic as it is on the wire, with its namespace."""
-
-    topic: str
-    broker: str
-    queue: int
-
-    def __str__(self) -> str:
-        """`topic@broker:3`, as people and positions name it."""
-        return f"{self.topic}@{self.broker}:{self.queue}"
-
-
-class Pulled(NamedTuple):
-    """What one pull found. `next_offset`, `min_offset` and `max_offset` mean nothing when it timed out.
-
-    `bodies` and `tags` are parallel. `last_offset` and `last_stored_at_ms` (the broker's clock) are those of the last
-    message, −1 without one.
-    """
-
-    status: int
-    next_offset: int
-    min_offset: int
-    max_offset: int
-    bodies: list[bytes]
-    tags: list[bytes]
-    last_offset: int
-    last_stored_at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """How to reach a cluster: name servers or the address of a list of them, and who asks."""
-
-    group: str
-    name_servers: str = ""  # `host:port;host:port`
-    name_server_domain: str = ""
-    access_key: str = ""
-    secret: str = ""
-    log_folder: str = ""  # where the library writes its own log
 
 
 class Library:
@@ -164,7 +134,7 @@ _library: Library | None = None
 
 
 def library() -> Library:
-    """The library, loaded when it is first asked for. NativeLibraryMissing says what to do."""
+    """The library, loaded into this process when it is first asked for. NativeLibraryMissing says what to do."""
     global _library
     if _library is None:
         _library = Library()
@@ -196,15 +166,21 @@ class PullConsumer:
     def _home(self) -> AbstractContextManager[None]:
         return writing_to(self._log_folder) if self._log_folder else nullcontext()
 
-    def queues(self, topic: str) -> list[QueueName]:
+    def queues(self, topic: str) -> Listed:
         """The queues that a topic has now; none also when no name server can be reached, or none knows the topic."""
         found, size = ctypes.POINTER(_Queue)(), ctypes.c_int(0)
         self._library.queues(self._handle, topic.encode(), ctypes.byref(found), ctypes.byref(size))
         try:
-            return [QueueName(topic, found[i].broker.decode(), found[i].queue) for i in range(size.value)]
+            listed = [(bytes(found[i].broker), int(found[i].queue)) for i in range(min(size.value, MAX_LISTED))]
         finally:
             if found:
                 self._library.release_queues(found)
+        if not listed:
+            return Listed([], self.why())
+        usable = [(name, queue) for broker, queue in listed if queue >= 0 and (name := _usable(broker))]
+        return Listed(
+            usable, "" if usable else f"a name server lists only brokers with unusable names: {listed[0][0]!r:.150}"
+        )
 
     def pull(self, name: QueueName, tags: bytes, offset: int, at_most: int) -> Pulled:
         """Messages from `offset` on whose tag is in the expression `tags`; returns at once when there are none."""
@@ -212,13 +188,19 @@ class PullConsumer:
         queue = _Queue(name.topic.encode(), name.broker.encode(), name.queue)
         result = lib.pull(self._handle, ctypes.byref(queue), tags, offset, at_most)
         try:
-            handles = result.messages[: result.size] if result.size > 0 else []
+            handles = result.messages[: min(result.size, at_most)] if result.size > 0 else []
+            bodies = list(map(lib.body, handles))
+            following = result.next
+            if sum(map(len, bodies)) > MAX_ANSWER_BYTES:
+                bodies = _as_fit(bodies)
+                handles = handles[: len(bodies)]
+                following = lib.offset(handles[-1]) + 1
             return Pulled(
                 result.status,
-                result.next,
+                following,
                 result.min,
                 result.max,
-                list(map(lib.body, handles)),
+                bodies,
                 list(map(lib.tag, handles)),
                 lib.offset(handles[-1]) if handles else -1,
                 lib.stored_at(handles[-1]) if handles else -1,
@@ -226,7 +208,64 @@ class PullConsumer:
         finally:
             lib.release(result)
 
+    def pull_on(self, name: QueueName, tags: bytes, offset: int, at_most: int) -> Pulled:
+        """As `pull`, over several pulls, each from where the one before ended, as long as they find more and for at most `GATHER_S`."""
+        until_s = time.monotonic() + GATHER_S
+        found = self.pull(name, tags, offset, at_most)
+        if found.status == BROKER_TIMEOUT:
+            return found._replace(why=self.why())
+        size = sum(map(len, found.bodies))
+        after = max(offset, found.next_offset, found.last_offset + 1)
+        while found.status in (FOUND, NO_MATCH) and after < found.max_offset and time.monotonic() < until_s:
+            left = at_most - len(found.bodies)
+            if left <= 0 or size >= MAX_ANSWER_BYTES // 2:
+                break
+            more = self.pull(name, tags, after, left)
+            following = max(after, more.next_offset, more.last_offset + 1)
+            if more.status not in (FOUND, NO_MATCH) or following == after:
+                break  # whatever it is, the next request finds it
+            size += sum(map(len, more.bodies))
+            after = following
+            found = _joined(found, more, after)
+        return found
+
+    def why(self) -> str:
+        """Why the latest request failed, by the library's own log."""
+        return foreign_text(reason(self._log_folder), MAX_REASON_CHARS)
+
     def close(self) -> None:
         """Leave. Nothing may be asked any more, by any thread."""
         self._library.shutdown(self._handle)
         self._library.destroy(self._handle)
+
+
+def _usable(broker: bytes) -> str:
+    """The name of a broker as text; empty when it cannot be one."""
+    name = broker.decode("utf-8", "replace")
+    return name if len(broker) <= MAX_BROKER_BYTES and name.isprintable() and "\ufffd" not in name else ""
+
+
+def _as_fit(bodies: list[bytes]) -> list[bytes]:
+    """The first bodies that fit into an answer; at least one, which is cut."""
+    size, fitting = 0, []
+    for body in bodies:
+        size += len(body)
+        if size > MAX_ANSWER_BYTES:
+            break
+        fitting.append(body)
+    return fitting or [bodies[0][:MAX_ANSWER_BYTES]]
+
+
+def _joined(found: Pulled, more: Pulled, after: int) -> Pulled:
+    """Two pulls as one."""
+    last = more if more.bodies else found
+    return Pulled(
+        FOUND if found.bodies or more.bodies else NO_MATCH,
+        after,
+        more.min_offset,
+        more.max_offset,
+        found.bodies + more.bodies,
+        found.tags + more.tags,
+        last.last_offset,
+        last.last_stored_at_ms,
+    )

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
 
-from engine.sources.retry_pause import RETRY_S
-from engine.sources.rocketmq.binding import Connection, PullConsumer, QueueName
+from engine.sources.rocketmq.client import ClientGone, ClientProcess
 from engine.sources.rocketmq.intake import Intake
-from engine.sources.rocketmq.native_log import reason
+from engine.sources.rocketmq.pipe import Connection, Listed, ListRequest, Pulled, PullRequest, QueueName, Setup
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
-from engine.telemetry import Event, logger
+from engine.telemetry import Event, log_level, logger
 
 LOOK_S: Final = 5.0
 """Seconds between two lists of the queues. The library itself asks the name servers every 30 s."""
@@ -33,6 +32,24 @@ MAX_QUEUES: Final = 512
 """Queues of one source, each of which costs a thread."""
 
 log = logger(__name__)
+
+
+class RemoteConsumer:
+    """The consumer in the other process, as discovery and readers use it. Everything blocks, and may raise ClientGone."""
+
+    def __init__(self, client: ClientProcess) -> None:
+        """The process is begun and closed by the one that made it."""
+        self._client = client
+
+    def queues(self, topic: str) -> Listed:
+        """The queues that a topic has now."""
+        found: Listed = self._client.ask(ListRequest(0, topic))
+        return found
+
+    def pull(self, name: QueueName, tags: bytes, offset: int, at_most: int) -> Pulled:
+        """Messages from `offset` on whose tag is in the expression `tags`; returns at once when there are none."""
+        found: Pulled = self._client.ask(PullRequest(0, name.topic, name.broker, name.queue, tags, offset, at_most))
+        return found
 
 
 class QueueDiscovery:
@@ -55,7 +72,7 @@ class QueueDiscovery:
     ) -> None:
         """The arguments are those of `RocketmqSource`. Call `begin`; to stop, `end` and `wait`."""
         self._source = source
-        self._connection = connection
+        self.client = ClientProcess(Setup(connection, None, log_level()), source)
         self._topics = topics
         self._tags = tags
         self._start_ms = {"latest": positions.since_ms, "earliest": None}.get(str(start), start)
@@ -66,7 +83,8 @@ class QueueDiscovery:
         self._thread = threading.Thread(target=self._run, name=f"rocketmq {source}", daemon=True)
         self.readers: dict[QueueName, QueueReader] = {}
         self.missing = dict.fromkeys(topics, now_ms())  # topics without queues, since when (epoch milliseconds)
-        self.trouble = ""  # why no queue can be listed at all
+        self.trouble = ""  # why no queue is listed any more
+        self.why_missing = ""  # why topics have no queues
 
     def begin(self) -> None:
         """Start the thread."""
@@ -82,7 +100,8 @@ class QueueDiscovery:
         self._stop.set()
 
     def wait(self, within_s: float) -> None:
-        """Wait at most so long until they have ended; a pull from a broker that hangs is abandoned."""
+        """End the client, which ends pulls under way, and wait at most so long until all threads have ended."""
+        self.client.close()
         if self._thread.ident is not None:
             self._thread.join(within_s)
 
@@ -96,44 +115,39 @@ class QueueDiscovery:
             log.error(Event.SOURCE_FAILED, source=self._source, exc_info=fault)
 
     def _discover(self) -> None:
-        """Connect, and read each queue that appears; leave the cluster when no reader uses the connection any more."""
-        consumer = self._connect()
-        if consumer is None:
-            return
+        """Read each queue that appears, until `end` is called."""
+        consumer = RemoteConsumer(self.client)
+        self.client.begin()
+        self.client.wait_until_known(LOOK_S)
         try:
             while not self._stop.is_set():
-                listed = self._listed(consumer)
+                try:
+                    listed = self._listed(consumer)
+                except ClientGone:
+                    self._stop.wait(LOOK_AGAIN_S)  # what is known of the queues stands
+                    continue
                 self._let_go(listed)
                 self._begin_reading(consumer, listed)
                 self._stop.wait(LOOK_S if self.readers and not self.missing else LOOK_AGAIN_S)
         finally:
+            self.client.close()
             for reader in list(self.readers.values()):
                 reader.thread.join()
-            consumer.close()
 
-    def _connect(self) -> PullConsumer | None:
-        """A consumer that has started; None when `end` was called first."""
-        consumer = PullConsumer(self._connection)
-        while not consumer.start():
-            self.trouble = f"cannot start: another source of this process uses the group {self._connection.group}"
-            if self._stop.wait(RETRY_S[-1]):
-                return None
-        self.trouble = ""
-        return consumer
-
-    def _listed(self, consumer: PullConsumer) -> list[QueueName]:
-        """The queues that there are now, over all topics."""
+    def _listed(self, consumer: RemoteConsumer) -> list[QueueName]:
+        """The queues that there are now, over all topics. ClientGone when that cannot be asked."""
         listed: list[QueueName] = []
         for topic in self._topics:
             found = consumer.queues(topic)
-            listed += found
-            if found:
+            listed += (QueueName(topic, broker, queue) for broker, queue in found.queues)
+            if found.queues:
                 self.missing.pop(topic, None)
             elif not any(queue.topic == topic for queue in self.readers):
+                self.why_missing = found.why
                 self.missing.setdefault(topic, self._now_ms())
         return listed
 
-    def _begin_reading(self, consumer: PullConsumer, listed: Sequence[QueueName]) -> None:
+    def _begin_reading(self, consumer: RemoteConsumer, listed: Sequence[QueueName]) -> None:
         settings = ReaderSettings(
             source=self._source,
             puller=consumer,
@@ -141,7 +155,6 @@ class QueueDiscovery:
             tags=self._tags.encode(),
             start_ms=None if self._start_ms is None else int(self._start_ms),
             now_ms=self._now_ms,
-            why=lambda: reason(self._connection.log_folder),
             stop=self._stop,
         )
         for queue in chain(listed, self._awaited(listed)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.sources.base import MAX_BATCH_EVENTS, Gap
-from engine.sources.rocketmq.binding import QueueName
+from engine.sources.rocketmq.pipe import QueueName
 from engine.sources.rocketmq.positions import QueuePlace
 
 MAX_WAITING_MESSAGES: Final = 8 * MAX_BATCH_EVENTS

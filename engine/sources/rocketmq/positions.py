@@ -11,7 +11,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 from engine.errors import StoreError
-from engine.sources.rocketmq.binding import QueueName
+from engine.sources.rocketmq.pipe import QueueName
 
 _VERSION: Final = 1
 UNKNOWN: Final = -1

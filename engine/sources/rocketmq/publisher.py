@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from engine.errors import RollcallError
+from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.producer import Producer
 
 GIVE_UP_S: Final = 10.0
@@ -34,7 +35,8 @@ class Publisher:
     ) -> None:
         """`name_servers` is `host:port;host:port`. NativeLibraryMissing when there is no library."""
         self._topic = topic
-        self._producer = Producer(name_servers, group, access_key, secret)
+        require_library()
+        self._producer = Producer(name_servers, group, access_key, secret, owner="publisher")
         self._threads = ThreadPoolExecutor(THREADS, "publishing")
 
     def send(self, messages: Sequence[tuple[str, bytes]]) -> None:

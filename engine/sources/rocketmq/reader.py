@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from engine.sources.base import MAX_BATCH_EVENTS, Gap
-from engine.sources.rocketmq.binding import BROKER_TIMEOUT, FOUND, OFFSET_ILLEGAL, Pulled, QueueName
+from engine.sources.rocketmq.client import ClientGone
 from engine.sources.rocketmq.intake import Intake, QueueChunk
+from engine.sources.rocketmq.pipe import BROKER_TIMEOUT, FOUND, OFFSET_ILLEGAL, Pulled, QueueName
 from engine.sources.rocketmq.positions import UNKNOWN, QueuePlace
 
 PULL_MESSAGES: Final = MAX_BATCH_EVENTS
@@ -50,12 +51,11 @@ class ReaderSettings:
     tags: bytes
     start_ms: int | None
     now_ms: Callable[[], int]
-    why: Callable[[], str]  # the reason of the latest failure
     stop: threading.Event
 
 
 class _NoAnswer(Exception):
-    """The broker did not answer."""
+    """The broker did not answer; the text says why."""
 
 
 class QueueReader:
@@ -87,8 +87,8 @@ class QueueReader:
         while not stop.is_set() and not self.is_let_go:
             try:
                 pause_s = self._turn()
-            except _NoAnswer:
-                pause_s = self._failed(self._settings.why())
+            except (_NoAnswer, ClientGone) as trouble:
+                pause_s = self._failed(str(trouble))
             except Exception as fault:  # noqa: BLE001  # a reader that ended unnoticed would hold back every verdict
                 pause_s = self._failed(f"internal error: {fault!r}")
             if pause_s:
@@ -194,7 +194,7 @@ class QueueReader:
     def _ask(self, offset: int, tags: bytes, at_most: int) -> Pulled:
         pulled = self._settings.puller.pull(self.name, tags, offset, at_most)
         if pulled.status == BROKER_TIMEOUT:
-            raise _NoAnswer
+            raise _NoAnswer(pulled.why)
         return pulled
 
     def _note_end(self, offset: int, asked_ms: int) -> None:

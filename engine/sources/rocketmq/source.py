@@ -3,6 +3,7 @@
 The broker's consumer offsets are not used. How far each queue was read is one text (`positions.py`) that is committed
 in the transaction that holds the effect of what was read, so a crash neither loses nor repeats. The parts:
 
+- a process with the native client, which may end at any time (`ClientProcess`);
 - a thread that lists the queues (`QueueDiscovery`), and one that reads each queue (`QueueReader`);
 - a bounded queue between them and the loop (`Intake`), so that a busy engine makes the readers wait;
 - the loop (`RocketmqSource.run`), which makes batches of what was pulled, from whatever queue, and keeps at most `WINDOW` of
@@ -25,11 +26,11 @@ from engine.errors import ClockSuspect
 from engine.sources.base import Batch, Offer, QueueHealth, SourceHealth
 from engine.sources.offer_window import OfferWindow
 from engine.sources.retry_pause import RetryPause
-from engine.sources.rocketmq.binding import Connection, QueueName, library
+from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import Intake, QueueChunk
-from engine.sources.rocketmq.native_log import reason
+from engine.sources.rocketmq.pipe import Connection, QueueName
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader
 from engine.sources.wire import suspect_clock
@@ -224,11 +225,13 @@ class RocketmqSource:
         """What has not answered for a while, and why; empty when all is well."""
         if self._discovery is None:
             return ""
-        if self._discovery.trouble:
-            return self._discovery.trouble
+        client = self._discovery.client
+        if self._discovery.trouble or client.trouble:
+            return self._discovery.trouble or client.trouble
+        without = f"; {client.unresolved}" if client.unresolved else ""
         for topic, since_ms in list(self._discovery.missing.items()):
             if now_ms - since_ms >= TROUBLE_AFTER_MS:
-                return f"no queue of the topic {topic}: {reason(self.connection.log_folder)}"
+                return f"no queue of the topic {topic}: {self._discovery.why_missing}{without}"
         silent = [
             reader
             for reader in self._readers.values()
@@ -237,13 +240,15 @@ class RocketmqSource:
         if not silent:
             return ""
         which = f"{len(silent)} of {len(self._readers)} queues do" if len(silent) > 1 else f"{silent[0].name} does"
-        return f"{which} not answer: {silent[0].trouble or reason(self.connection.log_folder)}"
+        return f"{which} not answer: {silent[0].trouble or 'not yet'}{without}"
 
     def _detail(self, lag: int | None) -> str:
         if not self._readers:
             return f"connecting to {self.connection.name_servers or self.connection.name_server_domain}"
         behind = f", {lag} messages behind" if lag else ""
-        return f"reading {len(self._readers)} queues of {', '.join(self.topics)}{behind}"
+        unresolved = self._discovery.client.unresolved if self._discovery is not None else ""
+        without = f"; {unresolved}, reading without it" if unresolved else ""
+        return f"reading {len(self._readers)} queues of {', '.join(self.topics)}{behind}{without}"
 
 
 def rocketmq_source(
@@ -254,7 +259,7 @@ def rocketmq_source(
     Raises:
         NativeLibraryMissing: there is no library to read with; says what to do.
     """
-    library()
+    require_library()
     prefix = f"{options['namespace']}%" if "namespace" in options else ""
     topics = [*(f"{group}_MQTT" for group in options.get("mqtt_groups", ())), *options.get("topics", ())]
     connection = Connection(
@@ -263,7 +268,7 @@ def rocketmq_source(
         name_server_domain=options.get("name_server_domain", ""),
         access_key=options.get("access_key", ""),
         secret=options.get("secret", ""),
-        log_folder=str(log_folder),
+        log_folder=str(log_folder / name),
     )
     return RocketmqSource(
         name=name,
