@@ -76,6 +76,10 @@ class Event(StrEnum):
         "clock.stepped",
         "this machine's clock was set: holds and pauses last as long as before; check its time synchronisation",
     )
+    REFUSED_ACCEPTED = (
+        "clock.refused_accepted",
+        "events that were refused because they were dated in the future are accepted now",
+    )
     CLOCK_SLEPT = (
         "clock.slept",
         "this machine was asleep: offline alerts wait until the sources have caught up",

@@ -61,6 +61,15 @@ from engine.core.rules import Rule
 from engine.core.timers import Timer
 from engine.core.times import FOREVER
 
+MAX_REFUSED: Final = 10_000
+"""Clients of which a connect is remembered that was refused for its date; of more, those refused last."""
+
+LONGEST_REFUSED_MS: Final = 86_400_000
+"""A hold does not wait for longer than this for a connect that was refused: an offline that nobody is told of is worse."""
+
+REFUSED_MARGIN_MS: Final = 60_000
+"""How long after its date a refused connect is still waited for: it is offered again as soon as the clock passes its date."""
+
 ALL_TIME: Final = FOREVER - 1
 """The last instant that there is."""
 
@@ -134,6 +143,8 @@ class Fleet:
         )
         self._requests: list[QueryRequest] = []
         self._queried_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
+        # Connects that were refused for their date: client -> (channel, its date, until when a hold waits for it)
+        self._refused: dict[str, tuple[str, int, int]] = {}
         self._held_back_ms = 0  # clients whose hold was due by then and is held back have been queried
         self._watermark_ms = 0  # of the last `advance`
 
@@ -269,7 +280,10 @@ class Fleet:
         length_ms = self.policy.hold_ms(client, target)
         due_ms = now_ms + length_ms
         if length_ms == 0 and (target != OFFLINE or watermark_ms >= due_ms):
-            if target != OFFLINE or not self._query_first(client, state, due_ms):
+            if target != OFFLINE or not (
+                (self._refused and self._waits_for_refused(client, state, due_ms))
+                or self._query_first(client, state, due_ms)
+            ):
                 self._settle(client, state, due_ms)
             return
         self._await(client, state, due_ms)
@@ -368,6 +382,40 @@ class Fleet:
             self._queried_first[client] = state.hold_since_ms
             self._query(client, DOUBT, now_ms)
             self._await_confirmed(client, state.hold_since_ms, now_ms + policy.confirm_after_ms)
+        return True
+
+    def refused(self, event: EventFields, now_ms: int) -> None:
+        """An event was refused because it is dated in the future; our own clock may be the reason.
+
+        Had it been a connect that ends an offline hold, that hold does not settle before an answer says so, or the connect is
+        accepted after all.
+        """
+        client, kind, occurred_at_ms, channel, _ = event
+        if kind != CONNECT or client not in self.states:
+            return
+        self._refused.pop(client, None)
+        if len(self._refused) >= MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        until_ms = min(occurred_at_ms + REFUSED_MARGIN_MS, now_ms + LONGEST_REFUSED_MS)
+        self._refused[client] = channel, occurred_at_ms, until_ms
+
+    def next_refused(self, after_ms: int) -> int:
+        """The earliest date after an instant of an event that is remembered as refused; `FOREVER`: there is none."""
+        dates = [occurred_ms for _, occurred_ms, _ in list(self._refused.values()) if occurred_ms > after_ms]
+        return min(dates, default=FOREVER)
+
+    def _waits_for_refused(self, client: str, state: ClientState, at_ms: int) -> bool:
+        """Would a connect that was refused for its date have ended the client's offline hold? Then it waits, and is asked."""
+        found = self._refused.get(client)
+        if found is None:
+            return False
+        channel, occurred_ms, until_ms = found
+        told = learn(state, CONNECT, occurred_ms, channel, "", at_ms, self.policy, state.last)
+        if told.observed == OFFLINE or until_ms <= at_ms or state.flags & CONFIRMED:
+            del self._refused[client]
+            return False
+        self._query(client, DOUBT, at_ms)
+        self._await_confirmed(client, state.hold_since_ms, until_ms)
         return True
 
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
@@ -497,6 +545,8 @@ class Fleet:
                 del self._queried_first[client]
             state = self.state_of(client)
             if state.hold_since_ms == since_ms and state.observed == OFFLINE:
+                if self._refused and not state.flags & CONFIRMED and self._waits_for_refused(client, state, due_ms):
+                    continue
                 self._settle(client, state, due_ms)
         for target, since_ms, clients in self._holds.take_due(due_ms, watermark_ms):
             self._settle_all(clients, target, since_ms, due_ms)
@@ -506,6 +556,8 @@ class Fleet:
         for client in clients:
             state = self.state_of(client)
             if state.hold_since_ms != since_ms or state.observed != target:
+                continue
+            if target == OFFLINE and self._refused and self._waits_for_refused(client, state, at_ms):
                 continue
             if target != OFFLINE or not self._query_first(client, state, at_ms):
                 self._settle(client, state, at_ms)
@@ -650,6 +702,8 @@ class Fleet:
         self._holds.shift(step_ms)
         for client in self._queried_first:
             self._queried_first[client] += step_ms
+        for client, (channel, occurred_ms, until_ms) in list(self._refused.items()):
+            self._refused[client] = channel, occurred_ms, until_ms + step_ms
         self._held_back_ms = max(0, self._held_back_ms + step_ms)
         self._watermark_ms = min(self._watermark_ms, now_ms)
         self.gaps = self.alerts.variables.gaps = stepped_gaps(self.gaps, step_ms, now_ms)

@@ -30,6 +30,7 @@ from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of,
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
+from engine.runtime.refused_events import RefusedEvents
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.running_service import RunningService
 from engine.runtime.senders import Senders
@@ -209,6 +210,10 @@ class App(RunningService):
         yield "dispatcher", self.dispatcher.run()
         yield "rules", supervised("rules", self.rule_reloader.watch)
         yield "feeds", supervised("feeds", partial(self.source_runner.keep_watch, self.write))
+        refused = RefusedEvents(
+            self.fleet, self.store, self.codec, self.clock, self.config.events.max_future_ms, self.writer.offer
+        )
+        yield "refused", supervised("refused", partial(refused.run, self.write))
         yield "forgetting", supervised("forgetting", self._forget_clients)
         if self.queries is not None:
             yield "alive", supervised("alive", self._remember_alive)

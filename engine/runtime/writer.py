@@ -34,6 +34,7 @@ from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
 from engine.runtime.recovery import ERA, WORKED_AT, DecodeStored, last_instant, recover, restore_alerts
+from engine.runtime.refused_events import recall, refused_events
 from engine.runtime.retention import Retention
 from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
@@ -124,7 +125,10 @@ class Writer:
         When the last run had got further than the wall clock shows, the first turn finds that as a step.
         """
         self._clock.begin_at(last_instant(self.store))
-        return recover(self.store, self.fleet, self._checkpoint, decode)
+        applied = recover(self.store, self.fleet, self._checkpoint, decode)
+        with self.store.reading() as reader:
+            recall(reader, self.fleet, self._clock.now_ms())
+        return applied
 
     # From other threads
 
@@ -301,7 +305,9 @@ class Writer:
             self._retention.heard(batch.events[-1].occurred_at_ms)
         if batch.rejected:
             rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
-            store.quarantine.add(batch.source, batch.received_at_ms, rejected)
+            store.quarantine.add(batch.source, min(batch.received_at_ms, fleet.latest_ms), rejected)
+            for event in refused_events(rejected):
+                fleet.refused(event, fleet.clock_ms)
             self._rejected += len(rejected)
             if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
                 self._rejected = self._purge_at_ms = 0

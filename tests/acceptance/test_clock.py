@@ -79,3 +79,50 @@ def test_a_clock_that_is_put_ahead_pages_nobody_early_and_loses_no_delivery(tmp_
         assert (client["status"], client["observed"]) == ("online", "offline")
         clock.set(0)
         eventually(lambda: running.log_lines("clock.stepped"), lambda found: len(found) == 2)
+
+
+def test_events_that_are_all_dated_ahead_make_the_feed_degraded_and_are_no_sign_of_life(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path, **HOLD) as running:
+        running.rules(feed_rule(target.url))
+        running.start()
+        for number in range(5):
+            answer = running.post(event(f"G@@@p{number}", "connect", "a", now_ms() + 300_000))
+            assert answer.status_code == 202 and len(answer.json()["rejected"]) == 1
+        status, text = eventually(running.readiness, lambda found: found[0] == 503)
+        assert "degraded: clock: 5 of the last 5 events" in text
+        eventually(lambda: target.told("source", "phase"), lambda found: found == [("push", "firing")])
+        (line,) = running.log_lines("feed.trouble")
+        assert line["trouble"].startswith("degraded: clock: ")
+        assert running.printed("sources")[0]["last_event_at"] is None
+
+
+def test_a_reconnect_that_a_clock_put_back_refuses_pages_nobody_and_is_accepted_in_its_time(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path, **HOLD) as running:
+        clock = WallClock(tmp_path)
+        running.rules(offline_rule(target.url))
+        running.start(ready=True, **clock.environment)
+        goes_dark(running, "G@@@p1")
+        clock.set(-70_000)  # the broker's clock is right: what it says lies in the future, by more than a minute
+        eventually(lambda: running.log_lines("clock.stepped"))
+        assert running.post(event("G@@@p1", "connect", "b")).json()["accepted"] == 0
+        goes_dark(running, "G@@@p2", -70_000)
+        eventually(lambda: target.told("client"), lambda found: found == [("G@@@p2",)])
+        (line,) = eventually(lambda: running.log_lines("clock.refused_accepted"))
+        assert line["events"] == 1
+        eventually(lambda: running.statuses(), lambda found: found == {"G@@@p1": "online", "G@@@p2": "offline"})
+        assert target.told("client") == [("G@@@p2",)]
+
+
+def test_what_is_refused_for_its_form_makes_the_feed_degraded(tmp_path: Path) -> None:
+    with sink() as target, service(tmp_path, **HOLD) as running:
+        running.rules(feed_rule(target.url))
+        running.start()
+        for _ in range(5):
+            running.post('{"clientId": "G@@@p1"}')
+        status, text = eventually(running.readiness, lambda found: found[0] == 503)
+        assert "degraded: form: 5 of the last 5 events" in text
+        goes_dark(running, "G@@@p1")
+        for number in range(20):
+            running.tell(event(f"G@@@d{number}", "connect", "a"))
+        eventually(lambda: running.readiness()[0], lambda status: status == 200)
+        assert running.get("/readyz")["degraded"] == [] or "form: " in running.get("/readyz")["degraded"][0]
