@@ -80,6 +80,18 @@ class Event(StrEnum):
         "a source is unhealthy: offline alerts wait until it has caught up; run `rollcall sources`",
     )
     SOURCE_RECOVERED = "feed.well", "a source is healthy again"
+    CLOCK_STEPPED = (
+        "clock.stepped",
+        "this machine's clock was set: holds and pauses last as long as before; check its time synchronisation",
+    )
+    REFUSED_ACCEPTED = (
+        "clock.refused_accepted",
+        "events that were refused because they were dated in the future are accepted now",
+    )
+    CLOCK_SLEPT = (
+        "clock.slept",
+        "this machine was asleep: offline alerts wait until the sources have caught up",
+    )
     SOURCE_FAILED = (
         "source.failed",
         "internal error: a source has stopped and reads no more events; restart the service and report it",

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from engine.clock import EngineClock
 from engine.config.patterns import compile_patterns
 from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.delivery import OutboxItem
@@ -46,19 +47,27 @@ POLICY = Policy(
 LOG = Action(kind="log", spec={"message": "{{ client.id }}"})
 
 
-class FakeClock:
+class FakeClock(EngineClock):
     """A clock that stands still until a test moves it. Epoch milliseconds."""
 
     def __init__(self, now_ms: int = START_MS) -> None:
-        self.at_ms = now_ms
-
-    def now_ms(self) -> int:
-        """The present instant."""
-        return self.at_ms
+        self.at_ms = now_ms  # what the wall clock shows; a test that changes it lets time pass
+        self.set_by_ms = 0  # of that, what did not pass: somebody set the wall clock
+        self.asleep_ms = 0  # of what passed, how long the machine was asleep
+        super().__init__(
+            lambda: self.at_ms,
+            lambda: self.at_ms - self.set_by_ms,
+            lambda: self.at_ms - self.set_by_ms - self.asleep_ms,
+        )
 
     def advance(self, ms: int) -> None:
         """Let time pass."""
         self.at_ms += ms
+
+    def set_wall(self, ms: int) -> None:
+        """Set the wall clock by so much, ahead or back; no time passes."""
+        self.at_ms += ms
+        self.set_by_ms += ms
 
 
 # Builders

@@ -95,6 +95,12 @@ class Breaker:
         self._pause(problem, lasting, now_ms)
         return True
 
+    def shift(self, step_ms: int) -> None:
+        """The clock whose instants these are was set: a pause lasts as long as before."""
+        self.opened_at_ms += step_ms
+        self.failed_at_ms += step_ms
+        self.retry_at_ms += step_ms
+
     def not_tried(self) -> None:
         """The probe ended without saying whether the service works (it was throttled, or never sent): another may start."""
         self.is_probing = False

@@ -34,11 +34,13 @@ from engine.core.history import (
     FORGOTTEN,
     POSITION_BITS,
     SETTLED,
+    STEPPED,
     Fact,
     apply_row,
+    step_of,
 )
 from engine.core.matching import Attributes, Matcher
-from engine.core.presence import debounce, query_result, resolver
+from engine.core.presence import clock_step, debounce, query_result, resolver
 from engine.core.presence.client_state import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.presence.client_timers import CalmTimers, HoldTimers
 from engine.core.presence.debounce import Policy, learn
@@ -54,10 +56,19 @@ from engine.core.presence.query import (
     QueryRequest,
     StatusAnswer,
 )
-from engine.core.presence.reconcile import Gaps, is_unsure, with_gap
+from engine.core.presence.reconcile import Gaps, is_unsure, stepped_gaps, with_gap
 from engine.core.rules import Rule
 from engine.core.timers import Timer
 from engine.core.times import FOREVER
+
+MAX_REFUSED: Final = 10_000
+"""Clients of which a connect is remembered that was refused for its date; of more, those refused last."""
+
+LONGEST_REFUSED_MS: Final = 86_400_000
+"""A hold does not wait for longer than this for a connect that was refused: an offline that nobody is told of is worse."""
+
+REFUSED_MARGIN_MS: Final = 60_000
+"""How long after its date a refused connect is still waited for: it is offered again as soon as the clock passes its date."""
 
 ALL_TIME: Final = FOREVER - 1
 """The last instant that there is."""
@@ -113,7 +124,8 @@ class Fleet:
         )
         self._triggers = self.alerts.triggers
         self._outages = self.alerts.outages
-        self.clock_ms = 0  # never goes back
+        self.clock_ms = 0  # never goes back, but by `step`
+        self.latest_ms = FOREVER  # no instant of the turn in hand is later: what says so was stamped before a step
         self.facts: list[Fact] = []
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
         self.duplicates: set[str] = set()
@@ -131,6 +143,8 @@ class Fleet:
         )
         self._requests: list[QueryRequest] = []
         self._queried_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
+        # Connects that were refused for their date: client -> (channel, its date, until when a hold waits for it)
+        self._refused: dict[str, tuple[str, int, int]] = {}
         self._held_back_ms = 0  # clients whose hold was due by then and is held back have been queried
         self._watermark_ms = 0  # of the last `advance`
 
@@ -221,7 +235,7 @@ class Fleet:
         wake_up = alerts.wake_up
         first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
-        now_ms = self.clock_ms = max(now_ms, self.clock_ms)
+        now_ms = self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
         for client, kind, occurred_at_ms, channel, ip in events:
             if instants is not None:
                 now_ms = watermark_ms = max(instants[place - first], self.clock_ms)
@@ -266,7 +280,10 @@ class Fleet:
         length_ms = self.policy.hold_ms(client, target)
         due_ms = now_ms + length_ms
         if length_ms == 0 and (target != OFFLINE or watermark_ms >= due_ms):
-            if target != OFFLINE or not self._query_first(client, state, due_ms):
+            if target != OFFLINE or not (
+                (self._refused and self._waits_for_refused(client, state, due_ms))
+                or self._query_first(client, state, due_ms)
+            ):
                 self._settle(client, state, due_ms)
             return
         self._await(client, state, due_ms)
@@ -281,7 +298,7 @@ class Fleet:
 
         Steps: the state after it; the alerts that waited for it; then the hold that it starts, ends or makes sure.
         """
-        now_ms = self.clock_ms = max(now_ms, self.clock_ms)
+        now_ms = self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
         client = answer.client
         known = self.states.get(client)
         before = ClientState(client=client) if known is None or known is NEW_CLIENT else known
@@ -367,6 +384,40 @@ class Fleet:
             self._await_confirmed(client, state.hold_since_ms, now_ms + policy.confirm_after_ms)
         return True
 
+    def refused(self, event: EventFields, now_ms: int) -> None:
+        """An event was refused because it is dated in the future; our own clock may be the reason.
+
+        Had it been a connect that ends an offline hold, that hold does not settle before an answer says so, or the connect is
+        accepted after all.
+        """
+        client, kind, occurred_at_ms, channel, _ = event
+        if kind != CONNECT or client not in self.states:
+            return
+        self._refused.pop(client, None)
+        if len(self._refused) >= MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        until_ms = min(occurred_at_ms + REFUSED_MARGIN_MS, now_ms + LONGEST_REFUSED_MS)
+        self._refused[client] = channel, occurred_at_ms, until_ms
+
+    def next_refused(self, after_ms: int) -> int:
+        """The earliest date after an instant of an event that is remembered as refused; `FOREVER`: there is none."""
+        dates = [occurred_ms for _, occurred_ms, _ in list(self._refused.values()) if occurred_ms > after_ms]
+        return min(dates, default=FOREVER)
+
+    def _waits_for_refused(self, client: str, state: ClientState, at_ms: int) -> bool:
+        """Would a connect that was refused for its date have ended the client's offline hold? Then it waits, and is asked."""
+        found = self._refused.get(client)
+        if found is None:
+            return False
+        channel, occurred_ms, until_ms = found
+        told = learn(state, CONNECT, occurred_ms, channel, "", at_ms, self.policy, state.last)
+        if told.observed == OFFLINE or until_ms <= at_ms or state.flags & CONFIRMED:
+            del self._refused[client]
+            return False
+        self._query(client, DOUBT, at_ms)
+        self._await_confirmed(client, state.hold_since_ms, until_ms)
+        return True
+
     def _settle(self, client: str, state: ClientState, at_ms: int) -> None:
         if self._queried_first:
             self._queried_first.pop(client, None)
@@ -422,7 +473,7 @@ class Fleet:
 
         To `ALL_TIME` it lets time pass only while anything is left that keeps a replay running, see `next_due`.
         """
-        to_ms = max(to_ms, self.clock_ms)
+        to_ms = max(min(to_ms, self.latest_ms), self.clock_ms)
         watermark_ms = self._watermark_ms = min(to_ms, watermark_ms)
         if self.wake_ms > to_ms:
             self.clock_ms = to_ms
@@ -494,6 +545,8 @@ class Fleet:
                 del self._queried_first[client]
             state = self.state_of(client)
             if state.hold_since_ms == since_ms and state.observed == OFFLINE:
+                if self._refused and not state.flags & CONFIRMED and self._waits_for_refused(client, state, due_ms):
+                    continue
                 self._settle(client, state, due_ms)
         for target, since_ms, clients in self._holds.take_due(due_ms, watermark_ms):
             self._settle_all(clients, target, since_ms, due_ms)
@@ -503,6 +556,8 @@ class Fleet:
         for client in clients:
             state = self.state_of(client)
             if state.hold_since_ms != since_ms or state.observed != target:
+                continue
+            if target == OFFLINE and self._refused and self._waits_for_refused(client, state, at_ms):
                 continue
             if target != OFFLINE or not self._query_first(client, state, at_ms):
                 self._settle(client, state, at_ms)
@@ -559,7 +614,8 @@ class Fleet:
         self, journal_id: int, events: Sequence[EventFields], facts: Sequence[Fact], now_ms: int
     ) -> None:
         """Apply one journal row again, see `history.apply_row`."""
-        self.clock_ms = max(self.clock_ms, now_ms)
+        # A step is a row of its own: the clock went back, or ahead, to what it says.
+        self.clock_ms = now_ms if step_of(facts) else max(self.clock_ms, now_ms)
         apply_row(self.states, journal_id, events, facts, now_ms, self.policy)
 
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
@@ -633,16 +689,53 @@ class Fleet:
             self._outages.moved(client, state, NEW_CLIENT, at_ms)
         self._triggers.forget(client, at_ms)
 
+    # When our own clock was set
+
+    def step(self, step_ms: int, now_ms: int) -> list[str]:
+        """The wall clock was set by `step_ms` and shows `now_ms`: what waits goes on waiting for as long as before.
+
+        Deadlines and alerts are moved here. Returns the clients whose states are to be moved too, by `step_clients`, in journal
+        rows of their own: a large fleet has more of them than a row holds facts.
+        """
+        self.facts.append(Fact(len(self.previous), STEPPED, "", now_ms, 0, (step_ms, 0, False)))
+        self.clock_ms = min(self.clock_ms + step_ms, now_ms)  # what is due since then has still to act
+        self._holds.shift(step_ms)
+        for client in self._queried_first:
+            self._queried_first[client] += step_ms
+        for client, (channel, occurred_ms, until_ms) in list(self._refused.items()):
+            self._refused[client] = channel, occurred_ms, until_ms + step_ms
+        self._held_back_ms = max(0, self._held_back_ms + step_ms)
+        self._watermark_ms = min(self._watermark_ms, now_ms)
+        self.gaps = self.alerts.variables.gaps = stepped_gaps(self.gaps, step_ms, now_ms)
+        self.alerts.step(step_ms, now_ms, str(self._row >> POSITION_BITS))
+        self._wake_ms = 0  # look at everything at the next turn
+        moved = clock_step.moved
+        return [
+            client
+            for client, state in self.states.items()
+            if state is not NEW_CLIENT and moved(state, step_ms, now_ms, 0) is not state
+        ]
+
+    def step_clients(self, clients: Sequence[str], step_ms: int, now_ms: int) -> None:
+        """Move the states of some of the clients that `step` returned."""
+        facts, states = self.facts, self.states
+        for client in clients:
+            state = states[client]
+            position = self._row + FACT_OFFSET + len(facts)
+            facts.append(Fact(len(self.previous), STEPPED, client, now_ms, state.last, (step_ms, 0, False)))
+            self.committed.setdefault(client, state)
+            states[client] = clock_step.moved(state, step_ms, now_ms, position)
+
     # What operators do; everything due by `now_ms` must have been passed
 
     def silence(self, silence: Silence, now_ms: int) -> None:
         """Add a silence, or put another in the place of the one of its id. A store keeps it whole (`Output.silences`)."""
-        self.clock_ms = max(now_ms, self.clock_ms)
+        self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
         self.alerts.silence(silence, self.clock_ms)
 
     def expire_silence(self, silence_id: str, now_ms: int) -> bool:
         """End a silence now; what it suppressed and still holds fires, together. False when no such silence is open."""
-        self.clock_ms = max(now_ms, self.clock_ms)
+        self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
         return self.alerts.expire_silence(silence_id, self.clock_ms)
 
     def why_not(self, rule: str, client: str, now_ms: int) -> list[StageReport]:
@@ -662,5 +755,5 @@ class Fleet:
 
         Every criterion given must hold; `alert_id` may be a group's, which means all that fires in it.
         """
-        self.clock_ms = max(now_ms, self.clock_ms)
+        self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
         return self.alerts.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from engine.core.events import EventFields
-from engine.core.presence import debounce, query_result
+from engine.core.presence import clock_step, debounce, query_result
 from engine.core.presence.client_state import ClientState
 from engine.core.presence.debounce import Policy, learn
 from engine.core.presence.query import StatusAnswer
@@ -24,6 +24,8 @@ SETTLED: Final = "settled"
 CALMED: Final = "calmed"
 FORGOTTEN: Final = "forgotten"
 ANSWERED: Final = "answered"
+STEPPED: Final = "stepped"
+"""The wall clock was set. One without a client says so; one for each client whose instants were moved by it follows."""
 
 
 class Fact(NamedTuple):
@@ -34,15 +36,24 @@ class Fact(NamedTuple):
     client: str
     at_ms: int
     previous: int  # history position of the client's entry before this one
-    answer: tuple[int, int, bool] | None = None  # (asked_at_ms, connections or -1, is it listed) of an ANSWERED one
+    # (asked_at_ms, connections or -1, is it listed) of an ANSWERED one; (milliseconds, 0, False) of a STEPPED one
+    answer: tuple[int, int, bool] | None = None
 
 
 def answer_of(fact: Fact) -> StatusAnswer:
     """The answer that a fact of kind ANSWERED keeps. ValueError for any other."""
-    if fact.answer is None:
+    if fact.answer is None or fact.kind != ANSWERED:
         raise ValueError(f"{fact.kind} is no answer")
     asked_ms, count, is_listed = fact.answer
     return StatusAnswer(fact.client, asked_ms, fact.at_ms, None if count < 0 else count, is_listed)
+
+
+def step_of(facts: Sequence[Fact]) -> int:
+    """By how much the wall clock was set in a journal row; 0: it was not."""
+    for fact in facts:
+        if fact.kind == STEPPED and fact.answer is not None:
+            return fact.answer[0]
+    return 0
 
 
 def apply_row(
@@ -74,15 +85,18 @@ def _apply_fact(
 ) -> None:
     state = states.get(fact.client)
     if state is None:
-        if fact.answer is None:
+        if fact.kind != ANSWERED:
             return
         state = ClientState(client=fact.client)  # only an answer ever named it
     if not missing.setdefault(fact.client, state.last < position >> POSITION_BITS << POSITION_BITS):
         return
-    if fact.answer is not None:
+    if fact.kind == ANSWERED:
         states[fact.client] = query_result.take(state, answer_of(fact), fact.at_ms, policy, position)[0]
     elif fact.kind == FORGOTTEN:
         del states[fact.client]
+    elif fact.kind == STEPPED:
+        step_ms = fact.answer[0] if fact.answer is not None else 0
+        states[fact.client] = clock_step.moved(state, step_ms, fact.at_ms, position)
     elif fact.kind == CALMED:
         states[fact.client] = debounce.calm(state, position)
     elif state.on_hold:

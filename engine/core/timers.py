@@ -28,10 +28,14 @@ CLEANED_FROM: Final = 1_024
 class TimerKind:
     """One kind of timers, see the module's text."""
 
-    __slots__ = ("event_time", "keeps_replay_running", "name")
+    __slots__ = ("event_time", "keeps_replay_running", "measures", "name")
 
-    def __init__(self, name: str, *, event_time: bool = False, keeps_replay_running: bool = True) -> None:
+    def __init__(
+        self, name: str, *, event_time: bool = False, keeps_replay_running: bool = True, measures: bool = True
+    ) -> None:
+        """`measures`: it waits for so much time to pass, and not for an instant that people wrote down."""
         self.name: Final = name
+        self.measures: Final = measures
         self.event_time: Final = event_time
         self.keeps_replay_running: Final = keeps_replay_running
 
@@ -39,7 +43,7 @@ class TimerKind:
 FLAPPING_STOPS: Final = TimerKind("flapping stops")
 HOLDS: Final = TimerKind("holds settle", event_time=True)
 OUTAGES: Final = TimerKind("outages are over", event_time=True)
-SUPPRESSIONS: Final = TimerKind("time intervals and silences end", keeps_replay_running=False)
+SUPPRESSIONS: Final = TimerKind("time intervals and silences end", keeps_replay_running=False, measures=False)
 THROTTLES: Final = TimerKind("throttles have room")
 FORS: Final = TimerKind("`for` is over")
 OFFLINE_FORS: Final = TimerKind("`for` of an offline alert is over", event_time=True)
@@ -47,7 +51,7 @@ QUERY_DEADLINES: Final = TimerKind("no answer came in time")
 GROUPS: Final = TimerKind("groups are notified")
 FEED_REMINDERS: Final = TimerKind("reminders about sources", keeps_replay_running=False)
 REMINDERS: Final = TimerKind("reminders", event_time=True, keeps_replay_running=False)
-SCHEDULES: Final = TimerKind("schedules", keeps_replay_running=False)
+SCHEDULES: Final = TimerKind("schedules", keeps_replay_running=False, measures=False)
 RATE_LIMITS: Final = TimerKind("summaries of held deliveries")
 
 TIMERS: Final = (
@@ -117,6 +121,11 @@ class TimerQueue:
             self._limit = max(CLEANED_FROM, 2 * len(self._heap))
         heapq.heappush(self._heap, (due_ms, rank, self._order, item))
         self._wake_up.by(due_ms)
+
+    def shift(self, step_ms: int) -> None:
+        """The clock was set: what is left to wait stays what it was. The instants that the items know move with their entries."""
+        self._heap = [(due_ms + step_ms, rank, order, item) for due_ms, rank, order, item in self._heap]
+        self._released = deque((at_ms + step_ms, due_ms + step_ms, item) for at_ms, due_ms, item in self._released)
 
     def next(self, watermark_ms: int) -> int:
         """When the next entry acts; `FOREVER` when none may. `watermark_ms`: see the module's text."""
@@ -188,6 +197,12 @@ class TimerTable:
             if timer.kind.keeps_replay_running and not timer.queue.is_empty:
                 best = min(best, timer.queue.next(FOREVER))
         return best
+
+    def shift(self, step_ms: int) -> None:
+        """The clock was set: every kind that measures time is moved. The others know what to do by themselves."""
+        for timer in self._timers:
+            if timer.kind.measures:
+                timer.queue.shift(step_ms)
 
     def release(self, due_by_ms: int, to_ms: int) -> None:
         """Event-time timers that should have acted by `due_by_ms` and were held back by the watermark act at `to_ms`."""

@@ -39,3 +39,8 @@ def duration_text(duration_ms: int) -> str:
         if count:
             parts.append(f"{count}{name}")
     return "".join(parts) or "0s"
+
+
+def stepped_text(step_ms: int) -> str:
+    """That this machine's clock was set, as people read it: `clock stepped by +2m`."""
+    return f"clock stepped by {'-' if step_ms < 0 else '+'}{duration_text(abs(step_ms))}"

@@ -26,7 +26,7 @@ from engine.actions.base import (
     Outcome,
     Untried,
 )
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock
 from engine.core.delivery import deadline_ms, life_of
 from engine.delivery.dead_log import DeadDeliveryLog, may_be_dead
 from engine.delivery.limits import DEFAULT_LIMITS, DispatcherStats, Limits
@@ -68,6 +68,8 @@ class Dispatcher:
         self._outbox = outbox
         self._calls = SenderCalls(senders, clock)
         self._clock = clock
+        self._steady = SteadyClock(clock)
+        self._shifted_ms = self._steady.shifted_ms  # the steps of the clock that what is held here has taken
         self._limits = limits
         self._dead_log = dead_log or DeadDeliveryLog(clock)
         self._is_outbox_failing = False
@@ -101,7 +103,7 @@ class Dispatcher:
             self._window.hold(target, item)
             touched[target.name] = target
             self.stats.offered += 1
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         for target in touched.values():
             self._pump(target, now_ms)
 
@@ -109,6 +111,18 @@ class Dispatcher:
         """Look at the outbox again: someone retried, released or discarded deliveries."""
         self._look_around = True
         self._awake.set()
+
+    # The clock
+
+    def _now_ms(self) -> int:
+        """The present instant. When the clock was set since it was asked last, what is held here is moved first."""
+        now_ms = self._clock.now_ms()
+        step_ms = self._steady.shifted_ms - self._shifted_ms
+        if step_ms:
+            self._shifted_ms += step_ms
+            self._window.shift(step_ms)
+            self._look_around = True
+        return now_ms
 
     # Going out
 
@@ -149,7 +163,7 @@ class Dispatcher:
         """Some attempts at a target have ended: judge the target, note the outcomes, and send the next ones."""
         target.in_flight -= len(outcomes)
         self.stats.in_flight -= len(outcomes)
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         handed_back = []
         for outcome in outcomes:
             if isinstance(outcome.answer, Untried):
@@ -227,13 +241,15 @@ class Dispatcher:
             batch = self._unrecorded[: self._limits.recorded]
             await self._outbox.record([outcome for _, outcome in batch])
             del self._unrecorded[: len(batch)]
-            now_ms = self._clock.now_ms()
+            now_ms = self._now_ms()
             suspects = [
                 o.id for target, o in batch if may_be_dead(target.held[o.id], o.answer, now_ms, self._limits.policy)
             ]
             touched = {target.name: target for target, _ in batch}
             for target, outcome in batch:
                 self.stats.count(outcome.answer)
+                # The outbox does not agree when the clock was set just then: it is still due.
+                self._look_around = self._look_around or isinstance(outcome.answer, Expired)
                 may_wait = self._window.settle(target, outcome)
                 self._look_around = self._look_around or may_wait
             for target in touched.values():
@@ -255,7 +271,7 @@ class Dispatcher:
 
     async def _fetch(self) -> None:
         """Read what is due from the outbox, for every target that is behind and has room."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         if self._look_around or (self._next_due_ms is not None and self._next_due_ms <= now_ms):
             self._look_around = False
             found = await self._outbox.waiting(now_ms)
@@ -269,6 +285,10 @@ class Dispatcher:
         for share in shares:
             self._window.targets[share.target].missed = False
         items = await self._outbox.due(now_ms, shares)
+        if self._steady.shifted_ms != self._shifted_ms:  # nobody knows on which side of the step these were read
+            for share in shares:
+                self._window.targets[share.target].missed = True
+            items = []
         self._take_in(shares, items)
 
     def _shares(self, now_ms: int) -> list[Share]:
@@ -285,7 +305,7 @@ class Dispatcher:
         return shares
 
     def _take_in(self, shares: Sequence[Share], items: Sequence[OutboxItem]) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         counted: dict[str, int] = {}
         for item in items:
             target = self._window.targets[item.target]
@@ -304,7 +324,7 @@ class Dispatcher:
 
     def _idle_s(self) -> float:
         """Seconds until there is something to do, unless something happens before."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         breakers = [target.breaker for target in self._window.behind.values()]
         instants = [found.retry_at_ms for found in breakers if found.is_open and found.retry_at_ms > now_ms]
         if self._next_due_ms is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -110,6 +111,19 @@ class Window:
                 self._drop(target, follower)
         target.ready.clear()
         self.fall_behind(target)
+
+    def shift(self, step_ms: int) -> None:
+        """The clock was set: what is held grows no older by that, and breakers pause for as long as before."""
+        for target in self.targets.values():
+            target.breaker.shift(step_ms)
+            target.held = {
+                id_: replace(item, decided_at_ms=item.decided_at_ms + step_ms) for id_, item in target.held.items()
+            }
+            target.ready = deque(target.held[item.id] for item in target.ready)
+            for item in target.held.values():
+                followers = self._lanes.get(item.lane)
+                if followers and followers[0].target == target.name:
+                    self._lanes[item.lane] = deque(target.held[one.id] for one in followers)
 
     def forget_if_idle(self, target: Target) -> None:
         """Forget a target of which nothing is held; its failures are remembered while there are not too many."""

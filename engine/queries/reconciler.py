@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock
 from engine.core.times import FOREVER
 from engine.errors import StoreError
 from engine.queries.current_sweep import CurrentSweep, Progress
@@ -71,7 +71,9 @@ class Reconciler:
         self._is_sweeping = False
         self._stopping = False
         self._next_scheduled_ms = FOREVER
-        self._started_at_ms = clock.now_ms()
+        self._steady = SteadyClock(clock)
+        self._started_at_ms = self._steady.now_ms()
+        self._shifted_ms = self._steady.shifted_ms  # the steps of the clock that the next planned run has taken
         self._thread = threading.Thread(target=self._work, name="reconciler", daemon=True)
 
     # Start and stop
@@ -165,6 +167,9 @@ class Reconciler:
     def _next(self) -> SweepRequest | None:
         """The next sweep that may start. Waits for a while when there is none, and returns None."""
         now_ms = self._clock.now_ms()
+        if self._steady.shifted_ms != self._shifted_ms:  # a schedule goes by the wall clock
+            self._shifted_ms = self._steady.shifted_ms
+            self._next_scheduled_ms = min(self._next_scheduled_ms, self._schedule.next_ms(now_ms))
         with self._woken:
             if self._next_scheduled_ms <= now_ms:
                 self._next_scheduled_ms = self._schedule.next_ms(now_ms)
@@ -181,7 +186,7 @@ class Reconciler:
         """A sweep after a gap or a restart waits until the sources have caught up, unless it has started before."""
         if request.why not in {GAP, RESTART} or request.row is not None:
             return True
-        return self._has_caught_up() or now_ms - self._started_at_ms > self._max_hold_ms
+        return self._has_caught_up() or self._steady.now_ms() - self._started_at_ms > self._max_hold_ms
 
     def _run_next(self, request: SweepRequest) -> None:
         """Run one sweep. When the store fails it is queued again."""
@@ -216,7 +221,7 @@ class Reconciler:
             self._records.resume(sweep.number, sweep.total)
         else:
             sweep = self._new_sweep(request, now_ms)
-        sweep.running_since_ms = now_ms
+        sweep.running_since_ms = self._steady.now_ms()
         self._current.set(sweep)
         for waiter in request.waiters:
             if waiter.set_running_or_notify_cancel():

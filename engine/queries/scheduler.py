@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock
 from engine.core.breaker import Breaker, BreakerLimits
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.errors import RollcallError
@@ -124,7 +124,8 @@ class QueryScheduler:
         `close` is called at the very end, when no call is left to be counted.
         """
         self.stats = QueryStats()
-        self._provider, self._budget, self._clock = provider, budget, clock
+        # Everything here is measured by a clock that nobody sets; only what comes in and goes out is the engine's time.
+        self._provider, self._budget, self._clock = provider, budget, SteadyClock(clock)
         self._beliefs, self._results = beliefs, results
         self._retries, self._retry_first_ms, self._close = retries, retry_first_ms, close
         self._woken = threading.Condition()
@@ -151,7 +152,7 @@ class QueryScheduler:
             thread.start()
 
     def query(self, client: str, why: str = OPERATOR, at_ms: int = 0) -> Future[AppliedResult]:
-        """Query a client, not before `at_ms`. The future is cancelled when the scheduler stops before there is an answer."""
+        """Query a client, not before `at_ms` (of the steady clock). The future is cancelled when the scheduler stops before there is an answer."""
         waiter: Future[AppliedResult] = Future()
         with self._woken:
             now_ms = self._clock.now_ms()
@@ -171,7 +172,7 @@ class QueryScheduler:
             if self._stopping:
                 return
             for client, why, at_ms in requests:
-                self._queue.add(client, why, at_ms)
+                self._queue.add(client, why, self._clock.steady_ms(at_ms))
             self._woken.notify_all()
 
     def __len__(self) -> int:
@@ -198,7 +199,7 @@ class QueryScheduler:
         return not self._breaker.is_open and not self._stopping
 
     def is_hopeless_since(self, instant_ms: int) -> bool:
-        """Will queries fail until somebody mends something, as a call after an instant has shown?"""
+        """Will queries fail until somebody mends something, as a call after an instant (of the steady clock) has shown?"""
         return self._breaker.is_hopeless and self._breaker.failed_at_ms >= instant_ms
 
     def failing_for_ms(self, instant_ms: int) -> int:
@@ -359,7 +360,9 @@ class QueryScheduler:
         _cancel(entry)
 
     def _answer(self, client: str, asked_at_ms: int, answered_at_ms: int, connections: int | None) -> StatusAnswer:
-        return StatusAnswer(client, asked_at_ms, answered_at_ms, connections, self._beliefs.is_listed(client))
+        engine_ms = self._clock.engine_ms
+        is_listed = self._beliefs.is_listed(client)
+        return StatusAnswer(client, engine_ms(asked_at_ms), engine_ms(answered_at_ms), connections, is_listed)
 
     def _not_sent(self, client: str, now_ms: int) -> AppliedResult:
         answer = self._answer(client, now_ms, now_ms, None)

@@ -39,7 +39,7 @@ class Sweep:
     ) -> None:
         """`counted`: the counters of the sweep before a restart."""
         self.number, self.why, self.started_at_ms = number, why, started_at_ms
-        self.running_since_ms = started_at_ms  # later than the start, after a restart
+        self.running_since_ms = started_at_ms  # of the steady clock; later than the start, after a restart
         self.remaining = dict.fromkeys(clients)  # clients without a final verdict, in the order of their queries
         self.total = counted.asked + len(self.remaining)
         self.tally = counted

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock
 from engine.errors import StoreError
 from engine.queries.current_sweep import CurrentSweep
 from engine.queries.dry_run import DryRun
@@ -61,6 +61,7 @@ class SweepRunner:
         """`confirm_after_ms`: how long after a contradiction the client is queried again."""
         self._scheduler, self._applier, self._dry_run = scheduler, applier, dry_run
         self._records, self._current, self._clock = records, current, clock
+        self._steady = SteadyClock(clock)
         self._confirm_after_ms = confirm_after_ms
         self._pending = 0  # clients that wait for their result
         self._stopping = False
@@ -101,8 +102,8 @@ class SweepRunner:
         problem = self._wait(sweep, lambda: self._pending == 0)
         if problem is not None or self._stopping:
             return problem
-        until_ms = self._clock.now_ms() + self._confirm_after_ms + CONFIRMED_WITHIN_MS
-        return self._wait(sweep, lambda: not sweep.confirming or self._clock.now_ms() > until_ms)
+        until_ms = self._steady.now_ms() + self._confirm_after_ms + CONFIRMED_WITHIN_MS
+        return self._wait(sweep, lambda: not sweep.confirming or self._steady.now_ms() > until_ms)
 
     def _wait(self, sweep: Sweep, condition: Callable[[], bool]) -> str | None:
         """Wait until the condition holds or the runner is stopped (None), or queries fail for good (why, in words)."""
@@ -134,7 +135,7 @@ class SweepRunner:
         if sweep.is_dry_run and not done.cancelled():
             result = done.result().result
             if not self._dry_run.take(sweep, result):
-                self._query(sweep, result.answer.client, self._clock.now_ms() + self._confirm_after_ms)
+                self._query(sweep, result.answer.client, self._steady.now_ms() + self._confirm_after_ms)
         with self._current.changed:
             self._pending -= 1
             self._current.changed.notify_all()
@@ -161,8 +162,8 @@ class SweepRunner:
 
     def _wait_for_commit(self, sweep: Sweep) -> None:
         """Wait for a transaction that counts results of the sweep: its clients do not remain."""
-        until_ms = self._clock.now_ms() + COMMITTED_WITHIN_MS
-        while self._applier.has_uncommitted(sweep) and not self._stopping and self._clock.now_ms() < until_ms:
+        until_ms = self._steady.now_ms() + COMMITTED_WITHIN_MS
+        while self._applier.has_uncommitted(sweep) and not self._stopping and self._steady.now_ms() < until_ms:
             self._pause()
 
     def _pause(self) -> None:

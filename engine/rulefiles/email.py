@@ -143,9 +143,7 @@ class MailReader:
             return
         path = self._context.document.problem((*self._context.at, *at[:-1], origin.key), "").path
         line = _line_of(message, source)
-        self._context.problems.append(
-            problem_in(shown_path(origin.file), line, message, path=path, warning=warning)
-        )
+        self._context.problems.append(problem_in(shown_path(origin.file), line, message, path=path, warning=warning))
 
 
 def _source_problem(source: str) -> str | None:

@@ -29,6 +29,7 @@ from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of,
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
+from engine.runtime.refused_events import RefusedEvents
 from engine.runtime.reload_signal import ReloadSignal
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
 from engine.runtime.running_service import RunningService
@@ -61,6 +62,7 @@ class App(RunningService):
     def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...], seen: Seen) -> None:
         """`seen`: what the files that `rules` and `inventory` came from looked like."""
         super().__init__(config, clock, inventory)
+        clock = self.clock
         failpoints = from_environment()
         self.store = open_store(config.data, failpoints.reached)
         self.fleet = fleet_of(config, rules, inventory)
@@ -71,7 +73,7 @@ class App(RunningService):
         renderer = renderer_of(mail_route(config), command_routes(config))
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
-        dead_log = DeadDeliveryLog(clock)
+        dead_log = DeadDeliveryLog(self.steady)
         self.writer = Writer(
             self.store,
             self.fleet,
@@ -82,7 +84,8 @@ class App(RunningService):
             keep_ms=config.history.keep_ms,
             give_up=self._writer_gave_up,
             request_queries=self._request_queries,
-            checkpoint=failpoints.checkpoint(self.store, clock.now_ms()),
+            checkpoint=failpoints.checkpoint(self.store, self.steady.now_ms()),
+            stepped=self._clock_stepped,
         )
         self._error: BaseException | None = None
         self._writer_ended = asyncio.Event()
@@ -109,7 +112,7 @@ class App(RunningService):
         if config.log != self.config.log:
             setup_logging(config.log.level, config.log.format)
         self.config = config
-        self.writer.keep_ms = config.history.keep_ms
+        self.writer.retention.keep_ms = config.history.keep_ms
 
     def reload(self) -> None:
         """Load the configuration, the rules and the inventory again; on the event loop. Harmless at any time."""
@@ -117,7 +120,9 @@ class App(RunningService):
 
     def _has_read_all(self) -> bool:
         """Has everything been read that the sources held when we began?"""
-        return self.ready_at_ms is not None and self.source_runner.watermark_of(self.clock.now_ms()) >= self.ready_at_ms
+        if self.ready_at_ms is None:
+            return False
+        return self.source_runner.watermark_of(self.clock.now_ms()) >= self.steady.engine_ms(self.ready_at_ms)
 
     # From the writer's thread to the loop
 
@@ -141,6 +146,11 @@ class App(RunningService):
                 call()
             except Exception as error:  # one broken listener must not stop the others
                 log.error(Event.INTERNAL_ERROR, exc_info=error)
+
+    def _clock_stepped(self, step_ms: int, now_ms: int) -> None:
+        """On the loop: the wall clock was set, and what waited was moved."""
+        self.source_runner.clock_stepped(step_ms, now_ms)
+        self.dispatcher.wake()
 
     def _writer_gave_up(self, error: Exception) -> None:
         """In the writer's thread: nothing will be committed any more, so the service ends with exit code 1."""
@@ -171,7 +181,7 @@ class App(RunningService):
             await asyncio.to_thread(self._recover)
             with self.store.reading() as reader:
                 gaps, left = reader.gaps(), reader.sources()
-            self.source_runner.watch.recall(self.source_runner.in_trouble(), gaps)
+            self.source_runner.recall(gaps)
             if self.queries is not None:
                 self.queries.reconciler.recover(gaps, self.config.feed.max_lag_ms)
             self.writer.start()
@@ -182,7 +192,7 @@ class App(RunningService):
             tasks += [
                 asyncio.create_task(self._feed(source, left.get(name)), name=name) for name, source in sources.items()
             ]
-            self.ready_at_ms = self.clock.now_ms()
+            self.ready_at_ms = self.steady.now_ms()
             if self.queries is not None:
                 self.queries.start()
             for source in sources.values():
@@ -217,6 +227,10 @@ class App(RunningService):
         yield "dispatcher", self.dispatcher.run()
         yield "rules", supervised("rules", self.rule_reloader.watch)
         yield "feeds", supervised("feeds", partial(self.source_runner.keep_watch, self.write))
+        refused = RefusedEvents(
+            self.fleet, self.store, self.codec, self.clock, self.config.events.max_future_ms, self.writer.offer
+        )
+        yield "refused", supervised("refused", partial(refused.run, self.write))
         yield "forgetting", supervised("forgetting", self._forget_clients)
         if self.queries is not None:
             yield "alive", supervised("alive", self._remember_alive)
@@ -266,7 +280,8 @@ class App(RunningService):
     async def _forget_clients(self) -> None:
         while True:
             await asyncio.sleep(FORGET_EVERY_S)
-            before_ms = self.clock.now_ms() - self.config.clients.forget_ms
+            certain_ms = await self.write(self.writer.certain_ms)
+            before_ms = certain_ms - self.config.clients.forget_ms
             names = await asyncio.to_thread(self._forgettable, before_ms)
             for start in range(0, len(names), FORGOTTEN_AT_ONCE):
                 await self.forget(names[start : start + FORGOTTEN_AT_ONCE])

@@ -15,8 +15,18 @@ SILENT = "silent"
 """How the trouble of a source begins that is well, except that no events come."""
 
 
+CLOCK_SHOWN_MS = 600_000
+"""How long a step of the clock is shown as trouble: long enough to be seen."""
+
+CLOCK = "engine clock"
+"""What a step of the clock is trouble of, beside the sources: no source can have this name."""
+
+
 class FeedWatch:
-    """Turns the health of sources into trouble, and says what changed since `note` was called last. No I/O."""
+    """Turns the health of sources into trouble, and says what changed since `note` was called last. No I/O.
+
+    Its instants are those of a clock that nobody sets: `SourceRunner` hands over the health of sources in that time.
+    """
 
     def __init__(self, max_lag_ms: int, max_silence_ms: int | None, started_at_ms: int) -> None:
         self._max_lag_ms = max_lag_ms
@@ -50,9 +60,12 @@ class FeedWatch:
         for gap in gaps:
             self._gaps.setdefault(gap.source, gap)
 
-    def changes(self, healths: Iterable[SourceHealth], now_ms: int) -> list[tuple[str, str | None]]:
-        """Sources that came into trouble, or out of it (None), since what was noted last."""
-        now = {health.name: self._judge(health, now_ms) for health in healths}
+    def changes(
+        self, healths: Iterable[SourceHealth], now_ms: int, others: Mapping[str, str] | None = None
+    ) -> list[tuple[str, str | None]]:
+        """Sources that came into trouble, or out of it (None), since what was noted last. `others`: what else is in trouble."""
+        now: dict[str, str | None] = {health.name: self._judge(health, now_ms) for health in healths}
+        now |= others or {}
         begun = [(name, trouble) for name, trouble in now.items() if trouble is not None and name not in self._trouble]
         return [*begun, *((name, None) for name in self._trouble if now.get(name) is None)]
 
@@ -81,6 +94,8 @@ class FeedWatch:
         reason = self.not_flowing(health, now_ms)
         if reason is not None:
             return f"degraded: {reason}" if health.connected else f"disconnected: {reason}"
+        if health.trouble is not None:
+            return f"degraded: {health.trouble}"
         if self._is_silent(health, now_ms):
             silent_ms = now_ms - max(health.last_event_at_ms or 0, self._started_at_ms)
             return f"{SILENT}: no event for {duration_text(silent_ms // 1000 * 1000)}"

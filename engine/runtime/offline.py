@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
-from engine.clock import SystemClock
+from engine.clock import EngineClock, SystemClock
 from engine.config.loader import Config
 from engine.config.sources import SourceConfig
 from engine.core.fleet import Fleet
@@ -66,7 +66,7 @@ class Offline:
         self.codec = HistoryCodec(self.inventory)
         self.views = Views(self)
         self.rules_problem: str | None = None
-        self._clock = SystemClock()
+        self._clock = EngineClock()
         self._reader = reader
         self._queries: QueryService | None = None  # at work since a sweep began
 
@@ -94,6 +94,7 @@ class Offline:
             request_queries=self._query,
         )
         writer.recover(decode_stored)
+        writer.run_once()  # the last run may have got further than the clock shows now: acts come after that step
         return writer
 
     @property

@@ -9,6 +9,12 @@ from engine.core.fleet import Fleet
 from engine.runtime.checkpoint import Checkpoint
 from engine.stores.base import Store
 
+ERA = "clock_era"
+"""Remembered value: the journal row of the last step of the clock, see `OpenAlerts.era`."""
+
+WORKED_AT = "worked_at"
+"""Remembered value, `ROW:INSTANT`: what the engine's clock showed in a transaction that followed this journal row and added none."""
+
 DecodeStored = Callable[[list[bytes], int], list[LifecycleEvent]]
 """Reads stored events, received at an instant (epoch ms). They were accepted once and are so again."""
 
@@ -18,6 +24,7 @@ def recover(store: Store, fleet: Fleet, checkpoint: Checkpoint, decode: DecodeSt
 
     In this order: client rows, the journal after the checkpoint, alerts with what goes on for them, recorded gaps.
     """
+    fleet.clock_ms = last_instant(store)
     fleet.states.update(store.clients.load())
     applied = 0
     for row in store.journal.after(checkpoint.row):
@@ -33,7 +40,16 @@ def recover(store: Store, fleet: Fleet, checkpoint: Checkpoint, decode: DecodeSt
     return applied
 
 
+def last_instant(store: Store) -> int:
+    """What the engine's clock showed when the last transaction was committed, as far as the store knows; 0: it is new."""
+    row, _, at_ms = (store.meta(WORKED_AT) or "").partition(":")
+    if at_ms and int(row) >= store.journal.last_id():
+        return int(at_ms)
+    return store.journal.last_at_ms()
+
+
 def restore_alerts(store: Store, fleet: Fleet) -> None:
     """Alerts, throttles, silences, groups, outages, schedules and bursts as they were committed last."""
     alerts = store.alerts
+    fleet.alerts.open_alerts.era = store.meta(ERA) or ""
     fleet.restore(alerts.open(), alerts.throttles(), alerts.kept())

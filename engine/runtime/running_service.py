@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.fleet import Fleet
@@ -60,9 +60,10 @@ class RunningService:
     queries: QueryService | None
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
-        self.config, self.clock, self.inventory = config, clock, inventory
+        self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
+        self.steady = SteadyClock(self.clock)
         self.codec = HistoryCodec(inventory)
-        self.ready_at_ms: int | None = None
+        self.ready_at_ms: int | None = None  # of the steady clock
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
@@ -127,9 +128,8 @@ class RunningService:
 
     def healths(self) -> list[SourceHealth]:
         """The health of every source, with the text of its open feed alert."""
-        now_ms, trouble = self.clock.now_ms(), self.source_runner.watch.trouble
-        found = [source.health(now_ms) for source in self.source_runner.sources.values()]
-        return [replace(health, trouble=trouble.get(health.name)) for health in found]
+        trouble = self.source_runner.watch.trouble
+        return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
 
     def readiness(self, now_ms: int) -> list[str]:
         """Reasons why the service is not ready; empty when it is."""
@@ -140,11 +140,12 @@ class RunningService:
             reasons.append(self.writer.failure)
         if (rendering_s := TIME_LIMIT.longest_s()) > SLOW_RENDERING_S:
             reasons.append(f"a template has been rendering for {rendering_s:.0f} s, and nothing is decided meanwhile")
-        for name, source in self.source_runner.sources.items():
-            reason = self.source_runner.watch.not_flowing(source.health(now_ms), now_ms)
-            if reason is not None:
-                reasons.append(f"source {name}: {reason}")
+        reasons += [f"source {name}: {reason}" for name, reason in self.source_runner.not_flowing()]
         return reasons
+
+    def degraded(self) -> list[str]:
+        """What is not as it should be, in sentences; none of it makes the service unready."""
+        return self.source_runner.degraded()
 
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""

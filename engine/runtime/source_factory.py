@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.clock import EngineClock
 from engine.config.loader import Config
 from engine.config.secret import Secret
 from engine.config.sources import SourceConfig
@@ -19,8 +19,9 @@ FILE_WINDOW = 4
 """Batches of a file that may be read ahead of their commit."""
 
 
-def source_of(entry: SourceConfig, config: Config, now_ms: Callable[[], int]) -> Source:
+def source_of(entry: SourceConfig, config: Config, clock: EngineClock) -> Source:
     """The source that an entry of the configuration names."""
+    now_ms = clock.now_ms
     options = dict(entry.options)
     if entry.type == "file":
         return FileSource(
@@ -47,6 +48,7 @@ def source_of(entry: SourceConfig, config: Config, now_ms: Callable[[], int]) ->
         "max_future_ms": config.events.max_future_ms,
         "max_lag_ms": config.feed.max_lag_ms,
         "grace_ms": config.debounce.offline_ms,
+        "shifted_ms": lambda: clock.shifted_ms,
     }
     if entry.type == "amqp":
         from engine.sources.amqp.source import AmqpSource  # its library is not always installed

@@ -11,7 +11,7 @@ It runs in a thread of its own and is the only one that changes the fleet or the
 When the commit fails (`_refuse`), everything is as it was before step 2: batches are refused and their sources offer them again.
 When something raises that must not (`_isolate`), the same happens, and then the event that brings it about is looked for and
 quarantined. When no event does, the writer ends and so does the service: nothing was acknowledged, and the next start is one
-as after a power cut. Read `Writer.run_once` first.
+as after a power cut. When the wall clock was set, a turn of its own moves what waits (`_take_step`). Read `Writer.run_once` first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from engine.clock import Clock
+from engine.clock import Clock, SteadyClock, engine_clock
 from engine.core.alerting.alert import AlertLine
 from engine.core.delivery import OutboxItem
 from engine.core.fleet import Fleet
@@ -33,7 +33,9 @@ from engine.errors import StoreError
 from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
-from engine.runtime.recovery import DecodeStored, recover, restore_alerts
+from engine.runtime.recovery import ERA, WORKED_AT, DecodeStored, last_instant, recover, restore_alerts
+from engine.runtime.refused_events import recall, refused_events
+from engine.runtime.retention import Retention
 from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
 from engine.stores.base import Store
@@ -45,6 +47,9 @@ T = TypeVar("T")
 
 MAX_TURN_TRANSITIONS = 1_000
 """Transitions that passing time may bring about in one transaction."""
+
+STEPPED_AT_ONCE = 100_000
+"""Clients in one journal row that says that the clock was set: a row has room for five times as many facts."""
 
 PURGE_EVERY_MS = 30_000
 TRIM_REJECTED = 1_000
@@ -82,38 +87,48 @@ class Writer:
         checkpoint: Checkpoint | None = None,
         request_queries: Callable[[list[QueryRequest]], None] = lambda requests: None,
         give_up: Callable[[Exception], None] = lambda error: None,
+        stepped: Callable[[int, int], None] = lambda step_ms, now_ms: None,
     ) -> None:
         """Everything that is called is called in the writer's thread.
 
         `watermark_of` gives the instant up to which no event is missing, as of an instant (both epoch ms). `keep_ms`: how
         long history is kept. `request_queries` gets the queries that a committed transaction wants; `give_up` the error that ended
-        the writer.
+        the writer; `stepped` by how much the clock was set, and what it shows now.
         """
         self.store = store
         self.fleet = fleet
         self.stats = WriterStats()
         self.suppressed: dict[str, int] = {}  # alerts since the start, by the reason
         self.failure: str | None = None  # why the last commit failed, None when it did not
-        self._clock = clock
+        self._clock = engine_clock(clock)
+        self._steady = SteadyClock(self._clock)
         self._render = render
         self._watermark_of = watermark_of
         self._announce = announce
-        self.keep_ms = keep_ms
+        self.retention = Retention(store, self._steady, keep_ms)
         self._request_queries = request_queries
         self._give_up = give_up
-        self._checkpoint = checkpoint or Checkpoint(store, clock.now_ms())
+        self._stepped = stepped
+        self._checkpoint = checkpoint or Checkpoint(store, self._steady.now_ms())
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
         self._ended: str | None = None  # why the writer has stopped before it was stopped
         self._row = store.journal.last_id()
-        self._purge_at_ms = 0
+        self._purge_at_ms = 0  # of the steady clock
         self._fruitless = False  # did nothing happen in the last turn?
         self._rejected = 0  # events since the quarantine was trimmed by their number
         self._quarantined = 0  # events that raised, since the start
 
     def recover(self, decode: DecodeStored) -> int:
-        """Load the states, before `start`; returns how many events of the journal were applied again."""
-        return recover(self.store, self.fleet, self._checkpoint, decode)
+        """Load the states, before `start`; returns how many events of the journal were applied again.
+
+        When the last run had got further than the wall clock shows, the first turn finds that as a step.
+        """
+        self._clock.begin_at(last_instant(self.store))
+        applied = recover(self.store, self.fleet, self._checkpoint, decode)
+        with self.store.reading() as reader:
+            recall(reader, self.fleet, self._clock.now_ms())
+        return applied
 
     # From other threads
 
@@ -146,6 +161,10 @@ class Writer:
 
     # In the writer's thread
 
+    def certain_ms(self) -> int:
+        """How far time has certainly come, see `Retention`; for work inside a transaction."""
+        return self.retention.certain_ms(self._clock.now_ms())
+
     def _run(self) -> None:
         try:
             while self._inbox.wait(self._idle_s()):
@@ -169,7 +188,10 @@ class Writer:
 
     def run_once(self) -> None:
         """One turn; see the module's steps."""
-        now_ms = self._clock.now_ms()
+        step_ms = self._clock.step_ms()
+        if step_ms and not self._take_step(step_ms):
+            return
+        now_ms = self.fleet.latest_ms = self._clock.now_ms()
         turn = self._inbox.take()
         if turn.is_empty and not self._is_anything_due(now_ms):
             return
@@ -184,13 +206,46 @@ class Writer:
             self._announce(calls, items)
 
     def _is_anything_due(self, now_ms: int) -> bool:
+        steady_ms = self._steady.now_ms()
         return bool(
             self.fleet.wake_ms <= now_ms
             or self._checkpoint.is_under_way
             or self.failure is not None
-            or now_ms >= self._purge_at_ms
-            or self._checkpoint.is_due(now_ms)
+            or steady_ms >= self._purge_at_ms
+            or self._checkpoint.is_due(steady_ms)
         )
+
+    def _take_step(self, step_ms: int) -> bool:
+        """The wall clock was set: move what waits, in a transaction of its own. False: it failed, and is tried again."""
+        now_ms = self.fleet.latest_ms = self._clock.now_ms() + step_ms
+        try:
+            with _no_garbage_collection():
+                items = self._commit_step(step_ms, now_ms)
+        except StoreError as error:
+            self._refuse(error, Turn([], []))
+            return False
+        self._clock.take(step_ms)
+        self._announce([lambda: self._stepped(step_ms, now_ms)], items)
+        return True
+
+    def _commit_step(self, step_ms: int, now_ms: int) -> list[OutboxItem]:
+        fleet, first_row = self.fleet, self._row
+        fleet.begin()
+        with self.store.transaction():
+            fleet.begin_row(self._row + 1)
+            clients = fleet.step(step_ms, now_ms)
+            self._append_row(fleet.clock_ms, "", ())
+            for start in range(0, len(clients), STEPPED_AT_ONCE):
+                fleet.step_clients(clients[start : start + STEPPED_AT_ONCE], step_ms, now_ms)
+                self._append_row(fleet.clock_ms, "", ())
+            self.store.write_meta(ERA, str(first_row + 1))
+            self.store.step_clock(step_ms, now_ms)
+            self.retention.step(now_ms)
+            items = self._write_outcome()
+        self._checkpoint.note(fleet.committed, 0)
+        fleet.commit()
+        self._count([])
+        return items
 
     def _commit(self, now_ms: int, turn: Turn) -> tuple[list[Callable[[], None]], list[OutboxItem]]:
         """Steps 2 to 5; returns the calls that acknowledge, and the deliveries that may leave."""
@@ -200,17 +255,20 @@ class Writer:
             self._apply_batches(now_ms, turn)
             results = [work.attempt() for work in turn.works]
             self._append_row(now_ms, "", ())
-            is_purging = now_ms >= self._purge_at_ms
+            steady_ms = self._steady.now_ms()
+            is_purging = steady_ms >= self._purge_at_ms
             if is_purging:
                 fleet.alerts.purge(now_ms)
             items = self._write_outcome()
-            written = self._checkpoint.write_slice(fleet.states, now_ms, first_row)
+            if self._row == first_row:  # else the journal's newest row says what the clock shows
+                self.store.write_meta(WORKED_AT, f"{first_row}:{fleet.clock_ms}")
+            written = self._checkpoint.write_slice(fleet.states, steady_ms, first_row)
             if self.failure is not None:
                 self.store.write_meta(
                     "written_again_at", str(now_ms)
                 )  # so that this commit shows whether the disk takes it
             if is_purging:
-                self._purge(now_ms)
+                self._purge(now_ms, steady_ms)
         self._checkpoint.note(fleet.committed, sum(len(batch.events) for batch in turn.batches))
         fleet.commit()
         if requests := fleet.take_query_requests():
@@ -235,23 +293,27 @@ class Writer:
         """Act on what is due; facts go to the row in hand. True: more is due than fits into one transaction."""
         if not self.fleet.previous and not self.fleet.facts:
             self.fleet.begin_row(self._row + 1)
+        to_ms = min(to_ms, self.fleet.latest_ms)  # a batch may have been received before the clock was put back
         return self.fleet.advance(to_ms, self._watermark_of(to_ms), MAX_TURN_TRANSITIONS)
 
     def _apply(self, batch: Batch) -> None:
         fleet, store = self.fleet, self.store
         if batch.events:
-            at_ms = max(batch.received_at_ms, fleet.clock_ms)
+            at_ms = max(min(batch.received_at_ms, fleet.latest_ms), fleet.clock_ms)
             fleet.apply(batch.events, at_ms, self._watermark_of(at_ms))
             self._append_row(at_ms, batch.source, batch.raw)
+            self.retention.heard(batch.events[-1].occurred_at_ms)
         if batch.rejected:
             rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
-            store.quarantine.add(batch.source, batch.received_at_ms, rejected)
+            store.quarantine.add(batch.source, min(batch.received_at_ms, fleet.latest_ms), rejected)
+            for event in refused_events(rejected):
+                fleet.refused(event, fleet.clock_ms)
             self._rejected += len(rejected)
             if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
                 self._rejected = self._purge_at_ms = 0
         for gap in batch.gaps:
             store.sources.write_gap(gap)
-        last_event_ms = batch.received_at_ms if batch.events else None
+        last_event_ms = min(batch.received_at_ms, fleet.latest_ms) if batch.events else None
         if batch.position is not None or last_event_ms is not None:
             store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
 
@@ -275,9 +337,9 @@ class Writer:
             return []
         return store.deliveries.add([self._render(planned) for planned in out.deliveries])
 
-    def _purge(self, now_ms: int) -> None:
-        self.stats.purged += self.store.purge(now_ms - self.keep_ms, self._checkpoint.row)
-        self._purge_at_ms = now_ms + PURGE_EVERY_MS
+    def _purge(self, now_ms: int, steady_ms: int) -> None:
+        self.stats.purged += self.store.purge(self.retention.before_ms(now_ms), self._checkpoint.row)
+        self._purge_at_ms = steady_ms + PURGE_EVERY_MS
 
     def _count(self, batches: Sequence[Batch]) -> None:
         """The transaction has committed: count what it held."""

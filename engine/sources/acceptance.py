@@ -32,6 +32,9 @@ EARLIEST_MS: Final = -62_135_596_800_000
 LATEST_MS: Final = 253_402_300_799_999
 """The instants that a calendar with four-digit years can print, 0001-01-01 to 9999-12-31, epoch milliseconds."""
 
+AHEAD_OF_TIME: Final = " in the future"
+"""How the reason of an event ends that is refused for its date alone."""
+
 KNOWN_KEYS: Final = frozenset({"clientId", "time", "eventType", "channelId", "clientIp"})
 _TYPES: Final = {name: name for name in (CONNECT, DISCONNECT, TCPCLEAN)}  # equal text to the one constant
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -167,7 +170,12 @@ def read_received_at(value: msgspec.Raw | None) -> int | None:
 
 def ahead_of_time(ahead_ms: int) -> TooFarAhead:
     """The refusal of an event whose time lies so far ahead of when it was received."""
-    return TooFarAhead(f"time lies {ahead_ms / 1000:g} s in the future")
+    return TooFarAhead(f"time lies {ahead_ms / 1000:g} s{AHEAD_OF_TIME}")
+
+
+def is_ahead_of_time(reason: str) -> bool:
+    """Is this the reason of `ahead_of_time`?"""
+    return reason.endswith(AHEAD_OF_TIME)
 
 
 def _shown(text: str) -> str:

@@ -71,6 +71,7 @@ class HttpSource:
     max_future_ms: int = 60_000
     max_lag_ms: int = 60_000
     grace_ms: int = 30_000
+    shifted_ms: Callable[[], int] = lambda: 0  # all steps of the clock until now
     max_waiting_events: int = MAX_WAITING_EVENTS
     max_waiting_bytes: int = MAX_WAITING_BYTES
     max_body_bytes: int = MAX_BODY_BYTES
@@ -86,7 +87,7 @@ class HttpSource:
 
     def __post_init__(self) -> None:
         """Nothing is known of the feed before it runs."""
-        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms, shifted_ms=self.shifted_ms)
 
     async def run(self, offer: Offer, position: str | None) -> None:
         """Offer what was accepted, in order, until cancelled; then senders that still wait are answered that they must repeat."""
@@ -101,7 +102,7 @@ class HttpSource:
                     if not isinstance(error, Exception):
                         raise
         finally:
-            self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+            self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms, shifted_ms=self.shifted_ms)
             self._turn_away()
 
     async def accept(self, body: bytes, content_type: str = "") -> Accepted:

@@ -136,6 +136,14 @@ class Store(Protocol):
         """Remember one value."""
         ...
 
+    def step_clock(self, step_ms: int, now_ms: int) -> None:
+        """Inside a transaction: the wall clock was set by `step_ms` and shows `now_ms`.
+
+        What the store alone keeps and what waits there is moved: deliveries that are due or held, removed rules. What is past and
+        would lie in the future is moved as well, so that it is dropped in its time and not years later.
+        """
+        ...
+
     def purge(self, before_ms: int, checkpoint: int) -> int:
         """Drop a bounded number of rows that ended before `before_ms`, and no journal row after `checkpoint`; how many."""
         ...
@@ -159,6 +167,10 @@ class Journal(Protocol):
         self, row: int, at_ms: int, source: str, events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]
     ) -> None:
         """Add one row: what a batch accepted, or what passing time brought about."""
+        ...
+
+    def last_at_ms(self) -> int:
+        """The instant of the newest row; 0 when there is none."""
         ...
 
     def after(self, row: int) -> Iterator[JournalRow]:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from engine.core.events import CONNECT, TCPCLEAN, LifecycleEvent
-from engine.core.history import ANSWERED, CALMED, FORGOTTEN, SETTLED
-from engine.core.presence import debounce, query_result
+from engine.core.history import ANSWERED, CALMED, FORGOTTEN, SETTLED, STEPPED
+from engine.core.presence import clock_step, debounce, query_result
 from engine.core.presence.client_state import NEW_CLIENT, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import ANSWER, Reading, readings
 from engine.core.presence.query import AGREED, CORRECTED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
-from engine.core.times import rfc3339
+from engine.core.times import rfc3339, stepped_text
 from engine.stores.base import HistoryEntry
 
 Decode = Callable[[list[bytes], int], list[LifecycleEvent]]
@@ -64,6 +64,8 @@ def retrace(
             state = debounce.learn(state, kind, occurred_ms, channel, ip, entry.at_ms, policy, entry.position)
         elif entry.fact == SETTLED and state.on_hold:
             state, transition = debounce.settle(state, client, entry.at_ms, entry.position)
+        elif entry.fact == STEPPED and entry.answer is not None:
+            state = clock_step.moved(state, entry.answer[0], entry.at_ms, entry.position)
         elif entry.answer is not None:
             asked_ms, count, is_listed = entry.answer
             answer = StatusAnswer(client, asked_ms, entry.at_ms, None if count < 0 else count, is_listed)
@@ -100,6 +102,11 @@ def step_object(step: Step, skew_ms: int, words: Words, *, from_the_start: bool)
             "connections": None if count < 0 else count,
             "used": step.verdict not in (UNKNOWN, STALE),
             "why": VERDICTS.get(step.verdict or "", ""),
+        }
+    if entry.fact == STEPPED and entry.answer is not None:
+        found |= {
+            "step_ms": entry.answer[0],
+            "why": f"{stepped_text(entry.answer[0])}: what waited goes on as long as before",
         }
     if entry.fact == SETTLED:
         found |= _settled(step.transition, from_the_start)

@@ -52,13 +52,13 @@ class _Metrics:
         yield from self._sources()
         if service.queries is not None:
             yield from _queries(service.queries.numbers())
-        refused = service.refused_edits
+        edits = service.refused_edits
         for metric, name, text in (
             ("rules", "rules", "edited rules do not load and the previous rules are in force"),
             ("inventory", "inventory", "the edited inventory does not load and the previous one is in force"),
             ("config", "configuration", "the edited configuration does not load (SIGHUP) and nothing was changed"),
         ):
-            yield GaugeMetricFamily(f"rollcall_{metric}_broken", f"1 while {text}", value=float(name in refused))
+            yield GaugeMetricFamily(f"rollcall_{metric}_broken", f"1 while {text}", value=float(name in edits))
 
     def _sources(self) -> Iterator[Any]:
         healths, now_ms = self._service.healths(), self._service.now_ms()

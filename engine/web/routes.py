@@ -108,6 +108,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
         `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
+        `degraded`: what else is not as it should be, such as a clock that was set, or events that are refused.
         """
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
@@ -115,6 +116,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         found = {
             "ready": not reasons,
             "reasons": reasons,
+            "degraded": service.degraded(),
             "refused_edits": list(service.refused_edits),
             "sources": sources,
         }

@@ -189,6 +189,10 @@ class Service(Subject, Protocol):
         """Reasons why it is not ready; empty when it is."""
         ...
 
+    def degraded(self) -> list[str]:
+        """What is not as it should be, although it is ready."""
+        ...
+
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start; a source without any may be missing."""
         ...

@@ -76,7 +76,7 @@ class Rows:
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
             self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms)  # fmt: skip
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name)  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
         for pair, is_down in out.members.items():
@@ -117,8 +117,9 @@ class RowWorld(World):
 
     def cut(self) -> None:
         """Memory is gone; states come from the journal, everything else from the rows, and time goes on at once: it is no pause."""
-        states, clock = dict(self.fleet.states), self.fleet.clock_ms
+        states, clock, era = dict(self.fleet.states), self.fleet.clock_ms, self.fleet.alerts.open_alerts.era
         self.fleet = self._new_fleet()
+        self.fleet.alerts.open_alerts.era = era
         self.fleet.states.update(states)
         self.fleet.clock_ms = clock
         self.fleet.restore(*self.rows.read())

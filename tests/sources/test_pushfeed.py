@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.core.events import LifecycleEvent
 from engine.sources.push_feed import PushFeed
 
 
-def made(**more: int) -> PushFeed:
+def made(**more: Any) -> PushFeed:
     return PushFeed(**{"max_lag_ms": 1_000, "grace_ms": 100} | more)
 
 

@@ -69,13 +69,17 @@ class MqttCommands:
         left_ms = self._left_ms(command)
         if left_ms < SHORTEST_MS:
             return self._too_late()
+        loop = asyncio.get_running_loop()
+        until_s = (
+            loop.time() + left_ms / 1000
+        )  # the clock may be put back meanwhile: that gives no command a longer life
         try:
             async with self._waits.at_most(min(WAIT_S, (left_ms - SHORTEST_MS) / 1000)):
                 connection = await self._place()
         except TimeoutError:
             return self._too_late()
         try:
-            left_ms = self._left_ms(command)
+            left_ms = min(self._left_ms(command), int((until_s - loop.time()) * 1000))
             return await connection.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
         finally:
             connection.room.release()

@@ -8,6 +8,7 @@ command that expires sooner is not sent. It is used by one thread. Read `Rocketm
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
@@ -62,19 +63,21 @@ class RocketmqCommands:
             command = command_of(item)
         except ValueError as broken:
             return Rejected(reason=str(broken))
+        left_s = (command.expires_at_ms - self._now_ms() - WORST_MS) / 1000
+        last_s = time.monotonic() + left_s  # the clock may be put back meanwhile: that gives no command a longer life
         try:
-            async with self._waits.at_most((command.expires_at_ms - self._now_ms() - WORST_MS) / 1000):
+            async with self._waits.at_most(left_s):
                 await self._turn.acquire()
         except TimeoutError:
             return TOO_LATE
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._store, command)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._store, command, last_s)
         finally:
             self._turn.release()
 
-    def _store(self, command: Command) -> Answer:
-        """In the thread, when it is this one's turn."""
-        if command.expires_at_ms - self._now_ms() < WORST_MS:
+    def _store(self, command: Command, last_s: float) -> Answer:
+        """In the thread, when it is this one's turn; `last_s`: of the monotonic clock, when it may be sent at the latest."""
+        if command.expires_at_ms - self._now_ms() < WORST_MS or time.monotonic() > last_s:
             return TOO_LATE
         try:
             producer = self._producer = self._producer or self._open()

@@ -157,6 +157,24 @@ class Alert:
             self._id = stamped(self.started_at_ms, self.name)
         return self._id
 
+    def step(self, step_ms: int, now_ms: int) -> None:
+        """The clock was set by `step_ms` and shows `now_ms`: its deadlines move, and so does what would lie in the future.
+
+        Its id and its name stay: they were made of the instant at which it began, as it was called then.
+        """
+        self._id = self.id
+        if self.state == PENDING or self.due_at_ms > now_ms:
+            self.due_at_ms += step_ms
+        if self.remind_at_ms is not None:
+            self.remind_at_ms += step_ms
+        if self.verify_until_ms is not None:
+            self.verify_until_ms += step_ms
+            self.verify_from_ms += step_ms
+        if self.started_at_ms > now_ms:
+            self.started_at_ms += step_ms
+        if self.fired_at_ms is not None and self.fired_at_ms > now_ms:
+            self.fired_at_ms += step_ms
+
     @property
     def subject(self) -> str:
         """What it is filed under: the client; else the source, or rule and key, behind a NUL that no client id can hold."""

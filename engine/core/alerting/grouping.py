@@ -18,6 +18,11 @@ from collections.abc import Iterable
 from engine.core.alerting.planned_delivery import stamped
 
 
+def group_name(first_ms: int, rule: str, key: str) -> str:
+    """The name of a group whose first alert fired at an instant."""
+    return stamped(first_ms, f"group\0{rule}\0{key}")
+
+
 class Group:
     """One group. A store keeps the arguments of `__init__`; who fires now is known by the alerts (`Alert.group`)."""
 
@@ -48,11 +53,13 @@ class Group:
         passing: Iterable[str] = (),
         passed: int = 0,
         remind_at_ms: int | None = None,
+        name: str | None = None,
     ) -> None:
+        """`name`: None for that of its first instant; it has another one once the clock was set, because a name stays."""
         self.rule = rule
         self.key = key  # JSON of {by: value}
         self.first_ms = first_ms  # when its first alert fired
-        self.name = stamped(first_ms, f"group\0{rule}\0{key}")
+        self.name = group_name(first_ms, rule, key) if name is None else name
         self.sent_at_ms = sent_at_ms  # when its last delivery left; None: none has
         self.sent = set(sent)  # the clients that fired then
         self.passing = list(passing)  # clients whose alerts ended as they fired, to be listed in the next delivery
@@ -114,6 +121,17 @@ class Group:
         if not self.differs and self.fires:
             return None
         return max(at_ms, self.sent_at_ms + interval_ms)
+
+    def step(self, step_ms: int) -> None:
+        """The clock was set: it waits for as long as before, under the same name."""
+        if self.sent_at_ms is None:
+            self.first_ms += step_ms
+        else:
+            self.sent_at_ms += step_ms
+        if self.remind_at_ms is not None:
+            self.remind_at_ms += step_ms
+        if self.due_at_ms is not None:
+            self.due_at_ms += step_ms
 
     def sent_now(self, at_ms: int) -> None:
         """What fires now has been sent."""

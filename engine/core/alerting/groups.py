@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from engine.core.alerting.alert import FIRING, Alert
-from engine.core.alerting.grouping import Group
+from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.keys import key_text, values_of
@@ -48,7 +48,10 @@ class Groups:
             key = key_text(values_of(terms.by, client, ip, self._variables.attributes(client)))
             group = self.all.get((rule.name, key))
             if group is None:
-                group = self.all[rule.name, key] = Group(rule.name, key, at_ms)
+                name = None
+                if self._alerts.era:
+                    name = group_name(at_ms, rule.name, self._alerts.in_era(key))
+                group = self.all[rule.name, key] = Group(rule.name, key, at_ms, name=name)
                 out.groups[group.name] = group
             if alert.trigger in AT_ONCE:
                 group.pass_through(client, terms.limit)
@@ -92,6 +95,12 @@ class Groups:
         group.is_closed = True
         self.all.pop((group.rule, group.key), None)
         self._alerts.out.groups[group.name] = group
+
+    def step(self, step_ms: int) -> None:
+        """The clock was set: every group waits for as long as before."""
+        for group in self.all.values():
+            group.step(step_ms)
+            self._alerts.out.groups[group.name] = group
 
     def restore(self, groups: Iterable[Group]) -> None:
         """Groups as they were kept; the members follow from the open alerts, see `add_restored`."""

@@ -278,6 +278,37 @@ class AlertManager:
             self.pipeline.suppressions.free(self._to_look_at, to_ms)
             self._to_look_at = []
 
+    def step(self, step_ms: int, now_ms: int, era: str) -> None:
+        """The wall clock was set by `step_ms` and shows `now_ms`: what waits goes on waiting for as long as before.
+
+        What people wrote down as an instant stays: the edges of time intervals, the ticks of schedules, the end of a silence (of one
+        that was made while the clock was ahead, both ends are moved). `era`: see `OpenAlerts.era`.
+        """
+        self.open_alerts.era = era
+        self._timers.shift(step_ms)
+        self.open_alerts.step(step_ms, now_ms)
+        self.pipeline.throttles.step(step_ms)
+        self.pipeline.groups.step(step_ms)
+        self.outages.step(step_ms)
+        self.rate_limits.step(step_ms)
+        for burst in self.rate_limits.bursts.values():
+            self.out.bursts[burst.rule] = burst
+        self._step_silences(step_ms, now_ms)
+        self.pipeline.step(now_ms)
+        self.schedules.step(now_ms)
+        self.wake_up.by(0)
+
+    def _step_silences(self, step_ms: int, now_ms: int) -> None:
+        """Silences that would begin in the future now were made by the clock as it was before."""
+        early = [one for one in self.silences.open.values() if one.from_ms > now_ms]
+        if not early:
+            return
+        moved = [replace(one, from_ms=one.from_ms + step_ms, until_ms=one.until_ms + step_ms) for one in early]
+        for one in moved:
+            self.out.silences[one.id] = one
+            self.pipeline.suppressions.timers.push(one.until_ms, silence_until(one.id))
+        self._compile_silences((self.silences.open | {one.id: one for one in moved}).values())
+
     def _suppression_over(self, until: str, at_ms: int) -> None:
         """The edge of a time interval, a silence's end, or alerts whose inhibitor has ended."""
         kind, _, name = until.partition("\0")

@@ -60,13 +60,22 @@ class Notification:
 
 
 def planned(
-    rule: Rule, phase: str, notification: Notification, at_ms: int, burst: Burst | None = None, limit: int = 0
+    rule: Rule,
+    phase: str,
+    notification: Notification,
+    at_ms: int,
+    burst: Burst | None = None,
+    limit: int = 0,
+    era: str = "",
 ) -> list[PlannedDelivery]:
     """One delivery for each action of the phase, in the order in which the actions were written.
 
-    With `burst`, each counts in it and is held beyond `limit`.
+    With `burst`, each counts in it and is held beyond `limit`. `era`: see `OpenAlerts.era`.
     """
     found = []
+    decision = notification.decision
+    if era and (phase != PHASE_FIRING or notification.client is None):  # a client's alert fires once
+        decision = f"{decision}\0{era}"
     first_sent_ms = notification.first_sent_ms if phase != PHASE_FIRING else None
     for index, action in enumerate(rule.on_recovery if phase == PHASE_RECOVERY else rule.actions):
         reply_to = None
@@ -74,7 +83,7 @@ def planned(
             reply_to = _reply_to(rule, action, notification.id, first_sent_ms)
         found.append(
             PlannedDelivery(
-                key=delivery_key(at_ms, notification.decision, phase, index, action.kind),
+                key=delivery_key(at_ms, decision, phase, index, action.kind),
                 rule=rule,
                 action=action,
                 phase=phase,
@@ -227,7 +236,7 @@ class Notifier:
         out.bursts[burst.rule] = burst
         if rule is None or not rule.actions:
             return
-        id_ = stamped(at_ms, f"burst\0{rule.name}\0{at_ms}")
+        id_ = stamped(at_ms, self._alerts.in_era(f"burst\0{rule.name}\0{at_ms}"))
         alert = self._variables.alert_mapping(id_, "held", at_ms, at_ms, None, "burst", rule.triggers[0])
         alert |= {"count": burst.held, "limit": self._rate_limits.limit, "clients": [], "phase": PHASE_SUMMARY}
         summary = PlannedDelivery(
@@ -252,7 +261,7 @@ class Notifier:
     def _deliver(self, rule: Rule, phase: str, notification: Notification, at_ms: int) -> None:
         limits, out = self._rate_limits, self._alerts.out
         burst = limits.of(rule.name) if not rule.shadow else None
-        found = planned(rule, phase, notification, at_ms, burst, limits.limit)
+        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:

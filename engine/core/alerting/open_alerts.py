@@ -17,6 +17,7 @@ class OpenAlerts:
     def __init__(self) -> None:
         self.out = Output()
         self.by_subject: dict[str, list[Alert]] = {}
+        self.era = ""  # the last time that the clock was set: the same instant may come again, and is another one then
         self._newest_ms = -1  # the instant of the newest alert, and how often each name was asked for in it
         self._names: dict[str, int] = {}
 
@@ -49,7 +50,7 @@ class OpenAlerts:
         """A new pending alert, due at `due_ms` (by default at once). Its name says what it is about, and is its own."""
         since_ms = transition.since_ms if transition else at_ms
         about = source if key is None else key
-        name = self._distinct(f"{rule.name}\0{client}\0{about}\0{trigger}\0{since_ms}\0{at_ms}", at_ms)
+        name = self._distinct(self.in_era(f"{rule.name}\0{client}\0{about}\0{trigger}\0{since_ms}\0{at_ms}"), at_ms)
         alert = Alert(
             name=name,
             rule=rule.name,
@@ -70,6 +71,10 @@ class OpenAlerts:
             alerts.append(alert)
         self.changed(alert)
         return alert
+
+    def in_era(self, name: str) -> str:
+        """A name that was made of an instant, told apart from the same one before the clock was set."""
+        return f"{name}\0{self.era}" if self.era else name
 
     def _distinct(self, name: str, at_ms: int) -> str:
         """A name of its own for what happens more than once in one instant: without a hold, a client can come and go."""
@@ -104,6 +109,12 @@ class OpenAlerts:
         alerts.remove(alert)
         if not alerts:
             del self.by_subject[subject]
+
+    def step(self, step_ms: int, now_ms: int) -> None:
+        """The clock was set by `step_ms` and shows `now_ms`: what an alert waits for is moved, and what would lie in the future."""
+        for alert in self:
+            alert.step(step_ms, now_ms)
+            self.changed(alert)
 
     def restore(self, alerts: Sequence[Alert]) -> None:
         """Start again with the open alerts that a store holds."""

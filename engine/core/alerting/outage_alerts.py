@@ -151,6 +151,14 @@ class OutageAlerts:
         else:
             self._pipeline.end(alert, at_ms, state, None, reason)
 
+    def step(self, step_ms: int) -> None:
+        """The clock was set: an outage is calm for as long from now as before. When its members' changes occurred is the broker's."""
+        for outage in self._inhibitors.outages.values():
+            outage.quiet_since_ms += step_ms
+            if outage.calm_at_ms is not None:
+                outage.calm_at_ms += step_ms
+            self._alerts.out.outages[outage.name] = outage
+
     def retire(self, rule: str) -> None:
         """The rule is gone."""
         self.watches.pop(rule, None)

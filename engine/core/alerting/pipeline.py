@@ -351,6 +351,14 @@ class Pipeline:
         throttled.waiting.clear()
         self.release(waiting, at_ms)
 
+    def step(self, now_ms: int) -> None:
+        """The clock was set and shows `now_ms`: time intervals may say otherwise now, and what is freed is looked at."""
+        for rule, intervals in self.stages.intervals.items():
+            if intervals.edge_ms is not None:
+                intervals.edge_ms = now_ms
+                self.suppressions.timers.push(now_ms, mute_until(rule))
+        self.suppressions.free_again(now_ms)
+
     # After a restart
 
     def clear_timers(self) -> None:

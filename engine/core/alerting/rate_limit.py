@@ -98,6 +98,11 @@ class RateLimits:
             if _needs_summary(burst, 0):
                 self.timers.push(burst.times[-1][0], burst)
 
+    def step(self, step_ms: int) -> None:
+        """The clock was set: what counts goes on counting for as long as before."""
+        for burst in self.bursts.values():
+            burst.times = [(at_ms + step_ms, count) for at_ms, count in burst.times]
+
     def purge(self, at_ms: int) -> list[Burst]:
         """Forget bursts in which nothing counts any more; returns those."""
         faded = [burst for burst in self.bursts.values() if burst.fade(at_ms)]

@@ -12,7 +12,7 @@ from typing import Final
 
 from engine.core.alerting.outage_alerts import EachClient
 from engine.core.alerting.pipeline import Pipeline
-from engine.core.alerting.schedules import LISTED, Tick, missed, next_tick
+from engine.core.alerting.schedules import LISTED, NOT_AGAIN_MS, Tick, missed, next_tick
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.core.rules import Rule
 from engine.core.timers import SCHEDULES, NextWakeUp, TimerQueue
@@ -121,6 +121,17 @@ class ScheduledAlerts:
             if meets:
                 found.append(client)
         return found, total
+
+    def step(self, now_ms: int) -> None:
+        """The wall clock was set and shows `now_ms`, which to a schedule is a pause: what was missed is caught up once, or skipped.
+
+        A clock that was put back by no more than `NOT_AGAIN_MS` brings no tick a second time.
+        """
+        for tick in self.ticks.values():
+            if tick.at_ms > now_ms + NOT_AGAIN_MS:
+                tick.at_ms = now_ms
+                self._pipeline.alerts.out.schedules[tick.rule] = tick
+        self.restore(list(self.ticks.values()))
 
     def restore(self, ticks: Iterable[Tick]) -> None:
         """How far schedules had come."""

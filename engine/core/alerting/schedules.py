@@ -8,6 +8,9 @@ from engine.core.times import FOREVER
 LATE_MS = 60_000
 """After a start, a tick that is younger than this is held as if nothing had happened: a restart is no pause."""
 
+NOT_AGAIN_MS = 3 * 3_600_000
+"""A clock that is put back by up to three hours passes ticks again that were held already: they are not held twice."""
+
 LISTED = 1_000
 """Clients listed in one alert that is about many; `alert.count` says how many there are."""
 

@@ -82,6 +82,11 @@ class Suppressions:
         if len(self.freed) > before:
             self.timers.push(at_ms, FREED)
 
+    def free_again(self, at_ms: int) -> None:
+        """The clock was set: what is freed already is looked at now."""
+        if self.freed:
+            self.timers.push(at_ms, FREED)
+
     def take_freed(self) -> list[Alert]:
         """The alerts that are to be looked at now."""
         freed, self.freed = self.freed, []

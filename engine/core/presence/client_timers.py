@@ -118,6 +118,17 @@ class HoldTimers:
         while self._confirmed and not is_held([self._confirmed[0][3]], OFFLINE, self._confirmed[0][2]):
             heapq.heappop(self._confirmed)
 
+    def shift(self, step_ms: int) -> None:
+        """The clock was set, and the holds of all clients were moved by that: each settles as long from now as before."""
+        for key, queue in self._queues.items():
+            self._queues[key] = deque((due_ms + step_ms, clients) for due_ms, clients in queue)
+        self._released = deque(
+            (at_ms + step_ms, since_ms + step_ms, clients) for at_ms, since_ms, clients in self._released
+        )
+        self._confirmed = [
+            (due_ms + step_ms, order, since_ms + step_ms, client) for due_ms, order, since_ms, client in self._confirmed
+        ]
+
     def restore(self, holds: dict[tuple[int, int], list[tuple[int, str]]]) -> None:
         """Start again with these holds: (target, length) -> (due, client) each; none is confirmed."""
         self._queues.clear()

@@ -66,3 +66,10 @@ def with_gap(gaps: Gaps, to_ms: int, noted_ms: int) -> Gaps:
     if any(to >= to_ms and noted >= noted_ms for to, noted in gaps):
         return gaps
     return (*[gap for gap in gaps if gap[0] > to_ms or gap[1] > noted_ms], (to_ms, noted_ms))
+
+
+def stepped_gaps(gaps: Gaps, step_ms: int, now_ms: int) -> Gaps:
+    """The gaps after our clock was set by `step_ms` and shows `now_ms`: none was found in the future."""
+    return tuple(
+        [(to + step_ms if to > now_ms else to, noted + step_ms if noted > now_ms else noted) for to, noted in gaps]
+    )

@@ -86,6 +86,7 @@ class AmqpSource:
     max_future_ms: int = 60_000
     max_lag_ms: int = 60_000
     grace_ms: int = 30_000
+    shifted_ms: Callable[[], int] = lambda: 0  # all steps of the clock until now
     retry_s: tuple[float, ...] = RETRY_S
     type: str = field(default="amqp", init=False)
     _feed: PushFeed = field(init=False)
@@ -96,7 +97,7 @@ class AmqpSource:
 
     def __post_init__(self) -> None:
         """Nothing is known of the feed before it runs."""
-        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms)
+        self._feed = PushFeed(max_lag_ms=self.max_lag_ms, grace_ms=self.grace_ms, shifted_ms=self.shifted_ms)
         self._retry = RetryPause(self.retry_s)
 
     @property

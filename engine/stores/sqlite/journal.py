@@ -38,6 +38,11 @@ class SqliteJournal:
         newest = self._connection.execute(Q["last_journal_id"]).fetchone()[0]
         return max(int(newest), int(read_meta(self._connection, "checkpoint") or 0))
 
+    def last_at_ms(self) -> int:
+        """The instant of the newest row; 0 when there is none."""
+        row = self._connection.execute(Q["last_journal_at"]).fetchone()
+        return 0 if row is None else int(row[0])
+
     def append(
         self, row: int, at_ms: int, source: str, events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]
     ) -> None:

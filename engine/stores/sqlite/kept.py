@@ -52,6 +52,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.passing,
             group.passed,
             group.remind_at_ms,
+            group.name,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():

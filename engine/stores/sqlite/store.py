@@ -35,10 +35,17 @@ WAL_PAGES = 20_000
 PURGED_ROWS = 2_000
 """Rows of each kind that one purge removes: a slice that never holds up the writer."""
 
+FAR_BACK_MS = 3_600_000
+"""A clock that is put back by more than this leaves rows in the future for long: they are looked for, which reads whole tables."""
+
+AHEAD_ROWS = "clock_ahead_rows"
+"""Remembered value, `ROW:INSTANT`: journal rows up to this one may be stamped later than they were written, before this instant."""
+
 QUARANTINED_ROWS = 10_000
 """Rejected events that are kept; of more, the newest."""
 
 Q = queries("queries.sql")
+CLOCK = queries("clock.sql")
 
 
 def _create(path: Path) -> None:
@@ -138,10 +145,29 @@ class SqliteStore:
         """Remember one value."""
         write_meta(self._connection, key, value)
 
+    def step_clock(self, step_ms: int, now_ms: int) -> None:
+        """See `stores.base.Store`. Rows of the journal stay as they are: their instants say what was decided."""
+        moved = {"step": step_ms, "now": now_ms}
+        for name in ("waiting", "retrying", "rules", "gaps", "sources", "meta"):
+            self._connection.execute(CLOCK[name], moved)
+        if step_ms <= -FAR_BACK_MS:
+            for name in ("ended_deliveries", "ended_alerts", "quarantine", "sweeps", "corrections"):
+                self._connection.execute(CLOCK[name], moved)
+            self.write_meta(AHEAD_ROWS, f"{self.journal.last_id()}:{now_ms}")
+
+    def _purge_rows_ahead(self, before_ms: int, checkpoint: int) -> int:
+        """Drop journal rows that were stamped while the clock was ahead, once what followed them is old enough."""
+        ahead = self.meta(AHEAD_ROWS)
+        row, _, at_ms = (ahead or "").partition(":")
+        if not at_ms or int(at_ms) >= before_ms:
+            return 0
+        return self._connection.execute(Q["purge_journal_to"], (int(row), checkpoint, PURGED_ROWS)).rowcount
+
     def purge(self, before_ms: int, checkpoint: int) -> int:
         """Drop history, ended alerts and quarantine older than `before_ms`, never past the checkpoint; returns rows."""
         execute = self._connection.execute
         gone = execute(Q["purge_journal"], (before_ms, checkpoint, PURGED_ROWS)).rowcount
+        gone += self._purge_rows_ahead(before_ms, checkpoint)
         gone += execute(Q["purge_alerts"], (before_ms, PURGED_ROWS)).rowcount
         gone += execute(Q["trim_quarantine"], (QUARANTINED_ROWS, before_ms)).rowcount
         gone += self.deliveries.purge(before_ms)

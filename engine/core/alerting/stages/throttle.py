@@ -84,6 +84,15 @@ class Throttles:
                 throttled.firings.clear()
                 self._alerts.out.throttles[key] = self.all.pop(key)
 
+    def step(self, step_ms: int) -> None:
+        """The clock was set: what counts goes on counting for as long as before."""
+        for key, throttled in self.all.items():
+            if throttled.room_at_ms is not None:
+                throttled.room_at_ms += step_ms
+            if throttled.firings:
+                throttled.firings = [fired_ms + step_ms for fired_ms in throttled.firings]
+                self._alerts.out.throttles[key] = throttled
+
     def restore(self, throttles: Iterable[Throttled]) -> None:
         """What a store kept."""
         self.all = {(throttled.rule, throttled.key): throttled for throttled in throttles}

@@ -12,6 +12,13 @@ SELECT at, source, events, previous, facts FROM journal WHERE id = ?
 -- name: last_journal_id
 SELECT coalesce(max(id), 0) FROM journal
 
+-- name: last_journal_at
+SELECT at FROM journal ORDER BY id DESC LIMIT 1
+
+-- name: purge_journal_to
+-- Rows that were stamped while the clock was ahead: their order says how old they are.
+DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id <= ? AND id <= ? ORDER BY id LIMIT ?)
+
 -- name: purge_journal
 DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE at < ? AND id <= ? ORDER BY id LIMIT ?)
 
