@@ -108,7 +108,7 @@ def entry() -> NoReturn:
         main()
     except SystemExit as done:
         code = done.code
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # None when it was closed before the start
+            stream.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)

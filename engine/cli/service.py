@@ -12,6 +12,7 @@ from engine.config.inventory import NO_INVENTORY, load_inventory
 from engine.config.loader import Config, load_config
 from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
+from engine.log_output import occupy_standard_descriptors
 from engine.rulefiles.loader import load_rules
 from engine.sources.rocketmq.binding import NativeLibraryMissing, library
 from engine.telemetry import setup_logging
@@ -21,6 +22,7 @@ from engine.telemetry import setup_logging
 @config_option
 def run(config_path: Path) -> None:
     """Run the service until SIGTERM or Ctrl-C. It finishes the current batch before it stops."""
+    occupy_standard_descriptors()
     from engine.runtime.app import run as serve
 
     config = load_config(config_path)

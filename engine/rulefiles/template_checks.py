@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from engine.config.yamlfile import KeyPath
 from engine.core.rules import Condition
@@ -13,6 +14,10 @@ from engine.templates.lint import template_problems
 from engine.templates.names import Names
 
 _COMPILER = Compiler()
+
+SMALLEST_INTEGER: Final = -(2**63)
+LARGEST_INTEGER: Final = 2**64 - 1
+"""The integers that fit into 64 bits, with or without a sign."""
 
 
 class TemplateChecks:
@@ -32,7 +37,7 @@ class TemplateChecks:
             self._context.report(at, problem)
 
     def check_tree(self, value: Any, at: KeyPath) -> None:
-        """Report every mistake in any text inside a JSON value; keys are not templates."""
+        """Report every mistake in any text or number inside a JSON value; keys are not templates."""
         if isinstance(value, str):
             self.check(value, at)
         elif isinstance(value, dict):
@@ -44,6 +49,17 @@ class TemplateChecks:
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 self.check_tree(inner, (*at, index))
+        elif isinstance(value, int | float) and (problem := number_problem(value)) is not None:
+            self._context.report(at, problem)
+
+
+def number_problem(value: float) -> str | None:
+    """Why a number cannot be sent as JSON; None when it can."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "JSON has no number for infinity or `nan`: write a text, in quotes"
+    if SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return None
+    return "is an integer of more than 64 bits, which most receivers of JSON cannot hold: write it as a text, in quotes"
 
 
 def compile_problem(source: str, *, html: bool = False) -> str | None:

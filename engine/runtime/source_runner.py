@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -18,6 +19,9 @@ from engine.telemetry import Event, logger
 OFFERED_BATCHES = 8
 """Batches of one source that may wait for the writer; beyond, the source waits (back-pressure)."""
 
+SETTLE_S = 60.0
+"""How long the restart of a source that failed waits for what it had offered; events that come twice change nothing."""
+
 FEED_POLL_S = 0.5
 """Between two looks at the health of the sources."""
 
@@ -28,10 +32,12 @@ class SourceRunner:
     """Runs all sources, and knows how they are doing."""
 
     def __init__(self, config: Config, clock: Clock, fleet: Fleet) -> None:
-        self.sources = {entry.name: source_of(entry, config, clock.now_ms) for entry in config.sources}
+        self._make = {entry.name: partial(source_of, entry, config, clock.now_ms) for entry in config.sources}
+        self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
         self.watch = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, clock.now_ms())
         self._clock, self._fleet = clock, fleet
         self._caught_up = [source.caught_up_to for source in self.sources.values()]
+        self._used: set[str] = set()  # sources that have run
 
     @property
     def push(self) -> HttpSource | None:
@@ -48,10 +54,27 @@ class SourceRunner:
             best = min(best, upto)
         return best
 
+    async def run_by_name(
+        self,
+        name: str,
+        position_of: Callable[[str], Awaitable[str | None]],
+        take: Callable[[Batch], None],
+        note_gap: Callable[[Gap], None],
+    ) -> None:
+        """Read a source until cancelled or finished, from the position that is committed. Raises what it raises.
+
+        Called again, it begins anew with a fresh source, which waits until it has caught up like any other.
+        """
+        if name in self._used:
+            self.sources[name] = self._make[name]()
+            self._caught_up = [source.caught_up_to for source in self.sources.values()]
+        self._used.add(name)
+        await self.run(self.sources[name], await position_of(name), take, note_gap)
+
     async def run(
         self, source: Source, position: str | None, take: Callable[[Batch], None], note_gap: Callable[[Gap], None]
     ) -> None:
-        """Read a source until cancelled, from a position on: batches go to `take`, gaps to `note_gap`."""
+        """Read a source until cancelled or finished, from a position on: batches go to `take`, gaps to `note_gap`."""
         room = asyncio.Semaphore(OFFERED_BATCHES)
 
         async def offer(batch: Batch) -> None:
@@ -71,10 +94,13 @@ class SourceRunner:
 
         try:
             await source.run(offer, position)
-        except asyncio.CancelledError:
+        except Exception:
+            # The next run reads the committed position: nothing of this one may be committed after it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    for _ in range(OFFERED_BATCHES):
+                        await room.acquire()
             raise
-        except Exception as error:  # one source that has stopped must not stop the service
-            log.error(Event.SOURCE_FAILED, source=source.name, exc_info=error)
 
     async def keep_watch(self, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Let rules know when a source gets into trouble or out of it, until cancelled; `write` does work in a transaction."""

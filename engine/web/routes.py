@@ -66,11 +66,17 @@ def _health(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness."""
+        """Is it ready for events? `degraded` says what does not work all the same; `sources` has the health of every source and `parts` every part."""
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
-        sources = [serializers.health_object(health, now_ms) for health in service.healths()]
-        return json_response({"ready": not reasons, "reasons": reasons, "sources": sources}, 503 if reasons else 200)
+        found = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "degraded": service.degraded(now_ms),
+            "sources": [serializers.health_object(health, now_ms) for health in service.healths()],
+            "parts": [serializers.part_object(part) for part in service.parts()],
+        }
+        return json_response(found, 503 if reasons else 200)
 
     @app.get("/metrics")
     def numbers() -> Response:
