@@ -118,7 +118,8 @@ class SqliteDeliveries:
             reason = delivery.kept_text(f"it cannot be stored: {error}", delivery.MAX_ERROR_CHARS)
             log.error(Event.DELIVERY_DEAD, rule=row.rule, client=row.client, action=row.action, error=reason)
             texts = [value if value is None else _storable(value) for value in (*row[:4], None, *row[5:10])]
-            values = (*texts, DEAD, True, row.decided_at_ms, row.decided_at_ms, reason, "{}")
+            at_ms = min(row.decided_at_ms, MAX_ID)
+            values = (*texts, DEAD, True, at_ms, at_ms, reason, "{}")
             with suppress(*FAULTS_OF_A_ROW):
                 self._connection.execute(Q["insert"], values)
             return False
