@@ -7,12 +7,16 @@ and `setup_logging` first.
 Values may come from devices, so control characters are escaped: one event is always one line. The values of keys that name a
 secret are replaced by `***`.
 
+Logging never raises and never blocks, whatever happens to standard error (`engine.log_output`): lines that cannot be written are counted.
+
 An unexpected exception is logged with `exc_info=error`, which adds `error` (its text, unless the call gives one that is safe to
 show) and `where` (the source lines that raised it). No log line holds a multi-line traceback.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import sys
 import time
@@ -24,7 +28,9 @@ from typing import IO, Any, Final, Self, cast
 import msgspec
 import structlog
 
+from engine.core.foreign_text import visible_text
 from engine.core.times import rfc3339
+from engine.log_output import LogOutput, LogTrouble, Written
 
 
 class Event(StrEnum):
@@ -49,11 +55,19 @@ class Event(StrEnum):
     READY = "service.ready", "ready: reading events"
     STOPPING = "service.stopping", "stopping: finishing the work in progress"
     STOPPED = "service.stopped", "stopped; no accepted event and no delivery was lost"
+    TASK_FAILED = (
+        "task.failed",
+        "a part of the service failed: it is restarted; `/readyz` shows it until it works again",
+    )
+    TASK_RECOVERED = "task.recovered", "a part of the service works again"
     STOP_FORCED = (
         "service.stop_forced",
-        "a part of the service did not stop in time: ending now; unacknowledged batches will be read again",
+        "something did not end in time: stopping without it; unacknowledged events and unrecorded deliveries come again",
     )
-    TASK_FAILED = "task.failed", "a background task failed: restarting it"
+    LOG_LINES_LOST = (
+        "log.lines_lost",
+        "log lines could not be written and are lost; check who reads the log, and the free disk space",
+    )
     REQUEST_FAILED = "http.failed", "internal error: an HTTP request was answered with 500; please report it"
     HTTP_REFUSED = (
         "http.refused",
@@ -94,7 +108,7 @@ class Event(StrEnum):
     )
     SOURCE_FAILED = (
         "source.failed",
-        "internal error: a source has stopped and reads no more events; restart the service and report it",
+        "internal error: a source failed and is restarted; offline alerts wait until it has caught up; please report it",
     )
     SOURCE_SYNTHETIC = "source.synthetic", "this source generates synthetic events: its devices do not exist"
     SOURCE_GAP = (
@@ -216,26 +230,21 @@ FRAMES_SHOWN: Final = 3
 FRAMES_SHOWN_AT_DEBUG: Final = 30
 """The same when the log level is `debug`."""
 
+_Render = Callable[[Any, str, MutableMapping[str, Any]], str]
+"""Makes the line of finished facts."""
+
+FLUSH_S: Final = 2.0
+"""How long the end of the process waits for lines that are not written yet."""
+
 _SECRET_WORDS: Final = ("secret", "token", "password", "authorization", "access_key")
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
-    0x09: "\\t",
-    0x0A: "\\n",
-    0x0D: "\\r",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-    0x202A: "\\u202a",
-    0x202B: "\\u202b",
-    0x202D: "\\u202d",
-    0x202E: "\\u202e",
-}
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _decode_line = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def escape(text: str) -> str:
-    """The text on one line: control characters, line breaks and direction marks as escapes."""
-    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)
+    """The text on one line, with an escape for every character that cannot be seen."""
+    return visible_text(text)
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
@@ -251,28 +260,54 @@ def setup_logging(level: str = "info", format: str = "auto", stream: IO[str] | N
     """
     if level not in LEVELS or format not in FORMATS:
         raise ValueError(f"no such log level or format: {level}, {format}")
-    out = stream if stream is not None else sys.stderr
-    human = format == "human" or (format == "auto" and out.isatty())
-    render = _Human(out.isatty()) if human else _json
-    global _write_all, _frames_shown, _level
+    out: IO[str] | None = stream if stream is not None else sys.stderr
+    is_terminal = _is_terminal(out)
+    human = format == "human" or (format == "auto" and is_terminal)
+    render = _Human(is_terminal) if human else _json
+    # A log that programs read is UTF-8 whatever the locale; a terminal is written to as it says.
+    output = LogOutput(out, (getattr(out, "encoding", None) or "utf-8") if human else "utf-8")
+    global _write_all, _frames_shown, _level, _output
     _level = level
+    _output = output
     _frames_shown = FRAMES_SHOWN_AT_DEBUG if level == "debug" else FRAMES_SHOWN
-    _write_all = _WriteAll(out, render) if LEVELS[level] <= LEVELS["info"] else None
+    _write_all = _WriteAll(output, render) if LEVELS[level] <= LEVELS["info"] else None
     structlog.configure(
-        processors=[_stamp, _explain_exception, _tidy, render],
+        processors=[_guarded(render)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=out),  # type: ignore[arg-type]
+        logger_factory=lambda *_: _Lines(output),
         cache_logger_on_first_use=False,
     )
+    logging.raiseExceptions = False  # it would print to standard error, which may block
     root = logging.getLogger()
     root.handlers[:] = [_FromLibraries(LEVELS[level])]
     root.setLevel(max(LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
 
 
-def log_all(event: Event, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Write many lines of one event at level info, each with its own facts, at once: a storm has thousands a second."""
+def log_all(event: Event, entries: Sequence[Mapping[str, Any]], written: Written | None = None) -> None:
+    """Write many lines of one event at level info, each with its own facts, at once: a storm has thousands a second.
+
+    `written` is called in any thread, perhaps before this returns: with None when the lines are written (or the log's level leaves
+    them out), with the reason when they are lost.
+    """
     if _write_all is not None and entries:
-        _write_all(event, entries)
+        _write_all(event, entries, written)
+    elif written is not None:
+        written(None)
+
+
+def flush_log(within_s: float = FLUSH_S) -> bool:
+    """Wait for lines that are not written yet, at most so long; returns whether none is left."""
+    return _output is None or _output.flush(within_s)
+
+
+def log_trouble() -> LogTrouble | None:
+    """Why the log cannot be written at present; None while it can."""
+    return _output.trouble() if _output is not None else None
+
+
+def lines_lost() -> int:
+    """How many log lines could not be written since the start."""
+    return _output.lost if _output is not None else 0
 
 
 def silence_library(name: str) -> None:
@@ -304,18 +339,53 @@ def relay(log: structlog.typing.FilteringBoundLogger, line: bytes, other: Event)
 class _WriteAll:
     """The same as `log.info`, for many lines in one write."""
 
-    def __init__(self, out: IO[str], render: Callable[[Any, str, MutableMapping[str, Any]], str]) -> None:
-        self._out, self._render = out, render
+    def __init__(self, output: LogOutput, render: _Render) -> None:
+        self._output, self._line = output, _guarded(render)
 
-    def __call__(self, event: Event, entries: Sequence[Mapping[str, Any]]) -> None:
-        lines = []
-        for entry in entries:
-            stamped = dict(_stamp(None, "info", {"event": event, **entry}))
-            lines.append(self._render(None, "info", dict(_tidy(None, "info", stamped))))
-        self._out.write("\n".join(lines) + "\n")
-        self._out.flush()
+    def __call__(self, event: Event, entries: Sequence[Mapping[str, Any]], written: Written | None) -> None:
+        lines = [self._line(None, "info", {"event": event, **entry}) for entry in entries]
+        self._output.write("\n".join(lines), written)
 
 
+class _Lines:
+    """What structlog gives finished lines to."""
+
+    def __init__(self, output: LogOutput) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.msg = output.write
+
+
+def _guarded(render: _Render) -> _Render:
+    """From an event and its facts to the line. Values that cannot be written as they are are written as Python shows them."""
+
+    def line(_: Any, method: str, facts: MutableMapping[str, Any]) -> str:
+        given = dict(facts)
+        try:
+            return _finished(render, method, given)
+        except Exception:  # noqa: BLE001  # logging must never be what fails
+            event = given.pop("event", "")
+            try:
+                return _finished(render, method, {"event": event} | {key: ascii(value) for key, value in given.items()})
+            except Exception as error:  # noqa: BLE001  # a value whose own text fails
+                return _finished(render, method, {"event": event, "unwritable": type(error).__name__})
+
+    return line
+
+
+def _finished(render: _Render, method: str, facts: Mapping[str, Any]) -> str:
+    line = dict(_stamp(None, method, dict(facts)))
+    for step in (_explain_exception, _tidy):
+        line = dict(step(None, method, line))
+    return render(None, method, line)
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (OSError, ValueError):
+        return False
+
+
+_output: LogOutput | None = None  # set by `setup_logging`
 _write_all: _WriteAll | None = None  # set by `setup_logging`
 _frames_shown = FRAMES_SHOWN  # set by `setup_logging`
 _level = "info"  # set by `setup_logging`
@@ -325,6 +395,7 @@ def _silent(_: Any, __: str, ___: MutableMapping[str, Any]) -> MutableMapping[st
     raise structlog.DropEvent
 
 
+atexit.register(flush_log)
 structlog.configure(processors=[_silent])  # commands that only print do not log
 
 
@@ -410,4 +481,5 @@ class _FromLibraries(logging.Handler):
             write = getattr(log, method, log.warning)
             write(f"library.{record.name}", message=record.getMessage(), exc_info=record.exc_info, **facts)
         except Exception:  # noqa: BLE001  # logging must never be what fails
-            self.handleError(record)
+            with contextlib.suppress(Exception):
+                structlog.get_logger().warning(f"library.{record.name}", unwritable=True)

@@ -24,6 +24,7 @@ FLAT = {
     "engine",
     "engine.clock",
     "engine.errors",
+    "engine.log_output",
     "engine.lookup",
     "engine.telemetry",
     "engine.testing",
@@ -37,8 +38,9 @@ SEAMS = {"sources.base", "stores.base", "status.base", "actions.base"}
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
-    "telemetry": {"core", "errors"},
     "lookup": set(),
+    "log_output": set(),
+    "telemetry": {"core", "errors", "log_output"},
     "core": {"errors"},
     "config": {"core", "errors"},
     "templates": {"core", "errors", "config"},

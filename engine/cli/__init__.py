@@ -130,8 +130,9 @@ def entry() -> NoReturn:
         main()
     except SystemExit as done:
         code = done.code
-    with contextlib.suppress(OSError, ValueError):
-        if code != INTERRUPTED:  # whoever reads the output may have stopped reading: Ctrl-C does not wait for it
-            sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is sys.stdout and code == INTERRUPTED:
+            continue  # the reader of the output may have stopped reading: Ctrl-C does not wait for it
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # None when it was closed before the start
+            stream.flush()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)

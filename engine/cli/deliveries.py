@@ -42,7 +42,18 @@ def deliveries() -> None:
 def list_deliveries(config_path: Path, style: str, limit: int, **filters: str | None) -> None:
     """List deliveries, newest first."""
     with operator_api(config_path) as api:
-        show(limited(api.items("deliveries", **filters), limit), style, COLUMNS)
+        found = limited(api.items("deliveries", **filters), limit)
+        show(found if style == "jsonl" else map(_with_pause, found), style, COLUMNS)
+
+
+def _with_pause(row: dict[str, Any]) -> dict[str, Any]:
+    """A delivery whose last error says that its target is paused, if it is."""
+    paused = row.get("paused")
+    if not paused:
+        return row
+    again = "is being tried now" if paused["being_tried"] else f"is tried again at {paused['next_try_at']}"
+    said = f"target paused, {again}: {row['last_error'] or paused['reason']}"
+    return row | {"due_at": paused["next_try_at"], "last_error": said}
 
 
 @deliveries.command("show")
@@ -50,18 +61,26 @@ def list_deliveries(config_path: Path, style: str, limit: int, **filters: str | 
 @format_option
 @click.argument("number", type=click.IntRange(0))
 def show_delivery(config_path: Path, style: str, number: int) -> None:
-    """Show one delivery with its request (secrets are masked) and the stages that it passed."""
+    """Show one delivery with its request (secrets are masked), its attempts and the stages that it passed."""
     with operator_api(config_path) as api:
         found = api.delivery(number)
     if style == "jsonl":
         click.echo(as_line(found))
         return
-    stages = found.pop("passed")
+    stages, attempts, paused = found.pop("passed"), found.pop("kept_attempts"), found.pop("paused")
     width = max(map(len, found))
     for name, value in found.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
         first, *rest = [visible_text(line) for line in text.split("\n")]
         click.echo("\n".join([f"{name:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest)]))
+    if paused:
+        again = "being tried now" if paused["being_tried"] else f"tried again at {paused['next_try_at']}"
+        say(f"target paused since {paused['since']}, {again}: {paused['reason']}")
+    left_out = found["attempts"] - len(attempts)
+    click.echo(f"attempts{f' (the newest {len(attempts)})' if attempts and left_out > 0 else ''}:")
+    for one in attempts:
+        took = "" if one["duration"] is None else f"{one['duration']:.3f} s"
+        say(f"  {one['at']}  {took:>10}  {one['outcome']}{': ' + one['answer'] if one['answer'] else ''}")
     click.echo("stages passed:" if stages else "the rule's definition at that time has expired")
     for stage in stages:
         say(f"  {stage['gate']:<10}  {stage['why']}")

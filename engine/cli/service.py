@@ -16,6 +16,7 @@ from engine.config.loader import Config, load_config
 from engine.config.regular_file import shown_path
 from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
+from engine.log_output import occupy_standard_descriptors
 from engine.rulefiles.loader import load_rules
 from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.pipe import NativeLibraryMissing
@@ -26,6 +27,7 @@ from engine.telemetry import setup_logging
 @config_option
 def run(config_path: Path) -> None:
     """Run the service until SIGTERM or Ctrl-C. It finishes the current batch before it stops."""
+    occupy_standard_descriptors()
     from engine.runtime.app import run as serve
 
     os.umask(0o077)  # what the service writes is for its user alone

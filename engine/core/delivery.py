@@ -14,10 +14,12 @@ unless an attempt of the firing may have arrived (it timed out after it was writ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.core.foreign_text import foreign_text
 from engine.errors import RollcallError
 
 DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = ("due", "delivered", "dead", "held", "shadow", "discarded")
@@ -58,6 +60,12 @@ LONGEST_RETRY_IN_A_LIFE_MS = 15_000
 
 MAX_ERROR_CHARS = 500
 """Of an error kept with a delivery: enough to see what the target said."""
+
+MAX_ATTEMPTS_KEPT = 20
+"""Attempts that are kept of one delivery: the newest. Their number is not limited."""
+
+MAX_ANSWER_CHARS = 200
+"""Of the answer kept with an attempt."""
 
 
 class IllegalTransition(RollcallError):
@@ -111,12 +119,13 @@ class OutboxItem:
     rule: str
     lane: str  # deliveries of one lane leave in the order of their ids
     action: str  # webhook, email, command or log
-    target: str  # scheme://host:port (smtp: of an e-mail), or "log"
+    target: str  # scheme://host:port/literal/path (smtp: of an e-mail), or "log"
     request: Mapping[str, Any]
-    attempts: int  # made before this one
-    decided_at_ms: int
+    attempts: int  # made before this one, since `decided_at_ms`
+    decided_at_ms: int  # its age counts from here: the decision, or an operator's newest retry or release
     phase: str  # firing, recovery, reminder or summary
     alert: str
+    broken: str | None = None  # why it can never be sent: what the outbox holds of it cannot be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +134,8 @@ class Outcome:
 
     id: int
     answer: Answer | Expired | Untried
-    attempted_at_ms: int
+    attempted_at_ms: int  # when the attempt ended
+    duration_ms: int | None = None  # how long it took; None: not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +157,8 @@ class Standing:
     state: str
     attempts: int  # made so far
     due_at_ms: int
-    decided_at_ms: int
+    decided_at_ms: int  # its age counts from here: the decision, or an operator's newest retry or release
+    attempts_before: int = 0  # of `attempts`, those before that instant
     may_have_arrived: bool = False
     last_error: str | None = None
     life_ms: int | None = None  # None: no shorter than the policy's
@@ -156,7 +167,7 @@ class Standing:
 def life_of(request: Mapping[str, Any]) -> int | None:
     """How long after its decision a request may be sent, in milliseconds; None: as long as any."""
     found = request.get(LIFE)
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def backoff_ms(attempts: int, jitter: float, policy: DeliveryPolicy = DEFAULT_POLICY) -> int:
@@ -192,7 +203,7 @@ def next_state(
     if isinstance(answer, Rejected):
         return _moved(row, DEAD, attempts, now_ms, row.may_have_arrived, answer.reason)
     arrived = row.may_have_arrived or answer.may_have_arrived
-    wait = backoff_ms(attempts, jitter, policy)
+    wait = backoff_ms(attempts - row.attempts_before, jitter, policy)
     if row.life_ms is not None:
         wait = min(wait, LONGEST_RETRY_IN_A_LIFE_MS, max(1, row.life_ms // TRIES_IN_A_LIFE))
     if answer.retry_after_ms is not None:
@@ -217,7 +228,7 @@ def too_old(last_error: str | None) -> str:
 def act(row: Standing, what: str, now_ms: int) -> Standing:
     """Where a delivery stands after an operator's act (`release`, `discard`, `retry`) at `now_ms`.
 
-    A retry begins anew: attempts and age count from now. Raises IllegalTransition for a pair that `TABLE` does not name.
+    After a retry or a release the age and the pauses count from now; the attempts that were made stay counted. Raises IllegalTransition for a pair that `TABLE` does not name.
     """
     state = TABLE.get((row.state, what))
     if state is None:
@@ -226,13 +237,20 @@ def act(row: Standing, what: str, now_ms: int) -> Standing:
         return _moved(row, state, row.attempts, row.due_at_ms, row.may_have_arrived, row.last_error)
     return Standing(
         state=state,
-        attempts=0,
+        attempts=row.attempts,
+        attempts_before=row.attempts,
         due_at_ms=now_ms,
         decided_at_ms=now_ms,
         may_have_arrived=row.may_have_arrived,
         last_error=row.last_error,
         life_ms=row.life_ms,
     )
+
+
+def origin_of(target: str) -> str:
+    """Scheme, host and port of a webhook's target: what older versions called its target. Other targets are returned as they are."""
+    scheme, found, rest = target.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if found else target
 
 
 def takes_recovery_along(firing: Standing) -> bool:
@@ -270,6 +288,23 @@ def never_heard(
     return bool(missed) and not got
 
 
+def kept_text(said: str, limit: int) -> str:
+    """What an answer or an error said, as it is kept: text that can be stored and read, of at most `limit` characters.
+
+    A part that is no text, such as a compressed page, is left out and named.
+    """
+    unreadable = _UNREADABLE.findall(said)
+    if len(unreadable) * 8 > len(said):
+        readable = said[: said.index(unreadable[0])]
+        return foreign_text(f"{readable}{NOT_SHOWN}", limit)
+    # Bytes that a library kept as halves of surrogate pairs are shown as the bytes that they were.
+    return foreign_text(said.encode("utf-8", "surrogateescape") if _KEPT_BYTE.search(said) else said, limit)
+
+
+NOT_SHOWN = "(compressed or binary body, not shown)"
+_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\x80-\x9f\ufffd]")
+_KEPT_BYTE = re.compile("^[^\ud800-\udfff]*[\udc80-\udcff][^\ud800-\udc7f\udd00-\udfff]*$")
+
 RECOVERY_DIES = "its firing was never delivered"
 """The reason of a recovery that a dead firing took along."""
 
@@ -280,7 +315,8 @@ def _moved(row: Standing, state: str, attempts: int, due_at_ms: int, arrived: bo
         attempts=attempts,
         due_at_ms=due_at_ms,
         decided_at_ms=row.decided_at_ms,
+        attempts_before=row.attempts_before,
         may_have_arrived=arrived,
-        last_error=error[:MAX_ERROR_CHARS] if error is not None else None,
+        last_error=kept_text(error, MAX_ERROR_CHARS) if error is not None else None,
         life_ms=row.life_ms,
     )

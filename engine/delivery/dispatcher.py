@@ -9,14 +9,18 @@ nothing overtakes it even after a crash; a retry is returned to the outbox, whic
 
 `run` alternates between recording and fetching and never does both at once: what it fetches has therefore seen every
 outcome that left this window. A target that fails `Limits.failures_to_open` times in a row is paused (its breaker is
-open) for a time that doubles; then a single delivery probes it.
+open) for a time that doubles; then a single delivery probes it. Probes take turns: every other one is a delivery that was never
+tried, the rest are retries, the longest due first.
+
+Whatever one sender, one answer or one row does, `run` goes on: what it raises is logged, shown (`health`) and tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine.actions.base import (
     ActionSender,
@@ -24,11 +28,13 @@ from engine.actions.base import (
     Expired,
     OutboxItem,
     Outcome,
+    Rejected,
     Untried,
 )
 from engine.clock import Clock, SteadyClock
 from engine.core.delivery import deadline_ms, life_of
 from engine.delivery.dead_log import DeadDeliveryLog, may_be_dead
+from engine.delivery.health import LONGEST_ATTEMPT_S, LONGEST_TURN_S, DispatcherHealth
 from engine.delivery.limits import DEFAULT_LIMITS, DispatcherStats, Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.sender_calls import SenderCalls
@@ -45,6 +51,9 @@ GATHER_S = 0.005
 
 STORE_RETRY_S = 1.0
 """Before an outbox that could not be read or written is tried again."""
+
+LONGEST_FAULT_PAUSE_S = 30.0
+"""The pause after an internal error doubles from `STORE_RETRY_S` up to this."""
 
 LONGEST_SLEEP_S = 60.0
 """The outbox is checked at least this often, whatever the clock did meanwhile."""
@@ -72,7 +81,10 @@ class Dispatcher:
         self._shifted_ms = self._steady.shifted_ms  # the steps of the clock that what is held here has taken
         self._limits = limits
         self._dead_log = dead_log or DeadDeliveryLog(clock)
-        self._is_outbox_failing = False
+        self._trouble: str | None = None  # why the outbox or this dispatcher fails
+        self._trouble_since_ms = 0
+        self._faults = 0  # internal errors in a row
+        self._turned_s = time.monotonic()  # when it last looked around
         self._unrecorded: list[tuple[Target, Outcome]] = []
         self._awake = asyncio.Event()
         self._look_around = True  # ask the outbox which targets have something due
@@ -89,6 +101,9 @@ class Dispatcher:
         """Take deliveries that were just committed; what does not fit stays in the outbox and is fetched later."""
         touched: dict[str, Target] = {}
         for item in items:
+            if not self._window.knows(item.target):
+                self._look_around = True
+                continue
             target = self._window.target(item.target)
             if (
                 not self._has_looked
@@ -142,9 +157,9 @@ class Dispatcher:
         """What may be sent to a target now; what is too old to be sent gets its outcome here."""
         batch: list[OutboxItem] = []
         while target.ready and not self._stopping:
-            if self._is_expired(target.ready[0], now_ms):
-                outcome = Outcome(id=target.ready.popleft().id, answer=Expired(), attempted_at_ms=now_ms)
-                self._note(target, outcome)
+            ending = self._ending(target.ready[0], now_ms)
+            if ending is not None:
+                self._note(target, Outcome(id=target.ready.popleft().id, answer=ending, attempted_at_ms=now_ms))
                 continue
             # A sender that keeps to the limit itself may have a few in stock, unless the target has just failed.
             stock = 0 if target.breaker.failures else self._calls.stock(target.ready[0].action)
@@ -156,21 +171,29 @@ class Dispatcher:
             batch.append(item)
         return batch
 
-    def _is_expired(self, item: OutboxItem, now_ms: int) -> bool:
-        return now_ms >= deadline_ms(item.decided_at_ms, self._limits.policy, life_of(item.request))
+    def _ending(self, item: OutboxItem, now_ms: int) -> Expired | Rejected | None:
+        """Why a delivery is not sent at all: it is too old, or cannot be read. None: it is sent."""
+        if item.broken is not None:
+            return Rejected(reason=item.broken)
+        is_over = now_ms >= deadline_ms(item.decided_at_ms, self._limits.policy, life_of(item.request))
+        return Expired() if is_over else None
 
     def _done(self, target: Target, outcomes: Sequence[Outcome]) -> None:
-        """Some attempts at a target have ended: judge the target, note the outcomes, and send the next ones."""
-        target.in_flight -= len(outcomes)
-        self.stats.in_flight -= len(outcomes)
+        """Some attempts at a target have ended: judge the target, note the outcomes, and send the next ones.
+
+        An outcome of what is not being sent, or one that comes twice, means nothing.
+        """
         now_ms = self._now_ms()
         handed_back = []
         for outcome in outcomes:
+            if target.under_way.pop(outcome.id, None) is None:
+                continue
+            self.stats.in_flight -= 1
             if isinstance(outcome.answer, Untried):
                 handed_back.append(target.held[outcome.id])
                 continue
-            self._judge(target, outcome, now_ms)
             self._note(target, outcome)
+            self._judge(target, outcome, now_ms)
         self._take_back(target, handed_back, now_ms)
         self._pump(target, now_ms)
 
@@ -202,17 +225,23 @@ class Dispatcher:
         try:
             while not self._stopping:
                 self._awake.clear()
+                self._turned_s = time.monotonic()
                 try:
                     await self._record()
                     await self._fetch()
+                    self._dead_log.flush()
+                    idle_s = self._idle_s()
                 except RollcallError as error:
                     self._outbox_failed(error)
                     await self._sleep(STORE_RETRY_S)
                     continue
-                self._outbox_works()
-                self._dead_log.flush()
+                except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
+                    self._failed(error)
+                    await self._sleep(min(LONGEST_FAULT_PAUSE_S, STORE_RETRY_S * 2 ** min(self._faults - 1, 10)))
+                    continue
+                self._works()
                 await asyncio.sleep(GATHER_S)
-                await self._sleep(self._idle_s())
+                await self._sleep(idle_s)
             await self._drain()
             self._dead_log.flush(all_targets=True)
         finally:
@@ -224,16 +253,44 @@ class Dispatcher:
         self._awake.set()
         await self._finished.wait()
 
+    def health(self) -> DispatcherHealth:
+        """How sending is doing. May be called in any thread."""
+        now_ms, now_s = self._clock.now_ms(), time.monotonic()
+        targets = list(self._window.targets.values())
+        pauses = {found.target: found for target in targets if (found := target.pause(now_ms)) is not None}
+        trouble, since_ms = self._trouble, self._trouble_since_ms
+        hangs_s = now_s - self._turned_s
+        if trouble is None and hangs_s > LONGEST_TURN_S and not self._stopping:
+            trouble, since_ms = "the dispatcher makes no progress", now_ms - round(hangs_s * 1000)
+        began_s = min((began_s for target in targets for began_s in _oldest(target)), default=now_s)
+        if trouble is None and now_s - began_s > LONGEST_ATTEMPT_S:
+            trouble, since_ms = "an attempt does not end", now_ms - round((now_s - began_s) * 1000)
+        return DispatcherHealth(trouble, since_ms, pauses)
+
+    def _in_trouble(self, reason: str) -> None:
+        if self._trouble is None:
+            self._trouble_since_ms = self._clock.now_ms()
+        self._trouble = reason
+
     def _outbox_failed(self, error: RollcallError) -> None:
         self.stats.store_errors += 1
-        if not self._is_outbox_failing:
+        if self._trouble is None:
             log.warning(Event.OUTBOX_UNAVAILABLE, error=str(error))
-        self._is_outbox_failing = True
+        self._in_trouble(f"the outbox cannot be read or written: {error}")
 
-    def _outbox_works(self) -> None:
-        if self._is_outbox_failing:
+    def _failed(self, error: Exception) -> None:
+        """An internal error: logged once, until all is well again."""
+        self.stats.faults += 1
+        self._faults += 1
+        if self._faults == 1:
+            log.error(Event.INTERNAL_ERROR, part="dispatcher", exc_info=error)
+        self._in_trouble(f"internal error: {error!r}")
+
+    def _works(self) -> None:
+        self._faults = 0
+        if self._trouble is not None:
             log.info(Event.OUTBOX_RECOVERED)
-        self._is_outbox_failing = False
+        self._trouble = None
 
     async def _record(self) -> None:
         """Write the outcomes gathered so far, and only then let what waited for them go on."""
@@ -243,7 +300,9 @@ class Dispatcher:
             del self._unrecorded[: len(batch)]
             now_ms = self._now_ms()
             suspects = [
-                o.id for target, o in batch if may_be_dead(target.held[o.id], o.answer, now_ms, self._limits.policy)
+                o.id
+                for target, o in batch
+                if o.id in target.held and may_be_dead(target.held[o.id], o.answer, now_ms, self._limits.policy)
             ]
             touched = {target.name: target for target, _ in batch}
             for target, outcome in batch:
@@ -276,7 +335,7 @@ class Dispatcher:
             self._look_around = False
             found = await self._outbox.waiting(now_ms)
             self._next_due_ms = found.next_due_at_ms
-            for name in found.targets:
+            for name in filter(self._window.knows, found.targets):
                 self._window.fall_behind(self._window.target(name))
             self._has_looked = True
         shares = self._shares(now_ms)
@@ -300,7 +359,8 @@ class Dispatcher:
             most = self._limits.per_target if target.breaker.is_open else self._limits.fetched
             limit = min(most, self._window.room(target), free)
             if limit > 0:
-                shares.append(Share(target.name, limit, tuple(target.held)))
+                fresh_first = target.breaker.is_open and target.probes % 2 == 1
+                shares.append(Share(target.name, limit, tuple(target.held), fresh_first))
                 free -= limit
         return shares
 
@@ -350,5 +410,13 @@ class Dispatcher:
                     await self._awake.wait()
         try:
             await self._record()
-        except RollcallError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: these are sent again after the next start
             log.warning(Event.RESULTS_UNRECORDED, deliveries=len(self._unrecorded), error=str(error))
+
+
+def _oldest(target: Target) -> Iterator[float]:
+    """Since when (monotonic) the oldest attempt at a target goes on that should have ended. Commands wait for their device."""
+    for id_, began_s in list(target.under_way.items())[:1]:
+        item = target.held.get(id_)
+        if item is not None and item.action != "command":
+            yield began_s

@@ -59,6 +59,7 @@ class DispatcherStats:
     held: int = 0
     in_flight: int = 0
     store_errors: int = 0
+    faults: int = 0  # internal errors of the dispatcher
 
     def count(self, answer: Answer | Expired | Untried) -> None:
         """Count a recorded answer."""

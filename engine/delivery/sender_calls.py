@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from engine.actions.base import ActionSender, BatchSender, Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.base import (
+    ActionSender,
+    BatchSender,
+    Delivered,
+    Done,
+    OutboxItem,
+    Outcome,
+    Rejected,
+    RetryLater,
+)
 from engine.clock import Clock
 from engine.telemetry import Event, logger
+
+LOGGED_AT_ONCE: Final = 5
+"""Deliveries named in the log when a sender raises for many of them."""
 
 log = logger(__name__)
 
@@ -38,7 +52,10 @@ class SenderCalls:
     ) -> None:
         submit = getattr(sender, "submit", None)
         if submit is not None:
-            submit(items, done)
+            try:
+                submit(items, done)
+            except Exception as error:  # noqa: BLE001  # those that the sender took nevertheless are reported twice, which is harmless
+                self._failed(items, done, error)
         elif sender is None:
             now_ms = self._clock.now_ms()
             answer = Rejected(reason=f"the configuration has no sender for the action {action}")
@@ -51,9 +68,22 @@ class SenderCalls:
 
     async def _send_one(self, sender: ActionSender | BatchSender, item: OutboxItem, done: Done) -> None:
         assert not isinstance(sender, type) and hasattr(sender, "send")
+        began_ns = time.monotonic_ns()
         try:
             answer = await sender.send(item)
-        except Exception as error:
+            if not isinstance(answer, Delivered | RetryLater | Rejected):
+                raise TypeError(f"the sender answered with {type(answer).__name__}")
+        except Exception as error:  # noqa: BLE001  # whatever a sender raises costs its own deliveries only
+            self._failed([item], done, error)
+            return
+        took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._clock.now_ms(), duration_ms=took_ms)])
+
+    def _failed(self, items: Sequence[OutboxItem], done: Done, error: Exception) -> None:
+        """A sender raised: these are tried again later, which says nothing about their target."""
+        for item in items[:LOGGED_AT_ONCE]:
             log.error(Event.SENDER_FAILED, action=item.action, delivery=item.id, rule=item.rule, exc_info=error)
-            answer = RetryLater(reason="the sender raised an unexpected error; see the log", may_have_arrived=True)
-        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._clock.now_ms())])
+        reason = f"internal error of the sender: {type(error).__name__}; see the log"
+        answer = RetryLater(reason=reason, may_have_arrived=True, our_fault=True)
+        now_ms = self._clock.now_ms()
+        done([Outcome(id=item.id, answer=answer, attempted_at_ms=now_ms) for item in items])

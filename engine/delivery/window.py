@@ -10,11 +10,12 @@ from typing import Final
 
 from engine.actions.base import Delivered, OutboxItem, Outcome, RetryLater
 from engine.core.breaker import Breaker
+from engine.core.delivery import origin_of
 from engine.delivery.limits import DispatcherStats, Limits
 from engine.delivery.target import Target
 
 MAX_TARGETS: Final = 10_000
-"""Targets remembered for their failures alone."""
+"""Targets in memory: more than anybody writes into rules. Those beyond wait in the outbox until others are done."""
 
 
 class Window:
@@ -39,6 +40,10 @@ class Window:
         self._lanes: dict[str, deque[OutboxItem]] = {}  # of each lane whose head is held, the followers
         self.targets: dict[str, Target] = {}
         self.behind: dict[str, Target] = {}
+
+    def knows(self, name: str) -> bool:
+        """Is the target of that name here, or is there room for it?"""
+        return name in self.targets or len(self.targets) < MAX_TARGETS
 
     def target(self, name: str) -> Target:
         """The target of that name, made when it is not known."""
@@ -83,12 +88,14 @@ class Window:
 
         Returns whether the outbox has to be asked what is due: a retry waits there now.
         """
-        item = target.held[outcome.id]
+        item = target.held.get(outcome.id)
+        if item is None:
+            return False
         # Whatever was fetched may have been a retry, and then others in the outbox waited for it.
         something_waits = item.id in target.fetched
         is_retried = False
         self._drop(target, item)
-        followers = self._lanes.pop(item.lane)
+        followers = self._lanes.pop(item.lane, deque())
         if isinstance(outcome.answer, Delivered):
             if followers:
                 target.ready.append(followers.popleft())
@@ -101,7 +108,8 @@ class Window:
             is_retried = isinstance(outcome.answer, RetryLater)
         if something_waits:
             self.fall_behind(target)
-        return is_retried
+        # A lane of an older version, which knew no paths, may have others in the outbox whose target has one.
+        return is_retried or (something_waits and origin_of(item.target) == item.target)
 
     def let_go(self, target: Target) -> None:
         """Leave all but what is being sent to the outbox: it would only take memory from targets that work."""
@@ -127,7 +135,7 @@ class Window:
 
     def forget_if_idle(self, target: Target) -> None:
         """Forget a target of which nothing is held; its failures are remembered while there are not too many."""
-        if target.is_idle and (not target.breaker.failures or len(self.targets) > MAX_TARGETS):
+        if target.is_idle and (not target.breaker.failures or len(self.targets) > MAX_TARGETS // 2):
             self.targets.pop(target.name, None)
 
     def _drop(self, target: Target, item: OutboxItem) -> None:

@@ -123,6 +123,11 @@ class Reconciler:
         if self._thread.ident is not None:
             self._thread.join(within_s)
 
+    def ended_threads(self) -> list[str]:
+        """The name of its thread when that has ended although it was not stopped."""
+        is_over = self._thread.ident is not None and not self._thread.is_alive() and not self._stopping
+        return [self._thread.name] if is_over else []
+
     def remember_alive(self) -> None:
         """Inside a transaction of the writer: the engine is at work now."""
         self._records.remember_alive(self._clock.now_ms(), has_schedule=self._schedule.ticks is not None)
@@ -160,7 +165,12 @@ class Reconciler:
 
     def _work(self) -> None:
         while not self._stopping:
-            request = self._next()
+            try:
+                request = self._next()
+            except Exception as error:  # the thread must not be lost
+                log.error(Event.INTERNAL_ERROR, part="reconciler", exc_info=error)
+                self._pause()
+                continue
             if request is not None:
                 self._run_next(request)
 

@@ -96,6 +96,10 @@ class QueryStats:
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
 
 
+FAULT_PAUSE_S = 1.0
+"""After an internal error of the pacing thread."""
+
+
 class _Call(NamedTuple):
     """One call of the provider, for one client or several."""
 
@@ -150,6 +154,11 @@ class QueryScheduler:
         """Begin to send queries."""
         for thread in (self._pacer, *self._workers):
             thread.start()
+
+    def ended_threads(self) -> list[str]:
+        """The names of threads that have ended although it was not stopped."""
+        threads = [] if self._stopping else [self._pacer, *self._workers]
+        return [thread.name for thread in threads if thread.ident is not None and not thread.is_alive()]
 
     def query(self, client: str, why: str = OPERATOR, at_ms: int = 0) -> Future[AppliedResult]:
         """Query a client, not before `at_ms` (of the steady clock). The future is cancelled when the scheduler stops before there is an answer."""
@@ -239,6 +248,16 @@ class QueryScheduler:
     # The pacing thread
 
     def _pace(self) -> None:
+        while not self._stopping:
+            try:
+                self._pace_once()
+            except Exception as error:  # the thread must not be lost
+                log.error(Event.INTERNAL_ERROR, part="status queries", exc_info=error)
+                with self._woken:
+                    self._woken.wait(FAULT_PAUSE_S)
+
+    def _pace_once(self) -> None:
+        """Start the next call, or wait for it to be due."""
         while True:
             with self._woken:
                 if self._stopping:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from engine.config.yamlfile import KeyPath
 from engine.core.rules import Condition
@@ -14,13 +15,14 @@ from engine.templates.compiler import Compiler, TemplateProblem, names_in
 from engine.templates.lint import template_problems
 from engine.templates.names import Names
 
-SMALLEST_NUMBER, LARGEST_NUMBER = -(2**63), 2**63 - 1
-"""The whole numbers that every reader of JSON takes, and no more."""
-
 _COMPILER = Compiler()
 
 _ONLY_COMPILING_SHOWS = re.compile(r"\{%|=")
 """Templates that only the compiler finds fault with hold statements, or an argument by name: given twice, it is a mistake."""
+
+SMALLEST_INTEGER: Final = -(2**63)
+LARGEST_INTEGER: Final = 2**63 - 1
+"""The whole numbers that every reader of JSON takes, and no more."""
 
 
 class TemplateChecks:
@@ -42,7 +44,7 @@ class TemplateChecks:
             self._context.report(at, message, warning=True)
 
     def check_tree(self, value: Any, at: KeyPath) -> None:
-        """Report every mistake in any text inside a JSON value; keys are not templates."""
+        """Report every mistake in any text or number inside a JSON value; keys are not templates."""
         if isinstance(value, str):
             self.check(value, at, syntax=syntax_inside(value))
         elif isinstance(value, dict):
@@ -54,8 +56,17 @@ class TemplateChecks:
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 self.check_tree(inner, (*at, index))
-        elif isinstance(value, int) and not SMALLEST_NUMBER <= value <= LARGEST_NUMBER:
-            self._context.report(at, "is a number that JSON cannot hold: write it as a text, in quotes")
+        elif isinstance(value, int | float) and (problem := number_problem(value)) is not None:
+            self._context.report(at, problem)
+
+
+def number_problem(value: float) -> str | None:
+    """Why a number cannot be sent as JSON; None when it can."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "JSON has no number for infinity or `nan`: write a text, in quotes"
+    if SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        return None
+    return "is a number that JSON cannot hold: write it as a text, in quotes"
 
 
 def compile_problem(source: str, *, html: bool = False) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Final
 
 from engine import __version__
 from engine.actions.base import OutboxItem
@@ -34,15 +34,14 @@ from engine.runtime.reload_signal import ReloadSignal
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
 from engine.runtime.running_service import RunningService
 from engine.runtime.senders import Senders
+from engine.runtime.shutdown import end_within
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
-from engine.runtime.stop_limit import end_within
 from engine.runtime.store_factory import open_store
-from engine.runtime.supervision import supervised
 from engine.runtime.writer import Writer
-from engine.sources.base import Gap, Source
+from engine.sources.base import Gap
 from engine.stores.base import SourceRow
-from engine.telemetry import Event, logger, setup_logging
+from engine.telemetry import Event, flush_log, lines_lost, log_trouble, logger, setup_logging
 
 FORGET_EVERY_S = 3600.0
 """Between two looks for clients that have been quiet for longer than they are kept."""
@@ -52,6 +51,19 @@ FORGOTTEN_AT_ONCE = 500
 
 DRAIN_S = 10.0
 """How long a stop waits for deliveries under way."""
+
+WRITER_STOP_S = 15.0
+"""How long it waits for the batch in hand."""
+
+CLOSE_S = 8.0
+"""How long it waits for each thing beside these."""
+
+LOG_PROBE_S = 10.0
+"""Between two lines that find out whether a log that failed can be written again."""
+
+HEARTBEAT: Final = "heartbeat"
+LOG: Final = "log"
+"""The parts whose trouble does not stop the heartbeat: itself, and the log, without which everything else works."""
 
 log = logger(__name__)
 
@@ -146,6 +158,7 @@ class App(RunningService):
                 call()
             except Exception as error:  # one broken listener must not stop the others
                 log.error(Event.INTERNAL_ERROR, exc_info=error)
+                self.dispatcher.wake()  # it may have been offered something: that is in the outbox
 
     def _clock_stepped(self, step_ms: int, now_ms: int) -> None:
         """On the loop: the wall clock was set, and what waited was moved."""
@@ -171,11 +184,11 @@ class App(RunningService):
         from engine.web.routes import create
 
         refusals = Refusals()
-        async with serving_http(create(self, refusals), self.config.http, refusals):
+        async with serving_http(create(self, refusals), self.config.http, refusals, self.supervisor):
             yield
 
-    async def run(self, stop: asyncio.Event, stopping: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop` is set, then call `stopping` and finish what is in hand."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then finish what is in hand."""
         self._loop = asyncio.get_running_loop()
         async with self._serving_http():
             await asyncio.to_thread(self._recover)
@@ -187,26 +200,20 @@ class App(RunningService):
             self.writer.start()
             await self.write(lambda: self.rule_reloader.take(self.rules))
             await self.senders.start()
-            tasks = [asyncio.create_task(work, name=name) for name, work in self._background()]
-            sources = self.source_runner.sources
-            tasks += [
-                asyncio.create_task(self._feed(source, left.get(name)), name=name) for name, source in sources.items()
-            ]
+            tasks = self._keep_parts(left)
+            self._watch_parts()
             self.ready_at_ms = self.steady.now_ms()
             if self.queries is not None:
                 self.queries.start()
-            for source in sources.values():
+            for source in self.source_runner.sources.values():
                 if source.type == "simulator":
                     log.warning(Event.SOURCE_SYNTHETIC, source=source.name)
             log.info(Event.READY, clients=len(self.fleet.states), rules=len(self.rules), version=__version__)
             ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._writer_ended.wait())]
-            await asyncio.wait([*ends, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done() and not tasks[0].cancelled():
-                self._error = self._error or tasks[0].exception()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
             log.info(Event.STOPPING)
-            stopping()
             await self._stop(tasks)
         if self._error is not None:
             raise RollcallError(
@@ -223,52 +230,95 @@ class App(RunningService):
         gc.enable()
         log.info(Event.RECOVERED, clients=len(self.fleet.states), events=applied)
 
-    def _background(self) -> Iterator[tuple[str, Any]]:
-        yield "dispatcher", self.dispatcher.run()
-        yield "rules", supervised("rules", self.rule_reloader.watch)
-        yield "feeds", supervised("feeds", partial(self.source_runner.keep_watch, self.write))
+    def _keep_parts(self, left: Mapping[str, SourceRow]) -> list[asyncio.Task[None]]:
+        """Start everything that runs on the event loop; the dispatcher comes first."""
+        keep = self.supervisor.keep
         refused = RefusedEvents(
             self.fleet, self.store, self.codec, self.clock, self.config.events.max_future_ms, self.writer.offer
         )
-        yield "refused", supervised("refused", partial(refused.run, self.write))
-        yield "forgetting", supervised("forgetting", self._forget_clients)
+        tasks = [
+            keep("dispatcher", self.dispatcher.run, may_end=True),
+            keep("supervisor", self.supervisor.look_around),
+            keep("log watch", self._watch_log, is_vital=False),
+            keep("rules", self.rule_reloader.watch, is_vital=False),
+            keep("feeds", partial(self.source_runner.keep_watch, self.write)),
+            keep("refused", partial(refused.run, self.write), is_vital=False),
+            keep("forgetting", self._forget_clients, is_vital=False),
+        ]
         if self.queries is not None:
-            yield "alive", supervised("alive", self._remember_alive)
+            tasks.append(keep("alive", self._remember_alive, is_vital=False))
         beat = self.config.heartbeat
         if beat is not None:
             post = partial(ping, [str(network) for network in self.config.network.deny])
             heartbeat = Heartbeat(beat.url, beat.every_ms, post, self._is_flowing)
-            yield "heartbeat", supervised("heartbeat", heartbeat.run)
+            tasks.append(keep(HEARTBEAT, heartbeat.run, is_vital=False))
+        first = dict(left)
+
+        async def position_of(name: str) -> str | None:
+            row = first.pop(name, None) or (await self.ask(lambda reader: reader.sources())).get(name)
+            return row.position if row is not None else None
+
+        for name in self.source_runner.sources:
+            work = partial(self.source_runner.run_by_name, name, position_of, self.writer.offer, self._note_gap)
+            tasks.append(keep(f"source {name}", work, may_end=True, event=Event.SOURCE_FAILED))
+        return tasks
+
+    def _watch_parts(self) -> None:
+        """Parts that live in threads and processes of their own; they log themselves, except for threads that end."""
+        watch = self.supervisor.watch
+        watch("writer", self.writer.trouble, is_logged=False)
+        watch("deliveries", lambda: self.dispatcher.health().trouble, is_logged=False)
+        watch("webhook process", self.senders.webhook_trouble, is_logged=False)
+        watch("commands", self.senders.command_trouble, is_vital=False)
+        watch(
+            LOG, lambda: found.reason if (found := log_trouble()) is not None else None, is_vital=False, is_logged=False
+        )
+        if self.queries is not None:
+            watch("status queries", self.queries.thread_trouble, is_vital=False)
+
+    async def _watch_log(self) -> None:
+        """Say how many log lines were lost, as soon as the log can be written again."""
+        noted, probe_s = lines_lost(), 0.0
+        while True:
+            await asyncio.sleep(1.0)
+            lost, now_s = lines_lost(), asyncio.get_running_loop().time()
+            if lost > noted and (log_trouble() is None or now_s >= probe_s):
+                log.warning(Event.LOG_LINES_LOST, lines=lost)
+                noted, probe_s = lost, now_s + LOG_PROBE_S
 
     def _is_flowing(self) -> bool:
+        """Do verdicts flow, are deliveries sent, and does every part work that the heartbeat vouches for?"""
         now_ms = self.clock.now_ms()
         return (
             not self.readiness(now_ms)
+            and not [trouble for trouble in self.supervisor.troubles() if trouble.name not in (LOG, HEARTBEAT)]
             and now_ms - self.source_runner.watermark_of(now_ms) <= self.config.feed.max_lag_ms
         )
 
-    async def _stop(self, tasks: list[asyncio.Task[Any]]) -> None:
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         """Sources first, then the batch in hand, then deliveries under way; each within a bound."""
         dispatcher, *others = tasks
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.wait(others, timeout=CLOSE_S)
         if self.queries is not None:
-            with contextlib.suppress(StoreError):
-                await self.write(lambda queries=self.queries: queries.reconciler.remember_alive())  # type: ignore[misc]
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self.write(lambda queries=self.queries: queries.reconciler.remember_alive())  # type: ignore[misc]
             await asyncio.to_thread(self.queries.stop)
         self.senders.stop_waiting()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.dispatcher.stop(), DRAIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.dispatcher.stop()
         dispatcher.cancel()
-        await asyncio.gather(dispatcher, return_exceptions=True)
-        await self.senders.close()
-        await asyncio.to_thread(self.writer.stop)
-        self.store.close()
-
-    async def _feed(self, source: Source, left: SourceRow | None) -> None:
-        position = left.position if left is not None else None
-        await self.source_runner.run(source, position, self.writer.offer, self._note_gap)
+        await asyncio.wait([dispatcher], timeout=CLOSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.senders.close()
+        if await asyncio.to_thread(self.writer.stop, WRITER_STOP_S):
+            self.store.close()
+        else:
+            self._error = self._error or RollcallError("the writer did not stop in time")
 
     def _note_gap(self, gap: Gap) -> None:
         self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
@@ -333,6 +383,7 @@ def run(config: Config) -> None:
 
     import uvloop
 
+    stop_within_s = from_environment().stop_within_s
     reloads = ReloadSignal()  # first: from now on SIGHUP ends nothing
     app = build(config)
 
@@ -342,6 +393,19 @@ def run(config: Config) -> None:
         reloads.call(partial(loop.call_soon_threadsafe, app.reload))
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        await app.run(stop, stopping=lambda: end_within(from_environment().stop_within_s))
 
-    uvloop.run(serve())
+        async def bound_the_stop() -> None:
+            await stop.wait()
+            end_within(stop_within_s)
+
+        bounding = asyncio.create_task(bound_the_stop())
+        try:
+            await app.run(stop)
+        finally:
+            bounding.cancel()
+            end_within(stop_within_s)
+
+    try:
+        uvloop.run(serve())
+    finally:
+        flush_log()

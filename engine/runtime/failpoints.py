@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from engine.core.fleet import Fleet
 from engine.delivery.rendering import RenderRow
 from engine.runtime.checkpoint import CHECKPOINT_EVENTS, CHECKPOINT_SLICE, Checkpoint
-from engine.runtime.stop_limit import STOP_WITHIN_S
+from engine.runtime.shutdown import STOP_WITHIN_S
 from engine.stores.base import Store
 from engine.templates.sandbox.time_limit import TIME_LIMIT
 

@@ -1,6 +1,7 @@
-"""A dead-man's switch: pings a URL while verdicts flow, so that something outside notices when the engine stops.
+"""A dead-man's switch: pings a URL while verdicts flow and deliveries are sent, so that something outside notices when they are not.
 
-When the engine stops, hangs, or a source is down, the pings stop, and whoever waits for them raises the alarm.
+When the engine stops or hangs, a source is down, or a part of the service has died, the pings stop, and whoever waits for them raises
+the alarm. A target that fails does not stop them: `/readyz` and the metrics show it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Heartbeat:
         self.failed = 0
 
     async def run_once(self) -> bool:
-        """Ping if verdicts flow; returns whether a ping arrived. Never raises for what the other side does."""
+        """Ping if all is well; returns whether a ping arrived. Never raises for what the other side does."""
         if not self._is_flowing():
             return False
         try:

@@ -15,7 +15,7 @@ import uvicorn
 from engine.config.http import HttpConfig
 from engine.errors import CannotListen
 from engine.runtime.http_connections import Connection, ConnectionLimits, Connections, limits_of_this_process
-from engine.runtime.supervision import supervised
+from engine.runtime.supervision import Supervisor
 from engine.telemetry import Event, logger
 from engine.web.refusals import Refusals
 
@@ -24,7 +24,11 @@ log = logger(__name__)
 
 @contextlib.asynccontextmanager
 async def serving_http(
-    app: Callable[..., Any], http: HttpConfig, refusals: Refusals, limits: ConnectionLimits | None = None
+    app: Callable[..., Any],
+    http: HttpConfig,
+    refusals: Refusals,
+    supervisor: Supervisor,
+    limits: ConnectionLimits | None = None,
 ) -> AsyncIterator[None]:
     """Listen and serve while the context lasts. CannotListen when the address cannot be had.
 
@@ -45,7 +49,8 @@ async def serving_http(
     server = _Server(settings)
     listening = _listen(http.host, http.port)
     serving = asyncio.create_task(server.serve([listening]))
-    checking = asyncio.create_task(supervised("http", partial(_keep_checking, connections)))
+    checking = supervisor.keep("http connections", partial(_keep_checking, connections), is_vital=False)
+    supervisor.watch("http server", lambda: "it has ended" if serving.done() and not server.should_exit else None)
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     host, port = listening.getsockname()[:2]

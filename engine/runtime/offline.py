@@ -6,7 +6,7 @@ through the same writer, so an act of an operator means the same with and withou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -32,7 +32,7 @@ from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.stores.base import Reader, SourceRow, Store
 from engine.web import serializers
-from engine.web.service import NO_PROVIDER
+from engine.web.service import NO_PROVIDER, Pause
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -110,6 +110,10 @@ class Offline:
     def now_ms(self) -> int:
         """See `Backend`."""
         return self._clock.now_ms()
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """None: without a service nothing is sent."""
+        return {}
 
     def read(self, question: Callable[[Reader], T]) -> T:
         """See `Backend`."""

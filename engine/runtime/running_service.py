@@ -17,7 +17,9 @@ from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
+from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
+from engine.delivery.health import Pause
 from engine.errors import NotConfigured, Unavailable
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import act_routes, forget_clients, open_silences
@@ -25,12 +27,14 @@ from engine.runtime.operator_api import Act, ActRoute
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import QueryService
+from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.sources.http import HttpSource
 from engine.stores.base import Reader, Store
+from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
-from engine.web.service import NO_PROVIDER
+from engine.web.service import NO_PROVIDER, PartState
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -43,6 +47,9 @@ READING_THREADS = 4
 
 ACT_THREADS = 8
 """Acts of operators that are carried out at the same time. A thread waits for the writer, so they are not those that read."""
+
+PAUSES_SHOWN = 20
+"""Paused targets that `/readyz` names, those first that are paused for longest."""
 
 ACT_TIMEOUT_S = 50.0
 """Seconds that an act waits for the writer; less than what the client of the command line waits for the answer."""
@@ -58,12 +65,14 @@ class RunningService:
     writer: Writer
     dispatcher: Dispatcher
     queries: QueryService | None
+    supervisor: Supervisor
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
         self.steady = SteadyClock(self.clock)
         self.codec = HistoryCodec(inventory)
         self.ready_at_ms: int | None = None  # of the steady clock
+        self.supervisor = Supervisor(self.clock)
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
@@ -141,11 +150,45 @@ class RunningService:
         if (rendering_s := TIME_LIMIT.longest_s()) > SLOW_RENDERING_S:
             reasons.append(f"a template has been rendering for {rendering_s:.0f} s, and nothing is decided meanwhile")
         reasons += [f"source {name}: {reason}" for name, reason in self.source_runner.not_flowing()]
+        said = self.writer.failure is not None
+        reasons += [
+            _sentence(trouble)
+            for trouble in self.supervisor.troubles()
+            if trouble.is_vital and not (said and trouble.name == "writer")
+        ]
         return reasons
 
     def degraded(self) -> list[str]:
-        """What is not as it should be, in sentences; none of it makes the service unready."""
-        return self.source_runner.degraded()
+        """What does not work although the service is ready: parts that others can do without, and targets that are paused."""
+        found = self.source_runner.degraded()
+        found += [_sentence(trouble) for trouble in self.supervisor.troubles() if not trouble.is_vital]
+        pauses = sorted(self.dispatcher.health().pauses.values(), key=lambda pause: pause.since_ms)
+        found += [
+            f"deliveries to {pause.target} are paused since {rfc3339(pause.since_ms)}: {pause.reason}; "
+            + ("being tried now" if pause.is_probing else f"tried again at {rfc3339(pause.next_try_ms)}")
+            for pause in pauses[:PAUSES_SHOWN]
+        ]
+        if len(pauses) > PAUSES_SHOWN:
+            found.append(f"deliveries to {len(pauses) - PAUSES_SHOWN} more targets are paused")
+        return found
+
+    def parts(self) -> list[PartState]:
+        """Every part of the service, and what is wrong with it."""
+        troubles = {trouble.name: trouble for trouble in self.supervisor.troubles()}
+        restarts = self.supervisor.restarts()
+        return [
+            PartState(
+                name=name,
+                reason=troubles[name].reason if name in troubles else None,
+                since_ms=troubles[name].since_ms if name in troubles else None,
+                restarts=restarts.get(name, 0),
+            )
+            for name in self.supervisor.names()
+        ]
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Targets whose circuit breaker is open, by name."""
+        return self.dispatcher.health().pauses
 
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""
@@ -158,6 +201,7 @@ class RunningService:
         found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
         for name in ("sent", "delivered", "retried", "rejected"):
             found[f"delivery_{name}"] = int(getattr(sent, name))
+        found["log_lines_lost"] = lines_lost()
         return found
 
     def suppressed(self) -> Mapping[str, int]:
@@ -230,3 +274,7 @@ def _result(done: Future[T]) -> T:
         raise Unavailable(
             f"the request was not committed within {ACT_TIMEOUT_S:.0f} s; it may still take effect: check before you repeat it"
         ) from None
+
+
+def _sentence(trouble: PartTrouble) -> str:
+    return f"{trouble.name}: {trouble.reason} (since {rfc3339(trouble.since_ms)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
 from engine.actions.email.sender import MailSender
@@ -34,6 +34,14 @@ class Senders:
         if self._mail is not None:
             found["email"] = self._mail
         return found
+
+    def webhook_trouble(self) -> str | None:
+        """Why no webhook is sent, whatever its target; None while all is well."""
+        return self._webhooks.trouble()
+
+    def command_trouble(self) -> str | None:
+        """Why commands are not even tried; None while all is well."""
+        return self._commands.trouble()
 
     async def start(self) -> None:
         """Start the process that sends webhooks; nothing else needs a start."""
@@ -67,7 +75,7 @@ def mail_sender(config: Config) -> MailSender | None:
     )
 
 
-def write_log_actions(items: Sequence[OutboxItem]) -> None:
+def write_log_actions(items: Sequence[OutboxItem], written: Callable[[str | None], None]) -> None:
     """Carry out the actions of kind `log`."""
-    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request["message"]} for item in items]
-    log_all(Event.ACTION_LOG, entries)
+    entries = [{"rule": item.rule, "phase": item.phase, "message": item.request.get("message", "")} for item in items]
+    log_all(Event.ACTION_LOG, entries, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,9 @@ from engine.telemetry import Event, logger
 OFFERED_BATCHES = 8
 """Batches of one source that may wait for the writer; beyond, the source waits (back-pressure)."""
 
+SETTLE_S = 60.0
+"""How long the restart of a source that failed waits for what it had offered; events that come twice change nothing."""
+
 FEED_POLL_S = 0.5
 """Between two looks at the health of the sources."""
 
@@ -35,11 +39,13 @@ class SourceRunner:
         self._clock = engine_clock(clock)
         self._steady = SteadyClock(self._clock)
         self._fleet = fleet
-        self.sources = {entry.name: source_of(entry, config, self._clock) for entry in config.sources}
+        self._make = {entry.name: partial(source_of, entry, config, self._clock) for entry in config.sources}
+        self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
+        self._used: set[str] = set()  # sources that have run
         self.refusals = Refusals()
         self.watch = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, self._steady.now_ms())
         self.steps = 0  # of the clock, since the start
-        self._time = SourceTime(self._clock, list(self.sources.values()), config.debounce.offline_ms)
+        self._time = SourceTime(self._clock, self.sources.values(), config.debounce.offline_ms)
         self._last_events: dict[str, int] = {}  # by source: when an event was accepted last, of the steady clock
         self._step: tuple[str, int] | None = None  # what to say of the last step of the clock, and until when
 
@@ -116,10 +122,26 @@ class SourceRunner:
         self._step = f"{what} at {rfc3339(now_ms)}", self._steady.now_ms() + CLOCK_SHOWN_MS
         self.refusals.forgive()  # what was refused for its date may have been right
 
+    async def run_by_name(
+        self,
+        name: str,
+        position_of: Callable[[str], Awaitable[str | None]],
+        take: Callable[[Batch], None],
+        note_gap: Callable[[Gap], None],
+    ) -> None:
+        """Read a source until cancelled or finished, from the position that is committed. Raises what it raises.
+
+        Called again, it begins anew with a fresh source, which waits until it has caught up like any other.
+        """
+        if name in self._used:
+            self.sources[name] = self._make[name]()
+        self._used.add(name)
+        await self.run(self.sources[name], await position_of(name), take, note_gap)
+
     async def run(
         self, source: Source, position: str | None, take: Callable[[Batch], None], note_gap: Callable[[Gap], None]
     ) -> None:
-        """Read a source until cancelled, from a position on: batches go to `take`, gaps to `note_gap`."""
+        """Read a source until cancelled or finished, from a position on: batches go to `take`, gaps to `note_gap`."""
         room = asyncio.Semaphore(OFFERED_BATCHES)
 
         async def offer(batch: Batch) -> None:
@@ -143,10 +165,13 @@ class SourceRunner:
 
         try:
             await source.run(offer, position)
-        except asyncio.CancelledError:
+        except Exception:
+            # The next run reads the committed position: nothing of this one may be committed after it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    for _ in range(OFFERED_BATCHES):
+                        await room.acquire()
             raise
-        except Exception as error:  # one source that has stopped must not stop the service
-            log.error(Event.SOURCE_FAILED, source=source.name, exc_info=error)
 
     async def keep_watch(self, write: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Let rules know when a source gets into trouble or out of it, until cancelled; `write` does work in a transaction."""

@@ -7,7 +7,7 @@ waits for as long as after a start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from engine.clock import EngineClock
 from engine.sources.base import Source
@@ -19,8 +19,8 @@ NOT_BELIEVED_MS = 1_000
 class SourceTime:
     """Knows up to when each source has read everything. Used by the writer's thread and by the event loop."""
 
-    def __init__(self, clock: EngineClock, sources: Sequence[Source], grace_ms: int) -> None:
-        """`grace_ms`: how long after a sleep the sources get to catch up."""
+    def __init__(self, clock: EngineClock, sources: Collection[Source], grace_ms: int) -> None:
+        """`sources`: those that run now, a view that changes when one is restarted. `grace_ms`: how long after a sleep the sources get to catch up."""
         self.slept_ms = 0  # in the newest sleep, until it is taken note of
         self._clock, self._grace_ms = clock, grace_ms
         self._sources = sources
@@ -47,7 +47,7 @@ class SourceTime:
     def watermark(self, now_ms: int, blind: Mapping[str, int]) -> int:
         """The least that any source has read up to, at most `now_ms`; 0: one does not know. `blind`: since when (steady)."""
         best = now_ms
-        for source in self._sources:
+        for source in list(self._sources):
             upto = self.caught_up_ms(source, now_ms)
             if upto is None:
                 return 0

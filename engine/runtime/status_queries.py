@@ -123,6 +123,11 @@ class QueryService:
         self.reconciler.stop()
         self._scheduler.stop()
 
+    def thread_trouble(self) -> str | None:
+        """Which threads of it have ended while it is at work; None: none has."""
+        ended = [*self._scheduler.ended_threads(), *self.reconciler.ended_threads()]
+        return f"these threads have ended: {', '.join(ended)}" if ended else None
+
     def enqueue(self, requests: Iterable[QueryRequest]) -> None:
         """Queue the queries that the fleet requests; called when the step that requests them has committed."""
         self._scheduler.enqueue(requests)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -61,6 +62,9 @@ RETRY_AFTER_S = 1.0
 MAX_QUARANTINED = 100
 """Events that raised and were quarantined since the start; with more of them, going on does more harm than stopping."""
 
+LONGEST_TURN_S = 30.0
+"""A transaction takes milliseconds, a second on a slow disk; one that takes longer than this hangs."""
+
 IDLE_S = 0.25
 """Longest wait when nothing is due: sources may have caught up meanwhile."""
 
@@ -100,6 +104,7 @@ class Writer:
         self.stats = WriterStats()
         self.suppressed: dict[str, int] = {}  # alerts since the start, by the reason
         self.failure: str | None = None  # why the last commit failed, None when it did not
+        self._busy_since_s: float | None = None  # monotonic: when the turn in hand began
         self._clock = engine_clock(clock)
         self._steady = SteadyClock(self._clock)
         self._render = render
@@ -153,11 +158,23 @@ class Writer:
             self._turn_away()
         return done
 
-    def stop(self) -> None:
-        """Finish what waits, and end the thread."""
+    def stop(self, within_s: float | None = None) -> bool:
+        """Finish what waits, and end the thread; returns whether it has ended in time."""
         self._inbox.stop()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+    def trouble(self) -> str | None:
+        """Why nothing is committed; None while all is well."""
+        if self.failure is not None:
+            return self.failure
+        if self._thread is not None and not self._thread.is_alive():
+            return "the thread has ended"
+        began_s = self._busy_since_s
+        taken_s = time.monotonic() - began_s if began_s is not None else 0.0
+        return f"a transaction has taken {taken_s:.0f} s and goes on" if taken_s > LONGEST_TURN_S else None
 
     # In the writer's thread
 
@@ -195,6 +212,7 @@ class Writer:
         turn = self._inbox.take()
         if turn.is_empty and not self._is_anything_due(now_ms):
             return
+        self._busy_since_s = time.monotonic()
         try:
             with _no_garbage_collection():
                 calls, items = self._commit(now_ms, turn)
@@ -204,6 +222,8 @@ class Writer:
             self._isolate(error, turn)
         else:
             self._announce(calls, items)
+        finally:
+            self._busy_since_s = None
 
     def _is_anything_due(self, now_ms: int) -> bool:
         steady_ms = self._steady.now_ms()

@@ -27,6 +27,7 @@ from engine.stores.reading import Reader
 from engine.stores.rows import (
     TOTALS_STOP,
     AlertRow,
+    Attempt,
     CorrectionRow,
     DeliveryRow,
     HistoryEntry,
@@ -47,6 +48,7 @@ __all__ = [
     "TOTALS_STOP",
     "AlertRow",
     "Alerts",
+    "Attempt",
     "Clients",
     "CorrectionRow",
     "Deliveries",
@@ -225,7 +227,7 @@ class Deliveries(Protocol):
         """Write rendered deliveries; returns those that may leave at once.
 
         A key that the outbox has already is the same delivery and changes nothing. A recovery whose firing is known never
-        to have arrived is written dead.
+        to have arrived is written dead, and so is what the store cannot hold: one row never stops the others.
         """
         ...
 
@@ -234,7 +236,7 @@ class Deliveries(Protocol):
     ) -> Recorded:
         """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry.
 
-        A row that is no longer due stays as it is: an operator decided meanwhile.
+        A row that is no longer due stays as it is: an operator decided meanwhile. One whose outcome cannot be written is dead.
         """
         ...
 

@@ -19,7 +19,7 @@ class NewDelivery(NamedTuple):
     clients: Sequence[str] | None
     alert: str
     action: str  # webhook or log
-    target: str  # scheme://host:port, or "log"
+    target: str  # scheme://host:port/literal/path, or "log"
     lane: str  # rule, client or key, and target
     phase: str  # firing or recovery
     state: str  # due, held or shadow; dead when it could not be rendered
@@ -29,11 +29,15 @@ class NewDelivery(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How much of one target's work is wanted: at most `limit` items, none of the ids in `holding`."""
+    """How much of one target's work is wanted: at most `limit` items, none of the ids in `holding`.
+
+    `fresh_first`: those that were never tried come before retries, as every other probe wants it.
+    """
 
     target: str
     limit: int
     holding: Collection[int]
+    fresh_first: bool = False
 
 
 class Waiting(NamedTuple):
@@ -49,6 +53,15 @@ class Recorded(NamedTuple):
     delivered: int = 0
     retried: int = 0
     dead: int = 0
+
+
+class Attempt(NamedTuple):
+    """One attempt at a delivery, as it is kept. Instants are epoch milliseconds."""
+
+    ended_at_ms: int
+    duration_ms: int | None  # None: not measured
+    outcome: str  # delivered, retry later or rejected
+    answer: str | None  # the beginning of what the target said, or what went wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,8 @@ class DeliveryRow:
     phase: str
     decided_at_ms: int
     request: Mapping[str, Any]
+    kept_attempts: tuple[Attempt, ...] = ()  # the newest `core.delivery.MAX_ATTEMPTS_KEPT`, oldest first
+    renewed_at_ms: int | None = None  # when an operator retried or released it last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,9 +32,15 @@ def is_marker(text: str) -> bool:
 
 
 def conceal(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as people may see it: `***` in place of each secret."""
+    """The request as people may see it: `***` in place of each secret. A stored request may be damaged, and is shown all the same."""
     shown = dict(request)
     if "url" in shown:
-        shown["url"] = _MARKER.sub("***", shown["url"])
-        shown["headers"] = {name: _MARKER.sub("***", value) for name, value in shown.get("headers", {}).items()}
+        shown["url"] = _concealed(shown["url"])
+        headers = shown.get("headers", {})
+        is_mapping = isinstance(headers, Mapping)
+        shown["headers"] = {name: _concealed(value) for name, value in headers.items()} if is_mapping else headers
     return shown
+
+
+def _concealed(value: Any) -> Any:
+    return _MARKER.sub("***", value) if isinstance(value, str) else value

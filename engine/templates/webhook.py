@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.templates.compiler import Compiler
@@ -17,6 +18,10 @@ from engine.templates.rendered import Rendered
 from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
 
+MAX_PATH_CHARS: Final = 200
+"""Of a path in the name of a target; a longer one is cut and told apart by a digest."""
+
+_TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _HEADER_CONTROL = re.compile(r"[\x01-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -108,8 +113,15 @@ def _finished_url(url: str) -> tuple[str, str | None]:
 
 
 def target_of(url: str) -> str:
-    """Scheme, host and port of a webhook: what concurrency and the circuit breaker are counted by."""
-    parts = urlsplit(url.split("{", 1)[0])
+    """The target of a webhook: scheme, host, port and literal path. Concurrency and the circuit breaker are counted by it.
+
+    The path counts as far as it is the same for every delivery: as written in the rule, up to the first template. So there are never
+    more targets than the rules have URLs, whatever devices call themselves.
+    """
+    parts = urlsplit(_TEMPLATE.split(url, maxsplit=1)[0])
     port = parts.port or (443 if parts.scheme == "https" else 80)
     host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    path = parts.path if parts.path != "/" else ""
+    if len(path) > MAX_PATH_CHARS:
+        path = f"{path[:MAX_PATH_CHARS]}~{sha256(path.encode('utf-8', 'replace')).hexdigest()[:12]}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -11,6 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from engine.sources.base import QueueHealth, SourceHealth
 from engine.web.serializers import seconds_since
 from engine.web.service import QueryNumbers, Service
+
+MAX_PAUSES: Final = 100
+"""Paused targets with a metric of their own, those first that are paused for longest."""
 
 
 def exposition(service: Service, refused: Mapping[str, int]) -> bytes:
@@ -59,6 +62,35 @@ class _Metrics:
             ("config", "configuration", "the edited configuration does not load (SIGHUP) and nothing was changed"),
         ):
             yield GaugeMetricFamily(f"rollcall_{metric}_broken", f"1 while {text}", value=float(name in edits))
+
+        yield from self._parts()
+        yield from self._pauses()
+
+    def _parts(self) -> Iterator[Any]:
+        works = GaugeMetricFamily(
+            "rollcall_part_working", "1 while the part of the service works, else 0", labels=["part"]
+        )
+        restarts = CounterMetricFamily(
+            "rollcall_part_restarts", "restarts of a part since the process started", labels=["part"]
+        )
+        for part in self._service.parts():
+            works.add_metric([part.name], float(part.reason is None))
+            restarts.add_metric([part.name], part.restarts)
+        yield from (works, restarts)
+
+    def _pauses(self) -> Iterator[Any]:
+        pauses, now_ms = list(self._service.pauses().values()), self._service.now_ms()
+        yield GaugeMetricFamily(
+            "rollcall_targets_paused", "targets of deliveries whose circuit breaker is open", value=len(pauses)
+        )
+        tried = GaugeMetricFamily(
+            "rollcall_target_next_try_seconds",
+            f"seconds until a paused target is tried again; of at most {MAX_PAUSES} targets",
+            labels=["target"],
+        )
+        for pause in sorted(pauses, key=lambda pause: pause.since_ms)[:MAX_PAUSES]:
+            tried.add_metric([pause.target], max(0, pause.next_try_ms - now_ms) / 1000)
+        yield tried
 
     def _sources(self) -> Iterator[Any]:
         healths, now_ms = self._service.healths(), self._service.now_ms()

@@ -108,17 +108,17 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
         `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
-        `degraded`: what else is not as it should be, such as a clock that was set, or events that are refused.
+        `degraded`: what else does not work, such as a paused target, a clock that was set, or events that are refused. `parts`: every part.
         """
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
-        sources = [serializers.health_object(health, now_ms) for health in service.healths()]
         found = {
             "ready": not reasons,
             "reasons": reasons,
             "degraded": service.degraded(),
             "refused_edits": list(service.refused_edits),
-            "sources": sources,
+            "sources": [serializers.health_object(health, now_ms) for health in service.healths()],
+            "parts": [serializers.part_object(part) for part in service.parts()],
         }
         return json_response(found, 503 if reasons else 200)
 

@@ -26,12 +26,14 @@ from engine.core.times import rfc3339
 from engine.sources.base import Gap, QueueHealth, SourceHealth
 from engine.stores.base import (
     AlertRow,
+    Attempt,
     CorrectionRow,
     DeliveryRow,
     QuarantineRow,
     ReconciliationRow,
     SourceRow,
 )
+from engine.web.service import PartState, Pause
 
 
 def instant(value: int | None) -> str | None:
@@ -227,8 +229,8 @@ def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
     }
 
 
-def delivery_object(row: DeliveryRow) -> dict[str, Any]:
-    """One delivery."""
+def delivery_object(row: DeliveryRow, pause: Pause | None = None) -> dict[str, Any]:
+    """One delivery; `pause`: the open circuit breaker of its target."""
     return {
         "id": row.id,
         "key": row.key,
@@ -241,6 +243,39 @@ def delivery_object(row: DeliveryRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "due_at": instant(row.due_at_ms),
         "last_error": row.last_error,
+        "paused": _pause_object(row, pause) if pause is not None and row.state == "due" else None,
+    }
+
+
+def _pause_object(row: DeliveryRow, pause: Pause) -> dict[str, Any]:
+    """Why nothing is sent to the target of a delivery, and when the delivery can be sent at the earliest."""
+    return {
+        "reason": pause.reason,
+        "since": instant(pause.since_ms),
+        "next_try_at": instant(max(row.due_at_ms, pause.next_try_ms)),
+        "being_tried": pause.is_probing,
+    }
+
+
+def attempt_object(attempt: Attempt) -> dict[str, Any]:
+    """One attempt at a delivery; `duration` is in seconds, null when it was not measured."""
+    duration_ms = attempt.duration_ms
+    return {
+        "at": instant(attempt.ended_at_ms - (duration_ms or 0)),
+        "duration": None if duration_ms is None else duration_ms / 1000,
+        "outcome": attempt.outcome,
+        "answer": attempt.answer,
+    }
+
+
+def part_object(part: PartState) -> dict[str, Any]:
+    """One part of the service; `reason`: why it does not work."""
+    return {
+        "name": part.name,
+        "working": part.reason is None,
+        "reason": part.reason,
+        "since": instant(part.since_ms),
+        "restarts": part.restarts,
     }
 
 

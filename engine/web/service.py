@@ -25,6 +25,30 @@ NO_PROVIDER = "no status provider configured: set `status` in the configuration"
 """Why a query or a sweep is not possible."""
 
 
+class Pause(Protocol):
+    """A target whose circuit breaker is open: nothing but a probe is sent to it. Instants are epoch milliseconds."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def since_ms(self) -> int: ...
+    @property
+    def next_try_ms(self) -> int: ...
+    @property
+    def is_probing(self) -> bool: ...  # the attempt that finds out whether it works again is under way
+
+
+class PartState(NamedTuple):
+    """One part of the running service."""
+
+    name: str
+    reason: str | None  # why it does not work; None: it does
+    since_ms: int | None
+    restarts: int  # since the service started
+
+
 class Codec(Protocol):
     """Reads what people write and what the store holds."""
 
@@ -69,6 +93,10 @@ class Subject(Protocol):
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
+        ...
+
+    def pauses(self) -> Mapping[str, Pause]:
+        """Targets of deliveries whose circuit breaker is open, by name; none when no service runs."""
         ...
 
 
@@ -191,6 +219,10 @@ class Service(Subject, Protocol):
 
     def degraded(self) -> list[str]:
         """What is not as it should be, although it is ready."""
+        ...
+
+    def parts(self) -> Sequence[PartState]:
+        """Every part of the service, and what is wrong with it."""
         ...
 
     def gaps_found(self) -> Mapping[str, int]:

@@ -67,7 +67,7 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
     """What the page shows. It asks the store, so call it in a thread."""
     now_ms = service.now_ms()
     severities = {rule.name: rule.severity for rule in service.rules}
-    counted = service.outages()
+    counted, pauses = service.outages(), service.pauses()
 
     def alert(row: AlertRow) -> dict[str, Any]:
         total, back = counted.get(row.id, (0, 0))
@@ -78,6 +78,7 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
         "now": rfc3339(now_ms),
         "version": __version__,
         "reasons": service.readiness(now_ms),
+        "degraded": service.degraded(),
         "clients": views.count_by_status(),
         "totals": reader.totals(),
         "sources": [_source(found, now_ms, health) for found, health in _sources(service, views, reader)],
@@ -90,7 +91,10 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
         "suppressed": [alert(row) for row in reader.held_back(limit=SHOWN)],
         "silences": [_silence(found, now_ms) for found in reader.silences(now_ms=now_ms, state="active", limit=SHOWN)],
         "held": Counter(row.rule for row in reader.deliveries(state="held", limit=HELD_SHOWN)),
-        "due": [serializers.delivery_object(row) for row in reader.deliveries(state="due", limit=SHOWN)],
+        "due": [
+            serializers.delivery_object(row, pauses.get(row.target))
+            for row in reader.deliveries(state="due", limit=SHOWN)
+        ],
         "dead": [serializers.delivery_object(row) for row in reader.deliveries(state="dead", limit=SHOWN)],
     }
 

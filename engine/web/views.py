@@ -288,17 +288,21 @@ class Views:
     ) -> Object:
         """Deliveries, newest first; filters `state`, `rule`, `client`, `alert`."""
         rows = reader.deliveries(**wanted, limit=limit + 1, cursor=number_of(cursor))
-        items = [serializers.delivery_object(row) for row in rows[:limit]]
+        pauses = self._subject.pauses()
+        items = [serializers.delivery_object(row, pauses.get(row.target)) for row in rows[:limit]]
         return page(items, rows[limit - 1].id if len(rows) > limit else None)
 
     def delivery(self, reader: Reader, number: int) -> Object:
-        """One delivery with its request, secrets concealed."""
+        """One delivery with its request, secrets concealed, and its attempts (the newest 20, oldest first)."""
         row = reader.delivery(number)
         if row is None:
             raise NotThere(f"there is no delivery {number}")
-        return serializers.delivery_object(row) | {
+        pause = self._subject.pauses().get(row.target)
+        return serializers.delivery_object(row, pause) | {
             "phase": row.phase,
             "decided_at": serializers.instant(row.decided_at_ms),
+            "renewed_at": serializers.instant(row.renewed_at_ms),
+            "kept_attempts": [serializers.attempt_object(one) for one in row.kept_attempts],
             "clients": list(row.clients) if row.clients is not None else None,
             "request": self._subject.codec.conceal(row.request),
             "passed": explain_delivery.stages(reader.rule_at(row.rule, row.decided_at_ms), row),

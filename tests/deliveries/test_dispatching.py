@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.actions.base import ActionSender, BatchSender
-from engine.actions.log import LogSender
+from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.log import LogSender, Written
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock
@@ -245,7 +245,12 @@ def test_what_is_too_old_is_not_sent(tmp_path: Path) -> None:
 def test_thousands_of_log_lines_are_written_in_order(tmp_path: Path) -> None:
     async def go() -> None:
         written: list[str] = []
-        senders: Senders = {"log": LogSender(lambda items: written.extend(item.request["message"] for item in items))}
+
+        def write(items: Sequence[OutboxItem], done: Written) -> None:
+            written.extend(item.request["message"] for item in items)
+            done(None)
+
+        senders: Senders = {"log": LogSender(write)}
         async with open_house(tmp_path, senders) as house:
             rows = [new(f"{n}", "log", action="log", request={"message": f"{n}"}) for n in range(4_000)]
             for at in range(0, 4_000, 1_000):
@@ -311,7 +316,7 @@ def test_the_sending_process_hands_back_what_it_had_in_stock_when_a_target_fails
             await house.decide(*(new(f"k{n}", sink.url) for n in range(120)))
             rows = await house.until(all_in("delivered"))
             assert all(row.attempts == 1 for key, row in rows.items() if int(key[1:]) >= 16)
-            assert house.dispatcher.stats.held == house.dispatcher.stats.in_flight == 0
+        assert house.dispatcher.stats.held == house.dispatcher.stats.in_flight == 0
 
     asyncio.run(go())
 

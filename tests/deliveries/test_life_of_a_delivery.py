@@ -102,9 +102,11 @@ def test_an_act_that_the_table_does_not_name_raises_and_others_end_where_it_says
         assert delivery.act(standing(state), what, 5).state == wanted
 
 
-def test_a_retry_by_an_operator_begins_anew() -> None:
+def test_after_a_retry_by_an_operator_age_and_pauses_begin_anew_and_the_attempts_stay_counted() -> None:
     after = delivery.act(standing(DEAD, attempts=9, arrived=True), delivery.RETRY, DAY_MS * 3)
-    assert (after.attempts, after.decided_at_ms, after.may_have_arrived) == (0, DAY_MS * 3, True)
+    assert (after.attempts, after.decided_at_ms, after.may_have_arrived) == (9, DAY_MS * 3, True)
+    again = delivery.next_state(after, RetryLater(reason="down"), DAY_MS * 3, 1.0)
+    assert (again.state, again.attempts, again.due_at_ms - DAY_MS * 3) == (DUE, 10, delivery.FIRST_RETRY_MS)
     assert delivery.expired(after, DAY_MS * 3) is None
 
 

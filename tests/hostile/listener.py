@@ -10,10 +10,12 @@ from pathlib import Path
 
 import uvloop
 
+from engine.clock import SystemClock
 from engine.config.loader import load_config
 from engine.runtime.app import build
 from engine.runtime.http_connections import ConnectionLimits
 from engine.runtime.http_server import serving_http
+from engine.runtime.supervision import Supervisor
 from engine.web.refusals import Refusals
 from engine.web.routes import create
 from tests.acceptance.service import free_port
@@ -44,7 +46,7 @@ def listening(folder: Path, limits: ConnectionLimits, *, token: bool = True) -> 
 
     async def serve() -> None:
         assert service.config.http is not None
-        async with serving_http(create(service, found.refusals), service.config.http, found.refusals, limits):
+        async with serving_http(create(service, found.refusals), service.config.http, found.refusals, Supervisor(SystemClock()), limits):
             ready.set()
             await end.wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +16,8 @@ from engine.config.loader import load_config
 from engine.core.fleet import Fleet
 from engine.runtime.heartbeat import Heartbeat
 from engine.runtime.source_runner import SourceRunner
-from engine.runtime.supervision import supervised
-from engine.sources.base import Offer, Source, SourceHealth
+from engine.runtime.supervision import Supervisor
+from engine.sources.base import Offer, SourceHealth
 from engine.telemetry import Event
 from engine.web.problems import answer_errors
 from engine.web.refusals import Refusals
@@ -60,10 +61,22 @@ def test_a_source_that_raises_is_logged_with_where_it_did(tmp_path: Path, log: W
     (tmp_path / "rules.yaml").write_text("version: 1\nrules: []\n")
     (tmp_path / "config.yaml").write_text("version: 1\nsources: []\nrules: [rules.yaml]\n")
     runner = SourceRunner(load_config(tmp_path / "config.yaml"), SystemClock(), cast(Fleet, None))
-    source: Source = Broken()
-    asyncio.run(runner.run(source, None, lambda batch: None, lambda gap: None))
+    runner.sources["broken"] = Broken()
+
+    async def position_of(name: str) -> str | None:
+        return None
+
+    async def go() -> None:
+        work = partial(runner.run_by_name, "broken", position_of, lambda batch: None, lambda gap: None)
+        supervisor = Supervisor(SystemClock())
+        task = supervisor.keep("source broken", work, event=Event.SOURCE_FAILED)
+        while not supervisor.troubles():
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(go())
     line = log.line(Event.SOURCE_FAILED)
-    assert (line["source"], line["error"]) == ("broken", "ZeroDivisionError('oh')")
+    assert (line["source"], line["error"]) == ("broken", "ZeroDivisionError: oh")
     assert line["where"].startswith("test_service_log.py:")
 
 
@@ -81,14 +94,14 @@ def test_a_background_task_that_fails_is_logged_and_started_again(
         await asyncio.Event().wait()
 
     async def go() -> None:
-        task = asyncio.create_task(supervised("rules", work))
+        task = Supervisor(SystemClock()).keep("rules", work)
         while started < 2:
             await asyncio.sleep(0)
         task.cancel()
 
     asyncio.run(go())
     line = log.line(Event.TASK_FAILED)
-    assert (line["task"], line["error"]) == ("rules", "ZeroDivisionError('oh')")
+    assert (line["task"], line["error"]) == ("rules", "ZeroDivisionError: oh")
 
 
 def test_a_request_that_fails_is_logged_with_its_path(log: WrittenLog) -> None:

@@ -17,6 +17,12 @@ FOLDER = resources.files("engine.stores.sqlite") / "sql"
 MIGRATIONS = sorted(entry.name for entry in FOLDER.iterdir() if re.match(r"\d{4}_", entry.name))
 
 
+UNDO_ATTEMPTS = tuple(
+    f"ALTER TABLE deliveries DROP COLUMN {name}" for name in ("tries", "renewed_at", "attempts_before")
+)
+"""Back from migration 4 to the schema before it."""
+
+
 def test_migrations_are_numbered_from_one_each_number_once() -> None:
     numbers = [int(name[:4]) for name in MIGRATIONS]
     assert numbers[0] == 1 and numbers == sorted(set(numbers))
@@ -53,6 +59,7 @@ def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(tm
             "ALTER TABLE alerts DROP COLUMN key",
             "ALTER TABLE alerts DROP COLUMN life",
             "ALTER TABLE alerts DROP COLUMN acknowledged_by",
+            *UNDO_ATTEMPTS,
             "INSERT INTO alerts VALUES ('a', 'r', 'c', NULL, 'offline', 'firing', NULL, 1, 1, 1, NULL, 1, '', '[\"\", null, \"\"]')",
             "PRAGMA user_version = 2",
         ):

@@ -105,7 +105,7 @@ def test_a_value_in_a_url_is_one_percent_encoded_segment(device: str) -> None:
     assert url.query == "of=" + segments[2]
     assert set(rendered.request["url"]) <= set(string.ascii_letters + string.digits + "-._~%:/?=")
     assert (rendered.dead is None) == (device not in (".", ".."))
-    assert rendered.target == "http://pager.test:80"
+    assert rendered.target == "http://pager.test:80/v1/"  # no value of a device names a target
 
 
 @pytest.mark.parametrize(

@@ -291,11 +291,17 @@ def test_a_delivery_shows_its_request(running: Service) -> None:
 
 def test_a_dead_delivery_is_retried_without_a_body(running: Service) -> None:
     number = running.items("/v1/deliveries", state="dead")[-1]["id"]
+    before = running.get(f"/v1/deliveries/{number}")
     reply = ask(running, "POST", f"/v1/deliveries/{number}/retry", Content_Type="application/json")
     assert (reply.status, reply.json["id"], reply.json["state"]) == (200, number, "due")
     again = eventually(lambda: running.get(f"/v1/deliveries/{number}"), lambda found: found["state"] == "dead")
-    assert again["attempts"] == 1
+    assert again["attempts"] == before["attempts"] + 1
     assert "400" in again["last_error"]
+    # What was before the retry is not forgotten.
+    assert again["decided_at"] == before["decided_at"] and again["renewed_at"] is not None
+    assert again["kept_attempts"][:-1] == before["kept_attempts"]
+    (*_, last) = again["kept_attempts"]
+    assert last["outcome"] == "rejected" and "400" in last["answer"] and last["duration"] >= 0
 
 
 def test_acts_that_a_delivery_does_not_allow_are_refused(running: Service) -> None:

@@ -64,7 +64,7 @@ class MqttCommands:
             command = command_of(item)
         except ValueError as broken:
             return Rejected(reason=str(broken))
-        if self._keeper is None:
+        if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
         left_ms = self._left_ms(command)
         if left_ms < SHORTEST_MS:
@@ -110,6 +110,11 @@ class MqttCommands:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
+
+    def part_trouble(self) -> str | None:
+        """Why no connection is even tried; None while that is not so."""
+        has_ended = self._keeper is not None and self._keeper.done()
+        return "what keeps the MQTT connection has ended; the next command starts it again" if has_ended else None
 
     # Keeping it up
 

@@ -9,6 +9,7 @@ Read `Command` and `command_of`, then `engine.actions.command.mqtt`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -113,13 +114,20 @@ class CommandSender:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def trouble(self) -> str | None:
+        """Why commands are not even tried; None while that is not so."""
+        looks = [look for way in self._ways.values() if (look := getattr(way, "part_trouble", None)) is not None]
+        return next((found for look in looks if (found := look()) is not None), None)
+
     async def _submitted(self, item: OutboxItem, done: Done) -> None:
+        began_ns = time.monotonic_ns()
         try:
             answer = await self.send(item)
         except Exception as error:
             log.error(Event.SENDER_FAILED, action=item.action, delivery=item.id, rule=item.rule, exc_info=error)
             answer = RetryLater(reason="the sender raised an unexpected error; see the log", may_have_arrived=True)
-        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms())])
+        took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+        done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms(), duration_ms=took_ms)])
 
     async def send(self, item: OutboxItem) -> Answer:
         """Try once, never beyond the command's life."""

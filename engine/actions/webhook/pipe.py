@@ -1,7 +1,8 @@
 """What the engine and the process that sends webhooks say to each other, over the child's standard input and output.
 
 Frames: four bytes of length (big endian), then MessagePack. The first frame is a `Setup` (it holds the secrets: they stand on no
-command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`.
+command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`. An empty list of jobs is a ping, which the
+child answers with the results that it has, perhaps none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.actions.base import Answer, Delivered, Outcome, Rejected, RetryLater, Untried
+from engine.core.delivery import LONGEST_RETRY_AFTER_MS
 
 MAX_FRAME_BYTES: Final = 256 * 2**20
 """Neither side sends longer frames: one that is longer is not a frame, and the stream cannot be read any more."""
@@ -49,17 +51,18 @@ class Result(msgspec.Struct, array_like=True, gc=False):
     retry_after_ms: int | None = None
     may_have_arrived: bool = False
     our_fault: bool = False
+    duration_ms: int | None = None
 
 
-def to_result(id_: int, answer: Answer, at_ms: int) -> Result:
-    """An answer in the form that is sent through the pipe."""
+def to_result(id_: int, answer: Answer, at_ms: int, duration_ms: int | None = None) -> Result:
+    """An answer in the form that is sent through the pipe, which holds no halves of surrogate pairs."""
     if isinstance(answer, Delivered):
-        return Result(id_, DELIVERED, at_ms)
+        return Result(id_, DELIVERED, at_ms, duration_ms=duration_ms)
+    reason = answer.reason.encode("utf-8", "backslashreplace").decode()
     if isinstance(answer, Rejected):
-        return Result(id_, REJECTED, at_ms, answer.reason)
-    return Result(
-        id_, RETRY_LATER, at_ms, answer.reason, answer.retry_after_ms, answer.may_have_arrived, answer.our_fault
-    )
+        return Result(id_, REJECTED, at_ms, reason, duration_ms=duration_ms)
+    after_ms = None if answer.retry_after_ms is None else min(answer.retry_after_ms, LONGEST_RETRY_AFTER_MS)
+    return Result(id_, RETRY_LATER, at_ms, reason, after_ms, answer.may_have_arrived, answer.our_fault, duration_ms)
 
 
 _TAKEN, _UNTRIED = Delivered(), Untried()
@@ -79,7 +82,7 @@ def to_outcome(result: Result) -> Outcome:
             may_have_arrived=result.may_have_arrived,
             our_fault=result.our_fault,
         )
-    return Outcome(id=result.id, answer=answer, attempted_at_ms=result.attempted_at_ms)
+    return Outcome(id=result.id, answer=answer, attempted_at_ms=result.attempted_at_ms, duration_ms=result.duration_ms)
 
 
 class Frames:

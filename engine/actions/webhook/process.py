@@ -64,7 +64,10 @@ class _Child(asyncio.Protocol):
                 self._per_target = setup.per_target
                 self._flush()  # an empty list of results: ready
                 continue
-            for job in self._decoder.decode(payload):
+            jobs = self._decoder.decode(payload)
+            if not jobs:
+                self._flush()  # a ping: whatever there is, perhaps nothing, is the answer
+            for job in jobs:
                 self._enqueue(self.sender, job)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -88,8 +91,10 @@ class _Child(asyncio.Protocol):
         while waiting.jobs:
             job = waiting.jobs.popleft()
             self._waiting -= 1
+            began_ns = time.monotonic_ns()
             answer = await _carry_out(sender, job)
-            self._add(to_result(job.id, answer, time.time_ns() // 1_000_000))
+            took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
+            self._add(to_result(job.id, answer, time.time_ns() // 1_000_000, took_ms))
             if isinstance(answer, RetryLater):
                 self._hand_back(waiting)
         waiting.under_way -= 1

@@ -12,14 +12,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from engine.actions.base import Done, OutboxItem, Outcome, RetryLater
-from engine.actions.webhook.pipe import Frames, Job, Result, Setup, frame, to_outcome
+from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Frames, Job, Result, Setup, frame, to_outcome
 from engine.actions.webhook.request import USER_AGENT
 from engine.telemetry import Event, log_level, logger, relay
 
@@ -31,6 +32,16 @@ PREFETCH: Final = 64
 
 RESTART_AFTER_S: Final = 1.0
 """Between two starts of a child that ends; the first restart does not wait."""
+
+ENDS_TOO_MANY: Final = 3
+ENDS_WITHIN_S: Final = 60.0
+"""So many ends within so many seconds mean that the process keeps ending."""
+
+PING_EVERY_S: Final = 10.0
+"""A child that says nothing for so long is asked whether it is still there."""
+
+PINGS_UNANSWERED: Final = 6
+"""After so many it hangs, and is killed; half of them are a trouble."""
 
 MAX_LOG_LINE_BYTES: Final = 64 * 1024
 """Of the child's log: a longer line is cut."""
@@ -54,6 +65,9 @@ class SenderProcess:
         self._keeper: asyncio.Task[None] | None = None
         self._relay: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._ends: deque[float] = deque(maxlen=ENDS_TOO_MANY)  # when (monotonic) the child ended, newest last
+        self._problem: str | None = None  # why there is no child
+        self._pings = 0  # since it said something
         self.restarts = 0
 
     async def start(self) -> None:
@@ -70,6 +84,18 @@ class SenderProcess:
         """The child's process id; None while there is none."""
         return self._process.pid if self._process else None
 
+    def trouble(self) -> str | None:
+        """Why webhooks are not sent, whatever their target; None while they are."""
+        if self._keeper is not None and self._keeper.done():
+            return "what keeps the process has ended"
+        if self._process is None:
+            return self._problem or "the process is not running"
+        if len(self._ends) == ENDS_TOO_MANY and time.monotonic() - self._ends[0] < ENDS_WITHIN_S:
+            return f"the process keeps ending: {ENDS_TOO_MANY} times within {ENDS_WITHIN_S:.0f} s; {self._problem}"
+        if self._pings >= PINGS_UNANSWERED // 2:
+            return f"the process has not answered for {self._pings * PING_EVERY_S:.0f} s"
+        return None
+
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Pass items on; the outcomes come in batches through `done`."""
         jobs = [Job(item.id, item.key, item.target, dict(item.request)) for item in items]
@@ -81,11 +107,27 @@ class SenderProcess:
         self._write(jobs)
 
     def _write(self, jobs: Sequence[Job]) -> None:
-        assert self._process is not None and self._process.stdin is not None
         for at in range(0, len(jobs), FRAME_JOBS):
-            # The end of the child is noticed by its output; what was written to it is tried again then.
-            with contextlib.suppress(ConnectionError, RuntimeError):
-                self._process.stdin.write(frame(self._encoder.encode(jobs[at : at + FRAME_JOBS])))
+            for payload in self._payloads(jobs[at : at + FRAME_JOBS]):
+                self._write_frame(payload)
+
+    def _payloads(self, jobs: Sequence[Job]) -> Iterator[bytes]:
+        """Jobs as frames hold them. One that no frame can hold is rejected, and the others are sent."""
+        try:
+            payload = self._encoder.encode(jobs)
+            if len(payload) > MAX_FRAME_BYTES:
+                raise ValueError(f"it has {len(payload)} bytes, more than {MAX_FRAME_BYTES}")
+        except Exception as error:  # noqa: BLE001  # a number or a text that cannot be sent, whatever the library raises for it
+            if len(jobs) > 1:
+                for job in jobs:
+                    yield from self._payloads([job])
+                return
+            answer = Rejected(reason=f"the request cannot be sent: {error}")
+            outcome = Outcome(id=jobs[0].id, answer=answer, attempted_at_ms=time.time_ns() // 1_000_000)
+            # Not from here: whoever submits is not prepared for an answer yet.
+            asyncio.get_running_loop().call_soon(self._pass_on, [outcome])
+        else:
+            yield payload
 
     async def _spawn(self) -> None:
         # -P and PYTHONPATH: the child imports this very package, not what lies in the working directory.
@@ -104,6 +146,7 @@ class SenderProcess:
         self._process = process
         self._relay = asyncio.create_task(_relay_log(process), name="webhook sender log")
         waiting, self._waiting = self._waiting, []
+        self._pings = 0
         self._given.update((job.id, done) for job, done in waiting)
         self._write([job for job, _ in waiting])
 
@@ -115,6 +158,8 @@ class SenderProcess:
             exit_code = await self._process.wait()
             log.warning(Event.WEBHOOK_PROCESS_ENDED, exit_code=exit_code, webhooks=len(self._given))
             self._process = None
+            self._problem = f"it ended with exit code {exit_code}"
+            self._ends.append(time.monotonic())
             self._give_up()
             self.restarts += 1
             if self.restarts > 1:
@@ -124,6 +169,7 @@ class SenderProcess:
                     await self._spawn()
                 except Exception as error:  # whatever it is: without a child every webhook would wait for ever
                     log.error(Event.WEBHOOK_PROCESS_UNSTARTABLE, exc_info=error)
+                    self._problem = f"it cannot be started: {error}"
                     await asyncio.sleep(RESTART_AFTER_S)
 
     async def _read_to_the_end(self, process: asyncio.subprocess.Process) -> None:
@@ -138,10 +184,33 @@ class SenderProcess:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         frames = Frames()
-        while data := await process.stdout.read(2**18):
+        while data := await self._output(process.stdout):
+            self._pings = 0
             for payload in frames.feed(data):
                 self._ready.set()
                 self._pass_on([to_outcome(result) for result in self._decoder.decode(payload)])
+
+    async def _output(self, stdout: asyncio.StreamReader) -> bytes:
+        """What the child says next. TimeoutError when it does not even answer a ping."""
+        reading = asyncio.ensure_future(stdout.read(2**18))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=PING_EVERY_S)
+                if reading.done():
+                    break
+                self._pings += 1
+                if self._pings > PINGS_UNANSWERED:
+                    raise TimeoutError(f"it has not answered for {self._pings * PING_EVERY_S:.0f} s")
+                self._write_frame(self._encoder.encode([]))
+            return await reading
+        finally:
+            reading.cancel()
+
+    def _write_frame(self, payload: bytes) -> None:
+        """The end of the child is noticed by its output; what was written to it is tried again then."""
+        assert self._process is not None and self._process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(frame(payload))
 
     def _pass_on(self, outcomes: Sequence[Outcome]) -> None:
         by_done: dict[Done, list[Outcome]] = {}

@@ -1,14 +1,16 @@
 """The outbox in SQLite: what is written to it, inside the writer's transaction.
 
-Read `add` and `record` first. A fresh delivery costs two index entries; everything that asks for order or for a recovery's
+Read `add` and `record` first. What one row holds, or one answer says, never stops the others: what cannot be written is dead, with the
+reason. A fresh delivery costs two index entries; everything that asks for order or for a recovery's
 firing looks into partial indexes that hold only what went wrong, so a healthy outbox never pays for them.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 import msgspec
 
@@ -28,11 +30,24 @@ from engine.core.delivery import (
     Untried,
 )
 from engine.stores.base import DeliveryRow, NewDelivery, Recorded
-from engine.stores.sqlite.delivery_reads import delivery_of, one
+from engine.stores.sqlite import attempts
+from engine.stores.sqlite.attempts import with_one_more
+from engine.stores.sqlite.delivery_reads import delivery_of, one, request_of
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.queries import queries
+from engine.telemetry import Event, logger
+
+log = logger(__name__)
 
 Q = queries("outbox.sql")
+
+FAULTS_OF_A_ROW: Final = (
+    ValueError, TypeError, KeyError, OverflowError, RecursionError, msgspec.MsgspecError,
+    sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+)  # fmt: skip
+"""What the content of a row or an answer can cause; everything else is about the store and fails the transaction."""
+
+MAX_ID: Final = 2**63 - 1
 
 SIBLINGS = 64
 """How far apart, in ids, the deliveries of one decision may lie: more than the actions of any rule."""
@@ -50,33 +65,67 @@ class SqliteDeliveries:
 
     def add(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
         """Write decided deliveries; returns those that may leave at once. A key that exists already changes nothing."""
-        return self._leaving(rows, self._insert(rows))
+        older: set[str] = set()  # the keys of those that wait in the lane of an older version
+        if rows and one(self._connection, "any_blocking"):
+            moved = [self._behind_older(row) for row in rows]
+            older = {new.key for new, row in zip(moved, rows, strict=True) if new is not row}
+            rows = moved
+        return self._leaving(rows, self._insert(rows, older))
 
-    def _insert(self, rows: Sequence[NewDelivery]) -> list[int]:
-        """Write decided deliveries; the answer holds each row's new id, 0 for a key that exists already.
+    def _behind_older(self, row: NewDelivery) -> NewDelivery:
+        """A delivery whose lane has one of an older version, which knew a target without its path, waits in that one's lane."""
+        origin = delivery.origin_of(row.target)
+        if origin == row.target or not row.lane.endswith(row.target):
+            return row
+        older = row.lane.removesuffix(row.target) + origin
+        is_blocked = self._connection.execute(Q["lane_blocked"], (_storable(older), MAX_ID)).fetchone()[0]
+        return row._replace(lane=older) if is_blocked else row
+
+    def _insert(self, rows: Sequence[NewDelivery], older: Collection[str] = ()) -> list[int]:
+        """Write decided deliveries; the answer holds each row's new id, 0 for a key that exists already and for what is buried.
 
         A recovery whose firing is known never to have arrived is written dead.
         """
         if not rows:
             return []
-        any_lost = one(self._connection, "any_lost")
-        values = [self._values(row, bool(any_lost)) for row in rows]
+        any_lost = bool(one(self._connection, "any_lost"))
         before: int = one(self._connection, "last_id")
-        cursor = self._connection.executemany(Q["insert"], values)
+        inserted, buried = 0, set[str]()
+        try:
+            values = [self._values(row, any_lost, row.key in older) for row in rows]
+            inserted = self._connection.executemany(Q["insert"], values).rowcount
+        except FAULTS_OF_A_ROW:  # those that are in the table already are skipped
+            buried = {row.key for row in rows if not self._insert_or_bury(row, any_lost, row.key in older)}
         for row in rows:
             if row.state == DEAD and row.phase == "firing":  # its recovery may be among the rows
                 self._end_recoveries(row.alert, row.target, DEAD, row.decided_at_ms)
-        if cursor.rowcount == len(rows):
+        if inserted == len(rows):
             # Ids count up from the largest when nothing was skipped, which is nearly always.
             return list(range(before + 1, before + 1 + len(rows)))
         ids, seen = [], set[int]()
         for row in rows:
-            id_ = self._connection.execute(Q["by_key"], (row.key,)).fetchone()[0]
-            ids.append(id_ if id_ > before and id_ not in seen else 0)
+            found = self._connection.execute(Q["by_key"], (_storable(row.key),)).fetchone()
+            id_ = found[0] if found is not None else 0
+            ids.append(id_ if id_ > before and id_ not in seen and row.key not in buried else 0)
             seen.add(id_)
         return ids
 
-    def _values(self, row: NewDelivery, any_lost: bool) -> tuple[Any, ...]:
+    def _insert_or_bury(self, row: NewDelivery, any_lost: bool, waits: bool) -> bool:
+        """Write one decided delivery; dead, without its request, when it cannot be written as it is. Returns whether it could."""
+        try:
+            self._connection.execute(Q["insert"], self._values(row, any_lost, waits))
+        except FAULTS_OF_A_ROW as error:
+            reason = delivery.kept_text(f"it cannot be stored: {error}", delivery.MAX_ERROR_CHARS)
+            log.error(Event.DELIVERY_DEAD, rule=row.rule, client=row.client, action=row.action, error=reason)
+            texts = [value if value is None else _storable(value) for value in (*row[:4], None, *row[5:10])]
+            at_ms = min(row.decided_at_ms, MAX_ID)
+            values = (*texts, DEAD, True, at_ms, at_ms, reason, "{}")
+            with suppress(*FAULTS_OF_A_ROW):
+                self._connection.execute(Q["insert"], values)
+            return False
+        return True
+
+    def _values(self, row: NewDelivery, any_lost: bool, waits: bool) -> tuple[Any, ...]:
         state, error = row.state, row.error
         if any_lost and row.phase == "recovery" and state in (DUE, HELD) and self._is_lost(row):
             state, error = DEAD, delivery.RECOVERY_DIES
@@ -84,7 +133,7 @@ class SqliteDeliveries:
         clients = None if row.clients is None else msgspec.json.encode(row.clients).decode()
         return (
             row.key, row.rule, row.client, row.group_key, clients, row.alert, row.action, row.target, row.lane, row.phase,
-            state, state == HELD, row.decided_at_ms, row.decided_at_ms, error, request,
+            state, waits or state == HELD, row.decided_at_ms, row.decided_at_ms, error, request,
         )  # fmt: skip
 
     def _leaving(self, rows: Sequence[NewDelivery], ids: Sequence[int]) -> list[OutboxItem]:
@@ -95,10 +144,11 @@ class SqliteDeliveries:
         for row, id_ in zip(rows, ids, strict=True):
             if not id_ or row.state != DUE:
                 continue
-            if check_lanes and self._connection.execute(Q["lane_blocked"], (row.lane, id_)).fetchone()[0]:
+            if check_lanes and self._connection.execute(Q["lane_blocked"], (_storable(row.lane), id_)).fetchone()[0]:
                 continue
             if check_lost and row.phase == "recovery" and self._is_lost(row):
                 continue
+            request, broken = request_of(row.request) if isinstance(row.request, str) else (row.request, None)
             items.append(
                 OutboxItem(
                     id=id_,
@@ -107,7 +157,8 @@ class SqliteDeliveries:
                     lane=row.lane,
                     action=row.action,
                     target=row.target,
-                    request=msgspec.json.decode(row.request) if isinstance(row.request, str) else row.request,
+                    request=request,
+                    broken=broken,
                     attempts=0,
                     decided_at_ms=row.decided_at_ms,
                     phase=row.phase,
@@ -118,11 +169,16 @@ class SqliteDeliveries:
 
     def _firing_lost(self, alert: str, target: str, people: frozenset[str]) -> bool:
         """Whether these people at a target certainly never heard of this alert, and never will: see `delivery.never_heard`."""
-        lost = self._connection.execute(Q["lost_firings"], (alert, target)).fetchall()
+        where = (
+            _storable(alert),
+            _storable(target),
+            _storable(delivery.origin_of(target)),
+        )  # an older version wrote the origin
+        lost = self._connection.execute(Q["lost_firings"], where).fetchall()
         if not lost:
             return False
-        window = (lost[0][0] - SIBLINGS, lost[-1][0] + SIBLINGS, alert, target)
-        heard = self._connection.execute(Q["told_firings"], (alert, target)).fetchall()
+        window = (lost[0][0] - SIBLINGS, lost[-1][0] + SIBLINGS, *where)
+        heard = self._connection.execute(Q["told_firings"], where).fetchall()
         heard += self._connection.execute(Q["unfinished_siblings"], window).fetchall()
         missed = [(_people(text), bool(arrived)) for _, arrived, text in lost]
         return delivery.never_heard(people, missed, [_people(text) for (text,) in heard])
@@ -138,15 +194,18 @@ class SqliteDeliveries:
         policy: DeliveryPolicy = DEFAULT_POLICY,
     ) -> Recorded:
         """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry."""
-        good = [(o.id, o.attempted_at_ms, o.answer.detail or None) for o in outcomes if isinstance(o.answer, Delivered)]
-        delivered = (
-            self._connection.execute(Q["delivered"], (msgspec.json.encode(good).decode(),)).rowcount if good else 0
-        )
+        good = [_delivered(o, o.answer) for o in outcomes if isinstance(o.answer, Delivered)]
+        bound = {"good": msgspec.json.encode(good).decode(), "kept": delivery.MAX_ATTEMPTS_KEPT}
+        delivered = self._connection.execute(Q["delivered"], bound).rowcount if good else 0
         retried = dead = 0
         for outcome in outcomes:
             if isinstance(outcome.answer, Delivered):
                 continue
-            state = self._record_failure(outcome, now_ms, jitter(), policy)
+            try:
+                with self._savepoint():
+                    state = self._record_failure(outcome, now_ms, jitter(), policy)
+            except FAULTS_OF_A_ROW as error:
+                state = self._bury(outcome.id, now_ms, error)
             retried += state == DUE
             dead += state == DEAD
         return Recorded(delivered, retried, dead)
@@ -162,25 +221,45 @@ class SqliteDeliveries:
             after = delivery.next_state(before, outcome.answer, now_ms, jitter, policy)
         if after is None:
             return ""
-        self._write(outcome.id, before, after, retrying=True)
+        self._write(outcome.id, before, after, with_one_more(row[11], attempts.one(outcome)))
         alert, phase, target = row[6:9]
         if phase == "firing" and delivery.takes_recovery_along(after):
             self._end_recoveries(alert, target, DEAD, now_ms)
         return after.state
 
-    def _write(self, id_: int, before: Standing, after: Standing, *, retrying: bool) -> None:
+    def _bury(self, id_: int, now_ms: int, error: Exception) -> str:
+        """An outcome that cannot be written ends its delivery: sent again, it would most likely come to the same."""
+        reason = delivery.kept_text(f"its result cannot be stored: {error}", delivery.MAX_ERROR_CHARS)
+        return DEAD if self._connection.execute(Q["bury"], (now_ms, reason, id_)).rowcount else ""
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """What stands inside is undone when it raises; the transaction around it goes on."""
+        self._connection.execute("SAVEPOINT one_row")
+        try:
+            yield
+        except FAULTS_OF_A_ROW:
+            self._connection.execute("ROLLBACK TO one_row")
+            raise
+        finally:
+            if self._connection.in_transaction:  # SQLite ends it by itself on a full disk
+                self._connection.execute("RELEASE one_row")
+
+    def _write(self, id_: int, before: Standing, after: Standing, tries: str | None) -> None:
         """Move one row, provided that it still is where `before` says."""
+        renewed = after.decided_at_ms if after.decided_at_ms != before.decided_at_ms else None
         self._connection.execute(
             Q["write_standing"],
             (
-                after.state, retrying, after.attempts, after.due_at_ms, after.decided_at_ms, after.may_have_arrived,
-                after.last_error, id_, before.state,
+                after.state, True, after.attempts, after.due_at_ms, renewed, after.attempts_before,
+                after.may_have_arrived, after.last_error, tries, id_, before.state,
             ),
         )  # fmt: skip
 
     def _end_recoveries(self, alert: str, target: str, state: str, now_ms: int) -> None:
-        for id_, text in self._connection.execute(Q["unfinished_recoveries"], (alert, target)).fetchall():
-            if self._firing_lost(alert, target, _people(text)):
+        found = self._connection.execute(Q["unfinished_recoveries"], (_storable(alert), _storable(target))).fetchall()
+        for id_, text, its_target in found:
+            if self._firing_lost(alert, its_target, _people(text)):
                 self._connection.execute(Q["end_recovery"], (state, now_ms, delivery.RECOVERY_DIES, id_))
 
     def act(self, number: int, what: str, now_ms: int) -> tuple[DeliveryRow | None, bool]:
@@ -199,7 +278,7 @@ class SqliteDeliveries:
             return False
         before = _standing(row)
         after = delivery.act(before, what, now_ms)
-        self._write(number, before, after, retrying=True)
+        self._write(number, before, after, row[11])
         alert, phase, target = row[6:9]
         if phase == "firing" and delivery.takes_recovery_along(after):
             self._end_recoveries(alert, target, DISCARDED, now_ms)
@@ -211,7 +290,7 @@ class SqliteDeliveries:
 
 
 def _people_of(request: Mapping[str, Any] | str) -> frozenset[str]:
-    found = msgspec.json.decode(request) if isinstance(request, str) else request
+    found = request_of(request)[0] if isinstance(request, str) else request
     return delivery.audience(found.get("to"), found.get("cc"))
 
 
@@ -220,13 +299,24 @@ def _people(text: str) -> frozenset[str]:
 
 
 def _standing(row: Sequence[Any]) -> Standing:
-    (state, attempts, due_at, decided_at, arrived, error), life_ms = row[:6], row[9]
+    (state, made, due_at, decided_at, arrived, error), life_ms, made_before = row[:6], row[9], row[10]
     return Standing(
         state=state,
-        attempts=attempts,
+        attempts=made,
+        attempts_before=made_before,
         due_at_ms=due_at,
         decided_at_ms=decided_at,
         may_have_arrived=bool(arrived),
         last_error=error,
-        life_ms=life_ms,
+        life_ms=life_ms if isinstance(life_ms, int) else None,
     )
+
+
+def _delivered(outcome: Outcome, answer: Delivered) -> tuple[int, int, str | None, str]:
+    detail = delivery.kept_text(answer.detail, delivery.MAX_ERROR_CHARS) if answer.detail else None
+    return outcome.id, outcome.attempted_at_ms, detail, attempts.one(outcome) or "[]"
+
+
+def _storable(text: str) -> str:
+    """The text itself, or what can be stored of it."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from engine.core import delivery
 from engine.core.delivery import OutboxItem
 from engine.stores.base import DeliveryRow, Share, Waiting
+from engine.stores.sqlite.attempts import attempts_of
 from engine.stores.sqlite.queries import queries
 
 Q = queries("outbox.sql")
@@ -51,25 +53,50 @@ def _skip(conn: sqlite3.Connection, name: str) -> Iterable[tuple[Any, ...]]:
 def due(conn: sqlite3.Connection, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
     """What may leave now: for each share at most its `limit`, retries first, then fresh ones in the order of their ids.
 
-    Nothing that the share already holds, and nothing whose lane has an earlier unfinished delivery that is waiting for
-    a retry or held; an earlier fresh one of the same lane comes before it in the answer, or is held by the caller.
+    Nothing that the share already holds, and nothing whose lane has an earlier unfinished delivery that is waiting for a retry or
+    held; an earlier fresh one of the same lane comes before it in the answer, or is held by the caller. What cannot be read is
+    marked as `broken`.
     """
     items: list[OutboxItem] = []
     for share in shares:
         holding = msgspec.json.encode(tuple(share.holding)).decode()
-        rows = _rows(one(conn, "retrying", (share.target, now_ms, holding, share.limit)))
-        left = share.limit - len(rows)
-        if left > 0:
-            rows += _rows(one(conn, "fresh", (share.target, holding, left)))
-        items.extend(map(_item, rows))
+        left = share.limit
+        for name in ("fresh", "retrying") if share.fresh_first else ("retrying", "fresh"):
+            if left > 0:
+                until = (now_ms,) if name == "retrying" else ()
+                found = _read(conn, name, (share.target, *until, holding, left))
+                items += found
+                left -= len(found)
     return items
 
 
-_rows = msgspec.json.Decoder(list[tuple[int, str, str, str, str, str, str, int, int, str, str]]).decode
+_Row = tuple[int, str, str, str, str, str, str, int, int, str, str]
+_rows = msgspec.json.Decoder(list[_Row]).decode
 
 
-def _item(row: tuple[int, str, str, str, str, str, str, int, int, str, str]) -> OutboxItem:
+def _read(conn: sqlite3.Connection, name: str, values: Sequence[Any]) -> list[OutboxItem]:
+    try:
+        return [_item(row) for row in _rows(one(conn, name, values))]
+    except (msgspec.MsgspecError, sqlite3.OperationalError, UnicodeError):
+        # One of them cannot be read. If it is the store that cannot, this fails as well.
+        return [_one_item(conn, id_) for (id_,) in conn.execute(Q[f"{name}_ids"], values)]
+
+
+def _one_item(conn: sqlite3.Connection, id_: int) -> OutboxItem:
+    """One item; where its row cannot be read, with as much of it as can, and the reason."""
+    row = conn.execute(Q["item"], (id_,)).fetchone() or ("",) * 11
+    texts = [value if isinstance(value, str) else f"{value!r}" for value in row]
+    numbers = [value if isinstance(value, int) else 0 for value in row]
+    item = _item((id_, *texts[1:7], *numbers[7:9], *texts[9:]))  # type: ignore[arg-type]
+    return item if all(map(isinstance, row, _TYPES)) else replace(item, broken=item.broken or "its row cannot be read")
+
+
+_TYPES = (int, str, str, str, str, str, str, int, int, str, str)
+
+
+def _item(row: _Row) -> OutboxItem:
     (id_, key, rule, lane, action, target, request, attempts, decided_at, phase, alert) = row
+    content, broken = request_of(request)
     return OutboxItem(
         id=id_,
         key=key,
@@ -77,12 +104,24 @@ def _item(row: tuple[int, str, str, str, str, str, str, int, int, str, str]) -> 
         lane=lane,
         action=action,
         target=target,
-        request=msgspec.json.decode(request),
+        request=content,
         attempts=attempts,
         decided_at_ms=decided_at,
         phase=phase,
         alert=alert,
+        broken=broken,
     )
+
+
+def request_of(text: str | bytes) -> tuple[dict[str, Any], str | None]:
+    """A stored request, and why it cannot be read: one row that is damaged must not stop the others."""
+    try:
+        return _request(text), None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
+        return {}, f"the stored request cannot be read: {error}"
+
+
+_request = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def delivery_of(conn: sqlite3.Connection, id_: int) -> DeliveryRow | None:
@@ -122,14 +161,14 @@ def deliveries(
 
 def _delivery(row: tuple[Any, ...]) -> DeliveryRow:
     (id_, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, error, lane, phase,
-     decided_at, request) = row  # fmt: skip
+     decided_at, request, tries, renewed_at) = row  # fmt: skip
     return DeliveryRow(
         id=id_,
         key=key,
         rule=rule,
         client=client,
         group_key=group_key,
-        clients=None if clients is None else tuple(msgspec.json.decode(clients)),
+        clients=_clients(clients),
         alert=alert,
         action=action,
         target=target,
@@ -140,8 +179,17 @@ def _delivery(row: tuple[Any, ...]) -> DeliveryRow:
         lane=lane,
         phase=phase,
         decided_at_ms=decided_at,
-        request=msgspec.json.decode(request),
+        request=request_of(request)[0],
+        kept_attempts=attempts_of(tries),
+        renewed_at_ms=renewed_at,
     )
+
+
+def _clients(text: str | None) -> tuple[str, ...] | None:
+    try:
+        return None if text is None else tuple(msgspec.json.decode(text, type=list[str]))
+    except msgspec.MsgspecError:
+        return None
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, int]:

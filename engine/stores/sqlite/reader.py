@@ -84,6 +84,8 @@ class Readers:
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Raises sqlite3.Error when there is no store or it cannot be read."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    # A damaged text costs its own row, not the whole list.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
         connection.execute("SELECT 1 FROM meta LIMIT 1")

@@ -55,18 +55,18 @@ SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_blocking
 
 -- name: lost_firings
 -- Of each: whom it was for, as [to, cc].
-SELECT id, may_have_arrived, json_array(json_extract(request, '$.to'), json_extract(request, '$.cc'))
+SELECT id, may_have_arrived, CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END
 FROM deliveries INDEXED BY deliveries_lost
-WHERE alert = ? AND state IN ('dead', 'discarded') AND phase = 'firing' AND target = ?
+WHERE alert = ?1 AND state IN ('dead', 'discarded') AND phase = 'firing' AND target IN (?2, ?3)
 
 -- name: told_firings
-SELECT json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries INDEXED BY deliveries_told
-WHERE alert = ? AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target = ?
+SELECT CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END FROM deliveries INDEXED BY deliveries_told
+WHERE alert = ?1 AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target IN (?2, ?3)
 
 -- name: unfinished_siblings
 -- One decision's deliveries are written together, so another action of the same firing lies close by.
-SELECT json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries
-WHERE id BETWEEN ? AND ? AND alert = ? AND target = ? AND phase = 'firing' AND state IN ('due', 'held')
+SELECT CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END FROM deliveries
+WHERE id BETWEEN ?1 AND ?2 AND alert = ?3 AND target IN (?4, ?5) AND phase = 'firing' AND state IN ('due', 'held')
 
 -- name: next_fresh_target
 SELECT target FROM deliveries INDEXED BY deliveries_fresh
@@ -84,7 +84,8 @@ WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at > ?
 -- In the order of ids, so an earlier fresh one of the same lane comes first; those behind a retry or a held one wait.
 -- One row that holds them all: each row that is stepped to costs a turn at the interpreter's lock.
 SELECT json_group_array(json_array(id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert)) FROM (
-    SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+    SELECT id, key, rule, lane, action, target, request, attempts - attempts_before AS attempts,
+           coalesce(renewed_at, decided_at) AS decided_at, phase, alert
     FROM deliveries AS d INDEXED BY deliveries_fresh
     WHERE target = ? AND state = 'due' AND retrying = 0
       AND id NOT IN (SELECT value FROM json_each(?))
@@ -92,9 +93,18 @@ SELECT json_group_array(json_array(id, key, rule, lane, action, target, request,
                       WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
     ORDER BY id LIMIT ?)
 
+-- name: fresh_ids
+SELECT id FROM deliveries AS d INDEXED BY deliveries_fresh
+WHERE target = ? AND state = 'due' AND retrying = 0
+  AND id NOT IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+ORDER BY id LIMIT ?
+
 -- name: retrying
 SELECT json_group_array(json_array(id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert)) FROM (
-    SELECT id, key, rule, lane, action, target, request, attempts, decided_at, phase, alert
+    SELECT id, key, rule, lane, action, target, request, attempts - attempts_before AS attempts,
+           coalesce(renewed_at, decided_at) AS decided_at, phase, alert
     FROM deliveries AS d INDEXED BY deliveries_retrying
     WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at <= ?
       AND id NOT IN (SELECT value FROM json_each(?))
@@ -102,23 +112,49 @@ SELECT json_group_array(json_array(id, key, rule, lane, action, target, request,
                       WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
     ORDER BY due_at, id LIMIT ?)
 
+-- name: retrying_ids
+SELECT id FROM deliveries AS d INDEXED BY deliveries_retrying
+WHERE target = ? AND state = 'due' AND retrying = 1 AND due_at <= ?
+  AND id NOT IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM deliveries AS e INDEXED BY deliveries_blocking
+                  WHERE e.lane = d.lane AND e.id < d.id AND e.state IN ('due', 'held') AND e.retrying = 1)
+ORDER BY due_at, id LIMIT ?
+
+-- name: item
+-- One of them by itself, when not all could be read together.
+SELECT id, key, rule, lane, action, target, request, attempts - attempts_before, coalesce(renewed_at, decided_at), phase, alert
+FROM deliveries WHERE id = ?
+
 -- name: delivered
--- One statement for all, given as [[id, instant, what to say or null], ...], for the same reason.
+-- One statement for all, given as [[id, instant, what to say or null, the attempt as JSON], ...], for the same reason.
 UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, due_at = json_extract(good.value, '$[1]'),
-                      last_error = json_extract(good.value, '$[2]')
-FROM json_each(?) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
+                      last_error = json_extract(good.value, '$[2]'),
+                      tries = CASE WHEN tries IS NULL THEN '[' || json_extract(good.value, '$[3]') || ']'
+                                   ELSE json_insert(CASE WHEN json_array_length(tries) >= :kept THEN json_remove(tries, '$[0]') ELSE tries END,
+                                                    '$[#]', json(json_extract(good.value, '$[3]'))) END
+FROM json_each(:good) AS good WHERE deliveries.id = json_extract(good.value, '$[0]') AND state = 'due'
 
 -- name: standing
-SELECT state, attempts, due_at, decided_at, may_have_arrived, last_error, alert, phase, target,
-       json_extract(request, '$.expires_ms') FROM deliveries WHERE id = ?
+SELECT state, attempts, due_at, coalesce(renewed_at, decided_at), may_have_arrived, last_error, alert, phase, target,
+       CASE WHEN json_valid(request) THEN json_extract(request, '$.expires_ms') END, attempts_before, tries
+FROM deliveries WHERE id = ?
 
 -- name: write_standing
-UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, decided_at = ?, may_have_arrived = ?, last_error = ?
+-- `renewed_at` null: as it was.
+UPDATE deliveries SET state = ?, retrying = ?, attempts = ?, due_at = ?, renewed_at = coalesce(?, renewed_at), attempts_before = ?,
+                      may_have_arrived = ?, last_error = ?, tries = ?
 WHERE id = ? AND state = ?
 
+-- name: bury
+UPDATE deliveries SET state = 'dead', retrying = 1, attempts = attempts + 1, due_at = ?, last_error = ?
+WHERE id = ? AND state = 'due'
+
 -- name: unfinished_recoveries
-SELECT id, json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) FROM deliveries INDEXED BY deliveries_recoveries
-WHERE alert = ? AND target = ? AND phase = 'recovery' AND state IN ('due', 'held')
+-- Those of the target; of a target without a path, as an older version wrote it, also those of its paths.
+SELECT id, CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END, target
+FROM deliveries INDEXED BY deliveries_recoveries
+WHERE alert = ?1 AND phase = 'recovery' AND state IN ('due', 'held')
+  AND (target = ?2 OR substr(target, 1, length(?2) + 1) = ?2 || '/')
 
 -- name: end_recovery
 UPDATE deliveries SET state = ?, due_at = ?, last_error = ? WHERE id = ? AND state IN ('due', 'held')
@@ -129,7 +165,7 @@ WHERE state IN ('due', 'held') AND retrying = 1 AND state = 'held' AND rule = ? 
 
 -- name: get
 SELECT id, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, last_error, lane, phase,
-       decided_at, request FROM deliveries WHERE id = ?
+       decided_at, request, tries, renewed_at FROM deliveries WHERE id = ?
 
 -- name: purge
 DELETE FROM deliveries WHERE id IN (
