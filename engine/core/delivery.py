@@ -302,8 +302,8 @@ def kept_text(said: str, limit: int) -> str:
 
 
 NOT_SHOWN = "(compressed or binary body, not shown)"
-_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\x80-\x9f\ufffd]")
-_KEPT_BYTE = re.compile("^[^\ud800-\udfff]*[\udc80-\udcff][^\ud800-\udc7f\udd00-\udfff]*$")
+_UNREADABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\x80-\x9f\ufffd]")
+_KEPT_BYTE = re.compile(r"^[^\ud800-\udfff]*[\udc80-\udcff][^\ud800-\udc7f\udd00-\udfff]*$")
 
 RECOVERY_DIES = "its firing was never delivered"
 """The reason of a recovery that a dead firing took along."""
