@@ -66,7 +66,7 @@ def inventory_of(config: Config) -> Inventory:
 def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fleet:
     """An empty fleet that works by these rules."""
     matcher = Matcher(rules, inventory.attributes, compile_patterns)
-    return Fleet(
+    fleet = Fleet(
         policy_of(config),
         matcher,
         inventory.attributes,
@@ -74,6 +74,8 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
     )
+    fleet.tombstone_ms = config.clients.tombstone_ms
+    return fleet
 
 
 def command_routes(config: Config) -> CommandRoutes:

@@ -63,13 +63,25 @@ def read_object(document: bytes) -> dict[str, msgspec.Raw]:
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8 at byte {error.start}") from error
     try:
-        return _object.decode(document)
+        body = _object.decode(document)
+        shadowed = _shadowed_bytes(document, body) if len(document) > MAX_UNKNOWN_BYTES else 0
     except msgspec.ValidationError as error:
         raise Malformed("not a JSON object") from error
     except RecursionError as error:
         raise Malformed("JSON nested too deep") from error
     except _NO_JSON as error:
         raise Malformed(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+    if shadowed > MAX_UNKNOWN_BYTES:
+        raise Malformed(f"keys that are written more than once hold {shadowed} bytes, {MAX_UNKNOWN_BYTES} are allowed")
+    return body
+
+
+def _shadowed_bytes(document: bytes, body: dict[str, msgspec.Raw]) -> int:
+    """How much of a JSON object, blanks aside, is in no value that counts: of a key written twice, only the last does."""
+    counted = sum(
+        len(key.encode()) + len(msgspec.json.format(bytes(value), indent=-1)) + 4 for key, value in body.items()
+    )
+    return len(msgspec.json.format(document, indent=-1)) - counted
 
 
 def accept(body: dict[str, msgspec.Raw], tag: str | None) -> LifecycleEvent:
