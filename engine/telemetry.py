@@ -98,6 +98,10 @@ class Event(StrEnum):
         "clock.stepped",
         "this machine's clock was set: holds and pauses last as long as before; check its time synchronisation",
     )
+    CLIENTS_REFUSED = (
+        "clients.refused",
+        "events of new clients are quarantined: there are as many clients as `clients.limit` allows; known ones go on",
+    )
     REFUSED_ACCEPTED = (
         "clock.refused_accepted",
         "events that were refused because they were dated in the future are accepted now",

@@ -25,6 +25,7 @@ from engine.core.presence.debounce import Policy
 from engine.core.rules import Action, Match, Rule
 from engine.delivery.rendering import RenderRow
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.client_limit import ClientLimit
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, Gap
@@ -200,10 +201,13 @@ class WriterBench:
         open_store: Callable[[Path], Store] = SqliteStore.open,
         checkpoint_events: int = 1_000_000,
         checkpoint_rows: int = 1_000,
+        tombstone_ms: int = 0,
+        client_limit: ClientLimit | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
         self.store = open_store(folder)
         self.fleet = fleet(*rules)
+        self.fleet.tombstone_ms = tombstone_ms
         self.told: list[str] = []
         self.offered: list[OutboxItem] = []
         self.given_up: list[Exception] = []
@@ -219,6 +223,7 @@ class WriterBench:
                 self.store, self.clock.now_ms(), events=checkpoint_events, rows=checkpoint_rows, reached=self._reached
             ),
             give_up=self.given_up.append,
+            client_limit=client_limit,
         )
         self.places: list[str] = []
         self.applied_again = self.writer.recover(decode_stored)

@@ -57,9 +57,21 @@ class HistoryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsConfig:
-    """When clients that stay offline are forgotten."""
+    """When clients that stay offline are forgotten, how long that is remembered, and how many clients there may be.
+
+    `limit` None: as many as the machine's memory is for.
+    """
 
     forget_ms: int = 30 * 86_400_000
+    tombstone_ms: int = 3 * 86_400_000
+    limit: int | None = None
+
+
+def read_clients(reader: ConfigReader) -> ClientsConfig:
+    """The section `clients`."""
+    raw = reader.raw.get("clients") or {}
+    given = {name: reader.duration_ms(("clients", name), raw[name]) for name in ("forget", "tombstone") if name in raw}
+    return ClientsConfig(**{f"{name}_ms": value for name, value in given.items()}, limit=raw.get("limit"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +179,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         flapping=read_flapping(reader),
         feed=read_feed(reader),
         history=HistoryConfig(**reader.durations("history")),
-        clients=ClientsConfig(**reader.durations("clients")),
+        clients=read_clients(reader),
         deliveries=read_deliveries(reader),
         network=read_network(reader),
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},

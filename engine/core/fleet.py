@@ -17,6 +17,7 @@ Readers see `published`, the states as of the last commit: what a batch changed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from engine.core.alerting import outages
@@ -37,6 +38,7 @@ from engine.core.history import (
     STEPPED,
     Fact,
     apply_row,
+    stays_forgotten,
     step_of,
 )
 from engine.core.matching import Attributes, Matcher
@@ -60,6 +62,9 @@ from engine.core.presence.reconcile import Gaps, is_unsure, stepped_gaps, with_g
 from engine.core.rules import Rule
 from engine.core.timers import Timer
 from engine.core.times import FOREVER
+
+MAX_FORGOTTEN: Final = 200_000
+"""Forgotten clients that are remembered as such; of more, those forgotten last."""
 
 MAX_REFUSED: Final = 10_000
 """Clients of which a connect is remembered that was refused for its date; of more, those refused last."""
@@ -129,6 +134,12 @@ class Fleet:
         self.facts: list[Fact] = []
         self.previous: list[int] = []  # for each event of this batch, its client's history position before it
         self.duplicates: set[str] = set()
+        # Clients that were forgotten, and when: for `tombstone_ms`, only a newer connect brings them back. 0: nothing is remembered.
+        self.tombstone_ms = 0
+        self.forgotten: dict[str, int] = {}
+        self.forgotten_changes: dict[
+            str, tuple[int, int]
+        ] = {}  # of this transaction: (before, after), NEVER for not forgotten
         self._before_ms = 0  # the clock when the transaction began
         self._counted = (0, 0)  # and what had been counted
         self._forgetting = False  # does the transaction forget a client?
@@ -190,6 +201,7 @@ class Fleet:
     def begin(self) -> None:
         """Start what will be one transaction."""
         self.alerts.begin()
+        self.forgotten_changes = {}
         self._before_ms = self.clock_ms
         self._counted = (self.counts.transitions, self.counts.flaps_suppressed)
         self.begin_row(0)
@@ -218,6 +230,11 @@ class Fleet:
                 self.states[client] = state
         self.committed = {}
         self._forgetting = False
+        for client, (before_ms, _) in self.forgotten_changes.items():
+            self.forgotten.pop(client, None)
+            if before_ms != NEVER:
+                self.forgotten[client] = before_ms
+        self.forgotten_changes = {}
         self.clock_ms = self._before_ms
         self.counts.transitions, self.counts.flaps_suppressed = self._counted
         self.begin_row(0)
@@ -244,6 +261,11 @@ class Fleet:
                 self.clock_ms = now_ms
             known = states.get(client)
             if known is None or known is NEW_CLIENT:
+                if self.forgotten and self._stays_forgotten(client, kind, occurred_at_ms, now_ms):
+                    if keeps_records:
+                        previous.append(0)
+                    place += 1
+                    continue
                 before = ClientState(client=client)
             else:
                 before = known
@@ -616,7 +638,9 @@ class Fleet:
         """Apply one journal row again, see `history.apply_row`."""
         # A step is a row of its own: the clock went back, or ahead, to what it says.
         self.clock_ms = now_ms if step_of(facts) else max(self.clock_ms, now_ms)
-        apply_row(self.states, journal_id, events, facts, now_ms, self.policy)
+        apply_row(
+            self.states, journal_id, events, facts, now_ms, self.policy, self.forgotten if self.tombstone_ms else None
+        )
 
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
         """Derive every deadline from the states and what the store holds: after a start, and after a failed commit.
@@ -677,9 +701,39 @@ class Fleet:
                     self.duplicates.add(client)
                 self._await_calm(debounce.calm_at(state.takeovers, policy), client, CalmTimers.TAKEOVERS)
 
+    def _stays_forgotten(self, client: str, kind: str, occurred_at_ms: int, now_ms: int) -> bool:
+        """Is an event one of a client that was forgotten since? It is kept in the history and changes nothing."""
+        forgotten_ms = self.forgotten.get(client, NEVER)
+        if forgotten_ms == NEVER:
+            return False
+        if stays_forgotten(forgotten_ms, kind, occurred_at_ms) and now_ms - forgotten_ms < self.tombstone_ms:
+            return True
+        self._note_forgotten(client, NEVER)
+        return False
+
+    def _note_forgotten(self, client: str, at_ms: int) -> None:
+        """The client was forgotten at an instant; NEVER: it is back, or that is long ago."""
+        before_ms = self.forgotten.pop(client, NEVER)
+        if at_ms != NEVER:
+            self.forgotten[client] = at_ms
+        first_ms, _ = self.forgotten_changes.get(client, (before_ms, NEVER))
+        self.forgotten_changes[client] = first_ms, at_ms
+
+    def purge_forgotten(self, now_ms: int, limit: int = 1_000) -> None:
+        """Remember no longer who was forgotten long ago, nor more than `MAX_FORGOTTEN`; looks at some of them, oldest first."""
+        surplus = len(self.forgotten) - MAX_FORGOTTEN
+        for client, at_ms in list(islice(self.forgotten.items(), max(limit, surplus))):
+            if surplus <= 0 and now_ms - at_ms < self.tombstone_ms:
+                break
+            surplus -= 1
+            self._note_forgotten(client, NEVER)
+
     def forget(self, client: str, at_ms: int) -> None:
         """Keep the client no longer; its alerts are closed."""
+        at_ms = min(at_ms, self.latest_ms)
         state = self.state_of(client)
+        if self.tombstone_ms:
+            self._note_forgotten(client, at_ms)
         self.facts.append(Fact(len(self.previous), FORGOTTEN, client, at_ms, state.last))
         self.committed.setdefault(client, state)
         self.states[client] = NEW_CLIENT
@@ -702,6 +756,9 @@ class Fleet:
         self._holds.shift(step_ms)
         for client in self._queried_first:
             self._queried_first[client] += step_ms
+        for client, forgotten_ms in list(self.forgotten.items()):
+            if forgotten_ms > now_ms:
+                self._note_forgotten(client, now_ms)
         for client, (channel, occurred_ms, until_ms) in list(self._refused.items()):
             self._refused[client] = channel, occurred_ms, until_ms + step_ms
         self._held_back_ms = max(0, self._held_back_ms + step_ms)

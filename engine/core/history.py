@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from engine.core.events import EventFields
+from engine.core.events import CONNECT, EventFields
 from engine.core.presence import clock_step, debounce, query_result
 from engine.core.presence.client_state import ClientState
 from engine.core.presence.debounce import Policy, learn
@@ -56,6 +56,11 @@ def step_of(facts: Sequence[Fact]) -> int:
     return 0
 
 
+def stays_forgotten(forgotten_ms: int, kind: str, occurred_at_ms: int) -> bool:
+    """Does an event leave a client forgotten that was forgotten at an instant? Only a newer connect brings it back."""
+    return kind != CONNECT or occurred_at_ms <= forgotten_ms
+
+
 def apply_row(
     states: dict[str, ClientState],
     journal_id: int,
@@ -63,26 +68,43 @@ def apply_row(
     facts: Sequence[Fact],
     now_ms: int,
     policy: Policy,
+    forgotten: dict[str, int] | None = None,
 ) -> None:
-    """Apply one journal row again to the states; clients whose loaded state contains the row already are skipped."""
+    """Apply one journal row again to the states; clients whose loaded state contains the row already are skipped.
+
+    `forgotten`: clients that were forgotten, and when; the row's own are added.
+    """
+    forgotten = {} if forgotten is None else forgotten
     missing: dict[str, bool] = {}  # does the client's loaded state lack this row?
     row = journal_id << POSITION_BITS
     upcoming = 0
     for place, (client, kind, occurred_at_ms, channel, ip) in enumerate(events):
         while upcoming < len(facts) and facts[upcoming].after <= place:
-            _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy)
+            _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy, forgotten)
             upcoming += 1
-        state = states.get(client) or ClientState(client=client)
+        known = states.get(client)
+        if known is None and client in forgotten:
+            if stays_forgotten(forgotten[client], kind, occurred_at_ms):
+                continue
+            del forgotten[client]
+        state = known or ClientState(client=client)
         if missing.setdefault(client, state.last < row):
             states[client] = learn(state, kind, occurred_at_ms, channel, ip, now_ms, policy, row + place)
     while upcoming < len(facts):
-        _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy)
+        _apply_fact(states, row + FACT_OFFSET + upcoming, facts[upcoming], missing, policy, forgotten)
         upcoming += 1
 
 
 def _apply_fact(
-    states: dict[str, ClientState], position: int, fact: Fact, missing: dict[str, bool], policy: Policy
+    states: dict[str, ClientState],
+    position: int,
+    fact: Fact,
+    missing: dict[str, bool],
+    policy: Policy,
+    forgotten: dict[str, int],
 ) -> None:
+    if fact.kind == FORGOTTEN:
+        forgotten[fact.client] = fact.at_ms
     state = states.get(fact.client)
     if state is None:
         if fact.kind != ANSWERED:

@@ -24,6 +24,7 @@ from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
+from engine.runtime.client_limit import ClientLimit
 from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
 from engine.runtime.heartbeat import Heartbeat, ping
@@ -81,7 +82,8 @@ class App(RunningService):
         self.rule_reloader = RuleReloader(
             config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen, self._configured
         )
-        self.source_runner = SourceRunner(config, clock, self.fleet)
+        client_limit = ClientLimit(config.clients.limit, inventory.lists)
+        self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
         renderer = renderer_of(mail_route(config), command_routes(config))
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
@@ -98,6 +100,7 @@ class App(RunningService):
             request_queries=self._request_queries,
             checkpoint=failpoints.checkpoint(self.store, self.steady.now_ms()),
             stepped=self._clock_stepped,
+            client_limit=client_limit,
         )
         self._error: BaseException | None = None
         self._writer_ended = asyncio.Event()

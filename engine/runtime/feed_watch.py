@@ -22,6 +22,10 @@ CLOCK = "engine clock"
 """What a step of the clock is trouble of, beside the sources: no source can have this name."""
 
 
+CLIENTS = "client limit"
+"""What it is trouble of that new clients are refused; no source can have this name either."""
+
+
 class FeedWatch:
     """Turns the health of sources into trouble, and says what changed since `note` was called last. No I/O.
 

@@ -79,6 +79,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
     )
+    fleet.tombstone_ms = config.clients.tombstone_ms
     if config.http is not None:
         fleet.alerts.variables.external_url = config.http.external_url
     return fleet

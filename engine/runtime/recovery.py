@@ -26,6 +26,8 @@ def recover(store: Store, fleet: Fleet, checkpoint: Checkpoint, decode: DecodeSt
     """
     fleet.clock_ms = last_instant(store)
     fleet.states.update(store.clients.load())
+    if fleet.tombstone_ms:
+        fleet.forgotten.update(store.clients.forgotten())
     applied = 0
     for row in store.journal.after(checkpoint.row):
         events = decode(list(row.events), row.at_ms) if row.events else []

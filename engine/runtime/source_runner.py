@@ -12,7 +12,8 @@ from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.loader import Config
 from engine.core.fleet import Fleet
 from engine.core.times import duration_text, rfc3339, stepped_text
-from engine.runtime.feed_watch import CLOCK, CLOCK_SHOWN_MS, FeedWatch
+from engine.runtime.client_limit import ClientLimit
+from engine.runtime.feed_watch import CLIENTS, CLOCK, CLOCK_SHOWN_MS, FeedWatch
 from engine.runtime.refusals import Refusals
 from engine.runtime.source_factory import source_of
 from engine.runtime.source_time import SourceTime
@@ -35,10 +36,11 @@ log = logger(__name__)
 class SourceRunner:
     """Runs all sources, and knows how they are doing."""
 
-    def __init__(self, config: Config, clock: Clock, fleet: Fleet) -> None:
+    def __init__(self, config: Config, clock: Clock, fleet: Fleet, client_limit: ClientLimit | None = None) -> None:
         self._clock = engine_clock(clock)
         self._steady = SteadyClock(self._clock)
         self._fleet = fleet
+        self._client_limit = client_limit
         self._make = {entry.name: partial(source_of, entry, config, self._clock) for entry in config.sources}
         self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
         self._used: set[str] = set()  # sources that have run
@@ -107,8 +109,15 @@ class SourceRunner:
             for name in self.sources
             if (trouble := self.refusals.trouble(name)) is not None and name not in self.refusals.blind
         ]
+        return [*found, *self._others().values()]
+
+    def _others(self) -> dict[str, str]:
+        """What is in trouble beside the sources."""
+        found = {}
         if (step := self._step_shown()) is not None:
-            found.append(step)
+            found[CLOCK] = step
+        if self._client_limit is not None and (limit := self._client_limit.trouble(self._steady.now_ms())) is not None:
+            found[CLIENTS] = limit
         return found
 
     def _step_shown(self) -> str | None:
@@ -182,15 +191,16 @@ class SourceRunner:
             if slept_ms := self._time.slept_ms:
                 self._time.slept_ms = 0
                 log.warning(Event.CLOCK_SLEPT, slept=duration_text(slept_ms // 1000 * 1000))
-            step = self._step_shown()
-            changed = self.watch.changes(self._steady_healths(), steady_ms, {} if step is None else {CLOCK: step})
+            changed = self.watch.changes(self._steady_healths(), steady_ms, self._others())
             if changed:
                 await write(partial(self._note_trouble, changed))
                 self.watch.note(changed)  # not before: what could not be stored is tried again
             for name, trouble in changed:
-                if trouble and name != CLOCK:  # the step itself has a line of its own
+                if name == CLIENTS and trouble:
+                    log.warning(Event.CLIENTS_REFUSED, trouble=trouble)
+                elif name in self.sources and trouble:  # a step of the clock has a line of its own
                     log.warning(Event.SOURCE_UNHEALTHY, source=name, trouble=trouble)
-                elif name != CLOCK:
+                elif name in self.sources:
                     log.info(Event.SOURCE_RECOVERED, source=name)
 
     def recall(self, gaps: Sequence[Gap]) -> None:

@@ -28,11 +28,13 @@ from engine.clock import Clock, SteadyClock, engine_clock
 from engine.core.alerting.alert import AlertLine
 from engine.core.delivery import OutboxItem
 from engine.core.fleet import Fleet
+from engine.core.presence.client_state import NEVER
 from engine.core.presence.query import QueryRequest
 from engine.delivery.rendering import RenderRow
 from engine.errors import StoreError
 from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.client_limit import ClientLimit
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
 from engine.runtime.recovery import ERA, WORKED_AT, DecodeStored, last_instant, recover, restore_alerts
 from engine.runtime.refused_events import recall, refused_events
@@ -92,6 +94,7 @@ class Writer:
         request_queries: Callable[[list[QueryRequest]], None] = lambda requests: None,
         give_up: Callable[[Exception], None] = lambda error: None,
         stepped: Callable[[int, int], None] = lambda step_ms, now_ms: None,
+        client_limit: ClientLimit | None = None,
     ) -> None:
         """Everything that is called is called in the writer's thread.
 
@@ -114,6 +117,7 @@ class Writer:
         self._request_queries = request_queries
         self._give_up = give_up
         self._stepped = stepped
+        self._client_limit = client_limit
         self._checkpoint = checkpoint or Checkpoint(store, self._steady.now_ms())
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
@@ -279,6 +283,7 @@ class Writer:
             is_purging = steady_ms >= self._purge_at_ms
             if is_purging:
                 fleet.alerts.purge(now_ms)
+                fleet.purge_forgotten(now_ms)
             items = self._write_outcome()
             if self._row == first_row:  # else the journal's newest row says what the clock shows
                 self.store.write_meta(WORKED_AT, f"{first_row}:{fleet.clock_ms}")
@@ -318,22 +323,26 @@ class Writer:
 
     def _apply(self, batch: Batch) -> None:
         fleet, store = self.fleet, self.store
-        if batch.events:
+        events, raw, rejected = batch.events, batch.raw, [(one.reason, one.raw) for one in batch.rejected]
+        limit = self._client_limit
+        if limit is not None and len(fleet.states) + len(events) > limit.limit:
+            within = limit.within(fleet.states, len(fleet.states), events, raw, self._steady.now_ms())
+            events, raw, rejected = within.events, within.raw, rejected + within.rejected
+        if events:
             at_ms = max(min(batch.received_at_ms, fleet.latest_ms), fleet.clock_ms)
-            fleet.apply(batch.events, at_ms, self._watermark_of(at_ms))
-            self._append_row(at_ms, batch.source, batch.raw)
-            self.retention.heard(batch.events[-1].occurred_at_ms)
-        if batch.rejected:
-            rejected = [(rejection.reason, rejection.raw) for rejection in batch.rejected]
+            fleet.apply(events, at_ms, self._watermark_of(at_ms))
+            self._append_row(at_ms, batch.source, raw)
+            self.retention.heard(events[-1].occurred_at_ms)
+        if rejected:
             store.quarantine.add(batch.source, min(batch.received_at_ms, fleet.latest_ms), rejected)
-            for event in refused_events(rejected):
-                fleet.refused(event, fleet.clock_ms)
+            for refused in refused_events(rejected):
+                fleet.refused(refused, fleet.clock_ms)
             self._rejected += len(rejected)
             if self._rejected >= TRIM_REJECTED:  # a flood does not wait for the next purge to be trimmed
                 self._rejected = self._purge_at_ms = 0
         for gap in batch.gaps:
             store.sources.write_gap(gap)
-        last_event_ms = min(batch.received_at_ms, fleet.latest_ms) if batch.events else None
+        last_event_ms = min(batch.received_at_ms, fleet.latest_ms) if events else None
         if batch.position is not None or last_event_ms is not None:
             store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
 
@@ -348,6 +357,10 @@ class Writer:
     def _write_outcome(self) -> list[OutboxItem]:
         """Alerts, what is kept for them, and rendered deliveries; returns the deliveries that may leave at once."""
         out, store = self.fleet.alerts.out, self.store
+        if changes := self.fleet.forgotten_changes:
+            store.clients.write_forgotten(
+                (name, None if at_ms == NEVER else at_ms) for name, (_, at_ms) in changes.items()
+            )
         if out.alerts:
             store.alerts.write(out.alerts.values())
         if out.throttles:
@@ -367,6 +380,8 @@ class Writer:
         self.stats.count(batches, out)
         self.stats.transitions = self.fleet.counts.transitions
         self.stats.checkpoints = self._checkpoint.finished
+        if self._client_limit is not None:
+            self.stats.clients_refused = self._client_limit.refused
         for line in out.lines:
             if isinstance(line, AlertLine) and line.state == "suppressed" and line.reason:
                 self.suppressed[line.reason] = self.suppressed.get(line.reason, 0) + 1

@@ -16,6 +16,7 @@ class WriterStats:
     alerts: int = 0
     batches: int = 0
     checkpoints: int = 0
+    clients_refused: int = 0
     commit_failures: int = 0
     commits: int = 0
     deliveries: int = 0

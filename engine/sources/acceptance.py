@@ -62,7 +62,8 @@ def read_object(document: bytes) -> dict[str, msgspec.Raw]:
         raise Malformed(f"the event is {len(document)} bytes long, {MAX_LINE_BYTES} are allowed")
     try:
         document.decode()
-        return _object.decode(document)
+        body = _object.decode(document)
+        shadowed = _shadowed_bytes(document, body) if len(document) > MAX_UNKNOWN_BYTES else 0
     except msgspec.ValidationError as error:
         raise Malformed("not a JSON object") from error
     except RecursionError as error:
@@ -74,6 +75,17 @@ def read_object(document: bytes) -> dict[str, msgspec.Raw]:
         if isinstance(error, UnicodeDecodeError):
             raise Malformed(f"not UTF-8 at byte {error.start}") from error
         raise Malformed(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+    if shadowed > MAX_UNKNOWN_BYTES:
+        raise Malformed(f"keys that are written more than once hold {shadowed} bytes, {MAX_UNKNOWN_BYTES} are allowed")
+    return body
+
+
+def _shadowed_bytes(document: bytes, body: dict[str, msgspec.Raw]) -> int:
+    """How much of a JSON object, blanks aside, is in no value that counts: of a key written twice, only the last does."""
+    counted = sum(
+        len(key.encode()) + len(msgspec.json.format(bytes(value), indent=-1)) + 4 for key, value in body.items()
+    )
+    return len(msgspec.json.format(document, indent=-1)) - counted
 
 
 def wide_encoding(start: bytes) -> str:

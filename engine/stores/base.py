@@ -191,6 +191,14 @@ class Clients(Protocol):
         """Write states; None: forgotten."""
         ...
 
+    def forgotten(self) -> dict[str, int]:
+        """Clients that were forgotten, and when, oldest first."""
+        ...
+
+    def write_forgotten(self, clients: Iterable[tuple[str, int | None]]) -> None:
+        """Remember when clients were forgotten; None: no longer."""
+        ...
+
 
 class Alerts(Protocol):
     """Alerts, and what goes on for them."""

@@ -88,7 +88,7 @@ def test_events_that_are_all_dated_ahead_make_the_feed_degraded_and_are_no_sign_
         for number in range(5):
             answer = running.post(event(f"G@@@p{number}", "connect", "a", now_ms() + 300_000))
             assert answer.status_code == 202 and len(answer.json()["rejected"]) == 1
-        _status, text = eventually(running.readiness, lambda found: found[0] == 503)
+        _, text = eventually(running.readiness, lambda found: found[0] == 503)
         assert "degraded: clock: 5 of the last 5 events" in text
         eventually(lambda: target.told("source", "phase"), lambda found: found == [("push", "firing")])
         (line,) = running.log_lines("feed.trouble")
@@ -119,7 +119,7 @@ def test_what_is_refused_for_its_form_makes_the_feed_degraded(tmp_path: Path) ->
         running.start()
         for _ in range(5):
             running.post('{"clientId": "G@@@p1"}')
-        _status, text = eventually(running.readiness, lambda found: found[0] == 503)
+        _, text = eventually(running.readiness, lambda found: found[0] == 503)
         assert "degraded: form: 5 of the last 5 events" in text
         goes_dark(running, "G@@@p1")
         for number in range(20):

@@ -182,6 +182,14 @@ def test_unknown_keys_are_kept_up_to_a_kibibyte_together() -> None:
     assert "unknown keys" in refusal(line(x="y" * 600, z=["y" * 600]))
 
 
+@pytest.mark.parametrize("key", ["x", "clientIp"])
+def test_a_key_that_is_written_again_and_again_is_bounded_too(key: str) -> None:
+    again = line()[:-1] + b"".join(b', "%s": "%s"' % (key.encode(), b"y" * 40) for _ in range(100)) + b"}"
+    assert refusal(again).startswith("keys that are written more than once hold ")
+    pretty = line()[:-1] + b" " * 3_000 + b"}"
+    assert decode_lines([pretty], T, MINUTE).rejected == []
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -42,3 +42,14 @@ class SqliteClients:
         self._connection.executemany(Q["write_client"], kept)
         if gone:
             self._connection.executemany(Q["delete_client"], gone)
+
+    def forgotten(self) -> dict[str, int]:
+        """Clients that were forgotten, and when, oldest first."""
+        return dict(self._connection.execute(Q["all_forgotten"]).fetchall())
+
+    def write_forgotten(self, clients: Iterable[tuple[str, int | None]]) -> None:
+        """Remember when clients were forgotten; None: no longer."""
+        rows = list(clients)
+        kept = [(client, at_ms) for client, at_ms in rows if at_ms is not None]
+        self._connection.executemany(Q["write_forgotten"], kept)
+        self._connection.executemany(Q["delete_forgotten"], [(client,) for client, at_ms in rows if at_ms is None])

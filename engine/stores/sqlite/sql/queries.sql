@@ -32,6 +32,15 @@ DELETE FROM clients WHERE id = ?
 -- name: all_clients
 SELECT id, last, state FROM clients
 
+-- name: all_forgotten
+SELECT client, at FROM forgotten ORDER BY at, client
+
+-- name: write_forgotten
+INSERT INTO forgotten (client, at) VALUES (?, ?) ON CONFLICT (client) DO UPDATE SET at = excluded.at
+
+-- name: delete_forgotten
+DELETE FROM forgotten WHERE client = ?
+
 -- name: write_alert
 INSERT INTO alerts (id, rule, client, source, trigger, state, reason, started_at, due_at, fired_at, resolved_at, told, throttle_key, detail,
                     key, life, acknowledged_by)
