@@ -190,7 +190,7 @@ class Event(StrEnum):
     )
     WEBHOOK_PROCESS_GARBLED = (
         "webhook.process_garbled",
-        "invalid data from the process that sends webhooks: restarting it",
+        "invalid data, or no answer, from the process that sends webhooks: restarting it",
     )
     WEBHOOK_PROCESS_OUTPUT = "webhook.process_output", "unexpected output of the process that sends webhooks"
     WEBHOOK_RESULTS_LOST = (

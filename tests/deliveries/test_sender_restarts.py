@@ -40,3 +40,30 @@ def test_a_child_killed_at_birth_is_replaced_again_and_again(monkeypatch: pytest
         return process.restarts
 
     assert uvloop.run(go()) >= KILLS
+
+
+def test_a_child_that_does_not_answer_is_shown_killed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "PING_EVERY_S", 0.02)
+    monkeypatch.setattr(sender, "PINGS_UNANSWERED", 10**6)  # a start may take as long as it likes
+
+    async def go() -> None:
+        process = SenderProcess({})
+        await process.start()
+        await process.ready()
+        stopped = process.pid
+        assert stopped is not None and process.trouble() is None
+        os.kill(stopped, signal.SIGSTOP)
+        monkeypatch.setattr(sender, "PINGS_UNANSWERED", 6)
+        async with asyncio.timeout(60):
+            while process.trouble() is None:
+                await asyncio.sleep(0.005)
+            assert "has not answered" in (process.trouble() or "")
+            while process.pid == stopped:
+                await asyncio.sleep(0.005)
+            monkeypatch.setattr(sender, "PINGS_UNANSWERED", 10**6)
+            while process.pid is None or process.trouble() is not None:
+                await asyncio.sleep(0.005)
+        assert process.restarts >= 1
+        await process.close()
+
+    uvloop.run(go())

@@ -68,6 +68,7 @@ class SenderProcess:
         self._ends: deque[float] = deque(maxlen=ENDS_TOO_MANY)  # when (monotonic) the child ended, newest last
         self._problem: str | None = None  # why there is no child
         self._pings = 0  # since it said something
+        self._has_spoken = True  # since the last look
         self.restarts = 0
 
     async def start(self) -> None:
@@ -146,7 +147,8 @@ class SenderProcess:
         self._process = process
         self._relay = asyncio.create_task(_relay_log(process), name="webhook sender log")
         waiting, self._waiting = self._waiting, []
-        self._pings = 0
+        self._pings, self._has_spoken = 0, True
+        asyncio.get_running_loop().call_later(PING_EVERY_S, self._ping, process)
         self._given.update((job.id, done) for job, done in waiting)
         self._write([job for job, _ in waiting])
 
@@ -184,27 +186,29 @@ class SenderProcess:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         frames = Frames()
-        while data := await self._output(process.stdout):
-            self._pings = 0
+        while data := await process.stdout.read(2**18):
+            self._pings, self._has_spoken = 0, True
             for payload in frames.feed(data):
                 self._ready.set()
                 self._pass_on([to_outcome(result) for result in self._decoder.decode(payload)])
 
-    async def _output(self, stdout: asyncio.StreamReader) -> bytes:
-        """What the child says next. TimeoutError when it does not even answer a ping."""
-        reading = asyncio.ensure_future(stdout.read(2**18))
-        try:
-            while not reading.done():
-                await asyncio.wait([reading], timeout=PING_EVERY_S)
-                if reading.done():
-                    break
-                self._pings += 1
-                if self._pings > PINGS_UNANSWERED:
-                    raise TimeoutError(f"it has not answered for {self._pings * PING_EVERY_S:.0f} s")
-                self._write_frame(self._encoder.encode([]))
-            return await reading
-        finally:
-            reading.cancel()
+    def _ping(self, process: asyncio.subprocess.Process) -> None:
+        """Ask a child that has said nothing for a while; kill one that answers no more, which `_keep` notices."""
+        if process is not self._process:
+            return
+        if self._has_spoken:
+            self._pings = 0
+        elif self._pings >= PINGS_UNANSWERED:
+            silent_s = self._pings * PING_EVERY_S
+            log.error(Event.WEBHOOK_PROCESS_GARBLED, error=f"it has not answered for {silent_s:.0f} s")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            return
+        else:
+            self._pings += 1
+            self._write_frame(self._encoder.encode([]))
+        self._has_spoken = False
+        asyncio.get_running_loop().call_later(PING_EVERY_S, self._ping, process)
 
     def _write_frame(self, payload: bytes) -> None:
         """The end of the child is noticed by its output; what was written to it is tried again then."""
