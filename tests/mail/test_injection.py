@@ -36,8 +36,8 @@ def test_a_device_cannot_write_into_the_head(device: str) -> None:
     check(device, with_bodies=False)
 
 
-def test_thousands_of_hostile_ids_make_living_mails() -> None:
-    check_all(1_000, seed=7)
+def test_hundreds_of_hostile_ids_make_living_mails() -> None:
+    check_all(300, seed=7)
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 
 import aiosmtplib
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.email.connections import Line, SmtpLines, Trouble
+from engine.actions.email.connections import Line, SmtpLines, Trouble, drop
 from engine.actions.email.message import message_of
+from engine.config.addresses import mailbox
 from engine.errors import RollcallError
 from engine.telemetry import Event, logger
 
@@ -36,6 +36,9 @@ MAX_CONNECTIONS = 4
 
 MAX_REMEMBERED = 1_000
 """Deliveries of which some recipients are done and others are not."""
+
+MAX_DETAIL_CHARACTERS = 4_000
+"""Of what a server says about the recipients of one message, all together."""
 
 DELIVERED = Delivered()
 
@@ -86,7 +89,7 @@ class MailSender:
         """Try once, within the timeout; whatever the server does becomes an answer, never an exception."""
         try:
             message = message_of(item.request, item.rule)
-            sender = parseaddr(item.request["from"])[1]
+            sender = mailbox(item.request["from"])[1]
             everyone = [*item.request["to"], *item.request["cc"]]
         except Exception as broken:  # noqa: BLE001  # the library raises many kinds; a retry would fail in the same way
             return Rejected(reason=f"the request is not a valid e-mail: {broken}")
@@ -98,7 +101,10 @@ class MailSender:
     def _remembered(self, item: OutboxItem, answer: Answer, responses: _Responses) -> Answer:
         """The answer, given the results of earlier attempts at the same delivery."""
         key = item.key
-        refused = {**self._refused.get(key, {}), **{one: _said(responses.refused[one]) for one in responses.refused}}
+        refused = {
+            **self._refused.get(key, {}),
+            **{one: self._said(responses.refused[one]) for one in responses.refused},
+        }
         reached = responses.sent or key in self._done
         if isinstance(answer, RetryLater) and responses.sent:
             # The message went to some: they must not get it again.
@@ -116,7 +122,7 @@ class MailSender:
             return answer
         if not refused:
             return answer if isinstance(answer, Delivered) else Delivered(detail=answer.reason)
-        detail = self._lines.scrubbed("; ".join(f"not to {one}: {text}" for one, text in refused.items()))
+        detail = "; ".join(f"not to {one}: {text}" for one, text in refused.items())[:MAX_DETAIL_CHARACTERS]
         log.warning(Event.EMAIL_PARTLY_REFUSED, rule=item.rule, delivery=item.id, refused=detail)
         return Delivered(detail=detail)
 
@@ -142,21 +148,22 @@ class MailSender:
         except aiosmtplib.SMTPDataError as error:
             return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), responses
         except aiosmtplib.SMTPResponseException as error:
-            reason = self._lines.scrubbed(_said(aiosmtplib.SMTPResponse(error.code, error.message)))
+            reason = self._said(aiosmtplib.SMTPResponse(error.code, error.message))
             return RetryLater(reason=reason, may_have_arrived=sent), responses
         except (Trouble, RollcallError) as trouble:
             ours = isinstance(trouble, RollcallError)
-            return RetryLater(reason=self._lines.scrubbed(str(trouble)), our_fault=ours), responses
+            return RetryLater(reason=str(trouble), our_fault=ours), responses
         except TimeoutError:
             if line is not None:
-                line.client.close()  # a late answer must not be taken for one to something else
+                drop(line.client)  # a late answer must not be taken for one to something else
             what = "no answer to the message" if sent else "no answer"
             return RetryLater(reason=f"{what} within {self._timeout_s:g} s", may_have_arrived=sent), responses
         except ssl.SSLError as error:
-            return RetryLater(reason=f"no encrypted connection: {error}", may_have_arrived=sent), responses
+            reason = f"no encrypted connection: {self._lines.shown(str(error))}"
+            return RetryLater(reason=reason, may_have_arrived=sent), responses
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             what = "the connection was lost" if line is not None else "no connection"
-            return RetryLater(reason=self._lines.scrubbed(f"{what}: {error}"), may_have_arrived=sent), responses
+            return RetryLater(reason=f"{what}: {self._lines.shown(str(error))}", may_have_arrived=sent), responses
         finally:
             if line is not None:
                 await self._lines.put_back(line)
@@ -166,8 +173,8 @@ class MailSender:
             try:
                 await client.rcpt(recipient)
             except aiosmtplib.SMTPResponseException as error:
-                if error.code == 421:
-                    raise
+                if error.code == 421 or not 400 <= error.code < 600:
+                    raise  # it is not about this recipient
                 where = responses.put_off if 400 <= error.code < 500 else responses.refused
                 where[recipient] = aiosmtplib.SMTPResponse(error.code, error.message)
             else:
@@ -183,23 +190,26 @@ class MailSender:
         """The answer when the server accepted no recipient."""
         if responses.put_off:
             return self._put_off(responses)
-        reasons = [f"{one}: {_said(response)}" for one, response in responses.refused.items()]
-        return Rejected(reason=self._lines.scrubbed("; ".join(reasons)))
+        return Rejected(reason=self._reasons(responses.refused))
 
     def _put_off(self, responses: _Responses) -> RetryLater:
         """Some recipients are tried again. The server works, so this does not count as its failure."""
-        reasons = [f"{one}: {_said(response)}" for one, response in responses.put_off.items()]
-        return RetryLater(reason=self._lines.scrubbed("; ".join(reasons)), our_fault=True)
+        return RetryLater(reason=self._reasons(responses.put_off), our_fault=True)
+
+    def _reasons(self, responses: dict[str, aiosmtplib.SMTPResponse]) -> str:
+        reasons = (f"{one}: {self._said(response)}" for one, response in responses.items())
+        return "; ".join(reasons)[:MAX_DETAIL_CHARACTERS]
+
+    def _said(self, response: aiosmtplib.SMTPResponse) -> str:
+        """A server's answer, for people. What is no answer gets no code."""
+        shown = self._lines.shown(response.message)
+        return f"{response.code} {shown}".strip() if 100 <= response.code < 1000 else f"it is no mail server: {shown}"
 
     def _judged(self, response: aiosmtplib.SMTPResponse, what: str) -> Answer:
         """The answer to a refusal of the sender or of the message."""
-        reason = self._lines.scrubbed(f"{what} was refused: {_said(response)}")
+        reason = f"{what} was refused: {self._said(response)}"
         return (
             Rejected(reason=reason)
             if 500 <= response.code < 600 and response.code != 530
             else RetryLater(reason=reason)
         )
-
-
-def _said(response: aiosmtplib.SMTPResponse) -> str:
-    return f"{response.code} {' '.join(response.message.split())}"[:300]
