@@ -57,6 +57,12 @@ class BadQuestion(RollcallError):
     code = "bad-request"
 
 
+class BadRecording(RollcallError):
+    """A file of recorded events cannot be replayed; the message says why and what to do."""
+
+    code = "bad-recording"
+
+
 class NotThere(RollcallError):
     """What the request names does not exist."""
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import click
 
 from engine.cli.options import config_option
+from engine.cli.output import say
 from engine.cli.replay_page import about, page, step
 from engine.config.inventory import Inventory
 from engine.config.loader import Config, load_config
@@ -22,11 +23,12 @@ from engine.core.foreign_text import visible_json, visible_text
 from engine.core.rules import Rule
 from engine.replay.diff import changes_between
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
-from engine.replay.runner import Replay, ReplaySettings, chunks_of
+from engine.replay.recording import chunks_of, kind_problem, opened
+from engine.replay.runner import Outcome, Replay, ReplaySettings
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
 
-_KEPT: list[Replay | None] = []
+_KEPT: list[Replay] = []
 
 
 @click.command()
@@ -56,14 +58,20 @@ def replay(
     config = load_config(config_path)
     if str(events) != "-" and (not events.exists() or events.is_dir()):
         raise click.UsageError(f"{events} is not a file")
+    if str(events) != "-" and (problem := kind_problem(str(events))) is not None:
+        raise click.UsageError(problem)
     if output is not None and output.exists() and events.exists() and output.samefile(events):
         raise click.UsageError(f"the output would overwrite the events in {events}")
     gc.disable()  # a replay makes no reference cycles, and searching for them among a million clients takes long
     try:
-        _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
+        outcome = _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
     finally:
         gc.freeze()
         gc.enable()
+    if outcome.warning is not None:
+        say(f"{events}: {outcome.warning}", err=True)
+    if outcome.accepts_nothing:
+        sys.exit(1)
 
 
 class Recording:
@@ -85,6 +93,12 @@ class Recording:
         """From the start."""
         return self._source() if self._kept is None else io.BytesIO(self._kept)
 
+    def check(self) -> None:
+        """Raise BadRecording for a file that is not read: it is packed, or in another encoding."""
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                opened(file, self.name)
+
     @property
     def size(self) -> int:
         """Bytes; 0 when not known."""
@@ -93,19 +107,21 @@ class Recording:
 
 def _carry_out(
     config: Config, events: Recording, rules: Path | None, against: Path | None, style: str, output: Path | None
-) -> None:
+) -> Outcome:
     inventory = inventory_of(config)
-    # Before the output is opened: a mistake in a rule must not overwrite an older result.
+    # Before the output is opened: a mistake in a rule or in the recording must not overwrite an older result.
+    events.check()
     ours = _loaded(config, inventory, rules)
     theirs = ours if against is None else _loaded(config, inventory, against)
     with _output(output) as out:
         if style == "jsonl" and against is None:
-            # Kept until the process ends: freeing a million states would take long.
-            _KEPT.append(_replay(config, inventory, ours, events, _visible(out.write)))
-            return
-        lines = _collect(config, inventory, ours, events)
-        changes = changes_between(lines, _collect(config, inventory, theirs, events)) if against is not None else None
+            return _replay(config, inventory, ours, events, _visible(out.write))
+        lines, outcome = _collect(config, inventory, ours, events)
+        changes = None
+        if against is not None:
+            changes = changes_between(lines, _collect(config, inventory, theirs, events)[0])
         out.write(_written(style, lines, changes, events.name, str(rules or config.path)).encode("utf-8", "replace"))
+    return outcome
 
 
 def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[Rule, ...]:
@@ -158,8 +174,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
-) -> Replay | None:
-    """Replay on as many processors as the rules allow; what it ran in, when that was this process."""
+) -> Outcome:
+    """Replay on as many processors as the rules allow."""
     settings = ReplaySettings(
         policy=policy_of(config),
         rules=rules,
@@ -174,11 +190,10 @@ def _replay(
     with contextlib.ExitStack() as stack:
         progress = _progress(stack, events.size)
         if share_of is not None:
-            run_shared(settings, events.name, processors(), share_of, write, progress)
-            return None
+            return run_shared(settings, events.name, processors(), share_of, write, progress)
         run = Replay(settings, write)
-        run.run(chunks_of(stack.enter_context(events.open())), progress)
-    return run
+        _KEPT.append(run)  # until the process ends: freeing a million states would take long
+        return run.run(chunks_of(opened(stack.enter_context(events.open()), events.name)), progress)
 
 
 def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]:
@@ -193,10 +208,12 @@ def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]
     return lambda done: bar.advance(task, done)
 
 
-def _collect(config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording) -> list[dict[str, Any]]:
+def _collect(
+    config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording
+) -> tuple[list[dict[str, Any]], Outcome]:
     found = io.BytesIO()
-    _replay(config, inventory, rules, events, found.write)
-    return [json.loads(line) for line in found.getvalue().splitlines()]
+    outcome = _replay(config, inventory, rules, events, found.write)
+    return [json.loads(line) for line in found.getvalue().splitlines()], outcome
 
 
 def _table(lines: list[dict[str, Any]]) -> str:

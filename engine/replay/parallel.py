@@ -34,8 +34,9 @@ from engine.core.events import EventFields, Rejection
 from engine.core.presence.client_state import Transition
 from engine.core.rules import FLEET, GROUP, Rule, reach
 from engine.core.times import FOREVER
-from engine.errors import RollcallError
-from engine.replay.runner import Entry, Progress, Replay, ReplaySettings, Write, chunks_of, rejected_line, summary_line
+from engine.errors import BadRecording, RollcallError
+from engine.replay.recording import chunks_of, opened
+from engine.replay.runner import Entry, Outcome, Progress, Replay, ReplaySettings, Write, rejected_line, summary_line
 
 MIN_BYTES = 4 * 1024 * 1024
 """Smallest input that is shared: below, starting processes costs more than it saves."""
@@ -124,16 +125,14 @@ class _Share(Replay):
 
     def _reject(self, rejection: Rejection) -> None:
         if self._number == 0:  # every process sees it
-            self.rejected += 1
+            self._count_rejection(rejection)
             self.lines.append((self._latest_ms, rejected_line(rejection).decode()))
 
-    def reports(self, file: IO[bytes]) -> Iterator[Report]:
+    def reports(self, file: IO[bytes], name: str) -> Iterator[Report]:
         """What followed from each chunk, and at last what follows when the clock runs on."""
-        line = 1
-        for chunk in chunks_of(file):
-            self._chunk(chunk, line)
-            line += chunk.count(b"\n")
-            yield self._latest_ms, self._taken(), len(chunk), self._has_held
+        for chunk in chunks_of(opened(file, name)):
+            size = self._take(chunk)
+            yield self._latest_ms, self._taken(), size, self._has_held
         self._run_on()
         yield FOREVER, self._taken(), 0, self._has_held
 
@@ -148,33 +147,34 @@ def _instant(entry: Entry) -> int:
 
 def run_shared(
     settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, write: Write, progress: Progress = _discard
-) -> dict[str, Any]:
-    """Replay the file at `path` in `shares` processes. Returns the summary, which is also written as the last line.
+) -> Outcome:
+    """Replay the file at `path` in `shares` processes. The summary is also written as the last line.
 
     Raises RollcallError when one of the processes ends unexpectedly.
     """
     within = settings.burst // shares
     merged = _Merged(write, progress)
-    summaries: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
     if within or not settings.burst:
-        summaries = _replayed(replace(settings, burst=within), path, shares, share_of, merged, stops=True)
-    if not summaries:
-        summaries = _replayed(settings, path, 1, share_of, merged, stops=False)
+        outcomes = _replayed(replace(settings, burst=within), path, shares, share_of, merged, stops=True)
+    if not outcomes:
+        outcomes = _replayed(settings, path, 1, share_of, merged, stops=False)
+    first = outcomes[0]  # it has what every process sees
     summary = {
-        name: sum(one[name] for one in summaries) if isinstance(value, int) else value
-        for name, value in summaries[0].items()
+        name: sum(one.summary[name] for one in outcomes) if isinstance(value, int) else value
+        for name, value in first.summary.items()
     }
     write(summary_line(summary))
-    return summary
+    return first._replace(summary=summary)
 
 
 def _replayed(
     settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, merged: _Merged, *, stops: bool
-) -> list[dict[str, Any]]:
-    """The summary of each process; none when it `stops` because `burst` stopped a delivery in one of them."""
+) -> list[Outcome]:
+    """The outcome of each process; none when it `stops` because `burst` stopped a delivery in one of them."""
     with _processes(settings, path, shares, share_of) as pipes:
         if merged.take(pipes, stops=stops):
-            return [_received(pipe) for pipe in pipes]
+            return [Outcome(*_received(pipe)) for pipe in pipes]
     return []
 
 
@@ -220,9 +220,11 @@ def _work(pipe: Connection, path: str, settings: ReplaySettings, number: int, sh
     try:
         share = _Share(settings, number, shares, share_of)
         with open(path, "rb") as file:
-            for report in share.reports(file):
+            for report in share.reports(file, path):
                 pipe.send_bytes(marshal.dumps(report))
-        pipe.send_bytes(marshal.dumps(share.summary()))
+        pipe.send_bytes(marshal.dumps(tuple(share.outcome())))
+    except BadRecording as error:
+        pipe.send_bytes(marshal.dumps(str(error)))
     except OSError:
         os._exit(1)  # the parent or the file is gone: the parent reports it
     os._exit(0)
@@ -241,9 +243,12 @@ def _end_with_parent() -> None:
 
 def _received(pipe: Connection) -> Any:
     try:
-        return marshal.loads(pipe.recv_bytes())  # from our own child, never from outside
+        found = marshal.loads(pipe.recv_bytes())  # from our own child, never from outside
     except (EOFError, OSError) as error:
         raise RollcallError("a process of this replay ended unexpectedly; perhaps it ran out of memory") from error
+    if isinstance(found, str):
+        raise BadRecording(found)
+    return found
 
 
 class _Merged:

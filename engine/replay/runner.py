@@ -7,10 +7,12 @@ Read `Replay.run` first; `engine.replay.parallel` does the same on several proce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import itemgetter
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,8 +28,11 @@ from engine.core.presence.client_state import OFFLINE, ONLINE, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.rules import Rule
 from engine.core.times import FOREVER, rfc3339
+from engine.replay.clock import ReplayClock
 from engine.replay.lines import alert_line, transition_line
+from engine.replay.recording import LongLine
 from engine.runtime.fleet_factory import renderer_of
+from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.wire import Replayed, decode_replay_lines
 from engine.templates.burst_summary import for_rendering
 from engine.templates.command import CommandRoutes
@@ -36,8 +41,8 @@ from engine.templates.evidence_text import evidence_variable
 from engine.templates.renderer import names_used
 from engine.templates.secret_markers import conceal
 
-CHUNK_BYTES = 256 * 1024
-"""Bytes of input decoded at once."""
+LATEST_MS = 253_370_764_800_000
+"""9999-01-01: a line that was received later is rejected, because calendars end before its holds and reminders would."""
 
 TURN_LINES = 10_000
 """Lines after which they are written while the clock runs on, so that memory stays bounded."""
@@ -63,6 +68,28 @@ class ReplaySettings:
     mail: MailRoute | None = None
     burst: int = DEFAULT_BURST
     external_url: str = ""
+
+
+class Outcome(NamedTuple):
+    """What came of a replay. `stood_still` says why the clock did not move for most lines; None: it did."""
+
+    summary: dict[str, Any]
+    first_rejected: str | None
+    stood_still: str | None
+
+    @property
+    def accepts_nothing(self) -> bool:
+        """Whether there were lines, and every one was rejected."""
+        return not self.summary["events"] and self.first_rejected is not None
+
+    @property
+    def warning(self) -> str | None:
+        """Why the result may say little, in a sentence; None when nothing is wrong with the recording."""
+        if self.summary["events"]:
+            return self.stood_still
+        if self.first_rejected is not None:
+            return f"every line was rejected; {self.first_rejected}"
+        return "the recording holds no events"
 
 
 class CompiledRules:
@@ -93,32 +120,56 @@ class Replay:
         self._renderer = compiled.renderer
         self._max_future_ms = settings.max_future_ms
         self._write = write
+        self._next_line = 1
+        self.clock = ReplayClock(settings.rules)
         self.events = self.rejected = self.deliveries = 0
+        self.first_rejected: str | None = None
 
-    def run(self, chunks: Iterable[bytes], progress: Progress = lambda done: None) -> dict[str, Any]:
-        """Replay chunks of whole lines. Returns the summary, which is also written as the last line."""
-        line = 1
+    def run(self, chunks: Iterable[bytes | LongLine], progress: Progress = lambda done: None) -> Outcome:
+        """Replay chunks of whole lines. The summary is also written as the last line.
+
+        Raises BadRecording: a date is so far ahead of the lines above it that reminders would be made for years.
+        """
         for chunk in chunks:
-            self._chunk(chunk, line)
-            line += chunk.count(b"\n")
-            progress(len(chunk))
+            progress(self._take(chunk))
         self._run_on()
-        summary = self.summary()
-        self._write(summary_line(summary))
-        return summary
+        outcome = self.outcome()
+        self._write(summary_line(outcome.summary))
+        return outcome
 
-    def _chunk(self, chunk: bytes, first_line: int) -> None:
-        found = decode_replay_lines(chunk, self._max_future_ms, first_line=first_line)
+    def _take(self, chunk: bytes | LongLine) -> int:
+        """Replay one chunk; returns how many bytes it has."""
+        if isinstance(chunk, LongLine):
+            reason = f"the event is {chunk.length} bytes long, {MAX_LINE_BYTES} are allowed"
+            self._reject(Rejection(self._next_line, reason, chunk.start))
+            self._next_line += 1
+            return chunk.length
+        found = decode_replay_lines(chunk, self._max_future_ms, first_line=self._next_line)
+        self._next_line += chunk.count(b"\n")
         instants = instants_of(found)
+        if instants and max(instants) > LATEST_MS:
+            found = _without_too_late(found, instants)
+            instants = instants_of(found)
+        pauses = list(self.clock.pauses(found.lines, instants))
+        self.clock.follow(found.lines, instants)
         start = 0
-        for rejection in found.rejected:  # in their place among the lines
-            end = start
-            while end < len(found.lines) and found.lines[end] < rejection.line:
-                end += 1
+        for end, rejection in _stops(found, pauses):  # in their place among the lines
             self._apply(found.events[start:end], instants[start:end])
             start = end
-            self._reject(rejection)
+            if rejection is not None:
+                self._reject(rejection)
+            else:
+                self._pass(instants[end])
         self._apply(found.events[start:] if start else found.events, instants[start:] if start else instants)
+        return len(chunk)
+
+    def _pass(self, until_ms: int) -> None:
+        """Let the clock run through a long pause."""
+        left = True
+        while left:
+            self.fleet.begin()
+            left = self.fleet.advance(until_ms, until_ms, limit=TURN_LINES)
+            self._flush()
 
     def _apply(self, events: Sequence[EventFields], instants: Sequence[int]) -> None:
         """Apply events to the fleet at their instants, and write what follows."""
@@ -181,8 +232,17 @@ class Replay:
         return found
 
     def _reject(self, rejection: Rejection) -> None:
-        self.rejected += 1
+        self._count_rejection(rejection)
         self._write(rejected_line(rejection))
+
+    def _count_rejection(self, rejection: Rejection) -> None:
+        self.rejected += 1
+        if self.first_rejected is None:
+            self.first_rejected = f"line {rejection.line}: {rejection.reason}"
+
+    def outcome(self) -> Outcome:
+        """The totals, and what is to be said about the recording."""
+        return Outcome(self.summary(), self.first_rejected, self.clock.warning())
 
     def summary(self) -> dict[str, Any]:
         """The last line: the totals."""
@@ -198,6 +258,33 @@ class Replay:
             "flaps_suppressed": self.fleet.counts.flaps_suppressed,
             "deliveries": self.deliveries,
         }
+
+
+def _stops(found: Replayed, pauses: Sequence[int]) -> list[tuple[int, Rejection | None]]:
+    """The places before which something is to be done, in their order: with a rejection, or for a pause of the clock without one."""
+    rejections: list[tuple[int, Rejection | None]] = [
+        (bisect_left(found.lines, one.line), one) for one in found.rejected
+    ]
+    if not pauses:
+        return rejections
+    return sorted([*rejections, *((place, None) for place in pauses)], key=lambda stop: (stop[0], stop[1] is None))
+
+
+def _without_too_late(found: Replayed, instants: Sequence[int]) -> Replayed:
+    """Lines that were received so late that nothing could follow them are rejected."""
+    kept = [instant <= LATEST_MS for instant in instants]
+    late = [
+        Rejection(line, f"received after {rfc3339(LATEST_MS)}, too late for a replay", b"")
+        for line, is_kept in zip(found.lines, kept, strict=True)
+        if not is_kept
+    ]
+    rejected = sorted(found.rejected + late, key=itemgetter(0))
+    return Replayed(
+        list(compress(found.lines, kept)),
+        list(compress(found.events, kept)),
+        list(compress(found.received, kept)),
+        rejected,
+    )
 
 
 def rejected_line(rejection: Rejection) -> bytes:
@@ -217,9 +304,3 @@ def instants_of(found: Replayed) -> list[int]:
         return instants
     pairs = zip(instants, found.received, strict=True)
     return [occurred if received is None else received for occurred, received in pairs]
-
-
-def chunks_of(file: IO[bytes]) -> Iterator[bytes]:
-    """A file in chunks of whole lines (the last may lack its line break)."""
-    while lines := file.readlines(CHUNK_BYTES):
-        yield b"".join(lines)

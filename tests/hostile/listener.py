@@ -46,7 +46,9 @@ def listening(folder: Path, limits: ConnectionLimits, *, token: bool = True) -> 
 
     async def serve() -> None:
         assert service.config.http is not None
-        async with serving_http(create(service, found.refusals), service.config.http, found.refusals, Supervisor(SystemClock()), limits):
+        async with serving_http(
+            create(service, found.refusals), service.config.http, found.refusals, Supervisor(SystemClock()), limits
+        ):
             ready.set()
             await end.wait()
 

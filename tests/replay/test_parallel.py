@@ -11,9 +11,10 @@ import pytest
 from engine.config.loader import load_config
 from engine.core.rules import CLIENT, FLEET, GROUP, reach
 from engine.errors import RollcallError
-from engine.replay import parallel, runner
+from engine.replay import recording as recordings
 from engine.replay.parallel import run_shared, shares_of
-from engine.replay.runner import Replay, ReplaySettings, chunks_of
+from engine.replay.recording import chunks_of
+from engine.replay.runner import Replay, ReplaySettings
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import inventory_of, policy_of
 from tests.oracle.traces import scenario
@@ -56,8 +57,7 @@ def instants(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_several_processes_print_what_one_prints(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
-    monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
+    monkeypatch.setattr(recordings, "CHUNK_BYTES", 600)  # many chunks, though the trace is short
     scenario(seed).write(tmp_path)
     settings = settings_of(tmp_path)
     if shares_of(settings.rules) is None:
@@ -135,8 +135,7 @@ def recording(folder: Path, *, every_ms: int, clients: int = 60) -> ReplaySettin
 def test_the_burst_guard_counts_over_all_shares(
     burst: int, every_ms: int, held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "CHUNK_BYTES", 600)
-    monkeypatch.setattr(parallel, "chunks_of", runner.chunks_of)
+    monkeypatch.setattr(recordings, "CHUNK_BYTES", 600)
     settings = replace(recording(tmp_path, every_ms=every_ms), burst=burst)
     expected, found = alone(settings, tmp_path), shared(settings, tmp_path, 3)
     told = [json.loads(line) for line in expected]
