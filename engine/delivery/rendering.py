@@ -8,7 +8,7 @@ from collections.abc import Callable
 from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.delivery import DEAD
 from engine.delivery.dead_log import DeadDeliveryLog
-from engine.stores.base import NewDelivery
+from engine.stores.base import MAX_REQUEST_CHARACTERS, NewDelivery
 from engine.telemetry import Event, logger
 from engine.templates import burst_summary
 from engine.templates.renderer import Renderer, to_json
@@ -24,7 +24,11 @@ def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
     """A planned delivery as the outbox keeps it: due, held, in shadow, or dead because its templates fail."""
     planned = burst_summary.for_rendering(planned)
     rendered = renderer.planned(planned)
-    state = "shadow" if planned.rule.shadow else "dead" if rendered.dead else "held" if planned.held else "due"
+    request, dead = to_json(rendered.request), rendered.dead
+    if len(request) > MAX_REQUEST_CHARACTERS:  # no template gets there, but nothing may stop the transaction
+        dead = f"the request has {len(request)} characters, more than {MAX_REQUEST_CHARACTERS}"
+        request = "{}"
+    state = "shadow" if planned.rule.shadow else "dead" if dead else "held" if planned.held else "due"
     return NewDelivery(
         key=planned.key,
         rule=planned.rule.name,
@@ -38,8 +42,8 @@ def render_row(renderer: Renderer, planned: PlannedDelivery) -> NewDelivery:
         phase=planned.phase,
         state=state,
         decided_at_ms=planned.at_ms,
-        request=to_json(rendered.request),
-        error=rendered.dead or rendered.problem,
+        request=request,
+        error=dead or rendered.problem,
     )
 
 

@@ -12,6 +12,7 @@ from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
 from engine.rulefiles.options import ABOUT_MANY, OptionsReader
+from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
 from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
@@ -25,6 +26,8 @@ WITHOUT_FOR = frozenset(
 def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     """The rule; None when a mistake in it was reported."""
     errors_before = context.error_count()
+    if is_oversized(context, entry):
+        return None
     mails = MailReader(context)
     entry = mails.with_files(entry)
     triggers = as_tuple(entry["trigger"])

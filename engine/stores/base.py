@@ -25,6 +25,7 @@ from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
 from engine.stores.reading import Reader
 from engine.stores.rows import (
+    MAX_REQUEST_CHARACTERS,
     TOTALS_STOP,
     AlertRow,
     Attempt,
@@ -45,6 +46,7 @@ from engine.stores.rows import (
 )
 
 __all__ = [
+    "MAX_REQUEST_CHARACTERS",
     "TOTALS_STOP",
     "AlertRow",
     "Alerts",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from engine.core.history import Fact
+
+MAX_REQUEST_CHARACTERS: Final = 8 * 1024 * 1024
+"""Longest request that a store keeps, in characters of JSON. A longer one is written dead, because it could be too big for the
+store, and a transaction that fails for it would fail each time."""
 
 
 class NewDelivery(NamedTuple):

@@ -15,6 +15,7 @@ import msgspec
 from engine.core.delivery import LIFE
 from engine.templates.compiler import Compiler
 from engine.templates.rendered import Rendered
+from engine.templates.request_budget import RequestBudget
 from engine.templates.text import error_text
 
 MQTT: Final = "mqtt"
@@ -85,7 +86,7 @@ def render_command(
 
 def _rendered(key: str, written: Any, variables: Mapping[str, Any], compiler: Compiler) -> Any:
     try:
-        return compiler.render_all(written, variables)
+        return compiler.render_all(written, variables, RequestBudget().text)
     except Exception as error:
         raise _InvalidCommand(f"`{key}` cannot be rendered: {error_text(error)}") from error
 

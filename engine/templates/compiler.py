@@ -64,6 +64,7 @@ class Compiler:
         self._texts: dict[str, Template] = {}
         self._urls: dict[str, Template] = {}
         self._htmls: dict[str, Template] = {}
+        self.bodies: dict[int, tuple[Any, Any]] = {}  # of `json_body`: what it was made of, and what it made
 
     def text(self, source: str) -> Template:
         """A template for text and JSON strings."""
@@ -77,14 +78,16 @@ class Compiler:
         """A template for HTML: every value is escaped."""
         return _cached(self._htmls, self._html, source)
 
-    def render_all(self, value: Any, variables: Mapping[str, Any]) -> Any:
-        """A JSON value with every text in it rendered; keys stay as they are. Raises what a template causes."""
+    def render_all(
+        self, value: Any, variables: Mapping[str, Any], render: Callable[[Template, Mapping[str, Any]], str]
+    ) -> Any:
+        """A JSON value with every text in it rendered by `render`; keys stay as they are. Raises what a template causes."""
         if isinstance(value, str):
-            return self.text(value)(variables) if "{" in value else value
+            return render(self.text(value), variables) if "{" in value else value
         if isinstance(value, Mapping):
-            return {key: self.render_all(entry, variables) for key, entry in value.items()}
+            return {key: self.render_all(entry, variables, render) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.render_all(entry, variables) for entry in value]
+            return [self.render_all(entry, variables, render) for entry in value]
         return value
 
     def condition(self, source: str) -> Condition:

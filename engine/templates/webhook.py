@@ -13,8 +13,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.templates.compiler import Compiler
-from engine.templates.defaults import default_json, default_text
+from engine.templates.defaults import default_json
+from engine.templates.json_body import json_body
 from engine.templates.rendered import Rendered
+from engine.templates.request_budget import RequestBudget
 from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
 
@@ -30,14 +32,15 @@ def render_webhook(compiler: Compiler, spec: Mapping[str, Any], variables: Mappi
     url: str = spec["url"]
     request: dict[str, Any] = {"method": spec.get("method", "POST"), "url": url}
     problems: list[str] = []
+    budget = RequestBudget()
     dead = None
     if "{" in url:
         try:
-            request["url"], dead = _finished_url(compiler.url(url)({**variables, "secrets": SECRETS}))
+            request["url"], dead = _finished_url(budget.text(compiler.url(url), {**variables, "secrets": SECRETS}))
         except Exception as error:  # noqa: BLE001  # the delivery is dead and says so
             dead = f"the url cannot be rendered: {error_text(error)}"
-    request["headers"] = _headers(compiler, spec.get("headers", {}), variables, problems)
-    _body(compiler, spec, variables, request, problems)
+    request["headers"] = _headers(compiler, spec.get("headers", {}), variables, budget, problems)
+    _body(compiler, spec, variables, budget, request, problems)
     for name in ("timeout_ms", "ok", "sign"):
         if name in spec:
             request[name] = spec[name]
@@ -48,12 +51,16 @@ def render_webhook(compiler: Compiler, spec: Mapping[str, Any], variables: Mappi
 
 
 def _headers(
-    compiler: Compiler, headers: Mapping[str, str], variables: Mapping[str, Any], problems: list[str]
+    compiler: Compiler,
+    headers: Mapping[str, str],
+    variables: Mapping[str, Any],
+    budget: RequestBudget,
+    problems: list[str],
 ) -> dict[str, str]:
     found = {}
     for name, value in headers.items():
         try:
-            text = compiler.text(value)({**variables, "secrets": SECRETS}) if "{" in value else value
+            text = budget.text(compiler.text(value), {**variables, "secrets": SECRETS}) if "{" in value else value
         except Exception as error:  # noqa: BLE001  # sent without it, and the request says so
             problems.append(f"header {name}: {error_text(error)}")
             continue
@@ -65,39 +72,19 @@ def _body(
     compiler: Compiler,
     spec: Mapping[str, Any],
     variables: Mapping[str, Any],
+    budget: RequestBudget,
     request: dict[str, Any],
     problems: list[str],
 ) -> None:
     """Put the body into `request`, as `body` or `json`. A text that fails is replaced by a default: a `body` is one text."""
     if "json" in spec:
-        request["json"] = _rendered_json(compiler, spec["json"], variables, "json", problems)
+        request["json"] = json_body(compiler, spec["json"])(variables, budget, problems)
     elif "body" in spec:
         try:
-            request["body"] = compiler.text(spec["body"])(variables)
+            request["body"] = budget.text(compiler.text(spec["body"]), variables)
         except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
             problems.append(f"body: {error_text(error)}")
             request["json"] = default_json(variables, problems[-1])
-
-
-def _rendered_json(compiler: Compiler, value: Any, variables: Mapping[str, Any], at: str, problems: list[str]) -> Any:
-    """A JSON value with every text in it rendered. Keys, other values and the shape stay as they are, whatever fails."""
-    if isinstance(value, str):
-        if "{" not in value:
-            return value
-        try:
-            return compiler.text(value)(variables)
-        except Exception as error:  # noqa: BLE001  # only this text is lost, and the request says so
-            problems.append(f"{at}: {error_text(error)}")
-            return default_text(variables)
-    if isinstance(value, Mapping):
-        return {
-            key: _rendered_json(compiler, entry, variables, f"{at}.{key}", problems) for key, entry in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [
-            _rendered_json(compiler, entry, variables, f"{at}[{index}]", problems) for index, entry in enumerate(value)
-        ]
-    return value
 
 
 def _finished_url(url: str) -> tuple[str, str | None]:

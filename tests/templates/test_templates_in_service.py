@@ -14,10 +14,10 @@ from tests.acceptance.service import Service, event, eventually, offline_rule, s
 
 NASTY = (
     (
-        "{% for i in [-1000000000000]|map('spend!') %}{% endfor %}{% for i in range(1000) %}{% for j in range(1000) %}"
+        "{% for i in [-1000000000000]|map(client.device) %}{% endfor %}{% for i in range(1000) %}{% for j in range(1000) %}"
         "{% for k in range(1000) %}{% endfor %}{% endfor %}{% endfor %}"
     ),
-    "{{ '%(a(b))1900000000d'|format(**{'a(b)': 1}) }}",
+    "{{ '%(a(b))1900000000d'|format(**{'a(b)': flaps}) }}",
     "{% set a = [1] %}{% set b = [1] %}" + "{% set a = [a, a] %}{% set b = [b, b] %}" * 40 + "{{ a == b }}",
 )
 
@@ -31,10 +31,14 @@ def test_one_event_with_templates_that_would_never_end_is_decided_sent_and_the_s
         rule["actions"] = [{"webhook": {"url": f"{target.url}/x", "json": json}}]
         running.rules(rule)
         running.start()
-        running.tell(event("G@@@a", "connect", "1"), event("G@@@b", "connect", "1"))
-        running.tell(event("G@@@a", "tcpclean", "1"))
+        running.tell(event("G@@@spend!", "connect", "1"), event("G@@@b", "connect", "1"))
+        running.tell(event("G@@@spend!", "tcpclean", "1"))
         running.tell(event("G@@@b", "tcpclean", "1"))
-        eventually(lambda: {client for (client,) in target.told("client")}, lambda found: found == {"G@@@a", "G@@@b"})
+        told = {"G@@@spend!", "G@@@b"}
+        eventually(lambda: {client for (client,) in target.told("client")}, lambda found: found == told)
+        assert {arrival.body["phase"] for arrival in target.first_seen()} == {
+            "firing"
+        }  # only the failing texts are lost
         assert running.readiness()[0] == 200
         assert running.terminate() == 0
 

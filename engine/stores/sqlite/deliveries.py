@@ -29,7 +29,7 @@ from engine.core.delivery import (
     Standing,
     Untried,
 )
-from engine.stores.base import DeliveryRow, NewDelivery, Recorded
+from engine.stores.base import MAX_REQUEST_CHARACTERS, DeliveryRow, NewDelivery, Recorded
 from engine.stores.sqlite import attempts
 from engine.stores.sqlite.attempts import with_one_more
 from engine.stores.sqlite.delivery_reads import delivery_of, one, request_of
@@ -56,6 +56,15 @@ PURGE_ROWS = 500
 """Rows removed by one call: a slice that never holds up the writer."""
 
 
+def _fits(row: NewDelivery) -> bool:
+    return not isinstance(row.request, str) or len(row.request) <= MAX_REQUEST_CHARACTERS
+
+
+def _without_request(row: NewDelivery) -> NewDelivery:
+    error = f"the request has {len(row.request)} characters, more than the store keeps ({MAX_REQUEST_CHARACTERS})"
+    return row._replace(state=DEAD, error=error, request="{}")
+
+
 @translated(COMMIT_FAILED)
 class SqliteDeliveries:
     """See `stores.base.Deliveries`."""
@@ -64,7 +73,11 @@ class SqliteDeliveries:
         self._connection = connection
 
     def add(self, rows: Sequence[NewDelivery]) -> list[OutboxItem]:
-        """Write decided deliveries; returns those that may leave at once. A key that exists already changes nothing."""
+        """Write decided deliveries; returns those that may leave at once. A key that exists already changes nothing.
+
+        One that is too big for the store is written dead, without its request.
+        """
+        rows = [row if _fits(row) else _without_request(row) for row in rows]
         older: set[str] = set()  # the keys of those that wait in the lane of an older version
         if rows and one(self._connection, "any_blocking"):
             moved = [self._behind_older(row) for row in rows]

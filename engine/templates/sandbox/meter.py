@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from jinja2.exceptions import SecurityError
 
-MAX_TEXT = 65_536
-"""Longest text anywhere in a rendering, in characters."""
+MAX_TEXT = 262_144
+"""Longest text anywhere in a rendering, in characters: all that is known of the thousand clients that an alert lists, as JSON."""
 
 MAX_ITEMS = 100_000
 """Items of the largest list, inner lists counted too: more clients than any outage lists."""
