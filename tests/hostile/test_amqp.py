@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,14 @@ def told(server: BadServer, words: str, verdict: str | None = None) -> None:
     assert all(detail.isprintable() for detail in said), said
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says nothing is given up sooner, so that the tests end."""
     monkeypatch.setattr("engine.sources.amqp.source.ANSWER_S", 1.5)
     monkeypatch.setattr("engine.sources.amqp.connection.ANSWER_S", 1.5)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", AMQP)
 def test_whatever_a_broker_does_the_source_says_it_and_tries_again(name: str) -> None:
     behaviour, words = AMQP[name]
@@ -76,25 +78,33 @@ def test_whatever_a_broker_does_the_source_says_it_and_tries_again(name: str) ->
         told(server, words)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_source_reads_when_the_broker_is_well_again_and_leaves_no_connection_behind(shared_broker: Broker) -> None:
     before = descriptors()
-    engine = None
     with bad_server(AMQP["closes"][0]) as server:
         engine = Engine(server.port, retry_s=(0.05,))
 
         async def story() -> None:
             for number, (behaviour, _) in enumerate(AMQP.values()):
                 server.change(behaviour)
-                tries = server.accepted
-                await eventually(lambda tries=tries: server.accepted >= tries + 2)
+                wanted = server.accepted + 2
+                await eventually(partial(_has_accepted, server, wanted))
                 assert descriptors() - before < 60
                 if number % 5 == 0:
                     server.change(relay(shared_broker.port))
                     await asyncio.to_thread(shared_broker.publish, lines(3, number * 3))
-                    await eventually(lambda: f"G@@@d{number * 3 + 2}" in engine.clients)  # noqa: B023
+                    await eventually(partial(_has_read, engine, f"G@@@d{number * 3 + 2}"))
 
         running(engine, story)
     assert shared_broker.messages() == 0
+
+
+def _has_accepted(server: BadServer, connections: int) -> bool:
+    return server.accepted >= connections
+
+
+def _has_read(engine: Engine, client: str) -> bool:
+    return client in engine.clients
 
 
 def read_beside(behaviour: Behaviour) -> list[str]:
