@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,62 +53,93 @@ class Reader:
         except (FileNotFoundError, ProcessLookupError):
             return 0
 
-    def reading(self, story: Callable[[], Any]) -> None:
-        """Let a story happen while the source runs."""
+    async def reading(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Let a story happen while the source runs; afterwards, each of the twenty clients was read once."""
+        serving = asyncio.create_task(self.source.run(self.offer, None))
+        try:
+            await story()
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the source said: {self.said}") from error
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        assert len(self.clients) == 20
+        assert all(said.isprintable() for said in self.said), self.said
 
-        async def go() -> None:
-            serving = asyncio.create_task(self.source.run(self.offer, None))
-            try:
-                await story()
-            except AssertionError as error:
-                raise AssertionError(f"{error}; the source said: {self.said}") from error
-            finally:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
+    def has_read_all(self) -> bool:
+        return len(set(self.clients)) == 20 and self.health.connected
 
-        asyncio.run(go())
+    def is_disconnected(self) -> bool:
+        return not self.health.connected
+
+    def saw_its_client_end(self) -> bool:
+        return bool(self.health) and any("was ended by SIGABRT" in said for said in self.said)
 
 
-@pytest.mark.parametrize("name", ROCKETMQ)
-def test_whatever_a_name_server_does_the_source_is_disconnected_and_reads_when_it_is_well(
-    name: str, publisher: Publisher, broker: Broker, topic: str
-) -> None:
-    broker.topic(topic)
-    publisher.send(connects(*range(20)))
-    before = memory_bytes()
+async def bad_names(name: str, topic: str, broker: Broker) -> None:
+    """A name server does what is named, and then it is well."""
     with bad_server(ROCKETMQ[name]) as server:
         reader = Reader(server.address, topic)
 
         async def story() -> None:
-            await eventually(lambda: not reader.health.connected)
-            assert memory_bytes() - before < MEMORY_BYTES and reader.child_bytes() < MAX_DATA_BYTES
+            await eventually(reader.is_disconnected)
+            assert reader.child_bytes() < MAX_DATA_BYTES
             if name in ENDS:
-                await eventually(lambda: reader.health and any("was ended by SIGABRT" in said for said in reader.said))
+                await eventually(reader.saw_its_client_end)
             server.change(relay(broker.port))
-            await eventually(lambda: len(set(reader.clients)) == 20 and reader.health.connected)
+            await eventually(reader.has_read_all)
 
-        reader.reading(story)
-        assert len(reader.clients) == 20, "nothing was read twice"
-        assert all(said.isprintable() for said in reader.said), reader.said
+        await reader.reading(story)
 
 
-@pytest.mark.parametrize(
-    "name", ["closes", "says nothing", "garbage", "claims 2 GB", "nested header", "body is no JSON"]
-)
-def test_whatever_a_broker_does_the_source_is_disconnected_and_goes_on_when_it_is_well(
-    name: str, publisher: Publisher, broker: Broker, topic: str
-) -> None:
-    broker.topic(topic)
-    publisher.send(connects(*range(20)))
+async def bad_broker(name: str, topic: str, broker: Broker) -> None:
+    """A broker does what is named, and then it is well."""
     good = int(broker.brokers["broker-a"].address.rpartition(":")[2])
     with bad_server(ROCKETMQ[name]) as bad, bad_server(answers(0, route(bad.address))) as names:
         reader = Reader(names.address, topic)
 
         async def story() -> None:
-            await eventually(lambda: not reader.health.connected)
+            await eventually(reader.is_disconnected)
             assert reader.child_bytes() < MAX_DATA_BYTES
             bad.change(relay(good))
-            await eventually(lambda: len(set(reader.clients)) == 20 and reader.health.connected)
+            await eventually(reader.has_read_all)
 
-        reader.reading(story)
-        assert len(reader.clients) == 20
+        await reader.reading(story)
+
+
+NAMES = list(ROCKETMQ)
+AT_A_TIME = 6
+"""Sources at a time: each has a process, and waits more than it works."""
+
+
+async def all_of(
+    walk: Callable[[str, str, Broker], Awaitable[None]], names: list[str], topic: str, broker: Broker
+) -> None:
+    """Walk several behaviours side by side; all of them, also when one fails."""
+    found = await asyncio.gather(*(walk(name, topic, broker) for name in names), return_exceptions=True)
+    faults = {name: fault for name, fault in zip(names, found, strict=True) if fault is not None}
+    assert not faults, faults
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("names", [NAMES[at : at + AT_A_TIME] for at in range(0, len(NAMES), AT_A_TIME)], ids="+".join)
+def test_whatever_a_name_server_does_the_source_is_disconnected_and_reads_when_it_is_well(
+    names: list[str], publisher: Publisher, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.amqp.test_source.PATIENCE_S", 90.0)
+    broker.topic(topic)
+    publisher.send(connects(*range(20)))
+    before = memory_bytes()
+    asyncio.run(all_of(bad_names, names, topic, broker))
+    assert memory_bytes() - before < MEMORY_BYTES
+
+
+@pytest.mark.timeout(240)
+def test_whatever_a_broker_does_the_source_is_disconnected_and_goes_on_when_it_is_well(
+    publisher: Publisher, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.amqp.test_source.PATIENCE_S", 90.0)
+    broker.topic(topic)
+    publisher.send(connects(*range(20)))
+    ways = ["closes", "says nothing", "garbage", "claims 2 GB", "nested header", "body is no JSON"]
+    asyncio.run(all_of(bad_broker, ways, topic, broker))
