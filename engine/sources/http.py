@@ -38,12 +38,14 @@ assert MAX_BODY_BYTES <= MAX_WAITING_BYTES
 class Accepted(NamedTuple):
     """The result of a body: how many events are durable now, and which lines were malformed (and quarantined).
 
-    `rejected_more`: lines that were malformed as well, after those, and were only counted.
+    `rejected_more`: lines that were malformed as well, after those, and were only counted. `future`: how many of the rejected lines are events,
+    dated too far ahead.
     """
 
     accepted: int
     rejected: list[Rejection]
     rejected_more: int = 0
+    future: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -133,7 +135,7 @@ class HttpSource:
             raise
         if self._enqueue(taken, decoded, found.rejected_more):
             await taken.done
-        return Accepted(len(decoded.events), decoded.rejected, found.rejected_more)
+        return Accepted(len(decoded.events), decoded.rejected, found.rejected_more, decoded.future)
 
     def caught_up_to(self, now_ms: int) -> int | None:
         """The instant up to which everything that was pushed has been read; None while that is unknown."""

@@ -74,14 +74,14 @@ def _events(app: FastAPI, service: Service, refusals: Refusals) -> None:
 
 
 def _answer_to_events(taken: Any, refusals: Refusals) -> Response:
-    """202 when something was accepted, or there was nothing in the body; otherwise 400. Rejected lines are listed in both."""
+    """202 when something in the body was an event, or nothing was in it; otherwise 400. Rejected lines are listed in both."""
     told: dict[str, Any] = {
         "accepted": taken.accepted,
         "rejected": [{"line": entry.line, "reason": entry.reason} for entry in taken.rejected],
     }
     if taken.rejected_more:
         told["rejected_more"] = taken.rejected_more
-    if taken.accepted or not taken.rejected:
+    if taken.accepted or taken.future or not taken.rejected:
         return json_response(told, 202)
     first = "; ".join(f"line {entry.line}: {entry.reason}" for entry in taken.rejected[:REASONS_SHOWN])
     refusals.count(BAD_BODY, first)

@@ -249,6 +249,7 @@ LINES = """\
         ("[x](error):msg: topic[T] not exist, apply first please!,error:17,in file <a> line:1[b:2]", "the server refuses: “topic[T] not exist"),
         ("[x](warning):can not connect to server:10.0.0.1:9876[CreateTransport:343]", "cannot connect to 10.0.0.1:9876"),
         ("[x](warning):wait response timeout or get NULL response of code:11, so closeTransport of addr:10.0.0.1:10911[invokeSync:206]", "10.0.0.1:10911 accepts the connection but does not answer"),
+        ("[x](error):msg: Failed to resolve  host name(b.invalid): nodename nor servname,error:-1,in file <a> line:1[b:2]", "cannot resolve b.invalid, which a broker gave"),
         ("[x](error):msg: Can not find Message Queue,error:-1,in file <a> line:912[b:152]", "no name server knows the topic"),
     ],
 )  # fmt: skip

@@ -75,7 +75,9 @@ class FrameGuard:
         self._clock_s = clock_s
         self._frames = 0
         self._is_logged_in = False
+        self._delivered: set[int] = set()  # channels with a delivery whose message has not begun
         self._arriving: dict[int, _Content] = {}
+        self._readable = b""  # the properties that the library has read last: most messages have the same
         self._signs = 0
         self._signs_since_s = clock_s()
 
@@ -114,6 +116,9 @@ class FrameGuard:
     def _method(self, channel: int, payload: bytes) -> bytes:
         method = _IDS.unpack_from(payload) if len(payload) >= _IDS.size else (0, 0)
         if method == _DELIVER:
+            if channel in self._delivered or channel in self._arriving:
+                raise BadFrame("it began a message before the one before it was complete")
+            self._delivered.add(channel)
             return _framed(_METHOD, channel, _delivered(payload))
         self._count_signs()
         made = _framed(_METHOD, channel, _tuned(payload) if method == _TUNE else payload)
@@ -128,16 +133,20 @@ class FrameGuard:
         class_id, weight, size = _CONTENT.unpack_from(payload)
         if size > MAX_MESSAGE_BYTES:
             raise BadFrame(f"it announced a message of {size} bytes, {MAX_MESSAGE_BYTES} are allowed")
-        if channel in self._arriving:
-            raise BadFrame("it began a message before the one before it was complete")
+        if channel not in self._delivered:
+            raise BadFrame("it sent the header of a message that it does not deliver")
+        self._delivered.remove(channel)
         kept = min(size, KEPT_BYTES)
         if size:
             self._arriving[channel] = _Content(size, kept, self._clock_s())
-        made = _framed(_HEADER, channel, _CONTENT.pack(class_id, weight, kept) + payload[_CONTENT.size :])
-        try:
-            _parse(made)
-        except BadFrame:  # the event's type may be lost with it; its body stands for itself
-            made = _framed(_HEADER, channel, _CONTENT.pack(class_id, weight, kept) + _NO_PROPERTIES)
+        properties = payload[_CONTENT.size :]
+        made = _framed(_HEADER, channel, _CONTENT.pack(class_id, weight, kept) + properties)
+        if properties != self._readable:
+            try:
+                _parse(made)
+            except BadFrame:  # the event's type may be lost with it; its body stands for itself
+                return _framed(_HEADER, channel, _CONTENT.pack(class_id, weight, kept) + _NO_PROPERTIES)
+            self._readable = properties
         return made
 
     def _body(self, channel: int, payload: bytes) -> bytes:

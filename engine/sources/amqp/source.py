@@ -116,6 +116,8 @@ class AmqpSource:
             except Exception as fault:  # whatever it is: a source that has stopped reads nothing any more
                 self._trouble = f"internal error: {fault!r}"
                 log.error(Event.INTERNAL_ERROR, source=self.name, exc_info=fault)
+            if _is_cancelled():  # the library may answer our end with another exception
+                raise asyncio.CancelledError
             await asyncio.sleep(self._retry.next_s())
 
     def caught_up_to(self, now_ms: int) -> int | None:
@@ -165,9 +167,11 @@ class AmqpSource:
         except Exception as error:
             if isinstance(error, RollcallError) and transport.broken is None:
                 raise
+            known: Exception = error
             if not isinstance(error, (*OUTSIDE, RollcallError)):
                 log.error(Event.INTERNAL_ERROR, source=self.name, exc_info=error)
-            raise NotUsable(self._sentence(error, transport.broken)) from error
+                known = NotUsable(f"the library cannot handle what it got: {error!r}")
+            raise NotUsable(self._sentence(known, transport.broken)) from error
         finally:
             if self._consumer is not None:
                 self._feed.end(self.now_ms(), consumer.oldest_ms)

@@ -25,6 +25,7 @@ _CREDENTIALS: Final = re.compile(
 _ANSWER: Final = re.compile(r"\(error\):msg: (?P<said>.{1,300}?),error:(?P<code>[0-9]+),in file")
 _NO_CONNECTION: Final = re.compile(r"can ?not connect to server:(?P<address>[^\s\[]+)")
 _NO_ANSWER: Final = re.compile(r"wait response timeout.* of addr:(?P<address>[^\s\[]+)")
+_NO_ADDRESS: Final = re.compile(r"Failed to resolve +host name\((?P<host>[^)]{1,200})\)")
 _NO_ROUTE: Final = re.compile(r"Can not find Message Queue|The broker not exist")
 
 _home = threading.Lock()
@@ -65,6 +66,7 @@ def explain(text: str) -> str | None:
     lines = text.splitlines()[::-1]
     for pattern, sentence in (
         (_ANSWER, _server_says),
+        (_NO_ADDRESS, lambda found: f"cannot resolve {found['host']}, which a broker gave as its address"),
         (_NO_ANSWER, lambda found: f"{found['address']} accepts the connection but does not answer"),
         (_NO_CONNECTION, lambda found: f"cannot connect to {found['address']}: no server listens there"),
         (_NO_ROUTE, lambda found: "no name server knows the topic, or none of its brokers is up"),

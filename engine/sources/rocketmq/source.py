@@ -231,7 +231,7 @@ class RocketmqSource:
         without = f"; {client.unresolved}" if client.unresolved else ""
         for topic, since_ms in list(self._discovery.missing.items()):
             if now_ms - since_ms >= TROUBLE_AFTER_MS:
-                return f"no queue of the topic {topic}: {self._discovery.why_missing}{without}"
+                return f"no queue of the topic {topic}: {self._discovery.why_missing or 'no name server has answered yet'}{without}"
         silent = [
             reader
             for reader in self._readers.values()
@@ -240,7 +240,7 @@ class RocketmqSource:
         if not silent:
             return ""
         which = f"{len(silent)} of {len(self._readers)} queues do" if len(silent) > 1 else f"{silent[0].name} does"
-        return f"{which} not answer: {silent[0].trouble or 'not yet'}{without}"
+        return f"{which} not answer: {silent[0].trouble or 'no answer has come yet'}{without}"
 
     def _detail(self, lag: int | None) -> str:
         if not self._readers:
