@@ -16,8 +16,8 @@ TEN_YEARS_MS = 3_650 * DAY_MS
 DARK = rule("dark", "offline", repeat_ms=60_000)
 
 
-def dark_bench(folder: Path, clock: FakeClock, **more: int) -> WriterBench:
-    return WriterBench(folder, DARK, clock=clock, checkpoint_rows=1, checkpoint_events=1, **more)
+def dark_bench(folder: Path, clock: FakeClock) -> WriterBench:
+    return WriterBench(folder, DARK, clock=clock, checkpoint_rows=1, checkpoint_events=1)
 
 
 def goes_dark(bench: WriterBench, at_ms: int = START_MS) -> None:
