@@ -10,7 +10,7 @@ import click
 
 from engine.cli.options import config_option
 from engine.cli.output import say
-from engine.config.inventory import NO_INVENTORY
+from engine.config.inventory import NO_INVENTORY, Inventory
 from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, load_config
 from engine.config.regular_file import shown_path
@@ -47,9 +47,13 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
         config = load_config(config_path)
         problems += [*config.warnings, *config.missing_packages]
         problems += _missing_libraries(config)
-        inventory = NO_INVENTORY
+        inventory: Inventory | None = NO_INVENTORY
         if config.inventory is not None:
-            inventory = load_inventory(config.inventory)
+            try:
+                inventory = load_inventory(config.inventory)
+            except InvalidFiles as error:
+                problems += error.problems
+                inventory = None  # what rules say of its columns cannot be checked
         loaded = load_rules(rules or config.rules, inventory=inventory, config=config)
         problems += loaded.problems
         found = len(loaded.rules)

@@ -35,13 +35,20 @@ def host_problem(host: str) -> str | None:
         return "must not contain a user name or password"
     if ":" in host:
         return None if _is_host(host, bracketed=True) else f"`{shown}` is not an IPv6 address"
-    if _ENDS_IN_NUMBER.fullmatch(host):
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError:
-            return f"`{shown}` is not an IPv4 address: write four numbers from 0 to 255, such as 127.0.0.1"
+    if _HOST.fullmatch(host) is None:
+        return f"`{shown}` is not a host name or address"
+    return ipv4_problem(host)
+
+
+def ipv4_problem(host: str) -> str | None:
+    """Why a host that ends in a number is no IPv4 address; None when it is one, or a name."""
+    if _ENDS_IN_NUMBER.fullmatch(host) is None:
         return None
-    return None if _HOST.fullmatch(host) else f"`{shown}` is not a host name or address"
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return f"`{host[:80]}` is not an IPv4 address: write four numbers from 0 to 255, such as 127.0.0.1"
+    return None
 
 
 def url_problem(text: str) -> str | None:

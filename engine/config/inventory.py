@@ -25,7 +25,7 @@ Row = tuple[str, tuple[tuple[str, str], ...]]  # pattern, (column, value) where 
 class _Table:
     """The rows of one inventory file, ready to be looked up; replaced as a whole by an edit."""
 
-    __slots__ = ("_cached", "_globs", "_set", "columns", "empty", "exact", "rows")
+    __slots__ = ("_globs", "_set", "cached", "columns", "empty", "exact", "rows")
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         self.columns = tuple(columns)
@@ -40,18 +40,17 @@ class _Table:
         self._globs = globs
         self._set = compile_patterns([rows[index][0] for index in globs]) if globs else None
         self.empty = MappingProxyType(dict.fromkeys(self.columns, ""))
-        self._cached: dict[str, Mapping[str, str]] = {}
+        self.cached: dict[str, Mapping[str, str]] = {}
 
-    def attributes(self, client: str) -> Mapping[str, str]:
-        found = self._cached.get(client)
-        if found is None:
-            found = self._look_up(client)
-            if len(self._cached) >= MAX_CACHED_CLIENTS:
-                self._cached.clear()
-            self._cached[client] = found
+    def look_up(self, client: str) -> Mapping[str, str]:
+        """The attributes of a client that is not in `cached`; now it is."""
+        found = self._attributes(client)
+        if len(self.cached) >= MAX_CACHED_CLIENTS:
+            self.cached.clear()
+        self.cached[client] = found
         return found
 
-    def _look_up(self, client: str) -> Mapping[str, str]:
+    def _attributes(self, client: str) -> Mapping[str, str]:
         rows = list(self.exact.get(client, ()))
         if self._set is not None:
             rows += [self._globs[number] for number in self._set.matching(client)]
@@ -65,6 +64,7 @@ class _Table:
         return MappingProxyType(found)
 
     def names(self, client: str) -> bool:
+        """Whether any row matches."""
         return client in self.exact or bool(self._set is not None and self._set.matching(client))
 
 
@@ -93,7 +93,9 @@ class Inventory:
 
     def attributes(self, client: str) -> Mapping[str, str]:
         """Every column for one client, "" where no matching row sets it. The mapping is shared: do not change it."""
-        return self._table.attributes(client)
+        table = self._table
+        found = table.cached.get(client)
+        return table.look_up(client) if found is None else found
 
     def names(self, client: str) -> bool:
         """Whether any row matches this client, by its id or by a pattern."""

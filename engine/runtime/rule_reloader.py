@@ -99,9 +99,13 @@ class RuleReloader:
         return {name: problem for name, problem in found.items() if problem is not None}
 
     def fall_back(self, problem: InvalidFiles) -> bool:
-        """The rule files do not load: work with the rules that were in force before. False: there are none that can be used."""
+        """The rule files do not load: work with the rules that were in force before.
+
+        False: there was no run before, or its rules cannot be used. A run whose rules had just been removed had none: so has this one.
+        """
+        remembered = self._remembered.all().values()
         rules = tuple(self._rules_of_last_run())
-        if not rules:
+        if not rules and (not remembered or any(missing_since is None for _, missing_since in remembered)):
             return False
         try:
             matcher = Matcher(rules, self._inventory.attributes, compile_patterns)

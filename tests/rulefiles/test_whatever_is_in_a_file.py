@@ -151,3 +151,27 @@ def test_whatever_an_edit_holds_the_running_rules_stay_and_a_start_falls_back_on
         is_broken(running, True)
         assert [rule["name"] for rule in running.get("/v1/rules")["items"]] == ["gone"]
         assert not running.log_lines("task.failed") and not running.log_lines("http.failed")
+
+
+def test_a_webhook_goes_to_no_abbreviated_address(tmp_path: Path) -> None:
+    urls = ("http://127.1/x", "http://0x7f.0.0.1/", "http://2130706433/", "http://010.0.0.1/", "http://1.2.3.4.5/")
+    lines = [
+        f"{{name: a{n}, trigger: offline, actions: [{{webhook: {{url: '{url}'}}}}]}}" for n, url in enumerate(urls)
+    ]
+    (tmp_path / "r.yaml").write_text(rules(*lines))
+    with pytest.raises(InvalidFiles) as caught:
+        load_rules([tmp_path])
+    assert [problem.path for problem in caught.value.problems] == [
+        f"rules[{n}].actions[0].webhook.url" for n in range(5)
+    ]
+    assert all("is not an IPv4 address" in problem.message for problem in caught.value.problems)
+
+
+def test_check_reports_the_rules_too_when_the_inventory_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "r.yaml").write_text(rules("{name: a}"))
+    (tmp_path / "inventory.csv").write_text("x\n")
+    (tmp_path / "config.yaml").write_text("version: 1\ninventory: inventory.csv\n")
+    with contextlib.chdir(tmp_path):
+        done = CliRunner().invoke(main, ["check"])
+    assert done.exit_code == 1 and "inventory.csv:1" in done.output and "r.yaml:3" in done.output
