@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import requests
@@ -108,3 +109,19 @@ def test_a_disconnected_feed_makes_the_service_not_ready_and_says_why(tmp_path: 
         (tmp_path / "events.jsonl").touch()
         eventually(lambda: running.readiness()[0] == 200)
         eventually(lambda: number(running, "rollcall_source_trouble", 'source="log"'), lambda trouble: trouble == 0)
+
+
+def test_a_fifo_as_the_file_of_a_source_is_said_and_stops_nothing_else(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.jsonl")
+    with service(tmp_path, sources=[FOLLOWED, {"name": "push", "type": "http"}]) as running:
+        running.start(ready=False)
+        eventually(running.readiness, lambda found: found[0] == 503 and "is a FIFO, not a regular file" in found[1])
+        running.tell(event("G@@@d", "connect", "c"))
+        eventually(running.readiness, lambda found: '"disconnected: ' in found[1])
+        (tmp_path / "events.jsonl").unlink()
+        (tmp_path / "events.jsonl").write_text(event("G@@@e", "connect", "c") + "\n")
+        eventually(lambda: running.readiness()[0] == 200)
+        (tmp_path / "events.jsonl").unlink()
+        os.mkfifo(tmp_path / "events.jsonl")
+        eventually(running.readiness, lambda found: found[0] == 503 and "is a FIFO" in found[1])
+        assert running.terminate() == 0
