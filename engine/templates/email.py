@@ -22,6 +22,7 @@ from engine.core.times import EPOCH
 from engine.templates.compiler import Compiler, Template
 from engine.templates.defaults import default_text
 from engine.templates.rendered import Rendered
+from engine.templates.request_budget import RequestBudget
 from engine.templates.sentences import headline
 from engine.templates.text import error_text
 
@@ -80,15 +81,16 @@ class MailRenderer:
     def __call__(self, planned: PlannedDelivery) -> Rendered:
         """The message of one planned delivery. Never raises for what a template or a value does."""
         spec, variables, problems = planned.action.spec, with_fewer_clients(planned.variables), list[str]()
-        to = self._recipients("to", spec, variables, problems, ())
-        cc = self._recipients("cc", spec, variables, problems, to)
+        budget = RequestBudget()
+        to = self._recipients("to", spec, variables, budget, problems, ())
+        cc = self._recipients("cc", spec, variables, budget, problems, to)
         request: dict[str, Any] = {
             "from": self._route.sender,
             "to": to,
             "cc": cc,
-            "subject": self._subject(planned, variables, problems),
+            "subject": self._subject(planned, variables, budget, problems),
         }
-        self._body(planned, variables, request, problems)
+        self._body(planned, variables, budget, request, problems)
         request["message_id"] = self._message_id(planned.key)
         request["date"] = format_datetime(EPOCH + timedelta(milliseconds=planned.at_ms))
         if planned.reply_to is not None:
@@ -107,6 +109,7 @@ class MailRenderer:
         part: str,
         spec: Mapping[str, Any],
         variables: Mapping[str, Any],
+        budget: RequestBudget,
         problems: list[str],
         already: Sequence[str],
     ) -> list[str]:
@@ -114,7 +117,7 @@ class MailRenderer:
         seen = {address.lower() for address in already}
         for source in spec.get(part, ()):
             try:
-                address = self._compiler.text(source)(recipient_variables(variables)).strip()
+                address = budget.text(self._compiler.text(source), recipient_variables(variables)).strip()
             except Exception as error:  # noqa: BLE001  # the other recipients get it, and the request says so
                 problems.append(f"{part}: {error_text(error)}")
                 continue
@@ -126,19 +129,26 @@ class MailRenderer:
                 found.append(address)
         return found
 
-    def _subject(self, planned: PlannedDelivery, variables: Mapping[str, Any], problems: list[str]) -> str:
+    def _subject(
+        self, planned: PlannedDelivery, variables: Mapping[str, Any], budget: RequestBudget, problems: list[str]
+    ) -> str:
         source = planned.action.spec.get("subject")
         subject = ""
         if source is not None:
             try:
-                subject = _one_line(self._compiler.text(source)(variables))
+                subject = _one_line(budget.text(self._compiler.text(source), variables))
             except Exception as error:  # noqa: BLE001  # a default takes its place, and the request says so
                 problems.append(f"subject: {error_text(error)}")
         subject = subject or _one_line(default_subject(planned.phase, variables))
         return subject if len(subject) <= MAX_SUBJECT_CHARACTERS else subject[: MAX_SUBJECT_CHARACTERS - 1] + "…"
 
     def _body(
-        self, planned: PlannedDelivery, variables: Mapping[str, Any], request: dict[str, Any], problems: list[str]
+        self,
+        planned: PlannedDelivery,
+        variables: Mapping[str, Any],
+        budget: RequestBudget,
+        request: dict[str, Any],
+        problems: list[str],
     ) -> None:
         """Put `text` and, if there is one, `html` into the request. Without any in the rule, both are shipped ones."""
         spec = planned.action.spec
@@ -146,13 +156,13 @@ class MailRenderer:
         text, html = spec.get("text"), spec.get("html")
         failed, own = len(problems), {**variables, "headline": headline(variables, since=False)}
         if text is not None:
-            request["text"] = self._made(self._compiler.text, text, variables, "text", problems)
+            request["text"] = self._made(budget, self._compiler.text, text, variables, problems)
         if html is None and text is None:
-            request["html"] = self._made(self._compiler.html, shipped(name, "html"), own, "html", problems)
+            request["html"] = self._made(budget, self._compiler.html, shipped(name, "html"), own, problems)
         elif html is not None:
-            request["html"] = self._made(self._compiler.html, html, variables, "html", problems)
+            request["html"] = self._made(budget, self._compiler.html, html, variables, problems)
         if request.get("text") is None:
-            request["text"] = self._made(self._compiler.text, shipped(name, "txt"), own, "text", problems)
+            request["text"] = self._made(budget, self._compiler.text, shipped(name, "txt"), own, problems)
         if len(problems) > failed:
             # The parts left may be incomplete: the text contains everything, and says why.
             request["text"] = f"{request['text'] or default_text(variables)}\n\n-- \n{'; '.join(problems[failed:])}\n"
@@ -161,16 +171,16 @@ class MailRenderer:
 
     def _made(
         self,
+        budget: RequestBudget,
         compiled: Callable[[str], Template],
         source: str,
         variables: Mapping[str, Any],
-        part: str,
         problems: list[str],
     ) -> str | None:
         try:
-            return _UNFIT_IN_TEXT.sub("", compiled(source)(variables).replace("\r\n", "\n"))
+            return _UNFIT_IN_TEXT.sub("", budget.text(compiled(source), variables).replace("\r\n", "\n"))
         except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
-            problems.append(f"{part}: {error_text(error)}")
+            problems.append(f"{'html' if compiled == self._compiler.html else 'text'}: {error_text(error)}")
             return None
 
 

@@ -22,7 +22,8 @@ from engine.templates.compiler import (
     constant_problems,
     parse,
 )
-from engine.templates.lint_calls import call_problems
+from engine.templates.lint_calls import call_problems, sum_problem
+from engine.templates.lint_scope import assigned_names, dotted, guarded, names_below, set_in_branches, set_once
 from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
 from engine.templates.sandbox.tree_limits import REFUSED
@@ -97,18 +98,7 @@ def _undeclared(tree: nodes.Template, known: AbstractSet[str]) -> list[str]:
     for tested in tree.find_all(nodes.Test):
         if tested.name not in KNOWN_TESTS:
             tested.name = "defined"
-    return sorted(meta.find_undeclared_variables(tree) - _set_in_branches(tree))
-
-
-def _set_in_branches(node: nodes.Node) -> set[str]:
-    """Names that a branch of an `if` sets: after it they may well be there."""
-    found: set[str] = set()
-    for child in node.iter_child_nodes():
-        if isinstance(child, (nodes.Assign, nodes.AssignBlock)):
-            found |= set(_names_below(child.target))
-        elif isinstance(child, nodes.If):
-            found |= _set_in_branches(child)
-    return found
+    return sorted(meta.find_undeclared_variables(tree) - set_in_branches(tree))
 
 
 class _Checker:
@@ -117,10 +107,10 @@ class _Checker:
     def __init__(self, names: Names, secrets_allowed: bool, tree: nodes.Template) -> None:
         self._names = names
         self._secrets_allowed = secrets_allowed
-        self._guarded = frozenset(_guarded(tree))
-        self._set_once = _set_once(tree)
+        self._guarded = frozenset(guarded(tree))
+        self._set_once = set_once(tree)
         self._macros: dict[str, tuple[nodes.Macro, dict[str, Shape]]] = {}
-        self._checked: set[tuple[object, ...]] = set()  # macros with the shapes of their arguments
+        self._checked: dict[tuple[object, ...], object] = {}  # macros with the shapes of their arguments
         self.variables: dict[str, Shape] = {**names.variables, "secrets": names.secrets}
 
     def unknown(self, name: str) -> str | None:
@@ -178,10 +168,10 @@ class _Checker:
         elif isinstance(node, nodes.With):
             for target, value in zip(node.targets, node.values, strict=True):
                 is_known = isinstance(target, nodes.Name) and target.name in self._set_once
-                for name in _names_below(target):
+                for name in names_below(target):
                     yield name, shape_of(value, scope) if is_known else ANYTHING
         else:
-            yield from ((name, ANYTHING) for name in _assigned(node))
+            yield from ((name, ANYTHING) for name in assigned_names(node))
 
     def _loop(self, node: nodes.For, scope: dict[str, Shape], depth: int) -> Iterator[str]:
         yield from self.walk(node.iter, scope, depth + 1)
@@ -190,9 +180,9 @@ class _Checker:
         if isinstance(node.target, nodes.Name):
             inner[node.target.name] = shape[0] if isinstance(shape, list) else TEXT if shape is TEXT else ANYTHING
         else:
-            inner.update(dict.fromkeys(_names_below(node.target), ANYTHING))
+            inner.update(dict.fromkeys(names_below(node.target), ANYTHING))
         if node.recursive:
-            inner.update(dict.fromkeys(_names_below(node.target), ANYTHING))
+            inner.update(dict.fromkeys(names_below(node.target), ANYTHING))
         for child in (*node.body, *([node.test] if node.test else [])):
             yield from self.walk(child, inner, depth + 1)
         for child in node.else_:
@@ -207,10 +197,10 @@ class _Checker:
         given = {argument.name: shape_of(value, scope) for argument, value in zip(macro.args, node.args, strict=False)}
         given |= {keyword.key: shape_of(keyword.value, scope) for keyword in node.kwargs}
         shapes = {argument.name: given.get(argument.name, ANYTHING) for argument in macro.args}
-        case = (name, *map(id, shapes.values()))
+        case = (name, *map(_identity, shapes.values()))
         if case in self._checked or all(shape is ANYTHING for shape in shapes.values()):
             return
-        self._checked.add(case)
+        self._checked[case] = shapes  # kept, so that no other shape gets their identity
         own = {**outer, **dict.fromkeys(("caller", "varargs", "kwargs"), ANYTHING), **shapes}
         for statement in macro.body:
             yield from self.walk(statement, own, depth + 1)
@@ -221,7 +211,7 @@ class _Checker:
         elif isinstance(node, (nodes.Filter, nodes.Test)):
             yield from call_problems(node, scope)
         elif isinstance(node, nodes.BinExpr):
-            yield from _sum_problem(node, scope)
+            yield from sum_problem(node, scope)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:
@@ -233,89 +223,26 @@ class _Checker:
         shape, name = shape_of(node.node, scope), key_of(node)
         if not isinstance(name, str):
             return
-        dotted = _dotted(node.node)
-        if dotted == "alert.key" and {dotted, f"{dotted}.{name}"} & self._guarded:
+        place = dotted(node.node)
+        if place == "alert.key" and {place, f"{place}.{name}"} & self._guarded:
             return  # it is looked whether it is there
         if shape is NUMBER:
-            yield f"`{dotted}` is a number or true or false, and has no `{name[:60]}`"
+            yield f"`{place}` is a number or true or false, and has no `{name[:60]}`"
         kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
         if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
             return  # nothing is known, or it is a method such as `items`
         if kind is dict and name not in shape:
-            yield f"`{dotted}.{name[:60]}` does not exist{_suggestion(dotted, name, shape)}"
+            yield f"`{place}.{name[:60]}` does not exist{_suggestion(place, name, shape)}"
         elif kind is str and hasattr(str, name):
-            yield f"`{dotted}.{name[:60]}` cannot be called in a template"
+            yield f"`{place}.{name[:60]}` cannot be called in a template"
         elif kind is str:
-            yield f"`{dotted}` is text and has no `{name[:60]}`"
+            yield f"`{place}` is text and has no `{name[:60]}`"
         elif kind is list:
-            yield f"`{dotted}` is a list and has no `{name[:60]}`"
+            yield f"`{place}` is a list and has no `{name[:60]}`"
 
 
-def _assigned(node: nodes.Node) -> list[str]:
-    """Names that a statement sets: nothing is known about them after it."""
-    if isinstance(node, (nodes.Assign, nodes.AssignBlock)):
-        return _names_below(node.target)
-    if isinstance(node, nodes.With):
-        return [name for target in node.targets for name in _names_below(target)]
-    if isinstance(node, (nodes.Macro, nodes.CallBlock)):
-        own = [node.name, "caller", "varargs", "kwargs"] if isinstance(node, nodes.Macro) else []
-        return [*own, *(argument.name for argument in node.args)]
-    return []
-
-
-def _set_once(tree: nodes.Template) -> frozenset[str]:
-    """Names that the template sets in one place only, so that it is known what they are."""
-    found: dict[str, int] = {}
-    for name in tree.find_all(nodes.Name):
-        if name.ctx != "load":
-            found[name.name] = found.get(name.name, 0) + 1
-    return frozenset(name for name, count in found.items() if count == 1)
-
-
-def _guarded(tree: nodes.Template) -> Iterator[str]:
-    """What the template asks about before it reads it: `x is defined`, `x|default(…)`, `if x`, `x in …`, `… in x`."""
-    for node in tree.find_all(
-        (nodes.Test, nodes.Filter, nodes.If, nodes.CondExpr, nodes.For, nodes.Compare, nodes.BinExpr)
-    ):
-        asked: list[nodes.Node | None] = []
-        if (isinstance(node, nodes.Test) and node.name in {"defined", "undefined"}) or (
-            isinstance(node, nodes.Filter) and node.name in {"default", "d"}
-        ):
-            asked = [node.node]
-        elif isinstance(node, (nodes.If, nodes.CondExpr, nodes.For)):
-            asked = [node.test]
-        elif isinstance(node, nodes.Compare):
-            asked = [operand.expr for operand in node.ops if operand.op in {"in", "notin"}]
-        elif isinstance(node, (nodes.And, nodes.Or)):
-            asked = [node.left, node.right]
-        yield from (_dotted(one) for one in asked if isinstance(one, (nodes.Getattr, nodes.Getitem)))
-
-
-def _sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
-    """A text and a number cannot be added, and texts can only be added."""
-    if isinstance(node, (nodes.And, nodes.Or)):
-        return
-    kinds = {"text" if shape is TEXT else "number" if shape is NUMBER else "" for shape in
-             (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
-    if kinds == {"text", "number"} and isinstance(node, nodes.Add):
-        yield "+ cannot add a text and a number; use ~ to join them"
-    elif "text" in kinds and not isinstance(node, nodes.Add):
-        yield f"{node.operator} is for numbers, not for a text; a text becomes a number with the filter `int` or `float`"
-
-
-def _dotted(node: nodes.Node) -> str:
-    if isinstance(node, nodes.Name):
-        return node.name
-    if isinstance(node, (nodes.Getattr, nodes.Getitem)):
-        key = key_of(node)
-        return f"{_dotted(node.node)}[{key}]" if isinstance(key, int) else f"{_dotted(node.node)}.{key}"
-    return "…"
-
-
-def _names_below(node: nodes.Node) -> list[str]:
-    if isinstance(node, nodes.Name):
-        return [node.name]
-    return [name.name for name in node.find_all(nodes.Name)]
+def _identity(shape: Shape) -> object:
+    return ("list", _identity(shape[0])) if isinstance(shape, list) else id(shape)
 
 
 _WHEN_EMPTY = {
@@ -326,10 +253,10 @@ _WHEN_EMPTY = {
 }
 
 
-def _suggestion(dotted: str, name: str, shape: Mapping[str, Shape]) -> str:
+def _suggestion(place: str, name: str, shape: Mapping[str, Shape]) -> str:
     if not shape:
-        return _WHEN_EMPTY.get(dotted, "")
-    columns = shape.get("attributes") if dotted == "client" else None
+        return _WHEN_EMPTY.get(place, "")
+    columns = shape.get("attributes") if place == "client" else None
     if isinstance(columns, dict) and name in columns:
         return f"; did you mean `client.attributes.{name}`?"
     return did_you_mean(name, list(shape), all_of_them=True)

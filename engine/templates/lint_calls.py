@@ -6,7 +6,7 @@ Only what fails each time that it is reached is a mistake. Read `call_problems`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jinja2 import nodes
@@ -101,3 +101,15 @@ def _localtime(node: nodes.Filter) -> Iterator[str]:
                 check(value)
             except ValueError as error:
                 yield f"`localtime`: {error}"
+
+
+def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
+    """A text and a number cannot be added, and texts can only be added."""
+    if isinstance(node, (nodes.And, nodes.Or)):
+        return
+    kinds = {"text" if shape is TEXT else "number" if shape is NUMBER else "" for shape in
+             (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
+    if kinds == {"text", "number"} and isinstance(node, nodes.Add):
+        yield "+ cannot add a text and a number; use ~ to join them"
+    elif "text" in kinds and not isinstance(node, nodes.Add):
+        yield f"{node.operator} is for numbers, not for a text; a text becomes a number with the filter `int` or `float`"

@@ -65,7 +65,7 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
         return _outage(alert, phase)
     if about := alert.get("source") or alert.get("target"):
         if _is_over(alert):
-            return f"{about} is well again"
+            return f"{about} is healthy again"
         return f"{about}: {alert.get('detail', '')}{', still' if phase == 'reminder' else ''}"
     if trigger == "schedule":
         total = alert.get("total", 0)

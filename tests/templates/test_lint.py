@@ -92,3 +92,12 @@ def test_what_may_be_right_is_no_mistake(template: str) -> None:
 def test_without_a_by_the_key_is_empty_and_the_message_says_why() -> None:
     (message,) = template_problems("{{ alert.key.group }}", names_of(key=()))
     assert "it is empty, because this rule has no `by`" in message
+
+
+def test_macros_that_call_themselves_and_each_other_are_checked_once() -> None:
+    template = (
+        "{% macro a(c, d) %}{{ b(c|map('upper')|list, d) }}{{ a(d, c) }}{% endmacro %}"
+        "{% macro b(c, d) %}{{ a(c|sort, d) }}{{ b([d], c) }}{{ d.idd }}{% endmacro %}"
+        "{{ a(alert.clients, client) }}{{ b(alert.clients, client) }}"
+    )
+    assert "`d.idd` does not exist; did you mean `id`?" in template_problems(template, NAMES)
