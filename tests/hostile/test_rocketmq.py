@@ -16,7 +16,8 @@ from engine.sources.rocketmq.publisher import Publisher
 from engine.sources.rocketmq.source import RocketmqSource
 from tests.acceptance.service import now_ms
 from tests.amqp.test_source import eventually
-from tests.hostile.broker import ROCKETMQ, Behaviour, answers, bad_server, relay, route, says, says_nothing
+from tests.hostile.bad_server import Behaviour, bad_server, relay, says, says_nothing
+from tests.hostile.rocketmq_server import ROCKETMQ, answers, route
 from tests.hostile.test_amqp import MEMORY_BYTES, memory_bytes
 from tests.mq.broker import Broker
 from tests.mq.test_reading import connects
