@@ -22,7 +22,7 @@ TOPIC_OF_GROUP = "_MQTT"
 """What follows a group's id in the name of its topic."""
 
 _SAME_IN_ALL = ("name_servers", "name_server_domain", "access_key", "secret")
-"""Keys that have the same value in every RocketMQ source: the native client has one cluster and one login a process."""
+"""Keys that have the same value in every RocketMQ source: one engine reads one cluster, to which its commands go."""
 
 _SHARES = {"flap_percent": "flaps", "late_percent": "late", "duplicate_percent": "duplicates", "loss_percent": "losses"}
 """Options of the simulator that people write as percentages and its fleet takes as fractions of 1."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,30 @@ def test_a_broker_that_is_gone_is_told_and_used_again_when_it_is_back(tmp_path: 
             await asyncio.sleep(0.1)  # only how often it is tried
 
     sending(producer(rocketmq), work)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+def test_a_client_that_is_killed_is_started_again_and_sends(rocketmq: Broker, number: signal.Signals) -> None:
+    made = producer(rocketmq)()
+
+    async def work(sender: RocketmqCommands) -> None:
+        assert await sender.send(command("before")) == Delivered()
+        child = made._client.pid
+        assert child is not None
+        os.kill(child, number)
+        while not isinstance(await sender.send(command("after")), Delivered):
+            await asyncio.sleep(0.1)  # only how often it is tried
+        assert made._client.pid != child
+
+    sending(lambda: made, work)
+
+
+def test_a_name_server_without_an_address_is_told(rocketmq: Broker) -> None:
+    async def work(sender: RocketmqCommands) -> None:
+        answer = await sender.send(command())
+        assert isinstance(answer, RetryLater) and "cannot resolve no-such-host.invalid" in answer.reason
+
+    sending(lambda: Producer("no-such-host.invalid:9876", "GID_rollcall", timeout_ms=REQUEST_MS), work)
 
 
 def test_a_client_that_cannot_be_made_is_told_and_tried_again() -> None:

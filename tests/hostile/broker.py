@@ -1,148 +1,23 @@
-"""Bad brokers on real sockets: `AMQP` and `ROCKETMQ` name all their ways to misbehave, `BadServer` is one that does it.
-
-A behaviour is a function of a connection; it may be changed while the server runs, and `relay` makes it a good one.
-"""
+"""Bad AMQP brokers: `AMQP` names all their ways to misbehave. Bad RocketMQ servers are in `tests.hostile.rocketmq_server`."""
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
-Behaviour = Callable[[socket.socket], None]
-
-DRIP_S: Final = 0.05
-
-
-class BadServer:
-    """Listens on loopback and does to every connection what `behaviour` says. `accepted` counts them."""
-
-    def __init__(self, behaviour: Behaviour) -> None:
-        self.behaviour = behaviour
-        self.accepted = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open: set[socket.socket] = set()
-        self._closed = False
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        """`host:port`."""
-        return f"127.0.0.1:{self.port}"
-
-    def change(self, behaviour: Behaviour) -> None:
-        """Behave otherwise from now on; open connections are cut."""
-        self.behaviour = behaviour
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _serve(self) -> None:
-        while not self._closed:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self._open.add(connection)
-            threading.Thread(target=self._one, args=(connection, self.behaviour), daemon=True).start()
-
-    def _one(self, connection: socket.socket, behaviour: Behaviour) -> None:
-        with suppress(OSError, EOFError), connection:
-            behaviour(connection)
-        self._open.discard(connection)
-
-    def close(self) -> None:
-        """Listen no longer, and cut every connection."""
-        self._closed = True
-        self._listener.close()
-        self.change(self.behaviour)
-
-
-@contextmanager
-def bad_server(behaviour: Behaviour) -> Iterator[BadServer]:
-    """A server that runs as long as the block."""
-    server = BadServer(behaviour)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-# What every kind of server can do
-
-
-def closes(connection: socket.socket) -> None:
-    """Close at once."""
-
-
-def hangs_up(connection: socket.socket) -> None:
-    """Close in the middle."""
-    connection.shutdown(socket.SHUT_RDWR)
-
-
-def resets(connection: socket.socket) -> None:
-    """Reset at once."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def says_nothing(connection: socket.socket) -> None:
-    """Take what comes, and never answer."""
-    while connection.recv(2**16):
-        pass
-
-
-def garbage(connection: socket.socket) -> None:
-    """Bytes that mean nothing, without end."""
-    while True:
-        connection.sendall(bytes(range(255, -1, -1)) * 64)
-
-
-def web_server(connection: socket.socket) -> None:
-    """Another protocol."""
-    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-    says_nothing(connection)
-
-
-def relay(port: int) -> Behaviour:
-    """Be what listens on another port."""
-
-    def behave(connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as good:
-            back = threading.Thread(target=_copy, args=(good, connection), daemon=True)
-            back.start()
-            _copy(connection, good)
-            back.join()
-
-    return behave
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(2**16):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
-
-
-def exactly(connection: socket.socket, size: int) -> bytes:
-    """So many bytes. EOFError when the other side has closed."""
-    found = b""
-    while len(found) < size:
-        more = connection.recv(size - len(found))
-        if not more:
-            raise EOFError
-        found += more
-    return found
-
-
-# AMQP 0-9-1
+from tests.hostile.bad_server import (
+    Behaviour,
+    after,
+    closes,
+    exactly,
+    garbage,
+    hangs_up,
+    resets,
+    says,
+    says_nothing,
+    web_server,
+)
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
@@ -254,33 +129,6 @@ def content(size: int, properties: bytes = b"\x00\x00") -> bytes:
     return frame(2, 1, struct.pack(">HHQ", 60, 0, size) + properties)
 
 
-def after(*said: bytes, forever: bool = False, drip: bool = False) -> Behaviour:
-    """Send these, perhaps without end or byte by byte, and then nothing."""
-    talk = says(*said, forever=forever, drip=drip)
-
-    def behave(connection: socket.socket) -> None:
-        talk(connection)
-        says_nothing(connection)
-
-    return behave
-
-
-def says(*said: bytes, forever: bool = False, drip: bool = False) -> Behaviour:
-    """Send these, perhaps without end or byte by byte."""
-
-    def behave(connection: socket.socket) -> None:
-        for data in said:
-            if drip:
-                for byte in data:
-                    connection.sendall(bytes((byte,)))
-                    time.sleep(DRIP_S)
-            connection.sendall(b"" if drip else data)
-        while forever:
-            connection.sendall(said[-1])
-
-    return behave
-
-
 def claims(size: int) -> Behaviour:
     """A frame of an announced size, and bytes of it without end."""
     return after(struct.pack(">BHI", 1, 0, size), b"\x00" * 2**16, forever=True)
@@ -320,78 +168,3 @@ AMQP: Final[dict[str, tuple[Behaviour, str]]] = {
     "garbage after the login": (consumed(garbage), "does not speak AMQP"),
 }  # fmt: skip
 """What a broker can do, and what the source says about it."""
-
-
-# RocketMQ
-
-
-def remoting(told: dict[str, Any], body: bytes = b"") -> bytes:
-    """One frame of the remoting protocol."""
-    header = json.dumps(told).encode()
-    return struct.pack(">ii", 4 + len(header) + len(body), len(header)) + header + body
-
-
-def answers(code: int, body: bytes = b"", **more: Any) -> Behaviour:
-    """Answer every request with this."""
-
-    def behave(connection: socket.socket) -> None:
-        while True:
-            asked = _asked(connection)
-            told = {"code": code, "language": "JAVA", "version": 1, "opaque": asked["opaque"], "flag": 1}
-            connection.sendall(remoting(told | more, body))
-
-    return behave
-
-
-def _asked(connection: socket.socket) -> dict[str, Any]:
-    """The client's next request."""
-    size, header_size = struct.unpack(">ii", exactly(connection, 8))
-    found: dict[str, Any] = json.loads(exactly(connection, size - 4)[: header_size & 0xFFFFFF])
-    return found
-
-
-def route(broker: str, queues: int = 4, name: str = "broker-a") -> bytes:
-    """Where a topic is, as a name server says it."""
-    brokers = [{"brokerAddrs": {"0": broker}, "brokerName": name, "cluster": "tests"}]
-    told = {"brokerName": name, "perm": 6, "readQueueNums": queues, "topicSynFlag": 0, "writeQueueNums": queues}
-    return json.dumps({"brokerDatas": brokers, "filterServerTable": {}, "queueDatas": [told]}).encode()
-
-
-def sends(data: bytes, *, forever: bool = False) -> Behaviour:
-    """Wait for a request, and answer it with these bytes."""
-
-    def behave(connection: socket.socket) -> None:
-        exactly(connection, 4)
-        connection.sendall(data)
-        while forever:
-            connection.sendall(data)
-        says_nothing(connection)
-
-    return behave
-
-
-ROCKETMQ: Final[dict[str, Behaviour]] = {
-    "closes": closes,
-    "resets": resets,
-    "says nothing": says_nothing,
-    "garbage": garbage,
-    "web server": web_server,
-    "claims 2 GB": sends(struct.pack(">ii", 2**31 - 1, 20) + b"{" * 2**20, forever=True),
-    "negative length": sends(struct.pack(">ii", -5, -5) + b"x" * 100),
-    "header longer than frame": sends(struct.pack(">ii", 100, 90_000) + b"{" * 96),
-    "header is no JSON": sends(struct.pack(">ii", 14, 10) + b"no json at all"),
-    "nested header": sends(struct.pack(">ii", 200_004, 200_000) + b"[" * 200_000),
-    "another code": answers(1, remark="\x1b[2Jno\nsuch thing"),
-    "code as text": answers("zero"),  # type: ignore[arg-type]
-    "body is no JSON": answers(0, b"\xff\xfe not json"),
-    "body is another JSON": answers(0, b'{"brokerDatas": 7, "queueDatas": {"a": []}}'),
-    "nested body": answers(0, b"[" * 200_000),
-    "no queues": answers(0, b'{"brokerDatas": [], "queueDatas": []}'),
-    "broker without an address": answers(0, route("no-such-broker.invalid:10911")),
-    "broker on a port that is none": answers(0, route("127.0.0.1:x")),
-    "broker nobody listens for": answers(0, route("127.0.0.1:1")),
-    "a billion queues": answers(0, route("127.0.0.1:1", queues=10**9)),
-    "broker named by control characters": answers(0, route("127.0.0.1:1", name="a\x1b[2J\n")),
-    "broker with a long name": answers(0, route("127.0.0.1:1", name="b" * 5_000)),
-}
-"""What a name server, or a broker, can do."""

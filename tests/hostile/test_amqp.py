@@ -13,20 +13,8 @@ import pytest
 
 from tests.amqp.broker import Broker
 from tests.amqp.test_source import Engine, eventually, lines, running
-from tests.hostile.broker import (
-    AMQP,
-    BadServer,
-    Behaviour,
-    bad_server,
-    consumed,
-    content,
-    delivery,
-    frame,
-    nested,
-    relay,
-    says,
-    short,
-)
+from tests.hostile.bad_server import BadServer, Behaviour, bad_server, relay, says
+from tests.hostile.broker import AMQP, consumed, content, delivery, frame, nested, short
 
 MEMORY_BYTES = 64 * 2**20
 """What a bad broker may cost, far above what a good one does and far below what these try to take."""

@@ -16,7 +16,8 @@ from engine.sources.rocketmq.publisher import Publisher
 from engine.sources.rocketmq.source import RocketmqSource
 from tests.acceptance.service import now_ms
 from tests.amqp.test_source import eventually
-from tests.hostile.broker import ROCKETMQ, answers, bad_server, relay, route
+from tests.hostile.bad_server import Behaviour, bad_server, relay, says, says_nothing
+from tests.hostile.rocketmq_server import ROCKETMQ, answers, route
 from tests.hostile.test_amqp import MEMORY_BYTES, memory_bytes
 from tests.mq.broker import Broker
 from tests.mq.test_reading import connects
@@ -28,8 +29,10 @@ ENDS = {"body is another JSON", "nested body"}
 class Reader:
     """A source, and the clients whose events it offered, each batch committed at once."""
 
-    def __init__(self, address: str, topic: str) -> None:
-        connection = Connection(group=f"GID_{topic}", name_servers=address, log_folder=tempfile.mkdtemp())
+    def __init__(self, address: str, topic: str, list_url: str = "") -> None:
+        connection = Connection(
+            group=f"GID_{topic}", name_servers=address, name_server_domain=list_url, log_folder=tempfile.mkdtemp()
+        )
         self.source = RocketmqSource(name="mq", connection=connection, topics=[topic], now_ms=now_ms, start="earliest")
         self.clients: list[str] = []
         self.said: set[str] = set()
@@ -143,3 +146,22 @@ def test_whatever_a_broker_does_the_source_is_disconnected_and_goes_on_when_it_i
     publisher.send(connects(*range(20)))
     ways = ["closes", "says nothing", "garbage", "claims 2 GB", "nested header", "body is no JSON"]
     asyncio.run(all_of(bad_broker, ways, topic, broker))
+
+
+def lists(address: str) -> Behaviour:
+    """A web server that lists one name server."""
+    return says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(address), address.encode()))
+
+
+def test_name_servers_that_move_are_found_again(publisher: Publisher, broker: Broker, topic: str) -> None:
+    broker.topic(topic)
+    publisher.send(connects(*range(20)))
+    with bad_server(says_nothing) as old, bad_server(lists(old.address)) as web:
+        reader = Reader("", topic, f"http://{web.address}/nsaddr")
+
+        async def story() -> None:
+            await eventually(lambda: old.accepted and reader.is_disconnected())
+            web.change(lists(broker.address))
+            await eventually(reader.has_read_all)
+
+        asyncio.run(reader.reading(story))

@@ -16,7 +16,7 @@ from engine.sources.rocketmq.client import ClientGone, ClientProcess
 from engine.sources.rocketmq.pipe import MAX_FRAME_BYTES, Connection, Frames, ListRequest, Setup, frame
 from engine.telemetry import Event
 from tests.acceptance.service import eventually
-from tests.hostile.broker import BadServer, bad_server, closes, says
+from tests.hostile.bad_server import BadServer, bad_server, closes, says
 from tests.written_log import WrittenLog
 
 SETUP = Setup(Connection(group="g", name_servers="127.0.0.1:1"))

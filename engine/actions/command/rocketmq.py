@@ -1,8 +1,9 @@
 """Sends commands to devices through RocketMQ: a message on the parent topic that the MQTT service delivers to one device.
 
 `cleansessionflag` is always true: a device that is not connected never gets it, however long the broker keeps the message. The
-native client blocks, and its retries cannot be shortened: it repeats an unconfirmed message, for `WORST_MS` in total, so a
-command that expires sooner is not sent. It is used by one thread. Read `RocketmqCommands.send`.
+native client is in a process of its own, which may end and is started again. It blocks, and its retries cannot be shortened: it repeats
+an unconfirmed message, for `WORST_MS` in total, so a command that expires sooner is not sent. It is used by one thread. Read
+`RocketmqCommands.send`.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class RocketmqCommands:
             producer = self._producer = self._producer or self._open()
         except RollcallError as error:
             return RetryLater(reason=str(error), our_fault=True)
+        if command.expires_at_ms - self._now_ms() < WORST_MS:
+            return TOO_LATE  # making a producer took its time
         topic, _, second = command.topic.partition("/")
         try:
             producer.send(
