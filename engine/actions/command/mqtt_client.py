@@ -23,14 +23,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.command.mqtt_socket import CONNECT_S, LONGEST_ANSWER, BoundedSocket, TlsSocket, connected, in_thread
 from engine.actions.command.sender import Command
 from engine.errors import RollcallError
+from engine.lookup import LookupTimeout
 
 V5: Final = MQTTProtocolVersion.MQTTv5
 V311: Final = MQTTProtocolVersion.MQTTv311
-
-CONNECT_S: Final = 5.0
-"""Timeout of connecting, of the TLS handshake and of the answer to the login, each."""
 
 ACK_S: Final = 10.0
 """Longest that a broker may take to confirm a command; then the connection counts as dead."""
@@ -41,6 +40,11 @@ STEADY_S: Final = 10.0
 KEEPALIVE_S: Final = 60
 MISC_S: Final = 1.0
 """How often paho looks whether a ping is due."""
+
+UNASKED_PACKETS: Final = 500
+UNASKED_BYTES: Final = 64 * 1024
+REST_S: Final = 0.05
+"""After so many packets or bytes that nobody asked for the connection is not read for a while: a flood must not keep the event loop busy."""
 
 UNANSWERED: Final = 16
 """Unconfirmed commands on a connection at most: below paho's own limit (20), above which it would queue them."""
@@ -54,6 +58,19 @@ REFUSED_FOR_GOOD: Final = frozenset({0x87, 0x90, 0x99, 0x9B})
 _UNSUPPORTED_VERSION: Final = 0x84
 _NO_SUBSCRIBERS: Final = 0x10
 _RESET: Final = struct.pack("ii", 1, 0)  # closing discards what was not sent
+
+
+class _Client(Client):
+    """paho's client, on connections whose packets are bounded before it parses them.
+
+    The library has no other way to choose its socket; a test holds that it is used.
+    """
+
+    def _create_socket_connection(self) -> socket.socket:
+        return connected(self._host, self._port, CONNECT_S)
+
+    def _create_socket(self) -> Any:
+        return BoundedSocket(super()._create_socket())
 
 
 class NotConnected(RollcallError):
@@ -100,13 +117,15 @@ class MqttConnection:
         self.room = asyncio.Semaphore(UNANSWERED)
         self._connack: asyncio.Future[tuple[ReasonCode, Properties | None]] = self._loop.create_future()
         self._unanswered: dict[int, asyncio.Future[ReasonCode]] = {}
-        self._socket: Any = None
+        self._socket: BoundedSocket | None = None
+        self._bounded: BoundedSocket | None = None  # the same; it stays when the library has given it up
+        self._asked = 1  # packets that the broker owes us, or has owed us: the answer to the login
         self._fd = -1
         self._began_s = self._loop.time()
         self._max_qos = 2
         self._max_packet = 1 << 28
         clean = None if version == V5 else True
-        self._client = Client(
+        self._client = _Client(
             CallbackAPIVersion.VERSION2, login.client_id, clean, protocol=version, reconnect_on_failure=False
         )
         self._client.connect_timeout = CONNECT_S
@@ -125,11 +144,15 @@ class MqttConnection:
     async def open(self) -> None:
         """Connect and log in. Raises NotConnected with the reason."""
         try:
-            await self._loop.run_in_executor(None, self._connect)
+            async with asyncio.timeout(2 * CONNECT_S):
+                await in_thread(self._connect)
             async with asyncio.timeout(CONNECT_S):
                 code, properties = await self._connack
-        except TimeoutError:
-            self._end(f"{self._login.address} accepts the connection but does not answer the login")
+        except TimeoutError as error:
+            if self._socket is None:
+                self._end(f"cannot connect to {self._login.address}: {_said(error)}")
+            else:
+                self._end(f"{self._login.address} accepts the connection but does not answer the login")
             raise NotConnected(self.why) from None
         except (OSError, ValueError) as error:
             self._end(f"cannot connect to {self._login.address}: {_said(error)}")
@@ -150,9 +173,14 @@ class MqttConnection:
         """The blocking part of connecting; runs in a thread."""
         if self._login.ca is not None:
             context = ssl.create_default_context(cafile=self._login.ca or None)
-            context.sslsocket_class = _TlsSocket
+            context.sslsocket_class = TlsSocket
             self._client.tls_set_context(context)
-        more: dict[str, Any] = {"clean_start": True} if self.version == V5 else {}
+        more: dict[str, Any] = {}
+        if self.version == V5:
+            limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            limits.MaximumPacketSize = LONGEST_ANSWER
+            limits.RequestProblemInformation = 0
+            more = {"clean_start": True, "properties": limits}
         self._client.connect(self._login.host, self._login.port, KEEPALIVE_S, **more)
 
     def _agree(self, properties: Properties | None) -> None:
@@ -211,7 +239,8 @@ class MqttConnection:
         if self.closed.is_set():
             found.close()  # the connection was ended meanwhile
             return
-        self._socket, self._fd = found, found.fileno()
+        self._socket = self._bounded = found
+        self._fd = found.fileno()
         self._loop.add_reader(self._fd, self._readable)
 
     def _forget_socket(self) -> None:
@@ -229,10 +258,24 @@ class MqttConnection:
             self._loop.remove_writer(self._fd)
 
     def _readable(self) -> None:
+        """Read one packet, and come back for what is here already; rest when more comes than was asked for."""
+        found = self._socket
+        if found is None:
+            return
         self._client.loop_read()
-        # Data that TLS has decrypted already does not make the socket readable again.
-        while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            self._client.loop_read()
+        if self._socket is not found:
+            return
+        if found.packets - self._asked > UNASKED_PACKETS or found.bytes > UNASKED_BYTES:
+            found.packets, found.bytes, self._asked = 0, 0, 0
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(REST_S, self._read_again, found)
+        elif found.has_more():
+            self._loop.call_soon(self._read_again, found)
+
+    def _read_again(self, found: BoundedSocket) -> None:
+        if self._socket is found:
+            self._loop.add_reader(self._fd, self._readable)
+            self._readable()
 
     # Called by paho
 
@@ -245,6 +288,12 @@ class MqttConnection:
     def _disconnected(
         self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
+        if self._bounded is not None and self._bounded.problem:
+            why = f"{self._login.address} {self._bounded.problem}"
+            if not self._connack.done():
+                self._connack.set_exception(NotConnected(why))
+            self._end(why)
+            return
         said = f": {code.getName()}" if flags.is_disconnect_packet_from_server else ""
         if self._connack.done():
             if not said and self._loop.time() - self._began_s < STEADY_S:
@@ -276,6 +325,7 @@ class MqttConnection:
         if number is None:
             return RetryLater(reason=f"the connection to {self._login.address} was lost", our_fault=True)
         future = self._unanswered[number] = self._loop.create_future()
+        self._asked += 2  # at most: PUBREC and PUBCOMP
         wait_s = min(ACK_S, left_ms / 1000)
         try:
             async with asyncio.timeout(wait_s):
@@ -303,18 +353,6 @@ class MqttConnection:
         return sent.mid if sent.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
 
-class _TlsSocket(ssl.SSLSocket):
-    """Closed when its handshake fails; paho would leave it open."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Shake hands, or close the socket."""
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
 def _judge(code: ReasonCode) -> Answer:
     """What the broker's answer to a command means."""
     if not code.is_failure:
@@ -326,6 +364,8 @@ def _judge(code: ReasonCode) -> Answer:
 def _said(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, LookupTimeout):
+        return str(error)
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_S:.0f} s"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
