@@ -149,6 +149,7 @@ def check_problems(error: InvalidFiles) -> None:
         text.encode()
 
 
+@pytest.mark.timeout(3_600)  # of the long run
 @pytest.mark.parametrize("name", [str(name) for name, _ in examples()])
 def test_a_mutated_example_loads_or_is_told(name: str, tmp_path: Path) -> None:
     files = list(examples())
@@ -166,6 +167,7 @@ def test_a_mutated_example_loads_or_is_told(name: str, tmp_path: Path) -> None:
             check_problems(error)
 
 
+@pytest.mark.timeout(3_600)
 def test_a_mutated_inventory_in_yaml_loads_or_is_told(tmp_path: Path) -> None:
     rows = "".join(f"- {{client: 'G@@@d{n}', site: north, shift: {n}}}\n" for n in range(20)).encode()
     chance = random.Random(f"{SEED} inventory")
