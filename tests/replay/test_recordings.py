@@ -74,6 +74,7 @@ def test_marks_holes_other_line_ends_and_gzip_cost_no_event(tmp_path: Path) -> N
         (b"\x28\xb5\x2f\xfd....", "events.jsonl is packed with zstd: `zstd -dc events.jsonl | rollcall replay -`"),
         (gzip.compress(TWO * 1000)[:60], "events.jsonl is damaged: it cannot be unpacked to its end"),
     ],
+    ids=["UTF-16", "zstd", "cut off"],
 )
 def test_a_file_that_cannot_be_read_is_named_and_no_older_result_is_overwritten(
     content: bytes, said: str, tmp_path: Path
