@@ -23,7 +23,7 @@ TOKEN = re.compile(r"\r\nauthorization: *(?:bearer +)?([^\r\n]+)", re.IGNORECASE
 MET: Counter[str] = Counter()
 
 PAGE = b"<html>the server is being repaired</html>"
-BOMB = gzip.compress(b"all work and no play " * 10_000_000)
+BOMB = gzip.compress(b"all work and no play " * 10_000_000, mtime=0)
 CHUNKED = b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -115,8 +115,8 @@ BEHAVIOURS: dict[str, Callable[[Line], None]] = {
     "200-after-103": begins(interim(103), says(answer(200))),
     "200-idle-flood": begins(answer(200), floods(b"HTTP/1.1 103 Wait\r\n\r\n")),
     # refused, with a body that is hard to show
-    "500-gzip": says(answer(500, gzip.compress(PAGE), b"Content-Encoding: gzip")),
-    "500-gzip-unsaid": says(answer(500, gzip.compress(PAGE))),
+    "500-gzip": says(answer(500, gzip.compress(PAGE, mtime=0), b"Content-Encoding: gzip")),
+    "500-gzip-unsaid": says(answer(500, gzip.compress(PAGE, mtime=0))),
     "500-deflate": says(answer(500, zlib.compress(PAGE), b"Content-Encoding: deflate")),
     "500-raw-deflate": says(answer(500, zlib.compress(PAGE, wbits=-15), b"Content-Encoding: deflate")),
     "500-br": says(answer(500, b"\x0b\x14\x80\x1f\x8b\xff" + PAGE[:20], b"Content-Encoding: br")),

@@ -22,7 +22,7 @@ NAMES += ["x.1.jsonl", "x-2026-01-01.jsonl", "x.2026-01-01.jsonl", "x-20260101T0
 def pack(path: Path, *, keeps: bool = False) -> None:
     """What `gzip` does: the packed file has the time of the other."""
     packed = path.with_name(path.name + ".gz")
-    packed.write_bytes(gzip.compress(path.read_bytes()))
+    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     os.utime(packed, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     if not keeps:
         path.unlink()

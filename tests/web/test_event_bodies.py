@@ -52,7 +52,7 @@ def test_compressed_bodies_are_taken(running: Service, encoding: str, compress: 
 
 
 def test_a_compressed_body_that_is_cut_off_or_a_bomb_or_unknown_is_refused_with_the_reason(running: Service) -> None:
-    whole = gzip.compress(lines("G@@@cut"))
+    whole = gzip.compress(lines("G@@@cut"), mtime=0)
     status, problem = sent(running, whole[:-4], Content_Encoding="gzip")
     assert (status, "the gzip body is cut off" in problem["title"]) == (400, True)
     status, problem = sent(running, zstd.compress(b"\n" * (1 << 30)), Content_Encoding="zstd")
