@@ -159,7 +159,7 @@ class App(RunningService):
             return
         from engine.web.routes import create
 
-        async with serving_http(create(self), self.config.http):
+        async with serving_http(create(self), self.config.http, self.supervisor):
             yield
 
     async def run(self, stop: asyncio.Event) -> None:
