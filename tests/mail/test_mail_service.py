@@ -257,7 +257,7 @@ def test_the_recoveries_of_what_was_told_together_answer_the_one_firing(tmp_path
     first, together = [line for line in sent if line["phase"] == "firing"]
     assert (
         together["clients"] == ["G@@@b", "G@@@c"]
-        and together["request"]["subject"] == "[warning] gone: 2 clients are offline since 1970-01-01 00:01:00 UTC"
+        and together["request"]["subject"] == "[warning] gone: 2 clients are offline since 1970-01-01 00:33:20 UTC"
     )
     answered = {line["client"]: line["request"]["in_reply_to"] for line in sent if line["phase"] == "recovery"}
     assert answered == {
