@@ -83,6 +83,7 @@ LIBRARIES = {
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
     "alibabacloud_tea_util": ["engine.status.openapi"],
+    "darabonba": ["engine.status.openapi"],
     "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
     "apscheduler": ["engine.config.cron"],
     "click": ["engine.cli"],
@@ -104,6 +105,7 @@ LIBRARIES = {
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
+    "urllib3": ["engine.status.bounded"],  # the connections of requests
     "uvicorn": ["engine.runtime.http_server"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],

@@ -23,7 +23,7 @@ TOKEN = re.compile(r"\r\nauthorization: *(?:bearer +)?([^\r\n]+)", re.IGNORECASE
 MET: Counter[str] = Counter()
 
 PAGE = b"<html>the server is being repaired</html>"
-BOMB = gzip.compress(b"all work and no play " * 10_000_000)
+BOMB = gzip.compress(b"all work and no play " * 5_000_000, 1)
 CHUNKED = b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -206,4 +206,4 @@ def handle(line: Line) -> None:
 
 
 if __name__ == "__main__":
-    serve(handle)
+    serve({"receiver": handle, "neighbour": handle})
