@@ -85,6 +85,7 @@ LIBRARIES = {
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
     "alibabacloud_tea_openapi": ["engine.status.openapi"],
     "alibabacloud_tea_util": ["engine.status.openapi"],
+    "darabonba": ["engine.status.openapi"],
     "aiosmtplib": ["engine.actions.email.sender", "engine.actions.email.connections"],
     "apscheduler": ["engine.config.cron"],
     "backports": ["engine.web.content_encoding"],  # zstd, which later Pythons bring along
@@ -109,8 +110,13 @@ LIBRARIES = {
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
+<<<<<<< HEAD
     "h11": ["engine.runtime.http_connections"],  # the parser of uvicorn
     "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
+=======
+    "urllib3": ["engine.status.bounded"],  # the connections of requests
+    "uvicorn": ["engine.runtime.http_server"],
+>>>>>>> outgoing
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq

@@ -7,7 +7,8 @@ import socket
 import ssl
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
+
+from engine.config.scrubber import Scrubber
 
 SHOWN = 200
 """Characters of a service's message that are shown."""
@@ -17,13 +18,11 @@ TIMED_OUT = "timed out"
 
 def safe_message(text: object, hidden: Iterable[str]) -> str:
     """A message of a service, fit to be shown: short, on one line, without the `hidden` texts, however they are encoded."""
-    found = str(text)
-    for word in hidden:
-        for form in {word, quote(word, safe=""), quote(word)}:
-            if form:
-                found = found.replace(form, "***")
-    found = " ".join("".join(c if c.isprintable() else " " for c in found).split())
-    return found if len(found) <= SHOWN else f"{found[:SHOWN]}…"
+    try:
+        said = str(text)
+    except RecursionError:
+        return "something that is nested too deeply"
+    return Scrubber(hidden).shown(said, SHOWN)
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:

@@ -15,7 +15,9 @@ def _holds_no_signature(record: logging.LogRecord) -> bool:
 
 def hide_signed_urls() -> None:
     """Drop the lines of urllib3 that hold a signed URL, at any level."""
-    logging.getLogger("urllib3.connectionpool").addFilter(_holds_no_signature)
+    # The second one warns of headers that it cannot parse, and names the URL.
+    for name in ("urllib3.connectionpool", "urllib3.connection"):
+        logging.getLogger(name).addFilter(_holds_no_signature)
 
 
 def hide_signed_headers() -> None:

@@ -17,6 +17,7 @@ from engine.config.endpoints import endpoint_of
 from engine.core.retry_after import LONGEST_RETRY_AFTER_S
 from engine.errors import RollcallError
 from engine.status.base import QueryFailed, require_encodable
+from engine.status.bounded import attempt, bound
 from engine.status.http import TIMED_OUT, root_cause, safe_message
 from engine.status.library_logs import hide_signed_headers
 
@@ -26,10 +27,25 @@ CLOCK_TOLERANCE: Final = "15 minutes"
 """The service refuses timestamps that differ by more from its own clock."""
 
 
+def _bound_connections() -> None:
+    """Have the SDK use bounded connections: it makes its own, without a way to choose them. Outside an attempt they limit nothing."""
+    from darabonba.core import DaraCore
+
+    made = DaraCore.get_adapter
+    if getattr(made, "is_bounded", False):
+        return
+
+    def get_adapter(*arguments: Any, **more: Any) -> Any:
+        return bound(made(*arguments, **more))
+
+    get_adapter.is_bounded = True  # type: ignore[attr-defined]
+    DaraCore.get_adapter = staticmethod(get_adapter)
+
+
 class OpenApiProvider:
     """Queries the OpenAPI; see `Provider`. Thread-safe. A client that is online counts as one connection.
 
-    `endpoint`: such as `onsmqtt.cn-hangzhou.aliyuncs.com`. `timeout_s` limits connecting and each wait for bytes. `ca`:
+    `endpoint`: such as `onsmqtt.cn-hangzhou.aliyuncs.com`. `timeout_s` limits the whole of a call. `ca`:
     certificates to trust besides the public ones. Raises ValueError for an invalid endpoint, RollcallError without the SDK.
     """
 
@@ -61,6 +77,7 @@ class OpenApiProvider:
         except ImportError as error:
             raise RollcallError(NOT_INSTALLED) from error
         hide_signed_headers()
+        _bound_connections()
         self._client_type, self._models, self._config_type = client.Client, models, Config
         self._runtime_type = RuntimeOptions
 
@@ -106,7 +123,8 @@ class OpenApiProvider:
         sdk = self._sdk(keys)
         # Whatever the SDK raises while it reads a response is a failed query, not an internal error.
         try:
-            body = call(sdk, runtime).body
+            with attempt(self._timeout_s):
+                body = call(sdk, runtime).body
         except Exception as error:  # noqa: BLE001  # see above
             raise self._translate(error, keys[1]) from None
         if body is None:

@@ -45,7 +45,7 @@ class RouteProvider:
     """Queries the signed route; see `Provider`. Thread-safe.
 
     `access_key` and `secret` are called for every query, so that a rotated key works at once. `now_ms`: epoch milliseconds.
-    `timeout_s` limits connecting and each wait for bytes. `ca`: certificates to trust instead of the public ones.
+    `timeout_s` limits the whole of a query. `ca`: certificates to trust instead of the public ones.
     Raises ValueError for an invalid endpoint.
     """
 

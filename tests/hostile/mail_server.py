@@ -1,4 +1,4 @@
-"""A bad mail server: `python -m tests.hostile.mail_server NAME [CERTIFICATE]` prints its port and misbehaves as `BEHAVIOURS[NAME]` says.
+"""A bad mail server: `python -m tests.hostile.mail_server CERTIFICATE` prints a port for each name in `BEHAVIOURS`, and `echo-…`.
 
 A behaviour says what is different from a good server: the answer to a command (bytes, or something that is done in its place). After a
 command `good` is good for all others.
@@ -120,7 +120,7 @@ def echoes(username: str, password: str) -> dict[str, bytes]:
 
 
 class _Server:
-    def __init__(self, answers: dict[str, Answer], certificate: str | None) -> None:
+    def __init__(self, answers: dict[str, Answer], certificate: str) -> None:
         self._answers = {**GOOD, **answers}
         self._certificate = certificate
 
@@ -157,18 +157,13 @@ class _Server:
             line.say(answer)
 
     def _encrypted(self, connection: Any) -> Any:
-        assert self._certificate is not None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._certificate)
         return context.wrap_socket(connection, server_side=True)
 
 
 if __name__ == "__main__":
-    name, *certificates = sys.argv[1:]
-    chosen: dict[str, Answer]
-    if name.startswith("echo-"):
-        # The password is the test's own.
-        chosen = {"AUTH": echoes("rollcall", "tok/en+9f3A~Zq7")[name.removeprefix("echo-")]}
-    else:
-        chosen = BEHAVIOURS[name]
-    serve(_Server(chosen, certificates[0] if certificates else None).handle)
+    # The password is the test's own.
+    known = {f"echo-{name}": {"AUTH": said} for name, said in echoes("rollcall", "tok/en+9f3A~Zq7").items()}
+    chosen: dict[str, dict[str, Any]] = {**BEHAVIOURS, **known}
+    serve({name: _Server(answers, sys.argv[1]).handle for name, answers in chosen.items()})

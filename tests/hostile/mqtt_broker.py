@@ -1,4 +1,4 @@
-"""A bad MQTT broker: `python -m tests.hostile.mqtt_broker NAME` prints its port and misbehaves as `BEHAVIOURS[NAME]` says.
+"""A bad MQTT broker: `python -m tests.hostile.mqtt_broker` prints a port for each name in `BEHAVIOURS`.
 
 A behaviour names what is different from a good broker: what it says to the login, and what it says after it, or to a message.
 """
@@ -6,8 +6,8 @@ A behaviour names what is different from a good broker: what it says to the logi
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable
+from functools import partial
 
 from tests.hostile.serving import Line, serve
 
@@ -141,5 +141,4 @@ def _give(line: Line, said: Says) -> None:
 
 
 if __name__ == "__main__":
-    chosen = BEHAVIOURS[sys.argv[1]]
-    serve(lambda line: handle(chosen, line))
+    serve({name: partial(handle, said) for name, said in BEHAVIOURS.items()})

@@ -1,11 +1,12 @@
 """A server whose connections misbehave as a table says: in a process of its own, so that a flood costs the server's time and not the test's.
 
-A module such as `tests.hostile.receiver` ends in `serve(handle)`; a test says `with running("tests.hostile.receiver") as port`.
+A module such as `tests.hostile.mail_server` ends in `serve(handlers)`; a test says `with running("tests.hostile.mail_server") as ports`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,28 +71,30 @@ class Line:
         self.connection.close()
 
 
-def serve(handle: Callable[[Line], None]) -> None:
-    """Serve each connection by `handle` in a thread of its own; print the port; end when standard input does."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    print(listener.getsockname()[1], flush=True)
-
-    def one(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError, ValueError):
-            handle(Line(connection))
-
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=one, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
+def serve(handlers: Mapping[str, Callable[[Line], None]]) -> None:
+    """Serve each behaviour on a port of its own, each connection in a thread of its own; print the ports; end when standard input does."""
+    listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=512) for name in handlers}
+    for name, listener in listeners.items():
+        threading.Thread(target=_accept, args=(listener, handlers[name]), daemon=True).start()
+    print(json.dumps({name: listener.getsockname()[1] for name, listener in listeners.items()}), flush=True)
     sys.stdin.read()
     os._exit(0)  # whatever still floods
 
 
+def _accept(listener: socket.socket, handle: Callable[[Line], None]) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_one, args=(connection, handle), daemon=True).start()
+
+
+def _one(connection: socket.socket, handle: Callable[[Line], None]) -> None:
+    with connection, contextlib.suppress(OSError, ValueError):
+        handle(Line(connection))
+
+
 @contextmanager
-def running(module: str, *arguments: str) -> Iterator[int]:
-    """The server of a module, and its port."""
+def running(module: str, *arguments: str) -> Iterator[dict[str, int]]:
+    """The server of a module, and the port of each behaviour."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
@@ -100,7 +103,7 @@ def running(module: str, *arguments: str) -> Iterator[int]:
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        yield int(process.stdout.readline())
+        yield json.loads(process.stdout.readline())
     finally:
         process.stdin.close()
         process.wait(30)

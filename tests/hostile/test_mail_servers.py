@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +95,31 @@ def sent(port: int, run: Callable[[Any], Any] = asyncio.run, **more: Any) -> Ans
     return found
 
 
-def with_login(folder: Path) -> tuple[str, dict[str, Any]]:
-    both, ca = certificate_for(folder)
-    return str(both), {
-        "security": "starttls", "ca": str(ca), "username": "rollcall", "password": lambda: PASSWORD, "timeout_s": TIMEOUT_S,
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return certificate_for(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def ports(certificate: tuple[Path, Path]) -> Iterator[dict[str, int]]:
+    with running("tests.hostile.mail_server", str(certificate[0])) as found:
+        yield found
+
+
+@pytest.fixture
+def login(certificate: tuple[Path, Path]) -> dict[str, Any]:
+    return {
+        "security": "starttls", "ca": str(certificate[1]), "username": "rollcall", "password": lambda: PASSWORD,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("run", LOOPS, ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("name", sorted(TAKEN | REJECTED.keys() | LATER.keys()))
-def test_every_bad_answer_has_its_meaning_and_says_why(name: str, run: Callable[[Any], Any]) -> None:
+def test_every_bad_answer_has_its_meaning_and_says_why(
+    name: str, run: Callable[[Any], Any], ports: dict[str, int]
+) -> None:
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with running("tests.hostile.mail_server", name) as port:
-        answer = sent(port, run)
+    answer = sent(ports[name], run)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
     if name in TAKEN:
         assert answer == Delivered()
@@ -121,11 +133,9 @@ def test_every_bad_answer_has_its_meaning_and_says_why(name: str, run: Callable[
 @pytest.mark.parametrize("run", LOOPS, ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("name", ENCRYPTED)
 def test_nothing_is_sent_in_the_clear_when_encryption_or_login_fail(
-    name: str, run: Callable[[Any], Any], tmp_path: Path
+    name: str, run: Callable[[Any], Any], ports: dict[str, int], login: dict[str, Any]
 ) -> None:
-    both, login = with_login(tmp_path)
-    with running("tests.hostile.mail_server", name, both) as port:
-        answer = sent(port, run, **login)
+    answer = sent(ports[name], run, **login)
     words = ENCRYPTED[name]
     if words is None:
         assert answer == Delivered()
@@ -134,10 +144,8 @@ def test_nothing_is_sent_in_the_clear_when_encryption_or_login_fail(
 
 
 @pytest.mark.parametrize("name", sorted(echoes("rollcall", PASSWORD)))
-def test_no_text_of_an_answer_to_a_login_is_kept(name: str, tmp_path: Path) -> None:
-    both, login = with_login(tmp_path)
-    with running("tests.hostile.mail_server", f"echo-{name}", both) as port:
-        answer = sent(port, **login)
+def test_no_text_of_an_answer_to_a_login_is_kept(name: str, ports: dict[str, int], login: dict[str, Any]) -> None:
+    answer = sent(ports[f"echo-{name}"], **login)
     assert isinstance(answer, RetryLater)
     assert PASSWORD not in answer.reason
     # Two sentences of ours, whatever it says.
@@ -149,7 +157,7 @@ def test_no_text_of_an_answer_to_a_login_is_kept(name: str, tmp_path: Path) -> N
     )
 
 
-def test_a_server_that_floods_an_idle_connection_is_cut_off() -> None:
+def test_a_server_that_floods_an_idle_connection_is_cut_off(ports: dict[str, int]) -> None:
     """It would keep the event loop of the engine busy until the next mail."""
 
     async def go(port: int) -> Answer:
@@ -162,5 +170,4 @@ def test_a_server_that_floods_an_idle_connection_is_cut_off() -> None:
         await sender.close()
         return answer
 
-    with running("tests.hostile.mail_server", "idle-flood") as port:
-        assert asyncio.run(go(port)) == Delivered()
+    assert asyncio.run(go(ports["idle-flood"])) == Delivered()

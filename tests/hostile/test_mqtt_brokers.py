@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -48,6 +49,12 @@ def test_every_behaviour_is_tried() -> None:
     assert DELIVERED | NOT_CONNECTED.keys() | LOST.keys() | FLOODS == BEHAVIOURS.keys()
 
 
+@pytest.fixture(scope="module")
+def ports() -> Iterator[dict[str, int]]:
+    with running("tests.hostile.mqtt_broker") as found:
+        yield found
+
+
 async def _longest_wait(ended: asyncio.Event) -> float:
     """How long the event loop was busy with one thing, in seconds."""
     longest_s = 0.0
@@ -69,10 +76,10 @@ async def _commanded(port: int) -> Answer:
         await living
 
 
-def commanded(name: str) -> Answer | NotConnected:
+def commanded(port: int) -> Answer | NotConnected:
     """The answer to one command, or why there is no connection; the loop is never held up for long."""
 
-    async def go(port: int) -> Answer | NotConnected:
+    async def go() -> Answer | NotConnected:
         ended = asyncio.Event()
         watching = asyncio.create_task(_longest_wait(ended))
         found: Answer | NotConnected
@@ -86,48 +93,48 @@ def commanded(name: str) -> Answer | NotConnected:
         return found
 
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with running("tests.hostile.mqtt_broker", name) as port:
-        answer = asyncio.run(go(port))
+    answer = asyncio.run(go())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
     return answer
 
 
 @pytest.mark.parametrize("name", sorted(DELIVERED))
-def test_what_does_not_concern_us_disturbs_no_command(name: str) -> None:
-    assert commanded(name) == Delivered()
+def test_what_does_not_concern_us_disturbs_no_command(name: str, ports: dict[str, int]) -> None:
+    assert commanded(ports[name]) == Delivered()
 
 
 @pytest.mark.parametrize("name", NOT_CONNECTED)
-def test_a_login_that_is_not_answered_as_it_should_be_says_why(name: str) -> None:
-    answer = commanded(name)
+def test_a_login_that_is_not_answered_as_it_should_be_says_why(name: str, ports: dict[str, int]) -> None:
+    answer = commanded(ports[name])
     assert isinstance(answer, NotConnected) and NOT_CONNECTED[name] in str(answer)
 
 
 @pytest.mark.parametrize("name", LOST)
-def test_a_connection_that_goes_wrong_later_says_why_and_the_command_is_tried_again(name: str) -> None:
-    answer = commanded(name)
+def test_a_connection_that_goes_wrong_later_says_why_and_the_command_is_tried_again(
+    name: str, ports: dict[str, int]
+) -> None:
+    answer = commanded(ports[name])
     assert isinstance(answer, RetryLater | NotConnected)
     assert LOST[name] in (answer.reason if isinstance(answer, RetryLater) else str(answer))
 
 
 @pytest.mark.parametrize("name", sorted(FLOODS))
-def test_a_flood_keeps_neither_the_event_loop_nor_the_service_busy(name: str) -> None:
+def test_a_flood_keeps_neither_the_event_loop_nor_the_service_busy(name: str, ports: dict[str, int]) -> None:
     """The broker's own confirmations stand behind the flood: the command is not confirmed, and others do not wait for it."""
     used_s = time.process_time()
-    answer = commanded(name)
+    answer = commanded(ports[name])
     assert isinstance(answer, RetryLater | NotConnected)
     assert time.process_time() - used_s < 20
 
 
-def test_connections_are_read_by_what_bounds_them() -> None:
+def test_connections_are_read_by_what_bounds_them(ports: dict[str, int]) -> None:
     """The library's hook has no public name: a new version must not lose it unnoticed."""
 
-    async def go(port: int) -> object:
-        connection = MqttConnection(MqttLogin(host="127.0.0.1", port=port, client_id="c"), V5)
+    async def go() -> object:
+        connection = MqttConnection(MqttLogin(host="127.0.0.1", port=ports["good"], client_id="c"), V5)
         await connection.open()
         found = connection._client.socket()
         connection.close()
         return found
 
-    with running("tests.hostile.mqtt_broker", "good") as port:
-        assert isinstance(asyncio.run(go(port)), BoundedSocket)
+    assert isinstance(asyncio.run(go()), BoundedSocket)

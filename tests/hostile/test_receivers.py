@@ -73,9 +73,19 @@ REASONS = {
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[str]:
-    with running("tests.hostile.receiver") as port:
-        yield f"http://127.0.0.1:{port}"
+def ports() -> Iterator[dict[str, int]]:
+    with running("tests.hostile.receiver") as found:
+        yield found
+
+
+@pytest.fixture
+def receiver(ports: dict[str, int]) -> str:
+    return f"http://127.0.0.1:{ports['receiver']}"
+
+
+@pytest.fixture
+def neighbour(ports: dict[str, int]) -> str:
+    return f"http://127.0.0.1:{ports['neighbour']}"
 
 
 def posted(url: str, secrets: dict[str, str] | None = None, **request: Any) -> Answer:
@@ -121,7 +131,7 @@ def test_a_secret_that_a_server_repeats_in_any_encoding_is_not_kept(receiver: st
 @pytest.mark.parametrize(
     "name", ["103-endless", "102-endless", "200-extension-endless", "200-idle-flood", "garbage-endless"]
 )
-def test_a_neighbour_is_served_while_receivers_flood(receiver: str, name: str) -> None:
+def test_a_neighbour_is_served_while_receivers_flood(receiver: str, neighbour: str, name: str) -> None:
     """The bad one costs a bounded share of the process's time: what it sends is cut off, and its attempts end."""
 
     async def go() -> float:
@@ -132,7 +142,7 @@ def test_a_neighbour_is_served_while_receivers_flood(receiver: str, name: str) -
         ]
         used_s = time.process_time()
         for at in range(100):
-            good = await sender.post(f"g{at}", {"url": f"{receiver}/good", "json": {}})
+            good = await sender.post(f"g{at}", {"url": f"{neighbour}/good", "json": {}})
             assert good == Delivered()
         await asyncio.gather(*bad)
         used_s = time.process_time() - used_s
