@@ -110,13 +110,9 @@ LIBRARIES = {
     "sqlite3": ["engine.stores.sqlite"],
     "starlette": ["engine.web"],
     "structlog": ["engine.telemetry"],
-<<<<<<< HEAD
     "h11": ["engine.runtime.http_connections"],  # the parser of uvicorn
-    "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
-=======
     "urllib3": ["engine.status.bounded"],  # the connections of requests
-    "uvicorn": ["engine.runtime.http_server"],
->>>>>>> outgoing
+    "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
     "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq

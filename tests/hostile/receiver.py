@@ -23,11 +23,7 @@ TOKEN = re.compile(r"\r\nauthorization: *(?:bearer +)?([^\r\n]+)", re.IGNORECASE
 MET: Counter[str] = Counter()
 
 PAGE = b"<html>the server is being repaired</html>"
-<<<<<<< HEAD
-BOMB = gzip.compress(b"all work and no play " * 10_000_000, mtime=0)
-=======
-BOMB = gzip.compress(b"all work and no play " * 5_000_000, 1)
->>>>>>> outgoing
+BOMB = gzip.compress(b"all work and no play " * 5_000_000, 1, mtime=0)
 CHUNKED = b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
