@@ -53,7 +53,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _BLOCK_LINES: Final = 32  # lines that share the fate of a bad one before they are looked at singly
 _NOTHING_FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf|[\0 \t\r\n])+")  # what a file may have before its first event
-_LONE_CR: Final = re.compile(rb"(?<=\})\r(?![ \t\r]*+[\n,\]}])|(?<![:,\[ \t\r\n])\r(?=[ \t\r]*+\{)")
+_LONE_CR: Final = re.compile(rb"(?<=\})\r(?![ \t\r]*+[\n,\]}])|(?<=[^:,\[ \t\r\n])\r(?=[ \t\r]*+\{)")
 _C1_CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 
 

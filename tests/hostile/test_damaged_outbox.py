@@ -148,7 +148,10 @@ def test_the_heartbeat_stops_while_webhooks_cannot_be_sent_and_the_part_is_named
             return running.readiness()[1]
 
         eventually(kill_child, lambda text: "webhook process: " in text)
-        assert running.metric('rollcall_part_working{part="webhook process"}') == 0
+        eventually(
+            lambda: (kill_child(), running.metric('rollcall_part_working{part="webhook process"}'))[1],
+            lambda works: works == 0,
+        )
         gone(running, "G@@@a")
         eventually(lambda: target.told("client"), lambda found: found == [("G@@@a",)])
         assert running.terminate() == 0

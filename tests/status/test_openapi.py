@@ -181,5 +181,5 @@ def test_certificates_are_verified(tmp_path: Path) -> None:
 
 def test_without_the_sdk_it_says_how_to_get_it(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "alibabacloud_onsmqtt20200420", None)
-    with pytest.raises(RollcallError, match=r"pip install 'rollcall\[openapi\]'"):
+    with pytest.raises(RollcallError, match=r"pip install 'rollcall-presence\[openapi\]'"):
         provider(standin)
