@@ -184,7 +184,7 @@ def judge(status: int, retry_after: str | None, text: str, ok: Collection[int], 
         return DELIVERED
     if status == 101:
         return RetryLater(
-            reason="HTTP 101: it wants to speak another protocol, which was not requested", may_have_arrived=True
+            reason="HTTP 101: it switches to another protocol, which was not asked for", may_have_arrived=True
         )
     if not 200 <= status < 600:
         return RetryLater(reason=f"HTTP {status:03}: that is no final status of HTTP", may_have_arrived=True)
