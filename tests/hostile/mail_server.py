@@ -163,6 +163,11 @@ class _Server:
         return context.wrap_socket(connection, server_side=True)
 
 
+def serving(name: str) -> Callable[[Line], None]:
+    """The server of that name, without encryption, for a test that accepts the connections itself."""
+    return _Server(BEHAVIOURS[name], None).handle
+
+
 if __name__ == "__main__":
     name, *certificates = sys.argv[1:]
     chosen: dict[str, Answer]
