@@ -174,6 +174,7 @@ def nothing(day: Day) -> None:
     """It has ended by itself, or stays as it is."""
 
 
+NO_COMMIT = ".*could not commit|source broker: not caught up"
 FILE, LOG, CLOCK = "source broker: ", "(deliveries to )?log\\b", "clock stepped by"
 
 HOURS = (
@@ -189,7 +190,7 @@ HOURS = (
     bad_receiver("103-endless"),
     Hour(name="a rule file is broken", begin=edited_wrongly, end=edited_well),
     bad_mail_server("greets-in-gbk"),
-    Hour(name="the disk is full", begin=lambda day: room(day, NO_ROOM_BYTES), end=lambda day: room(day, resource.RLIM_INFINITY), names="(writer: )?could not commit", is_ready=False, spared=None),
+    Hour(name="the disk is full", begin=lambda day: room(day, NO_ROOM_BYTES), end=lambda day: room(day, resource.RLIM_INFINITY), names=NO_COMMIT, is_ready=False, spared=None),
     slow_senders("half_body"),
     bad_receiver("head-dripping"),
     Hour(name="the webhook process is killed", begin=webhook_process_killed, end=nothing),

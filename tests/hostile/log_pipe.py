@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -39,7 +40,15 @@ class LogPipe:
         self._thread.start()
 
     def stop_reading(self) -> None:
-        """Be there, and read nothing."""
+        """Be there, and read nothing: the pipe is full."""
+        self._stop()
+        filling = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(filling, b"\n")  # empty lines say nothing when they are read in the end
+        os.close(filling)
+
+    def _stop(self) -> None:
         self._wanted.clear()
         if self._thread is not None:
             self._thread.join()
@@ -47,7 +56,7 @@ class LogPipe:
 
     def close(self) -> None:
         """Be gone."""
-        self.stop_reading()
+        self._stop()
         if self._reader is not None:
             os.close(self._reader)
             self._reader = None

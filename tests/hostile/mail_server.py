@@ -165,7 +165,7 @@ class _Server:
 
 def serving(name: str) -> Callable[[Line], None]:
     """The server of that name, without encryption, for a test that accepts the connections itself."""
-    return _Server(BEHAVIOURS[name], None).handle
+    return _Server(BEHAVIOURS[name], "").handle
 
 
 if __name__ == "__main__":
