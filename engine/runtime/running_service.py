@@ -159,9 +159,11 @@ class RunningService:
         return reasons
 
     def degraded(self) -> list[str]:
-        """What does not work although the service is ready: parts that others can do without, and targets that are paused."""
+        """What does not work although the service is ready: parts that others can do without, the status service, paused targets."""
         found = self.source_runner.degraded()
         found += [_sentence(trouble) for trouble in self.supervisor.troubles() if not trouble.is_vital]
+        if self.queries is not None and (problem := self.queries.trouble) is not None:
+            found.append(f"status queries get no answers: {problem}")
         pauses = sorted(self.dispatcher.health().pauses.values(), key=lambda pause: pause.since_ms)
         found += [
             f"deliveries to {pause.target} are paused since {rfc3339(pause.since_ms)}: {pause.reason}; "

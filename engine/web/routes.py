@@ -108,7 +108,8 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
         `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
-        `degraded`: what else does not work, such as a paused target, a clock that was set, or events that are refused. `parts`: every part.
+        `degraded`: what else does not work, such as a paused target, a status provider that does not answer, a clock that was set,
+        or events that are refused. `parts`: every part.
         """
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)

@@ -162,6 +162,11 @@ class _Server:
         return context.wrap_socket(connection, server_side=True)
 
 
+def serving(name: str) -> Callable[[Line], None]:
+    """The server of that name, without encryption, for a test that accepts the connections itself."""
+    return _Server(BEHAVIOURS[name], "").handle
+
+
 if __name__ == "__main__":
     # The password is the test's own.
     known = {f"echo-{name}": {"AUTH": said} for name, said in echoes("rollcall", "tok/en+9f3A~Zq7").items()}

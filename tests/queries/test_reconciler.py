@@ -108,12 +108,14 @@ def test_wrong_keys_end_a_sweep_soon_and_are_logged_while_the_service_stays_read
         (line,) = running.log_lines("asking.fails")
         assert "signature" in line["problem"]
         assert running.readiness()[0] == 200
+        (said,) = running.get("/readyz")["degraded"]
+        assert said.startswith("status queries get no answers: ") and "signature" in said
         assert running.metric("rollcall_status_failing") == 1
         assert len(broker.calls) < 200
         (tmp_path / "secret").write_text(broker.secret)
         eventually(lambda: sweep(running), lambda found: found["agreed"] == 200)
         assert len(running.log_lines("asking.well")) == 1
-        assert running.metric("rollcall_status_failing") == 0
+        assert running.metric("rollcall_status_failing") == 0 and running.get("/readyz")["degraded"] == []
 
 
 def test_clients_without_permission_fail_and_all_others_are_queried(tmp_path: Path) -> None:
