@@ -54,8 +54,9 @@ class _Lazy(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), attribute)
-        return found
+        from engine.cli.options import refusing_broken_text
+
+        return refusing_broken_text(getattr(importlib.import_module(module), attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any of them."""

@@ -116,6 +116,7 @@ _SHARE: Final = click.FloatRange(0, 1)
 @click.option(
     "--to",
     "target",
+    type=click.Path(allow_dash=True, readable=False),
     default="-",
     show_default=True,
     help="A file, - for standard output, http://HOST:PORT, or rocketmq://HOST:PORT/TOPIC.",

@@ -464,6 +464,36 @@ def test_h_is_help_in_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "GID@@@\udcff"),
+        ("why-not", "rule", "\udcff"),
+        ("alerts", "ack", "rule", "\udcff"),
+        ("clients", "forget", "\udcff"),
+        ("silence", "expire", "\udcff"),
+        ("deliveries", "list", "--client", "\udcff"),
+    ],
+)
+def test_an_argument_that_is_no_utf_8_is_wrong_use_with_and_without_a_service(
+    running: Service, left: Service, words: tuple[str, ...]
+) -> None:
+    for place in (running.folder, left.folder):
+        done = rollcall(place, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is not valid UTF-8" in done.stderr and "\\udcff" in done.stderr
+
+
+def test_a_file_may_have_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    assert rollcall(tmp_path, "simulate", "--events", "3", "--to", "\udcff.jsonl").returncode == 0
+    assert len((tmp_path / "\udcff.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_a_limit_beyond_any_number_of_items_is_wrong_use(left: Service) -> None:
+    done = rollcall(left.folder, "deliveries", "list", "--limit", "9" * 30)
+    assert done.returncode == 2 and "is not in the range" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "at", "suggested"), [("rollcall sil", 1, "silence"), ("rollcall silence ", 2, "expire")]
 )
 def test_a_shell_completes_commands(tmp_path: Path, words: str, at: int, suggested: str) -> None:
