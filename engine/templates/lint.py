@@ -22,7 +22,7 @@ from engine.templates.compiler import (
     constant_problems,
     parse,
 )
-from engine.templates.lint_calls import call_problems, sum_problem
+from engine.templates.lint_calls import call_problems, order_problem, printed_problems, sign_problem, sum_problem
 from engine.templates.lint_scope import assigned_names, dotted, guarded, names_below, set_in_branches, set_once
 from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
@@ -212,6 +212,12 @@ class _Checker:
             yield from call_problems(node, scope)
         elif isinstance(node, nodes.BinExpr):
             yield from sum_problem(node, scope)
+        elif isinstance(node, nodes.Compare):
+            yield from order_problem(node, scope)
+        elif isinstance(node, nodes.UnaryExpr):
+            yield from sign_problem(node, scope)
+        elif isinstance(node, nodes.Output):
+            yield from printed_problems(node, scope)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import nodes
 
 from engine.config.schema import did_you_mean
 from engine.config.time_zones import zone
-from engine.templates.compiler import KNOWN_FILTERS, KNOWN_TESTS, checker_function
+from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, checker_function
+from engine.templates.lint_scope import dotted
 from engine.templates.names import NUMBER, TEXT, Shape
+from engine.templates.sandbox.environment import methods_of
 from engine.templates.sandbox.localtime import check_pattern
 from engine.templates.shapes import Scope, argument, attribute_path, constant, shape_of
+
+_TO_NUMBER: Final = "a text becomes a number with the filter `int` or `float`"
 
 
 def call_problems(node: nodes.Filter | nodes.Test, scope: Scope) -> Iterator[str]:
@@ -103,6 +107,40 @@ def _localtime(node: nodes.Filter) -> Iterator[str]:
                 yield f"`localtime`: {error}"
 
 
+_ORDERS: Final = {"lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
+
+
+def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
+    """A text is neither less nor more than a number. Values of the inventory are texts."""
+    left = shape_of(node.expr, scope)
+    for operand in node.ops:
+        right = shape_of(operand.expr, scope)
+        is_mixed = (left is TEXT and right is NUMBER) or (left is NUMBER and right is TEXT)
+        if is_mixed and operand.op in _ORDERS:
+            yield f"`{_ORDERS[operand.op]}` cannot compare a text and a number: {_TO_NUMBER}"
+        left = right
+
+
+def sign_problem(node: nodes.UnaryExpr, scope: Scope) -> Iterator[str]:
+    """`-` and `+` before a text."""
+    if shape_of(node.node, scope) is TEXT and isinstance(node, (nodes.Neg, nodes.Pos)):
+        yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
+
+
+def printed_problems(node: nodes.Output, scope: Scope) -> Iterator[str]:
+    """A method or a function that is printed and not called."""
+    for printed in node.nodes:
+        if isinstance(printed, nodes.Name) and printed.name in KNOWN_FUNCTIONS and printed.name not in scope:
+            yield f"`{printed.name}` is a function: write `{printed.name}(…)`"
+        elif isinstance(printed, nodes.Getattr):
+            shape = shape_of(printed.node, scope)
+            kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str
+            is_known = shape is TEXT or (isinstance(shape, (dict, list)) and printed.attr not in shape)
+            if is_known and printed.attr in (methods_of(kind()) or ()):
+                place = f"{dotted(printed.node)}.{printed.attr}"
+                yield f"`{place}` is a method: write `{place}()`"
+
+
 def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
     """A text and a number cannot be added, and texts can only be added."""
     if isinstance(node, (nodes.And, nodes.Or)):
@@ -112,4 +150,4 @@ def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str
     if kinds == {"text", "number"} and isinstance(node, nodes.Add):
         yield "+ cannot add a text and a number; use ~ to join them"
     elif "text" in kinds and not isinstance(node, nodes.Add):
-        yield f"{node.operator} is for numbers, not for a text; a text becomes a number with the filter `int` or `float`"
+        yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"

@@ -39,6 +39,12 @@ MISTAKES = [
     ("{{ duration.seconds }}", "`duration` is a number or true or false, and has no `seconds`"),
     ("{{ client.id + duration }}", "+ cannot add a text and a number; use ~ to join them"),
     ("{{ client.id - 1 }}", "- is for numbers, not for a text"),
+    ("{{ client.attributes.floor > 3 }}", "`>` cannot compare a text and a number: a text becomes a number with"),
+    ("{% if 60 <= duration < '90' %}{% endif %}", "`<` cannot compare a text and a number"),
+    ("{{ -client.id }}", "- is for numbers, not for a text"),
+    ("{{ client.id.upper }}", "`client.id.upper` is a method: write `client.id.upper()`"),
+    ("{{ alert.clients.count }}", "write `alert.clients.count()`"),
+    ("{{ range }}", "`range` is a function: write `range(…)`"),
     ("{{ 1 // 0 }}", "always fails: integer division or modulo by zero"),
     ("{{ 'x'|round }}", "always fails: `round` is for numbers"),
     (

@@ -525,3 +525,22 @@ def test_a_body_that_fails_is_replaced_whoever_is_listed() -> None:
     rendered = webhook({"body": "{{ 1 / 0 }}"}, {**variables("d1"), "alert": alert})
     assert rendered.dead is None and rendered.request["template_error"]
     assert json.loads(json.dumps(rendered.request["json"]))["alert"] == {"id": "a", "clients": ["G@@@d1"], "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        ("{{ alert.clients|map('upper') }}", "['G@@@D1']"),
+        ("{{ alert.clients|select('eq', 'G@@@d1') }}", "['G@@@d1']"),
+        ("{{ 'of ' ~ alert.clients|map('upper') }}", "of ['G@@@D1']"),
+    ],
+)
+def test_a_sequence_that_is_printed_is_a_list(template: str, wanted: str) -> None:
+    assert text(template) == wanted
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ range }}", "{{ client['id'].upper }}", "{{ client.get }}", "{{ '' ~ range }}"]
+)
+def test_a_function_is_never_printed(template: str) -> None:
+    assert refusal(template) == "body: a function or a method cannot be printed: call it with ( )"

@@ -24,7 +24,7 @@ from jinja2.utils import pass_context
 from engine.templates.sandbox import operations
 from engine.templates.sandbox.filters import FILTERS, OWN_FILTERS, bounded, unchanged
 from engine.templates.sandbox.jinja_tests import TESTS
-from engine.templates.sandbox.meter import METER, LimitExceeded, joined
+from engine.templates.sandbox.meter import METER, LimitExceeded, joined, printable
 from engine.templates.sandbox.operations import OPERATORS, TEXT_METHODS, plain_text
 from engine.templates.sandbox.tree_limits import TreeLimits, is_internal
 from engine.templates.secret_markers import SecretNames
@@ -105,7 +105,7 @@ class Environment(ImmutableSandboxedEnvironment):
     @pass_context
     def _finished(self, context: Context, value: Any) -> Any:
         METER.charge(value)
-        return self.finish(value)
+        return self.finish(printable(value))
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         limited = TreeLimits().visit(source)

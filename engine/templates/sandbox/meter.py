@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from jinja2.exceptions import SecurityError
+from jinja2 import Undefined
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
 
 MAX_TEXT = 262_144
 """Longest text anywhere in a rendering, in characters: all that is known of the thousand clients that an alert lists, as JSON."""
@@ -98,6 +99,19 @@ def refuse_number() -> NoReturn:
     raise LimitExceeded(f"the number is too large: more than {MAX_BITS} bits")
 
 
+def printable(value: Any) -> Any:
+    """The value as it may be printed: a sequence that is made when it is read (`map`, `select`) as a list.
+
+    Raises TemplateRuntimeError for a method, a function or another thing of Python's, whose text would show what only Python knows.
+    """
+    if isinstance(value, Iterator):
+        value = list(value)
+        METER.charge(value)
+    elif callable(value) and not hasattr(value, "__html__") and not isinstance(value, Undefined):
+        raise TemplateRuntimeError("a function or a method cannot be printed: call it with ( )")
+    return value
+
+
 def joined(parts: Iterable[Any], separator: str = "") -> str:
     """Texts joined, counted before they are copied."""
     texts: list[str] = []
@@ -105,7 +119,7 @@ def joined(parts: Iterable[Any], separator: str = "") -> str:
     for part in parts:
         if not isinstance(part, str):
             METER.charge(part)
-            part = str(part)
+            part = str(printable(part))
         length += len(part) + (len(separator) if texts else 0)
         if length > MAX_TEXT:
             refuse_text()
