@@ -38,6 +38,9 @@ class SourceTime:
         shifted_ms = self._clock.shifted_ms
         before = self._said.get(source.name)
         if before is None or before[0] != said_ms:
+            if said_ms > now_ms and said_ms > self._clock.now_ms() + NOT_BELIEVED_MS:
+                # Noted in the moment in which the clock was put back. What it said before that still holds.
+                return None if before is None else before[0] + shifted_ms - before[1]
             before = self._said[source.name] = (said_ms, shifted_ms)
         found_ms = said_ms + shifted_ms - before[1]
         if found_ms > now_ms and found_ms > self._clock.now_ms() + NOT_BELIEVED_MS:

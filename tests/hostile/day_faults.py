@@ -31,7 +31,7 @@ class Hour:
     """`names` (an expression) begins every sentence of `/readyz` about it, and `is_ready` what it makes of the whole; empty: it must say nothing.
 
     `spared`: rules whose neighbours hear everything while it lasts; None: verdicts wait for the end of it.
-    `leaves`: what may stay in `degraded` for longer than the hour, because the contract says so.
+    `also`: what may be said of it as well, for as long as it takes to notice. `leaves`: what may stay in `degraded` for longer than the hour, because the contract says so.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Hour:
     names: str = ""
     is_ready: bool = True
     spared: tuple[str, ...] | None = ENDS
+    also: str = ""
     leaves: str = ""
 
 
@@ -193,7 +194,7 @@ HOURS = (
     Hour(name="the disk is full", begin=lambda day: room(day, NO_ROOM_BYTES), end=lambda day: room(day, resource.RLIM_INFINITY), names=NO_COMMIT, is_ready=False, spared=None),
     slow_senders("half_body"),
     bad_receiver("head-dripping"),
-    Hour(name="the webhook process is killed", begin=webhook_process_killed, end=nothing),
+    Hour(name="the webhook process is killed", begin=webhook_process_killed, end=nothing, also="webhook process: "),
     Hour(name="the log's reader reads nothing", begin=lambda day: day.log.stop_reading(), end=lambda day: day.log.read(), names=LOG),
     bad_status_service("silent", says_nothing),
     Hour(name="the file is away", begin=file_moves, end=file_is_back, names=FILE, is_ready=False, spared=None),
@@ -201,7 +202,7 @@ HOURS = (
     bad_mail_server("greeting-endless"),
     Hour(name="the clock is put ahead", begin=clock_is(STEP_MS), end=nothing, names=CLOCK, leaves=CLOCK),
     Hour(name="the clock is put back", begin=clock_is(0), end=nothing, names=CLOCK, leaves=CLOCK),
-    Hour(name="the service is killed", begin=killed, end=Day.start, is_ready=False, spared=None),
+    Hour(name="the service is killed", begin=killed, end=Day.start, is_ready=False, spared=None, also="starting: |source "),
 )  # fmt: skip
 """Twenty-four. The clock's two come before the kill: a step is shown for ten minutes or until a restart."""
 

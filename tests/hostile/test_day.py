@@ -11,8 +11,10 @@ of breakers, the ten seconds until a part counts as well) stays as long as it is
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,24 @@ REPEATS = {"the webhook process is killed", "the service is killed"}
 """In these hours a webhook may be sent again with the same key: whoever sent it died before it was noted."""
 
 
-def names_only(day: Day, hour: Hour, leaves: str) -> None:
-    """Fails when `/readyz` tells of something that works."""
-    strangers = [one for one in sentences(readyz(day)) if not says(day, hour.names, one) and not says(day, leaves, one)]
+@contextmanager
+def watched(day: Day, hour: Hour, leaves: str) -> Iterator[None]:
+    """All through this `/readyz` is asked again and again; fails when it ever told of something that works."""
+    over, strangers = threading.Event(), set()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            for one in sentences(readyz(day)):
+                if not any(says(day, names, one) for names in (hour.names, hour.also, hour.leaves, leaves)):
+                    strangers.add(one)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
     assert not strangers, f"{hour.name}: /readyz names what works: {strangers}"
 
 
@@ -36,7 +53,7 @@ def says(day: Day, names: str, sentence: str) -> bool:
     return bool(names) and re.match(names.format(shaky=day.shaky.port), sentence) is not None
 
 
-def live_through(day: Day, hour: Hour, leaves: str) -> None:
+def live_through(day: Day, hour: Hour) -> None:
     """One hour: the fault, the fleet, what is said, the end of the fault, and all as it should be again."""
     hour.begin(day)
     day.move()
@@ -52,7 +69,6 @@ def live_through(day: Day, hour: Hour, leaves: str) -> None:
         eventually(lambda: readyz(day), lambda said: said["ready"] == hour.is_ready)
     if hour.name == "a rule file is broken":
         eventually(lambda: readyz(day)["refused_edits"])
-    names_only(day, hour, leaves)
     hour.end(day)
     eventually(day.push)
     day.heard(*ENDS)
@@ -66,7 +82,8 @@ def live(day: Day, hours: Iterable[Hour]) -> None:
     for hour in hours:
         print(hour.name, flush=True)
         before = Counter(arrival.key for arrival in day.good.seen())
-        live_through(day, hour, leaves)
+        with watched(day, hour, leaves):
+            live_through(day, hour)
         leaves = hour.leaves
         if hour.name not in REPEATS:
             again = {key for key, count in Counter(one.key for one in day.good.seen()).items() if count > 1}

@@ -104,6 +104,17 @@ def test_an_instant_from_the_future_is_not_believed() -> None:
     assert watermark(clock, SourceTime(clock, [source], GRACE_MS)) == 0
 
 
+def test_what_a_source_notes_in_the_moment_in_which_the_clock_is_put_back_does_not_undo_what_it_said_before() -> None:
+    clock, source = FakeClock(), Said(START_MS - 700)
+    time = SourceTime(clock, [source], GRACE_MS)
+    assert watermark(clock, time) == START_MS - 700
+    source.caught_up_ms = START_MS  # by the clock as it was, and asked for only when it has been set
+    stepped(clock, -120_000)
+    assert watermark(clock, time) == START_MS - 120_700
+    source.caught_up_ms = clock.now_ms()
+    assert watermark(clock, time) == clock.now_ms()
+
+
 @pytest.mark.parametrize("step_ms", [-315_360_000_000, 120_000])
 def test_the_grace_of_a_push_feed_lasts_as_long_as_it_should(step_ms: int) -> None:
     clock = FakeClock()
