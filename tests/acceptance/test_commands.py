@@ -555,6 +555,16 @@ def test_no_store_yet_is_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_store_that_is_no_regular_file_is_a_sentence_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("version: 1\nhttp: null\n")
+    (tmp_path / "data").mkdir(mode=0o700)
+    os.mkfifo(tmp_path / "data" / "rollcall.sqlite3")
+    for words in (("clients",), ("clients", "forget", "x")):
+        done = rollcall(tmp_path, *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "rollcall.sqlite3" in done.stderr and "Traceback" not in done.stderr
+
+
 # Beginning
 
 

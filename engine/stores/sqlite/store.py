@@ -99,6 +99,8 @@ class SqliteStore:
         path = data / FILE_NAME
         if not path.exists():
             raise StoreError(f"there is no store at {path} yet: start the service once with `rollcall run`")
+        if not path.is_file():
+            raise StoreError(f"{path} is not a regular file: reading it could wait for ever")
         try:
             connection = connect_to_read(path)
         except sqlite3.Error as error:
