@@ -13,6 +13,7 @@ from engine.cli.output import say
 from engine.config.inventory import NO_INVENTORY, Inventory
 from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, load_config
+from engine.config.matchers import attribute_problem
 from engine.config.regular_file import shown_path
 from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
@@ -51,6 +52,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
         if config.inventory is not None:
             try:
                 inventory = load_inventory(config.inventory)
+                problems += _overrides_of_no_client(config, inventory)
             except InvalidFiles as error:
                 problems += error.problems
                 inventory = None  # what rules say of its columns cannot be checked
@@ -66,6 +68,19 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
         click.echo(f"{errors} problem{'s' if errors > 1 else ''}", err=True)
         sys.exit(1)
     say(f"{shown_path(config_path)}: good, {found} rule{'s' if found != 1 else ''}")
+
+
+def _overrides_of_no_client(config: Config, inventory: Inventory) -> list[Problem]:
+    """A warning for each attribute in an override of `debounce` that no row of the inventory has: the override would never count."""
+    document = read_document(config.path, [])
+    assert document is not None  # it has just been read
+    found: list[Problem] = []
+    for index, entry in enumerate(config.debounce.overrides):
+        for column, patterns in entry.match.attributes:
+            if problem := attribute_problem(column, patterns, inventory):
+                at = ("debounce", "overrides", index, "match", "attributes", column)
+                found.append(document.problem(at, problem, warning=True))
+    return found
 
 
 def _missing_libraries(config: Config) -> list[Problem]:

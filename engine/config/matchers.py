@@ -78,7 +78,7 @@ def check_match(
         report(("client",), contradiction)
     if inventory is not None:
         for column, value in written.get("attributes", {}).items():
-            problem = _attribute_problem(column, as_tuple(value), inventory)
+            problem = attribute_problem(column, as_tuple(value), inventory)
             if problem:
                 report(("attributes", column), problem)
 
@@ -133,7 +133,8 @@ def _half(pattern: str, field: str) -> str | None:
     return head if field == "group" else tail if is_literal(tail) else None
 
 
-def _attribute_problem(column: str, patterns: Sequence[str], inventory: Inventory) -> str | None:
+def attribute_problem(column: str, patterns: Sequence[str], inventory: Inventory) -> str | None:
+    """Why patterns for an attribute can never match; None when they can."""
     if column not in inventory.columns:
         if not inventory.columns:
             return "can never match: no inventory is configured (`inventory: inventory.csv`), so clients have no attributes"

@@ -98,6 +98,8 @@ def _problems_of(error: ValidationError) -> Iterator[_Finding]:
     elif kind == "anyOf":
         yield from _no_branch(error, schema, path)
     elif kind == "not":
+        if not isinstance(value, dict) and "required" in wanted:
+            return  # keys that cannot stand together are no matter of what is no mapping
         yield path, str(wanted.get("x-message", "cannot be combined like this")), True
     elif kind == "enum":
         yield path, _not_among(value, list(wanted), schema), False
@@ -225,6 +227,8 @@ def _not_among(value: Any, known: Sequence[Any], schema: Mapping[str, Any]) -> s
     words = [str(word) for word in known]
     listed = words[0] if len(words) == 1 else f"one of {', '.join(words)}"
     hint = schema.get("x-hints", {}).get(value) if isinstance(value, str) else None
+    if hint is None and isinstance(value, str) and value in words and value not in known:
+        hint = f"write {value} without quotes"
     hint = f"; {hint}" if hint else did_you_mean(value, words) if isinstance(value, str) else ""
     return f"must be {listed}, not {_quoted(value)}{hint}"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from engine.cli.service import check
 from engine.config.durations import duration_hint
 from engine.config.loader import load_config
 from engine.errors import InvalidFiles
@@ -167,3 +169,21 @@ def test_what_is_meant_so_passes(folder: Path, text: str) -> None:
 )
 def test_a_duration_is_guessed(value: object, hint: str) -> None:
     assert duration_hint(value) == hint
+
+
+@pytest.mark.parametrize(
+    ("match", "wanted"),
+    [
+        ("{sit: north}", "the inventory has no column `sit`; did you mean `site`?"),
+        ("{site: nroth}", "did you mean `north`?"),
+    ],
+)
+def test_an_override_of_no_client_is_told_by_check(tmp_path: Path, match: str, wanted: str) -> None:
+    (tmp_path / "inventory.csv").write_text("client,site\nG@@@*,north\n")
+    (tmp_path / "rules").mkdir()
+    override = OVERRIDE % f"attributes: {match}"
+    file = tmp_path / "config.yaml"
+    file.write_text(f"version: 1\ninventory: inventory.csv\nrules: rules/\n{override}\n")
+    done = CliRunner().invoke(check, ["-c", str(file)])
+    assert (done.exit_code, wanted in done.output) == (0, True)
+    assert "debounce.overrides[0].match.attributes.si" in done.output

@@ -322,3 +322,16 @@ def test_mistakes_are_reported_in_the_order_of_the_file(tmp_path: Path) -> None:
         f"name: c, trigger: offline, condition: nonsense, {log}",
     )
     assert [line.partition(":")[0] for line in told] == ["3", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("action", "wanted"),
+    [
+        ('webhook: "https://x.test/"', "must be a mapping, not `https://x.test/`"),
+        ("email: a@b.test", "must be a mapping, not `a@b.test`"),
+        ('command: {to: a, payload: x, qos: "1"}', "must be one of 0, 1, 2, not `1`; write 1 without quotes"),
+    ],
+)
+def test_an_action_of_the_wrong_kind_has_one_sentence(tmp_path: Path, action: str, wanted: str) -> None:
+    (told,) = problems(tmp_path, f"name: a, trigger: offline, actions: [{{{action}}}]")
+    assert told.endswith(f": {wanted}")
