@@ -27,7 +27,7 @@ test: setup  ## the tests; those with a broker only if one can be downloaded
 	@$(BIN)/python -m tests.mq.jars || true
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-test-long: setup  ## what repeats kills, soaks and seeds: a quarter of an hour
+test-long: setup  ## what repeats kills, soaks and seeds: about ten minutes
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m long
 
 check: setup  ## format, lint, types and tests: run it before each commit

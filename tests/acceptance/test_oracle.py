@@ -17,7 +17,8 @@ from tests.oracle.running import disagreements, kept, replay_as_a_process, repla
 from tests.oracle.settings import Settings
 from tests.oracle.traces import START_MS, Scenario, scenario
 
-SEEDS = int(os.environ.get("ROLLCALL_ORACLE_SEEDS", "300"))
+SEEDS = int(os.environ.get("ROLLCALL_ORACLE_SEEDS", "600"))
+SEEDS_EVERY_TIME = 100
 SEEDS_A_TEST = 50
 HISTORIES = sorted((Path(__file__).parents[1] / "oracle" / "histories").glob("*.jsonl"))
 
@@ -29,7 +30,13 @@ def assert_agreement(trial: Scenario, name: str) -> None:
         pytest.fail(f"{name} disagrees:\n{told(small, disagreements(small, replay_in_process))}")
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_A_TEST))
+@pytest.mark.parametrize(
+    "first",
+    [
+        first if first < SEEDS_EVERY_TIME else pytest.param(first, marks=pytest.mark.long)
+        for first in range(0, SEEDS, SEEDS_A_TEST)
+    ],
+)
 def test_replay_and_the_oracle_agree_on_every_line_of_adversarial_traces(first: int) -> None:
     for seed in range(first, min(first + SEEDS_A_TEST, SEEDS)):
         assert_agreement(scenario(seed), f"seed {seed}")

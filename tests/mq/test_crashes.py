@@ -95,6 +95,7 @@ def stored(broker: Broker, topic: str) -> int:
 
 
 @pytest.mark.timeout(240 + EVENTS // 50)
+@pytest.mark.long
 def test_kills_and_a_restarted_broker_lose_nothing_and_apply_nothing_twice(
     tmp_path: Path, publisher: Publisher, source: Callable[..., dict[str, object]], topic: str, broker: Broker
 ) -> None:

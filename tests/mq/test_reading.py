@@ -156,6 +156,7 @@ def test_the_topic_of_a_group_and_the_namespace_are_derived(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_queues_that_are_added_later_are_read_from_their_beginning_and_those_taken_away_are_waited_for_no_longer(
     tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker
 ) -> None:

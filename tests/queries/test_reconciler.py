@@ -160,7 +160,16 @@ def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: 
         assert (done["sweep"], done["asked"]) == (number, 400)
 
 
-@pytest.mark.parametrize("place", ["before_commit:12", "after_commit:12", "before_commit:25", "after_commit:40"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "before_commit:12",
+        *(
+            pytest.param(place, marks=pytest.mark.long)
+            for place in ("after_commit:12", "before_commit:25", "after_commit:40")
+        ),
+    ],
+)
 def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_path: Path, place: str) -> None:
     names = [f"G@@@d{n:02}" for n in range(60)]
     with (
