@@ -31,6 +31,9 @@ ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
 PATIENCE_S = 150.0
 """How long anything may take on a machine that has other things to do."""
 
+LOG_LATENCY_S = 1.0
+"""How long a line may be on its way to the log file."""
+
 
 def now_ms() -> int:
     """The present, epoch milliseconds."""
@@ -210,9 +213,14 @@ class Service:
         return (self.folder / "log.jsonl").read_text("utf-8", "replace")
 
     def log_lines(self, event_name: str) -> list[dict[str, Any]]:
-        """The log's lines about one event."""
-        lines = (json.loads(line) for line in self.log_text().splitlines() if line.startswith("{"))
-        return [line for line in lines if line["event"] == event_name]
+        """The log's lines about one event. A thread of the service writes the log, so the newest may come a moment later."""
+        deadline = time.monotonic() + LOG_LATENCY_S
+        while True:
+            lines = (json.loads(line) for line in self.log_text().splitlines() if line.startswith("{"))
+            found = [line for line in lines if line["event"] == event_name]
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command on the same configuration."""

@@ -97,7 +97,9 @@ def test_events_that_are_all_dated_ahead_make_the_feed_degraded_and_are_no_sign_
 
 
 def test_a_reconnect_that_a_clock_put_back_refuses_pages_nobody_and_is_accepted_in_its_time(tmp_path: Path) -> None:
-    with sink() as target, service(tmp_path, **HOLD) as running:
+    # A hold that lasts until the clock has been put back and the reconnect was refused, on a busy machine too.
+    holds = {"debounce": {"offline": "15s", "online": "0s"}}
+    with sink() as target, service(tmp_path, **holds) as running:
         clock = WallClock(tmp_path)
         running.rules(offline_rule(target.url))
         running.start(ready=True, **clock.environment)
