@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import IO, Any, Final, Self, cast
 
 import msgspec
@@ -234,8 +235,8 @@ FRAMES_SHOWN: Final = 3
 FRAMES_SHOWN_AT_DEBUG: Final = 30
 """The same when the log level is `debug`."""
 
-_Render = Callable[[Any, str, MutableMapping[str, Any]], str]
-"""Makes the line of finished facts."""
+_Render = Callable[[dict[str, Any]], str]
+"""Makes the line of finished facts, which it may take apart."""
 
 FLUSH_S: Final = 2.0
 """How long the end of the process waits for lines that are not written yet."""
@@ -244,11 +245,6 @@ _SECRET_WORDS: Final = ("secret", "token", "password", "authorization", "access_
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _decode_line = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def escape(text: str) -> str:
-    """The text on one line, with an escape for every character that cannot be seen."""
-    return visible_text(text)
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:
@@ -358,28 +354,47 @@ class _Lines:
         self.debug = self.info = self.warning = self.error = self.critical = self.msg = output.write
 
 
-def _guarded(render: _Render) -> _Render:
+def _guarded(render: _Render) -> Callable[[Any, str, Mapping[str, Any]], str]:
     """From an event and its facts to the line. Values that cannot be written as they are are written as Python shows them."""
 
-    def line(_: Any, method: str, facts: MutableMapping[str, Any]) -> str:
-        given = dict(facts)
+    def line(_: Any, method: str, facts: Mapping[str, Any]) -> str:
         try:
-            return _finished(render, method, given)
+            return render(_finished(method, facts))
         except Exception:  # noqa: BLE001  # logging must never be what fails
-            event = given.pop("event", "")
+            event = facts.get("event", "")
             try:
-                return _finished(render, method, {"event": event} | {key: ascii(value) for key, value in given.items()})
+                shown = {key: ascii(value) for key, value in facts.items()}
+                return render(_finished(method, shown | {"event": event}))
             except Exception as error:  # noqa: BLE001  # a value whose own text fails
-                return _finished(render, method, {"event": event, "unwritable": type(error).__name__})
+                return render(_finished(method, {"event": event, "unwritable": type(error).__name__}))
 
     return line
 
 
-def _finished(render: _Render, method: str, facts: Mapping[str, Any]) -> str:
-    line = dict(_stamp(None, method, dict(facts)))
-    for step in (_explain_exception, _tidy):
-        line = dict(step(None, method, line))
-    return render(None, method, line)
+def _finished(method: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """All facts of a line, as they are written. One mapping is made for it: a storm has thousands of lines a second."""
+    event = facts.get("event", "")
+    line: dict[str, Any] = {
+        "at": rfc3339(time.time_ns() // 1_000_000),
+        "level": "error" if method == "exception" else method,
+        "event": "",
+        "sentence": event.sentence if isinstance(event, Event) else "",
+        **facts,
+    }
+    line["event"] = str(event)
+    if "exc_info" in line:
+        _explain_exception(line)
+    for key, value in line.items():
+        if _names_a_secret(key):
+            line[key] = "***"
+        elif isinstance(value, str):
+            line[key] = visible_text(value[:MAX_VALUE_CHARS])
+    return line
+
+
+@lru_cache(maxsize=1_000)
+def _names_a_secret(key: str) -> bool:
+    return any(word in key.lower() for word in _SECRET_WORDS)
 
 
 def _is_terminal(stream: IO[str] | None) -> bool:
@@ -403,14 +418,7 @@ atexit.register(flush_log)
 structlog.configure(processors=[_silent])  # commands that only print do not log
 
 
-def _stamp(_: Any, method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    event = line.pop("event", "")
-    sentence = event.sentence if isinstance(event, Event) else ""
-    head = {"at": rfc3339(time.time_ns() // 1_000_000), "level": "error" if method == "exception" else method}
-    return {**head, "event": str(event), "sentence": sentence, **line}
-
-
-def _explain_exception(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+def _explain_exception(line: dict[str, Any]) -> None:
     """Turn `exc_info` (an exception, the triple of `sys.exc_info()`, or True) into `error` and `where`."""
     given = line.pop("exc_info", None)
     if isinstance(given, tuple):
@@ -420,7 +428,6 @@ def _explain_exception(_: Any, __: str, line: MutableMapping[str, Any]) -> Mappi
         line.setdefault("error", repr(error))
         if error.__traceback__ is not None:
             line["where"] = _where(error)
-    return line
 
 
 def _where(error: BaseException) -> str:
@@ -429,16 +436,7 @@ def _where(error: BaseException) -> str:
     return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
 
 
-def _tidy(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    for key, value in line.items():
-        if any(word in key.lower() for word in _SECRET_WORDS):
-            line[key] = "***"
-        elif isinstance(value, str):
-            line[key] = escape(value[:MAX_VALUE_CHARS])
-    return line
-
-
-def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
+def _json(line: dict[str, Any]) -> str:
     return _encode(line).decode("utf-8", "replace")
 
 
@@ -448,7 +446,7 @@ class _Human:
     def __init__(self, colours: bool) -> None:
         self._colours = colours
 
-    def __call__(self, _: Any, __: str, line: MutableMapping[str, Any]) -> str:
+    def __call__(self, line: dict[str, Any]) -> str:
         at, level, event = str(line.pop("at")), str(line.pop("level")), line.pop("event")
         sentence = line.pop("sentence") or event
         message = line.pop("message", None)

@@ -20,10 +20,10 @@ from starlette.responses import Response
 
 from engine import __version__
 from engine.core.alerting.silences import Silence
+from engine.core.foreign_text import visible_text
 from engine.core.times import duration_text, rfc3339
 from engine.sources.base import SourceHealth
 from engine.stores.base import TOTALS_STOP, AlertRow, Reader
-from engine.telemetry import escape
 from engine.web import serializers
 from engine.web.service import Service
 from engine.web.views import Views
@@ -44,7 +44,7 @@ def _template() -> tuple[Template, str]:
     text = (resources.files("engine.web") / "templates" / "status.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["count"] = lambda number: f"{number:,}" + ("+" if number == TOTALS_STOP else "")
-    environment.filters["plain"] = lambda value: "–" if value is None else escape(str(value))
+    environment.filters["plain"] = lambda value: "–" if value is None else visible_text(str(value))
     found = _STYLE.search(text)
     assert found is not None
     digest = base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
