@@ -136,7 +136,7 @@ def with_line_feeds(text: bytes) -> bytes:
     Inside one JSON document a carriage return is a blank, so only those are taken for line ends that cannot stand in a document:
     between `}` and what is not its continuation, and before a `{` that nothing announces.
     """
-    if text.count(b"\r") == text.count(b"\r\n"):
+    if b"\r" not in text or text.count(b"\r") == text.count(b"\r\n"):
         return text
     return _LONE_CR.sub(b"\n", text)
 
