@@ -106,10 +106,10 @@ def _options(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any]) -> dict[
 
 
 def _events_file(reader: ConfigReader, at: KeyPath, text: str) -> Path:
-    """The file of a source. It may come later, but what is there must be a file."""
+    """The file of a source. What is no regular file now may be replaced by one, so it is a warning: the service starts, and the source says it."""
     found = reader.path(at, text)
     if path_problem(text) is None and found.exists() and (problem := file_problem(found)) is not None:
-        reader.report(at, f"{shown_path(found)} {problem}", warning="cannot be read" in problem)
+        reader.report(at, f"{shown_path(found)} {problem}", warning=not found.is_dir())
     return found
 
 

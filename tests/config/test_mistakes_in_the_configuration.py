@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,8 @@ SUSPECT: list[tuple[str, str, str]] = [
     ("secrets: {a: {file: blank}}", "secrets.a", "is empty"),
     ("secrets: {a: {file: spaces}}", "secrets.a", "begins or ends with a space"),
     ("secrets: {a: {file: nowhere}}", "secrets.a", "cannot be read: No such file"),
+    ("sources: [{name: l, type: file, path: fifo}]", "sources[0].path", "is a FIFO"),
+    ("sources: [{name: l, type: file, path: /dev/null}]", "sources[0].path", "is a device"),
 ]
 
 GOOD = [
@@ -117,9 +120,10 @@ GOOD = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Secrets of all sorts."""
+    """Secrets of all sorts, and a FIFO."""
     for name, content in {"twolines": "a\nb", "blank": "\n", "spaces": " x", "newline": "x\r\n"}.items():
         (tmp_path / name).write_bytes(content.encode())
+    os.mkfifo(tmp_path / "fifo")
     return tmp_path
 
 
