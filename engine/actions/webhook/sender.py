@@ -43,6 +43,9 @@ PING_EVERY_S: Final = 10.0
 PINGS_UNANSWERED: Final = 6
 """After so many it hangs, and is killed; half of them are a trouble."""
 
+CLOSE_WITHIN_S: Final = 2.0
+"""How long a stop waits for the child to end, and then for the last lines of its log."""
+
 MAX_LOG_LINE_BYTES: Final = 64 * 1024
 """Of the child's log: a longer line is cut."""
 
@@ -243,14 +246,24 @@ class SenderProcess:
         if process is None or process.stdin is None:
             return
         process.stdin.close()
-        try:
-            async with asyncio.timeout(2):
-                await process.wait()
-        except TimeoutError:
+        if not await _has_ended(process):
             process.kill()
-            await process.wait()
+            await _has_ended(process)
         if self._relay is not None:
-            await asyncio.gather(self._relay, return_exceptions=True)
+            await asyncio.wait({self._relay}, timeout=CLOSE_WITHIN_S)
+            self._relay.cancel()
+        # The pipes may still be held by others, and asyncio has no public name for them.
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+async def _has_ended(process: asyncio.subprocess.Process) -> bool:
+    """Wait for its end, but not for ever: Python may wait for whoever holds its pipes, such as a program that the child started."""
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _relay_log(process: asyncio.subprocess.Process) -> None:
