@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
-from engine.actions.email.sender import MailSender
 from engine.actions.log import LogSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import Clock
 from engine.config.loader import Config
 from engine.runtime.command_sender import command_sender
 from engine.telemetry import Event, log_all
+
+if TYPE_CHECKING:
+    from engine.actions.email.sender import MailSender
 
 
 class Senders:
@@ -64,6 +67,8 @@ def mail_sender(config: Config) -> MailSender | None:
     smtp = config.smtp
     if smtp is None:
         return None
+    from engine.actions.email.sender import MailSender  # most services send no e-mail, and start sooner without it
+
     return MailSender(
         host=smtp.host,
         port=smtp.port,

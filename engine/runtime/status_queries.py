@@ -35,7 +35,6 @@ from engine.sources.base import Gap
 from engine.status.base import Provider
 from engine.status.budget import Budget
 from engine.status.last_call import LastCallFile
-from engine.status.route import RouteProvider
 from engine.stores.base import Sweeps
 from engine.web.service import QueryNumbers
 
@@ -63,6 +62,10 @@ def provider_of(config: StatusConfig, clock: Clock) -> Provider:
         from engine.status.openapi import OpenApiProvider  # its package is not always installed
 
         return OpenApiProvider(config.endpoint, config.instance, *keys, timeout_s)
+    from engine.status.route import (
+        RouteProvider,
+    )  # it takes as long to import as all of the queries, and most do not need it
+
     return RouteProvider(config.endpoint, config.instance, *keys, clock.now_ms, timeout_s)
 
 

@@ -15,6 +15,9 @@ import msgspec
 from engine.actions.base import Answer, Delivered, Outcome, Rejected, RetryLater, Untried
 from engine.core.delivery import LONGEST_RETRY_AFTER_MS
 
+USER_AGENT: Final = "rollcall/0.1.0"
+"""What webhooks say of who sends them."""
+
 MAX_FRAME_BYTES: Final = 256 * 2**20
 """Neither side sends longer frames: one that is longer is not a frame, and the stream cannot be read any more."""
 

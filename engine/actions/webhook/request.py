@@ -24,11 +24,10 @@ from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLa
 from engine.actions.webhook.answers import Connections, Endless
 from engine.actions.webhook.deny import Denied, DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
+from engine.actions.webhook.pipe import USER_AGENT
 from engine.actions.webhook.signing import SIGNATURE_HEADER, MissingSecret, find, reveal, reveal_in_url, signature
 from engine.config.scrubber import Scrubber
 from engine.core.retry_after import retry_after_s
-
-USER_AGENT = "rollcall/0.1.0"
 
 TIMEOUT_MS = 10_000
 """For the whole of one attempt, when the rule does not say."""

@@ -20,8 +20,7 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Frames, Job, Result, Setup, frame, to_outcome
-from engine.actions.webhook.request import USER_AGENT
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, USER_AGENT, Frames, Job, Result, Setup, frame, to_outcome
 from engine.telemetry import Event, log_level, logger, relay
 
 FRAME_JOBS: Final = 64
