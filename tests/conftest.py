@@ -45,6 +45,16 @@ SLOWEST = (
 """Files, and folders of files, that take long: several processes share the work, and what takes long must not be begun last."""
 
 
+ONE_BROKER = ("tests/mq/", "tests/hostile/test_rocketmq.py")
+"""Tests that share a RocketMQ broker run in one process, so that it is started once."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests of one file run in one process, because they share what they have started."""
+    file = item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group("one broker" if file.startswith(ONE_BROKER) else file))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the slowest files; among the others, and within a file, the order stays random."""

@@ -25,6 +25,8 @@ from typing import Any, NoReturn, TypeVar
 
 import requests
 
+from tests.command_line import command
+
 T = TypeVar("T")
 
 ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
@@ -224,9 +226,7 @@ class Service:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command on the same configuration."""
-        return subprocess.run(
-            [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-        )
+        return command(self.folder, *arguments)
 
     def command_that_waits(
         self, *arguments: str, said: str, then: Callable[[], object]

@@ -38,7 +38,7 @@ def broker(rocketmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "mappedFileSizeConsumeQueue": 6_000,
         "fileReservedTime": 0,
     }
-    forgetful |= {"deleteWhen": 99, "cleanResourceInterval": 200}
+    forgetful |= {"deleteWhen": 99, "cleanResourceInterval": 1_000}
     forgetful |= {"deleteCommitLogFilesInterval": 10, "deleteConsumeQueueFilesInterval": 10}
     with running(tmp_path_factory.mktemp("rocketmq"), **forgetful) as found:
         yield found

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.errors import BadRecording
 from engine.replay import recording
 from engine.replay.recording import LongLine, chunks_of, opened
-from tests.acceptance.service import ROLLCALL
+from tests.command_line import command
 
 T = 1_767_225_600_000
 MARK = b"\xef\xbb\xbf"
@@ -47,8 +47,7 @@ def replay(
     (folder / "config.yaml").write_text('{"version": 1, "rules": ["rules.yaml"]}')
     if content is not None:
         (folder / "events.jsonl").write_bytes(content)
-    command = [ROLLCALL, "replay", *(arguments or ("events.jsonl",)), "-c", "config.yaml", "--format", "jsonl"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return command(folder, "replay", *(arguments or ("events.jsonl",)), "-c", "config.yaml", "--format", "jsonl")
 
 
 def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

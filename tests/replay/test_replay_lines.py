@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.replay.writing import ROLLCALL
+from tests.command_line import command
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 SAY = [{"log": {"message": "{{ rule.name }}"}}]
@@ -51,8 +50,7 @@ def write_rules(folder: Path, *rules: Any) -> None:
 
 
 def replay(folder: Path, *arguments: str) -> str:
-    command = [ROLLCALL, "replay", "events.jsonl", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = command(folder, "replay", "events.jsonl", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

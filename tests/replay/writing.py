@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from tests.command_line import command
+
 ROLLCALL = str(Path(sys.executable).with_name("rollcall"))
 
 PUMP_RULE: dict[str, Any] = {
@@ -44,6 +46,8 @@ def failing(name: str = "wrong", **more: Any) -> dict[str, Any]:
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`rollcall test` in a folder, to its end."""
+    if "PYTHONIOENCODING" not in environment:
+        return command(folder, "test", *arguments, environment=environment)
     return subprocess.run(
         [ROLLCALL, "test", *arguments],
         cwd=folder,
