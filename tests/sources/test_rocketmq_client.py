@@ -13,7 +13,7 @@ import pytest
 from engine.sources.rocketmq import client as client_module
 from engine.sources.rocketmq.addresses import Names
 from engine.sources.rocketmq.client import ClientGone, ClientProcess
-from engine.sources.rocketmq.pipe import MAX_FRAME_BYTES, Connection, Frames, ListRequest, Setup, frame
+from engine.sources.rocketmq.pipe import Connection, ListRequest, Setup
 from engine.telemetry import Event
 from tests.acceptance.service import eventually
 from tests.hostile.bad_server import BadServer, bad_server, closes, says
@@ -115,13 +115,6 @@ def test_closing_ends_a_child_that_ignores_it_and_every_request(monkeypatch: pyt
         asking.join(10)
         assert len(answers) == 1
     assert not Path(f"/proc/{pid}").exists()
-
-
-def test_a_frame_that_is_too_long_is_none() -> None:
-    frames = Frames()
-    assert frames.feed(frame(b"ab") + frame(b"")[:2]) == [b"ab"]
-    with pytest.raises(ValueError, match="is longer than"):
-        Frames().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big"))
 
 
 # The names of name servers

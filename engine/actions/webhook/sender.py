@@ -20,8 +20,9 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Frames, Job, Result, Setup, frame, to_outcome
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Job, Result, Setup, to_outcome
 from engine.actions.webhook.request import USER_AGENT
+from engine.core.frames import Frames, frame
 from engine.telemetry import Event, log_level, logger, relay
 
 FRAME_JOBS: Final = 64
@@ -188,7 +189,7 @@ class SenderProcess:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        frames = Frames()
+        frames = Frames(MAX_FRAME_BYTES)
         while data := await process.stdout.read(2**18):
             self._pings, self._has_spoken = 0, True
             for payload in frames.feed(data):

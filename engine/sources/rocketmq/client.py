@@ -24,18 +24,18 @@ from typing import IO, Any, Final
 import msgspec
 
 from engine.core.foreign_text import foreign_text
+from engine.core.frames import Frames, frame
 from engine.errors import RollcallError
 from engine.sources.retry_pause import RetryPause
 from engine.sources.rocketmq.pipe import (
+    MAX_FRAME_BYTES,
     MAX_REASON_CHARS,
     RENEW,
     Answer,
-    Frames,
     NativeLibraryMissing,
     Request,
     Setup,
     Status,
-    frame,
 )
 from engine.telemetry import Event, logger, relay
 
@@ -222,7 +222,7 @@ class ClientProcess:
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        frames, fd = Frames(), process.stdout.fileno()
+        frames, fd = Frames(MAX_FRAME_BYTES), process.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         heard_s = time.monotonic()

@@ -25,12 +25,12 @@ from typing import BinaryIO, Final
 import msgspec
 
 from engine.core.foreign_text import foreign_text
+from engine.core.frames import LENGTH_BYTES, frame, payload_bytes
 from engine.sources.rocketmq.addresses import Names
 from engine.sources.rocketmq.binding import PullConsumer, library
 from engine.sources.rocketmq.native_producer import NativeProducer
 from engine.sources.rocketmq.pipe import (
     BROKER_TIMEOUT,
-    LENGTH,
     MAX_FRAME_BYTES,
     MAX_REASON_CHARS,
     MISSING,
@@ -50,7 +50,6 @@ from engine.sources.rocketmq.pipe import (
     StoreAnswer,
     Stored,
     StoreRequest,
-    frame,
 )
 from engine.telemetry import setup_logging
 
@@ -241,10 +240,10 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def _read(stream: BinaryIO) -> bytes:
     """One frame; empty at the end of the input."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
         return b""
-    (length,) = LENGTH.unpack(head)
+    length = payload_bytes(head)
     if length > MAX_FRAME_BYTES:
         return b""
     body = stream.read(length)
