@@ -117,7 +117,6 @@ class Dispatcher:
                 continue
             self._window.hold(target, item)
             touched[target.name] = target
-            self.stats.offered += 1
         now_ms = self._now_ms()
         for target in touched.values():
             self._pump(target, now_ms)
@@ -280,7 +279,6 @@ class Dispatcher:
 
     def _failed(self, error: Exception) -> None:
         """An internal error: logged once, until all is well again."""
-        self.stats.faults += 1
         self._faults += 1
         if self._faults == 1:
             log.error(Event.INTERNAL_ERROR, part="dispatcher", exc_info=error)
@@ -374,7 +372,6 @@ class Dispatcher:
                 continue  # the breaker opened while the outbox was being read
             self._window.hold(target, item)
             target.fetched.add(item.id)
-        self.stats.fetched += len(items)
         for share in shares:
             target = self._window.targets[share.target]
             if counted.get(share.target, 0) < share.limit and not target.missed:

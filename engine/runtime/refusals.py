@@ -33,7 +33,7 @@ CLEAN: Final = 5
 class _Intake:
     """The newest events of one source."""
 
-    __slots__ = ("ahead", "blind_since_ms", "clean", "first_ms", "is_degraded", "malformed", "recent", "total")
+    __slots__ = ("ahead", "clean", "first_ms", "is_degraded", "malformed", "recent", "total")
 
     def __init__(self) -> None:
         self.recent: deque[tuple[int, int, int, int]] = deque()  # (instant, accepted, ahead of time, malformed)
@@ -41,7 +41,6 @@ class _Intake:
         self.clean = 0  # accepted since the last refusal
         self.first_ms: int | None = None  # the first refusal since it was well
         self.is_degraded = False
-        self.blind_since_ms: int | None = None
 
     @property
     def refused(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from engine.clock import Clock, SystemClock
+from engine.clock import Clock
 from engine.errors import StoreError
 from engine.telemetry import Event, logger
 
@@ -42,19 +42,6 @@ class PartTrouble(NamedTuple):
     since_ms: int
     restarts: int  # since the service started
     is_vital: bool  # without it the service is not ready; else it is degraded
-
-
-async def supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` again whenever it ends or raises, until cancelled: for a task whose trouble nothing else depends on.
-
-    It is logged, and not shown in `/readyz`; prefer `Supervisor.keep`.
-    """
-    supervisor = Supervisor(SystemClock())
-    task = supervisor.keep(name, work)
-    try:
-        await asyncio.wait([task])
-    finally:
-        task.cancel()
 
 
 @dataclass(slots=True)
