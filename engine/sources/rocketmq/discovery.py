@@ -8,6 +8,7 @@ Read `QueueDiscovery.run`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
@@ -82,7 +83,7 @@ class QueueDiscovery:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"rocketmq {source}", daemon=True)
         self.readers: dict[QueueName, QueueReader] = {}
-        self.missing = dict.fromkeys(topics, now_ms())  # topics without queues, since when (epoch milliseconds)
+        self.missing = dict.fromkeys(topics, time.monotonic())  # topics without queues, since when
         self.trouble = ""  # why no queue is listed any more
         self.why_missing = ""  # why topics have no queues
 
@@ -144,7 +145,7 @@ class QueueDiscovery:
                 self.missing.pop(topic, None)
             elif not any(queue.topic == topic for queue in self.readers):
                 self.why_missing = found.why
-                self.missing.setdefault(topic, self._now_ms())
+                self.missing.setdefault(topic, time.monotonic())
         return listed
 
     def _begin_reading(self, consumer: RemoteConsumer, listed: Sequence[QueueName]) -> None:
