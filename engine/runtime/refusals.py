@@ -1,7 +1,7 @@
 """How many events of each source are refused, counted over its newest events.
 
 So a hundred requests of one event tell as much as one request of a hundred. Pure: instants (milliseconds of a steady clock) are
-arguments. Read `Refusals.note`.
+arguments. Read `RefusedShares.note`.
 
 A source most of whose events are refused is degraded. When nothing else comes, or the events are dated in the future, nothing that
 it says tells who is offline: it is *blind* from its first refusal on, and what rests on missing events waits.
@@ -47,7 +47,7 @@ class _Intake:
         return self.ahead + self.malformed
 
 
-class Refusals:
+class RefusedShares:
     """The share of refused events, by source. `note` each batch; everything may be read by any thread."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from engine.sources.rocketmq import native_log
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
-from engine.sources.rocketmq.pipe import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
+from engine.sources.rocketmq.pipe import FOUND, NO_NEW, OFFSET_ILLEGAL, ClusterAccess, Pulled, QueueName
 from engine.sources.rocketmq.positions import Positions, QueuePlace
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
 from engine.sources.rocketmq.source import RocketmqSource
@@ -280,7 +280,7 @@ def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: Written
     intake, stored = Intake(lambda: None), Log(0, 10, 20)
     discovery = QueueDiscovery(
         source="mq",
-        connection=Connection(group="g"),
+        connection=ClusterAccess(group="g"),
         topics=["t"],
         tags="connect",
         start="earliest",
@@ -300,7 +300,7 @@ def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: Written
 
 
 def test_a_step_of_the_clock_does_not_make_a_source_look_disconnected(log: WrittenLog) -> None:
-    source = RocketmqSource(name="mq", connection=Connection(group="g"), topics=["t"], now_ms=lambda: NOW)
+    source = RocketmqSource(name="mq", connection=ClusterAccess(group="g"), topics=["t"], now_ms=lambda: NOW)
     source._discovery = QueueDiscovery(
         source="mq",
         connection=source.connection,

@@ -1,6 +1,6 @@
 """What the engine and the process that sends webhooks say to each other, over the child's standard input and output.
 
-Frames (`engine.core.frames`) of MessagePack. The first frame is a `Setup` (it holds the secrets: they stand on no
+Frames (`engine.core.frames`) of MessagePack. The first frame is a `SenderSetup` (it holds the secrets: they stand on no
 command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`. An empty list of jobs is a ping, which the
 child answers with the results that it has, perhaps none.
 """
@@ -20,7 +20,7 @@ MAX_FRAME_BYTES: Final = 256 * 2**20
 DELIVERED, RETRY_LATER, REJECTED, UNTRIED = 0, 1, 2, 3
 
 
-class Setup(msgspec.Struct, array_like=True):
+class SenderSetup(msgspec.Struct, array_like=True):
     """The first frame: how to send, and what to log."""
 
     secrets: dict[str, str]

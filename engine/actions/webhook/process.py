@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Answer, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, UNTRIED, Job, Result, Setup, to_result
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, UNTRIED, Job, Result, SenderSetup, to_result
 from engine.actions.webhook.request import WebhookSender
 from engine.core.frames import Frames, frame
 from engine.telemetry import Event, logger, setup_logging
@@ -59,7 +59,7 @@ class _Child(asyncio.Protocol):
         """The first frame is the setup, every other one a list of jobs."""
         for payload in self._frames.feed(data):
             if self.sender is None:
-                setup = msgspec.msgpack.decode(payload, type=Setup)
+                setup = msgspec.msgpack.decode(payload, type=SenderSetup)
                 setup_logging(setup.log_level, "json")
                 self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent)
                 self._per_target = setup.per_target

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Job, Result, Setup, to_outcome
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, Job, Result, SenderSetup, to_outcome
 from engine.actions.webhook.request import USER_AGENT
 from engine.core.frames import Frames, frame
 from engine.telemetry import Event, log_level, logger, relay
@@ -59,7 +59,7 @@ class SenderProcess:
     def __init__(
         self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT, per_target: int = 16
     ) -> None:
-        self._setup = Setup(dict(secrets), list(deny), user_agent, per_target, log_level())
+        self._setup = SenderSetup(dict(secrets), list(deny), user_agent, per_target, log_level())
         self.prefetch = PREFETCH
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Result])

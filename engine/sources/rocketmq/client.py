@@ -32,9 +32,9 @@ from engine.sources.rocketmq.pipe import (
     MAX_REASON_CHARS,
     RENEW,
     Answer,
+    ClientSetup,
     NativeLibraryMissing,
     Request,
-    Setup,
     Status,
 )
 from engine.telemetry import Event, logger, relay
@@ -95,7 +95,7 @@ class ClientProcess:
     `trouble` says why it does not work just now (empty: it does), `unresolved` which name servers it goes on without.
     """
 
-    def __init__(self, setup: Setup, owner: str) -> None:
+    def __init__(self, setup: ClientSetup, owner: str) -> None:
         """Nothing is started yet."""
         self._setup, self._owner = setup, owner
         self._encoder, self._decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Answer)

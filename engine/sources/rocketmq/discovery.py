@@ -15,7 +15,7 @@ from typing import Final
 
 from engine.sources.rocketmq.client import ClientGone, ClientProcess
 from engine.sources.rocketmq.intake import Intake
-from engine.sources.rocketmq.pipe import Connection, Listed, ListRequest, Pulled, PullRequest, QueueName, Setup
+from engine.sources.rocketmq.pipe import ClientSetup, ClusterAccess, Listed, ListRequest, Pulled, PullRequest, QueueName
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
 from engine.telemetry import Event, log_level, logger
@@ -63,7 +63,7 @@ class QueueDiscovery:
         self,
         *,
         source: str,
-        connection: Connection,
+        connection: ClusterAccess,
         topics: Sequence[str],
         tags: str,
         start: str | int,
@@ -73,7 +73,7 @@ class QueueDiscovery:
     ) -> None:
         """The arguments are those of `RocketmqSource`. Call `begin`; to stop, `end` and `wait`."""
         self._source = source
-        self.client = ClientProcess(Setup(connection, None, log_level()), source)
+        self.client = ClientProcess(ClientSetup(connection, None, log_level()), source)
         self._topics = topics
         self._tags = tags
         self._start_ms = {"latest": positions.since_ms, "earliest": None}.get(str(start), start)

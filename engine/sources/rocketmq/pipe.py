@@ -1,6 +1,6 @@
 """What the engine and a process of the native RocketMQ client say to each other, over the child's standard input and output.
 
-Frames (`engine.core.frames`) of MessagePack. The first frame to the child is a `Setup` (it holds the secrets: they stand on
+Frames (`engine.core.frames`) of MessagePack. The first frame to the child is a `ClientSetup` (it holds the secrets: they stand on
 no command line and in no environment), every other one a request with a number, which is answered by a frame with the same number.
 In between the child says how it is (`Status`), also when nothing has changed: a child that says nothing for long is ended.
 """
@@ -84,7 +84,7 @@ class Stored(NamedTuple):
     why: str = ""
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach a cluster: name servers or the address of a list of them, and who asks."""
 
     group: str
@@ -95,10 +95,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     log_folder: str = ""  # where the library writes its own log
 
 
-class Setup(msgspec.Struct, array_like=True):
+class ClientSetup(msgspec.Struct, array_like=True):
     """The first frame: whom to connect to, and what to log. `send_timeout_ms`: a producer; None: a consumer."""
 
-    connection: Connection
+    connection: ClusterAccess
     send_timeout_ms: int | None = None
     log_level: str = "info"
 

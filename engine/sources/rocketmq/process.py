@@ -26,7 +26,7 @@ import msgspec
 
 from engine.core.foreign_text import foreign_text
 from engine.core.frames import LENGTH_BYTES, frame, payload_bytes
-from engine.sources.rocketmq.addresses import Names
+from engine.sources.rocketmq.addresses import NameServers
 from engine.sources.rocketmq.binding import PullConsumer, library
 from engine.sources.rocketmq.native_producer import NativeProducer
 from engine.sources.rocketmq.pipe import (
@@ -36,6 +36,7 @@ from engine.sources.rocketmq.pipe import (
     MISSING,
     RENEW,
     Answer,
+    ClientSetup,
     ListAnswer,
     Listed,
     ListRequest,
@@ -45,7 +46,6 @@ from engine.sources.rocketmq.pipe import (
     PullRequest,
     QueueName,
     Request,
-    Setup,
     Status,
     StoreAnswer,
     Stored,
@@ -86,7 +86,7 @@ _NOT_YET: Final = "connecting"
 class _Child:
     """Requests in, answers out; the client between them begins once a name server has an address."""
 
-    def __init__(self, setup: Setup, out: BinaryIO) -> None:
+    def __init__(self, setup: ClientSetup, out: BinaryIO) -> None:
         self._setup = setup
         self._out = out
         self._turn = threading.Lock()  # to write
@@ -97,7 +97,7 @@ class _Child:
         self._answered_s = time.monotonic()  # when a server answered last
         self._look_up_since_s: float | None = None
         self._status = Status(_NOT_YET, "")
-        self._names = Names(setup.connection)
+        self._names = NameServers(setup.connection)
 
     def begin(self) -> None:
         """Start what goes on beside the requests."""
@@ -257,7 +257,7 @@ def serve() -> None:
     first = _read(inwards)
     if not first:
         return
-    setup = msgspec.msgpack.decode(first, type=Setup)
+    setup = msgspec.msgpack.decode(first, type=ClientSetup)
     setup_logging(setup.log_level, "json")
     threading.stack_size(THREAD_STACK_BYTES)
     child = _Child(setup, outwards)

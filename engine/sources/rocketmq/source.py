@@ -31,7 +31,7 @@ from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import Intake, QueueChunk
-from engine.sources.rocketmq.pipe import Connection, QueueName
+from engine.sources.rocketmq.pipe import ClusterAccess, QueueName
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader
 from engine.sources.wire import suspect_clock
@@ -60,7 +60,7 @@ class RocketmqSource:
     """
 
     name: str
-    connection: Connection
+    connection: ClusterAccess
     topics: Sequence[str]
     now_ms: Callable[[], int]
     tags: str = DEFAULT_TAGS
@@ -263,7 +263,7 @@ def rocketmq_source(
     require_library()
     prefix = f"{options['namespace']}%" if "namespace" in options else ""
     topics = [*(f"{group}_MQTT" for group in options.get("mqtt_groups", ())), *options.get("topics", ())]
-    connection = Connection(
+    connection = ClusterAccess(
         group=f"{prefix}{options['consumer_group']}",
         name_servers=";".join(options.get("name_servers", ())),
         name_server_domain=options.get("name_server_domain", ""),
