@@ -315,6 +315,13 @@ def silence_library(name: str) -> None:
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def library_errors(name: str) -> logging.Logger:
+    """The logger of a part of a library that writes errors and worse only: one whose warnings strangers can cause, and that are counted."""
+    part = logging.getLogger(name)
+    part.setLevel(logging.ERROR)
+    return part
+
+
 def log_level() -> str:
     """The level given to `setup_logging`; `info` before."""
     return _level

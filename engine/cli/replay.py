@@ -24,7 +24,7 @@ from engine.core.rules import Rule
 from engine.replay.diff import changes_between
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
 from engine.replay.recording import chunks_of, kind_problem, opened
-from engine.replay.runner import Outcome, Replay, ReplaySettings
+from engine.replay.runner import Replay, ReplayOutcome, ReplaySettings
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
 
@@ -107,7 +107,7 @@ class Recording:
 
 def _carry_out(
     config: Config, events: Recording, rules: Path | None, against: Path | None, style: str, output: Path | None
-) -> Outcome:
+) -> ReplayOutcome:
     inventory = inventory_of(config)
     # Before the output is opened: a mistake in a rule or in the recording must not overwrite an older result.
     events.check()
@@ -174,7 +174,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
-) -> Outcome:
+) -> ReplayOutcome:
     """Replay on as many processors as the rules allow."""
     settings = ReplaySettings(
         policy=policy_of(config),
@@ -210,7 +210,7 @@ def _progress(stack: contextlib.ExitStack, size: int) -> Callable[[int], object]
 
 def _collect(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording
-) -> tuple[list[dict[str, Any]], Outcome]:
+) -> tuple[list[dict[str, Any]], ReplayOutcome]:
     found = io.BytesIO()
     outcome = _replay(config, inventory, rules, events, found.write)
     return [json.loads(line) for line in found.getvalue().splitlines()], outcome

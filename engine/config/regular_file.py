@@ -26,13 +26,20 @@ _CHUNK_BYTES: Final = 1 << 20
 
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 
-_KINDS: Final = (
-    (stat.S_ISDIR, "is a folder, not a file"),
-    (stat.S_ISFIFO, "is a FIFO (a named pipe), not a regular file: reading it could wait for ever"),
-    (stat.S_ISCHR, "is a device, not a regular file"),
-    (stat.S_ISBLK, "is a device, not a regular file"),
-    (stat.S_ISSOCK, "is a socket, not a regular file"),
-)
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link",
+}
+
+_MORE_OF: Final = {
+    "a folder": "is a folder, not a file",
+    "a FIFO": "is a FIFO (a named pipe), not a regular file: reading it could wait for ever",
+}
+"""The sentences that say more than `is a device, not a regular file`."""
 
 
 class UnreadableFile(RollcallError):
@@ -44,6 +51,13 @@ class UnreadableFile(RollcallError):
 def shown_path(path: str | os.PathLike[str]) -> str:
     """A path as text that every output can hold: bytes that are not UTF-8 and control characters as escapes."""
     return foreign_text(os.fsencode(path), MAX_PATH_CHARACTERS)
+
+
+def other_kind(state: os.stat_result) -> str | None:
+    """What a path leads to that is no regular file (`a folder`, `a FIFO`); None for a regular file."""
+    if stat.S_ISREG(state.st_mode):
+        return None
+    return _KINDS.get(stat.S_IFMT(state.st_mode), "something else")
 
 
 def read_regular_file(path: Path, max_bytes: int, *, inside: Sequence[Path] = ()) -> bytes:
@@ -92,10 +106,8 @@ def file_problem(path: Path) -> str | None:
 
 
 def _check_kind(state: os.stat_result) -> None:
-    if not stat.S_ISREG(state.st_mode):
-        raise UnreadableFile(
-            next((text for is_kind, text in _KINDS if is_kind(state.st_mode)), "is not a regular file")
-        )
+    if (kind := other_kind(state)) is not None:
+        raise UnreadableFile(_MORE_OF.get(kind, f"is {kind}, not a regular file"))
 
 
 def _content(descriptor: int, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@
 
 A `delivered`, `shadow` or `discarded` delivery never changes again. Read `TABLE` first, then `next_state` and `backoff_ms`.
 
-Deliveries of one lane (rule, client or key, target) leave in the order of their ids: `BLOCKING` are the states that make
+Deliveries of one lane (rule, client or key, target) leave in the order of their ids: those that are `due` or `held` make
 later ones wait. The recovery of a firing that is dead is dead too: its recipients never got the firing;
 unless an attempt of the firing may have arrived (it timed out after it was written): then the recovery goes.
 """
@@ -24,8 +24,6 @@ from engine.errors import RollcallError
 
 DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED = ("due", "delivered", "dead", "held", "shadow", "discarded")
 STATES = (DUE, DELIVERED, DEAD, HELD, SHADOW, DISCARDED)
-BLOCKING = frozenset({DUE, HELD})
-"""Unfinished: a later delivery of the same lane waits for these."""
 
 RELEASE, DISCARD, RETRY = "release", "discard", "retry"
 TABLE: dict[tuple[str, str], str] = {

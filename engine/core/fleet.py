@@ -137,9 +137,8 @@ class Fleet:
         # Clients that were forgotten, and when: for `tombstone_ms`, only a newer connect brings them back. 0: nothing is remembered.
         self.tombstone_ms = 0
         self.forgotten: dict[str, int] = {}
-        self.forgotten_changes: dict[
-            str, tuple[int, int]
-        ] = {}  # of this transaction: (before, after), NEVER for not forgotten
+        # Of this transaction: (before, after), NEVER for not forgotten.
+        self.forgotten_changes: dict[str, tuple[int, int]] = {}
         self._before_ms = 0  # the clock when the transaction began
         self._counted = (0, 0)  # and what had been counted
         self._forgetting = False  # does the transaction forget a client?
@@ -149,9 +148,7 @@ class Fleet:
         self._calms = CalmTimers()
         # Which clients are to be queried. `pauses`: time stops where one is, as virtual time does until the answer is there.
         self.pauses = False
-        self.can_query: Callable[[str], bool] = (
-            _always  # is an answer to be expected, so that waiting for it is worth it?
-        )
+        self.can_query: Callable[[str], bool] = _always  # is an answer to be expected, so that waiting is worth it?
         self._requests: list[QueryRequest] = []
         self._queried_first: dict[str, int] = {}  # doubtful clients whose hold waits for an answer -> since
         # Connects that were refused for their date: client -> (channel, its date, until when a hold waits for it)

@@ -82,7 +82,7 @@ class Dispatcher:
         self._limits = limits
         self._dead_log = dead_log or DeadDeliveryLog(clock)
         self._trouble: str | None = None  # why the outbox or this dispatcher fails
-        self._trouble_since_ms = 0
+        self._trouble_since_ms = 0  # of the steady clock
         self._faults = 0  # internal errors in a row
         self._turned_s = time.monotonic()  # when it last looked around
         self._unrecorded: list[tuple[Target, Outcome]] = []
@@ -117,7 +117,6 @@ class Dispatcher:
                 continue
             self._window.hold(target, item)
             touched[target.name] = target
-            self.stats.offered += 1
         now_ms = self._now_ms()
         for target in touched.values():
             self._pump(target, now_ms)
@@ -258,7 +257,7 @@ class Dispatcher:
         now_ms, now_s = self._clock.now_ms(), time.monotonic()
         targets = list(self._window.targets.values())
         pauses = {found.target: found for target in targets if (found := target.pause(now_ms)) is not None}
-        trouble, since_ms = self._trouble, self._trouble_since_ms
+        trouble, since_ms = self._trouble, self._steady.engine_ms(self._trouble_since_ms)
         hangs_s = now_s - self._turned_s
         if trouble is None and hangs_s > LONGEST_TURN_S and not self._stopping:
             trouble, since_ms = "the dispatcher makes no progress", now_ms - round(hangs_s * 1000)
@@ -269,7 +268,7 @@ class Dispatcher:
 
     def _in_trouble(self, reason: str) -> None:
         if self._trouble is None:
-            self._trouble_since_ms = self._clock.now_ms()
+            self._trouble_since_ms = self._steady.now_ms()
         self._trouble = reason
 
     def _outbox_failed(self, error: RollcallError) -> None:
@@ -280,7 +279,6 @@ class Dispatcher:
 
     def _failed(self, error: Exception) -> None:
         """An internal error: logged once, until all is well again."""
-        self.stats.faults += 1
         self._faults += 1
         if self._faults == 1:
             log.error(Event.INTERNAL_ERROR, part="dispatcher", exc_info=error)
@@ -374,7 +372,6 @@ class Dispatcher:
                 continue  # the breaker opened while the outbox was being read
             self._window.hold(target, item)
             target.fetched.add(item.id)
-        self.stats.fetched += len(items)
         for share in shares:
             target = self._window.targets[share.target]
             if counted.get(share.target, 0) < share.limit and not target.missed:

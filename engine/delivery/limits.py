@@ -48,8 +48,6 @@ DEFAULT_LIMITS = Limits()
 class DispatcherStats:
     """Counts since the start, and what is held now."""
 
-    offered: int = 0
-    fetched: int = 0
     sent: int = 0
     delivered: int = 0
     retried: int = 0
@@ -59,7 +57,6 @@ class DispatcherStats:
     held: int = 0
     in_flight: int = 0
     store_errors: int = 0
-    faults: int = 0  # internal errors of the dispatcher
 
     def count(self, answer: Answer | Expired | Untried) -> None:
         """Count a recorded answer."""

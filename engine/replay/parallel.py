@@ -36,7 +36,16 @@ from engine.core.rules import FLEET, GROUP, Rule, reach
 from engine.core.times import FOREVER
 from engine.errors import BadRecording, RollcallError
 from engine.replay.recording import chunks_of, opened
-from engine.replay.runner import Entry, Outcome, Progress, Replay, ReplaySettings, Write, rejected_line, summary_line
+from engine.replay.runner import (
+    Entry,
+    Progress,
+    Replay,
+    ReplayOutcome,
+    ReplaySettings,
+    Write,
+    rejected_line,
+    summary_line,
+)
 
 MIN_BYTES = 4 * 1024 * 1024
 """Smallest input that is shared: below, starting processes costs more than it saves."""
@@ -147,14 +156,14 @@ def _instant(entry: Entry) -> int:
 
 def run_shared(
     settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, write: Write, progress: Progress = _discard
-) -> Outcome:
+) -> ReplayOutcome:
     """Replay the file at `path` in `shares` processes. The summary is also written as the last line.
 
     Raises RollcallError when one of the processes ends unexpectedly.
     """
     within = settings.burst // shares
     merged = _Merged(write, progress)
-    outcomes: list[Outcome] = []
+    outcomes: list[ReplayOutcome] = []
     if within or not settings.burst:
         outcomes = _replayed(replace(settings, burst=within), path, shares, share_of, merged, stops=True)
     if not outcomes:
@@ -170,11 +179,11 @@ def run_shared(
 
 def _replayed(
     settings: ReplaySettings, path: str, shares: int, share_of: ShareOf, merged: _Merged, *, stops: bool
-) -> list[Outcome]:
+) -> list[ReplayOutcome]:
     """The outcome of each process; none when it `stops` because `burst` stopped a delivery in one of them."""
     with _processes(settings, path, shares, share_of) as pipes:
         if merged.take(pipes, stops=stops):
-            return [Outcome(*_received(pipe)) for pipe in pipes]
+            return [ReplayOutcome(*_received(pipe)) for pipe in pipes]
     return []
 
 

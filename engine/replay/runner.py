@@ -70,7 +70,7 @@ class ReplaySettings:
     external_url: str = ""
 
 
-class Outcome(NamedTuple):
+class ReplayOutcome(NamedTuple):
     """What came of a replay. `stood_still` says why the clock did not move for most lines; None: it did."""
 
     summary: dict[str, Any]
@@ -125,7 +125,7 @@ class Replay:
         self.events = self.rejected = self.deliveries = 0
         self.first_rejected: str | None = None
 
-    def run(self, chunks: Iterable[bytes | LongLine], progress: Progress = lambda done: None) -> Outcome:
+    def run(self, chunks: Iterable[bytes | LongLine], progress: Progress = lambda done: None) -> ReplayOutcome:
         """Replay chunks of whole lines. The summary is also written as the last line.
 
         Raises BadRecording: a date is so far ahead of the lines above it that reminders would be made for years.
@@ -240,9 +240,9 @@ class Replay:
         if self.first_rejected is None:
             self.first_rejected = f"line {rejection.line}: {rejection.reason}"
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ReplayOutcome:
         """The totals, and what is to be said about the recording."""
-        return Outcome(self.summary(), self.first_rejected, self.clock.warning())
+        return ReplayOutcome(self.summary(), self.first_rejected, self.clock.warning())
 
     def summary(self) -> dict[str, Any]:
         """The last line: the totals."""

@@ -67,7 +67,7 @@ async def ping(deny: Sequence[str], url: str) -> None:
     """
     import aiohttp
 
-    from engine.actions.webhook.answers import Connections
+    from engine.actions.webhook.answers import CheckedConnector
     from engine.actions.webhook.deny import DenyList
 
     denied = DenyList(deny)
@@ -75,7 +75,7 @@ async def ping(deny: Sequence[str], url: str) -> None:
     # The deadline stands outside the library, over names, connecting and every byte of the answer's head.
     async with (
         asyncio.timeout(TIMEOUT_S),
-        aiohttp.ClientSession(connector=Connections(denied), timeout=aiohttp.ClientTimeout(total=None)) as session,
+        aiohttp.ClientSession(connector=CheckedConnector(denied), timeout=aiohttp.ClientTimeout(total=None)) as session,
     ):
         answer = await session.get(url, allow_redirects=False)
         answer.close()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import logging
 import resource
 import sys
 from collections import Counter
@@ -29,6 +28,7 @@ from uvicorn.server import ServerState
 
 from engine.core.foreign_text import foreign_text
 from engine.core.hosts import is_loopback
+from engine.telemetry import library_errors
 from engine.web.refusals import INVALID, NO_ROOM, SLOW_BODY, SLOW_HEAD, UNREAD, Refusals
 
 MAX_CONNECTIONS: Final = 512
@@ -62,8 +62,7 @@ MAX_DRAINED_BYTES: Final = 64 * 1024
 WAITING, READING, ANSWERING, LEAVING = range(4)
 """The phases of a connection: for the head of a request, its body, with its answer, after a refusal."""
 
-_library_log = logging.getLogger("uvicorn.error.connection")  # what strangers can cause is counted, see `Refusals`
-_library_log.setLevel(logging.ERROR)
+_library_log = library_errors("uvicorn.error.connection")  # what strangers can cause is counted, see `Refusals`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

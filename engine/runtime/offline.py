@@ -32,7 +32,7 @@ from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.stores.base import Reader, SourceRow, Store
 from engine.web import serializers
-from engine.web.service import NO_PROVIDER, Pause
+from engine.web.service import NO_PROVIDER, TargetPause
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Offline:
         """See `Backend`."""
         return self._clock.now_ms()
 
-    def pauses(self) -> Mapping[str, Pause]:
+    def pauses(self) -> Mapping[str, TargetPause]:
         """None: without a service nothing is sent."""
         return {}
 

@@ -1,7 +1,7 @@
 """How many events of each source are refused, counted over its newest events.
 
 So a hundred requests of one event tell as much as one request of a hundred. Pure: instants (milliseconds of a steady clock) are
-arguments. Read `Refusals.note`.
+arguments. Read `RefusedShares.note`.
 
 A source most of whose events are refused is degraded. When nothing else comes, or the events are dated in the future, nothing that
 it says tells who is offline: it is *blind* from its first refusal on, and what rests on missing events waits.
@@ -33,7 +33,7 @@ CLEAN: Final = 5
 class _Intake:
     """The newest events of one source."""
 
-    __slots__ = ("ahead", "blind_since_ms", "clean", "first_ms", "is_degraded", "malformed", "recent", "total")
+    __slots__ = ("ahead", "clean", "first_ms", "is_degraded", "malformed", "recent", "total")
 
     def __init__(self) -> None:
         self.recent: deque[tuple[int, int, int, int]] = deque()  # (instant, accepted, ahead of time, malformed)
@@ -41,14 +41,13 @@ class _Intake:
         self.clean = 0  # accepted since the last refusal
         self.first_ms: int | None = None  # the first refusal since it was well
         self.is_degraded = False
-        self.blind_since_ms: int | None = None
 
     @property
     def refused(self) -> int:
         return self.ahead + self.malformed
 
 
-class Refusals:
+class RefusedShares:
     """The share of refused events, by source. `note` each batch; everything may be read by any thread."""
 
     def __init__(self) -> None:

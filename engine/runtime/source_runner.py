@@ -14,7 +14,7 @@ from engine.core.fleet import Fleet
 from engine.core.times import duration_text, rfc3339, stepped_text
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.feed_watch import CLIENTS, CLOCK, CLOCK_SHOWN_MS, FeedWatch
-from engine.runtime.refusals import Refusals
+from engine.runtime.refusals import RefusedShares
 from engine.runtime.source_factory import source_of
 from engine.runtime.source_time import SourceTime
 from engine.sources.base import Batch, Gap, Source, SourceHealth
@@ -44,7 +44,7 @@ class SourceRunner:
         self._make = {entry.name: partial(source_of, entry, config, self._clock) for entry in config.sources}
         self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
         self._used: set[str] = set()  # sources that have run
-        self.refusals = Refusals()
+        self.refusals = RefusedShares()
         self.watch = FeedWatch(config.feed.max_lag_ms, config.feed.max_silence_ms, self._steady.now_ms())
         self.steps = 0  # of the clock, since the start
         self._time = SourceTime(self._clock, self.sources.values(), config.debounce.offline_ms)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from engine.clock import Clock, SystemClock
+from engine.clock import Clock, SteadyClock
 from engine.errors import StoreError
 from engine.telemetry import Event, logger
 
@@ -44,19 +44,6 @@ class PartTrouble(NamedTuple):
     is_vital: bool  # without it the service is not ready; else it is degraded
 
 
-async def supervised(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` again whenever it ends or raises, until cancelled: for a task whose trouble nothing else depends on.
-
-    It is logged, and not shown in `/readyz`; prefer `Supervisor.keep`.
-    """
-    supervisor = Supervisor(SystemClock())
-    task = supervisor.keep(name, work)
-    try:
-        await asyncio.wait([task])
-    finally:
-        task.cancel()
-
-
 @dataclass(slots=True)
 class _Part:
     name: str
@@ -64,7 +51,7 @@ class _Part:
     look: Look | None = None
     is_logged: bool = True
     reason: str | None = None
-    since_ms: int = 0
+    since_ms: int = 0  # of the steady clock
     failures: int = 0  # since it was well
     restarts: int = 0
     began_s: float | None = None  # the loop's time; None: it waits for its next start
@@ -74,7 +61,7 @@ class Supervisor:
     """Runs and watches the parts of one service, on its event loop."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._steady = SteadyClock(clock)  # so that a step of the clock moves no beginning
         self._parts: dict[str, _Part] = {}
 
     def keep(
@@ -101,7 +88,8 @@ class Supervisor:
             self._look_at(part)
             reason = part.reason
             if reason is not None:
-                found.append(PartTrouble(part.name, reason, part.since_ms, part.restarts, part.is_vital))
+                since_ms = self._steady.engine_ms(part.since_ms)
+                found.append(PartTrouble(part.name, reason, since_ms, part.restarts, part.is_vital))
         return found
 
     def names(self) -> list[str]:
@@ -160,7 +148,7 @@ class Supervisor:
     def _failed(self, part: _Part, reason: str, error: BaseException | None, event: Event) -> None:
         is_new = part.reason is None
         if is_new:
-            part.since_ms = self._clock.now_ms()
+            part.since_ms = self._steady.now_ms()
         part.reason = reason
         part.failures += 1
         if is_new and part.is_logged and not isinstance(error, StoreError):  # the writer has logged that

@@ -14,8 +14,8 @@ import msgspec
 
 from engine.core.events import Rejection
 from engine.errors import TooLarge
-from engine.sources.acceptance import MAX_LINE_BYTES
-from engine.sources.wire import Decoded, decode_lines
+from engine.sources.acceptance import MAX_LINE_BYTES, wide_encoding
+from engine.sources.wire import BYTE_ORDER_MARK, Decoded, decode_lines
 
 MAX_BODY_LINES: Final = 300_000
 """Lines, or items of an array, in one body: more than that many of the shortest events do not fit into 16 MiB."""
@@ -38,8 +38,6 @@ LARGE_BYTES: Final = 512 * 1024
 MANY_LINES: Final = 2_000
 """Bytes and lines that would hold up other requests if they were decoded between two of them."""
 
-_UTF_8_MARK: Final = b"\xef\xbb\xbf"
-_UTF_16: Final = re.compile(rb"\xff\xfe|\xfe\xff|\x00{0,3}[\s{\[]\x00")
 _BEGINS_AN_ARRAY: Final = re.compile(rb"\s*\[")
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _one: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -72,9 +70,9 @@ def decode_body(body: bytes, content_type: str, received_at_ms: int, max_future_
     Raises:
         TooLarge: more than `MAX_BODY_LINES`.
     """
-    body = body.removeprefix(_UTF_8_MARK)
-    if _UTF_16.match(body):
-        reason = "the body is UTF-16 or UTF-32: send UTF-8"
+    body = body.removeprefix(BYTE_ORDER_MARK)
+    if encoding := wide_encoding(body):
+        reason = f"the body is {encoding}: send UTF-8"
         return DecodedBody(Decoded([], [], [Rejection(1, reason, body[:MAX_LINE_BYTES])], 0), 0)
     whole, more, hopeless = Decoded([], [], [], 0), 0, False
     for first_line, piece in _pieces(body, content_type):

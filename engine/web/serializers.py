@@ -33,7 +33,7 @@ from engine.stores.base import (
     ReconciliationRow,
     SourceRow,
 )
-from engine.web.service import PartState, Pause
+from engine.web.service import PartState, TargetPause
 
 
 def instant(value: int | None) -> str | None:
@@ -229,7 +229,7 @@ def quarantine_object(row: QuarantineRow) -> dict[str, Any]:
     }
 
 
-def delivery_object(row: DeliveryRow, pause: Pause | None = None) -> dict[str, Any]:
+def delivery_object(row: DeliveryRow, pause: TargetPause | None = None) -> dict[str, Any]:
     """One delivery; `pause`: the open circuit breaker of its target."""
     return {
         "id": row.id,
@@ -247,7 +247,7 @@ def delivery_object(row: DeliveryRow, pause: Pause | None = None) -> dict[str, A
     }
 
 
-def _pause_object(row: DeliveryRow, pause: Pause) -> dict[str, Any]:
+def _pause_object(row: DeliveryRow, pause: TargetPause) -> dict[str, Any]:
     """Why nothing is sent to the target of a delivery, and when the delivery can be sent at the earliest."""
     return {
         "reason": pause.reason,

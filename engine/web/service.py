@@ -25,7 +25,7 @@ NO_PROVIDER = "no status provider configured: set `status` in the configuration"
 """Why a query or a sweep is not possible."""
 
 
-class Pause(Protocol):
+class TargetPause(Protocol):
     """A target whose circuit breaker is open: nothing but a probe is sent to it. Instants are epoch milliseconds."""
 
     @property
@@ -95,7 +95,7 @@ class Subject(Protocol):
         """The present instant, epoch milliseconds."""
         ...
 
-    def pauses(self) -> Mapping[str, Pause]:
+    def pauses(self) -> Mapping[str, TargetPause]:
         """Targets of deliveries whose circuit breaker is open, by name; none when no service runs."""
         ...
 

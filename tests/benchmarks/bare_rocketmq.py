@@ -14,7 +14,7 @@ import time
 
 from engine.sources.rocketmq.binding import LOG_FILE_MB, LOG_FILES, PullConsumer
 from engine.sources.rocketmq.native_log import writing_to
-from engine.sources.rocketmq.pipe import FOUND, Connection, QueueName
+from engine.sources.rocketmq.pipe import FOUND, ClusterAccess, QueueName
 
 WITHIN_S = 300.0
 _LOG_WARN = 3
@@ -50,7 +50,9 @@ def push(address: str, topic: str, messages: int) -> float:
 
 def pull(address: str, topic: str, messages: int, at_a_time: int) -> float:
     """The pull consumer on one thread, bodies and tags read."""
-    consumer = PullConsumer(Connection(group="GID_bare_pull", name_servers=address, log_folder=tempfile.gettempdir()))
+    consumer = PullConsumer(
+        ClusterAccess(group="GID_bare_pull", name_servers=address, log_folder=tempfile.gettempdir())
+    )
     consumer.start()
     queues = {QueueName(topic, broker, number): 0 for broker, number in consumer.queues(topic).queues}
     seen, started = 0, time.monotonic()

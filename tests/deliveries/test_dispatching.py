@@ -14,7 +14,7 @@ from engine.actions.base import ActionSender, BatchSender, OutboxItem
 from engine.actions.log import LogSender, Written
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
-from engine.clock import SystemClock
+from engine.clock import Clock, SystemClock
 from engine.core.delivery import DeliveryPolicy
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
@@ -39,9 +39,9 @@ def new(key: str, url: str, path: str = "ok", **changes: Any) -> NewDelivery:
 class House:
     """An outbox file and the dispatcher that works on it."""
 
-    def __init__(self, folder: Path, senders: Senders, limits: Limits = LIMITS) -> None:
+    def __init__(self, folder: Path, senders: Senders, limits: Limits = LIMITS, clock: Clock | None = None) -> None:
         self.outbox = FileOutbox(folder / "data", QUICK)
-        self.dispatcher = Dispatcher(self.outbox, senders, SystemClock(), limits)
+        self.dispatcher = Dispatcher(self.outbox, senders, clock or SystemClock(), limits)
 
     async def decide(self, *rows: NewDelivery, offer: bool = True) -> None:
         """Commit deliveries and offer them, as the engine does."""
@@ -61,9 +61,11 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path, senders: Senders | None = None, limits: Limits = LIMITS) -> AsyncIterator[House]:
+async def open_house(
+    folder: Path, senders: Senders | None = None, limits: Limits = LIMITS, clock: Clock | None = None
+) -> AsyncIterator[House]:
     webhooks = WebhookSender({})
-    house = House(folder, senders or {"webhook": webhooks}, limits)
+    house = House(folder, senders or {"webhook": webhooks}, limits, clock)
     task = asyncio.create_task(house.dispatcher.run())
     try:
         yield house

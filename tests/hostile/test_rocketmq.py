@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.sources.base import Batch, SourceHealth
-from engine.sources.rocketmq.pipe import Connection
+from engine.sources.rocketmq.pipe import ClusterAccess
 from engine.sources.rocketmq.process import MAX_DATA_BYTES
 from engine.sources.rocketmq.publisher import Publisher
 from engine.sources.rocketmq.source import RocketmqSource
@@ -30,7 +30,7 @@ class Reader:
     """A source, and the clients whose events it offered, each batch committed at once."""
 
     def __init__(self, address: str, topic: str, list_url: str = "") -> None:
-        connection = Connection(
+        connection = ClusterAccess(
             group=f"GID_{topic}", name_servers=address, name_server_domain=list_url, log_folder=tempfile.mkdtemp()
         )
         self.source = RocketmqSource(name="mq", connection=connection, topics=[topic], now_ms=now_ms, start="earliest")

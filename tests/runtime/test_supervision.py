@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from engine.clock import SystemClock
+from engine.clock import EngineClock, SystemClock
 from engine.errors import StoreError
 from engine.runtime import supervision
 from engine.runtime.supervision import Supervisor
@@ -65,6 +65,16 @@ def test_a_part_that_stops_is_shown_started_again_and_well_when_it_works(how: st
     asyncio.run(go())
     assert len(log.lines(Event.TASK_FAILED)) == (0 if how == "meets a store error" else 1)
     assert log.line(Event.TASK_RECOVERED)["task"] == "rules"
+
+
+def test_a_step_of_the_clock_moves_the_beginning_of_a_trouble_with_it() -> None:
+    clock = EngineClock()
+    supervisor = Supervisor(clock)
+    supervisor.watch("log", lambda: "nobody reads it")
+    (before,) = supervisor.troubles()
+    clock.take(-3_600_000)
+    (after,) = supervisor.troubles()
+    assert after.since_ms == before.since_ms - 3_600_000 <= clock.now_ms()
 
 
 def test_a_part_that_lives_elsewhere_is_asked_and_one_that_cannot_say_is_in_trouble() -> None:

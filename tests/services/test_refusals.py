@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from engine.core.events import Rejection
-from engine.runtime.refusals import AT_LEAST, CLEAN, COUNTED_MS, NEWEST, Refusals
+from engine.runtime.refusals import AT_LEAST, CLEAN, COUNTED_MS, NEWEST, RefusedShares
 from engine.sources.acceptance import ahead_of_time
 
 AHEAD = Rejection(1, str(ahead_of_time(300_000)), b"{}")
 BROKEN = Rejection(1, "not JSON: oh", b"oh")
 
 
-def after(*batches: tuple[int, list[Rejection]], every_ms: int = 1_000) -> tuple[Refusals, int]:
-    refusals, at_ms = Refusals(), 0
+def after(*batches: tuple[int, list[Rejection]], every_ms: int = 1_000) -> tuple[RefusedShares, int]:
+    refusals, at_ms = RefusedShares(), 0
     for accepted, rejected in batches:
         at_ms += every_ms
         refusals.note("push", accepted, rejected, at_ms)

@@ -108,8 +108,13 @@ def test_a_mark_of_the_encoding_costs_nothing(kind: str, body: bytes) -> None:
 @pytest.mark.parametrize("text", [line("a").decode(), f"[{line('a').decode()}]", f"\n{line('a').decode()}"])
 def test_another_encoding_is_named(encoding: str, text: str) -> None:
     ((_, reason),) = reasons(decoded(text.encode(encoding), JSON))
-    assert "UTF-16" in reason
-    assert "send UTF-8" in reason
+    assert reason == f"the body is {encoding[:6].upper()}: send UTF-8"
+
+
+@pytest.mark.parametrize("torn", [b"{\0\0\0\0\0", b" \0\0", b"[\0\0\0", b"{\0"])
+def test_a_torn_first_line_with_nuls_is_no_other_encoding_and_stops_no_other_line(torn: bytes) -> None:
+    found = decoded(torn + b"\n" + line("a"))
+    assert channels(found) == ["a"]
 
 
 def test_of_many_bad_lines_the_first_are_kept_and_all_are_counted() -> None:

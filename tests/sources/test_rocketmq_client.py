@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from engine.sources.rocketmq import client as client_module
-from engine.sources.rocketmq.addresses import Names
+from engine.sources.rocketmq.addresses import NameServers
 from engine.sources.rocketmq.client import ClientGone, ClientProcess
-from engine.sources.rocketmq.pipe import MAX_FRAME_BYTES, Connection, Frames, ListRequest, Setup, frame
+from engine.sources.rocketmq.pipe import ClientSetup, ClusterAccess, ListRequest
 from engine.telemetry import Event
 from tests.acceptance.service import eventually
 from tests.hostile.bad_server import BadServer, bad_server, closes, says
 from tests.written_log import WrittenLog
 
-SETUP = Setup(Connection(group="g", name_servers="127.0.0.1:1"))
+SETUP = ClientSetup(ClusterAccess(group="g", name_servers="127.0.0.1:1"))
 READS = "import sys, time\nsys.stdin.buffer.read(4)\n"
 
 
@@ -117,13 +117,6 @@ def test_closing_ends_a_child_that_ignores_it_and_every_request(monkeypatch: pyt
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_frame_that_is_too_long_is_none() -> None:
-    frames = Frames()
-    assert frames.feed(frame(b"ab") + frame(b"")[:2]) == [b"ab"]
-    with pytest.raises(ValueError, match="is longer than"):
-        Frames().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big"))
-
-
 # The names of name servers
 
 
@@ -132,13 +125,13 @@ def listing(text: bytes) -> bytes:
 
 
 def looked_up(server: BadServer) -> tuple[tuple[str, ...], str]:
-    found = Names(Connection(group="g", name_server_domain=f"http://{server.address}/nsaddr")).look_up()
+    found = NameServers(ClusterAccess(group="g", name_server_domain=f"http://{server.address}/nsaddr")).look_up()
     return found.addresses, found.unresolved
 
 
 def test_names_become_addresses_and_those_without_one_are_named() -> None:
-    found = Names(
-        Connection(group="g", name_servers="127.0.0.1:9876;no-such.invalid:1;localhost:9877;127.0.0.1:99999")
+    found = NameServers(
+        ClusterAccess(group="g", name_servers="127.0.0.1:9876;no-such.invalid:1;localhost:9877;127.0.0.1:99999")
     ).look_up()
     assert found.addresses == ("127.0.0.1:9876", "127.0.0.1:9877")
     assert found.unresolved == "cannot resolve no-such.invalid, 127.0.0.1:99999"

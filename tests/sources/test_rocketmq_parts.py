@@ -16,9 +16,10 @@ from engine.sources.rocketmq import native_log
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import MAX_WAITING_MESSAGES, Intake, QueueChunk
-from engine.sources.rocketmq.pipe import FOUND, NO_NEW, OFFSET_ILLEGAL, Connection, Pulled, QueueName
+from engine.sources.rocketmq.pipe import FOUND, NO_NEW, OFFSET_ILLEGAL, ClusterAccess, Pulled, QueueName
 from engine.sources.rocketmq.positions import Positions, QueuePlace
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
+from engine.sources.rocketmq.source import RocketmqSource
 from engine.telemetry import Event
 from tests.written_log import WrittenLog
 
@@ -279,7 +280,7 @@ def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: Written
     intake, stored = Intake(lambda: None), Log(0, 10, 20)
     discovery = QueueDiscovery(
         source="mq",
-        connection=Connection(group="g"),
+        connection=ClusterAccess(group="g"),
         topics=["t"],
         tags="connect",
         start="earliest",
@@ -296,3 +297,22 @@ def test_a_removed_queue_and_the_messages_lost_with_it_are_reported(log: Written
     assert chunk_.gap is not None and "removed before 1 messages" in chunk_.gap.reason
     line = log.line(Event.QUEUE_GONE)
     assert (line["source"], line["queue"]) == ("mq", "t@broker:0")
+
+
+def test_a_step_of_the_clock_does_not_make_a_source_look_disconnected(log: WrittenLog) -> None:
+    source = RocketmqSource(name="mq", connection=ClusterAccess(group="g"), topics=["t"], now_ms=lambda: NOW)
+    source._discovery = QueueDiscovery(
+        source="mq",
+        connection=source.connection,
+        topics=["t"],
+        tags="connect",
+        start="earliest",
+        now_ms=lambda: NOW,
+        positions=Positions(NOW),
+        intake=Intake(lambda: None),
+    )
+    queue = QueueName("t", "broker", 0)
+    source._discovery.readers = {
+        queue: QueueReader(queue, QueuePlace(1), settings_of(Log(0, 1, 2), Intake(lambda: None)))
+    }
+    assert source.health(NOW + 3_600_000).connected

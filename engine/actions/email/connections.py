@@ -42,12 +42,12 @@ class Line:
     """One connection, and what it has carried."""
 
     client: aiosmtplib.SMTP
-    meter: Meter
+    meter: AnswerMeter
     messages: int = 0
     idle_since: float = 0.0
 
 
-class Meter(asyncio.Protocol):
+class AnswerMeter(asyncio.Protocol):
     """Stands between a connection and the library. Passes on one whole answer at a time, and cuts a connection on which more comes.
 
     More is an answer without end, one that nobody has asked for (and that would be taken for the answer to the next command), or
@@ -117,7 +117,7 @@ def _answer_length(data: bytes) -> int:
     return 0
 
 
-def metered(client: aiosmtplib.SMTP) -> Meter:
+def metered(client: aiosmtplib.SMTP) -> AnswerMeter:
     """Puts a meter between the client's present transport and its protocol."""
     # Not by `isinstance`: the transports of uvloop have classes of their own.
     transport, protocol = (
@@ -126,7 +126,7 @@ def metered(client: aiosmtplib.SMTP) -> Meter:
     )
     if transport is None or protocol is None:
         raise aiosmtplib.SMTPServerDisconnected("the connection was closed")
-    meter = Meter(protocol, transport)
+    meter = AnswerMeter(protocol, transport)
     transport.set_protocol(meter)
     return meter
 

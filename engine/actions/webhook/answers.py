@@ -2,7 +2,7 @@
 
 A receiver may answer without end: with 1xx, headers, chunks, extensions of chunks, trailers. The library would read all of it, and every
 other connection of the process would wait meanwhile. So what a connection delivers is counted before the library sees it, in
-small portions, and a connection that delivers too much is cut. Read `BoundedAnswers.data_received`, then `Connections`.
+small portions, and a connection that delivers too much is cut. Read `BoundedAnswers.data_received`, then `CheckedConnector`.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ def _result(host: str, family: int, kind: int, protocol: int, name: str, address
     )
 
 
-class Connections(aiohttp.TCPConnector):
-    """Connections with bounded answers, to no denied address: checked by name, and again for each socket."""
+class CheckedConnector(aiohttp.TCPConnector):
+    """Makes connections with bounded answers, to no denied address: checked by name, and again for each socket."""
 
     def __init__(self, deny: DenyList) -> None:
         def checked_socket(info: AddrInfoType) -> socket.socket:

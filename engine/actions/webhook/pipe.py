@@ -1,13 +1,12 @@
 """What the engine and the process that sends webhooks say to each other, over the child's standard input and output.
 
-Frames: four bytes of length (big endian), then MessagePack. The first frame is a `Setup` (it holds the secrets: they stand on no
+Frames (`engine.core.frames`) of MessagePack. The first frame is a `SenderSetup` (it holds the secrets: they stand on no
 command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`. An empty list of jobs is a ping, which the
 child answers with the results that it has, perhaps none.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Any, Final
 
 import msgspec
@@ -21,11 +20,10 @@ USER_AGENT: Final = "rollcall/0.1.0"
 MAX_FRAME_BYTES: Final = 256 * 2**20
 """Neither side sends longer frames: one that is longer is not a frame, and the stream cannot be read any more."""
 
-LENGTH: Final = struct.Struct(">I")
 DELIVERED, RETRY_LATER, REJECTED, UNTRIED = 0, 1, 2, 3
 
 
-class Setup(msgspec.Struct, array_like=True):
+class SenderSetup(msgspec.Struct, array_like=True):
     """The first frame: how to send, and what to log."""
 
     secrets: dict[str, str]
@@ -86,32 +84,3 @@ def to_outcome(result: Result) -> Outcome:
             our_fault=result.our_fault,
         )
     return Outcome(id=result.id, answer=answer, attempted_at_ms=result.attempted_at_ms, duration_ms=result.duration_ms)
-
-
-class Frames:
-    """Cuts a stream of bytes into frames."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The frames that `data` completes. Raises ValueError for one that is too long."""
-        self._buffer += data
-        found, at = [], 0
-        while len(self._buffer) - at >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(self._buffer, at)
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")
-            if len(self._buffer) - at < LENGTH.size + length:
-                break
-            at += LENGTH.size
-            found.append(bytes(self._buffer[at : at + length]))
-            at += length
-        if at:
-            del self._buffer[:at]
-        return found
-
-
-def frame(payload: bytes) -> bytes:
-    """A payload with its length in front."""
-    return LENGTH.pack(len(payload)) + payload

@@ -19,8 +19,9 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Answer, RetryLater
-from engine.actions.webhook.pipe import UNTRIED, Frames, Job, Result, Setup, frame, to_result
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, UNTRIED, Job, Result, SenderSetup, to_result
 from engine.actions.webhook.request import WebhookSender
+from engine.core.frames import Frames, frame
 from engine.telemetry import Event, logger, setup_logging
 
 GATHER_S: Final = 0.002
@@ -44,7 +45,7 @@ class _Child(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._out = out
         self._ended = ended
-        self._frames = Frames()
+        self._frames = Frames(MAX_FRAME_BYTES)
         self._decoder = msgspec.msgpack.Decoder(list[Job])
         self._encoder = msgspec.msgpack.Encoder()
         self._targets: dict[str, _TargetJobs] = {}
@@ -58,7 +59,7 @@ class _Child(asyncio.Protocol):
         """The first frame is the setup, every other one a list of jobs."""
         for payload in self._frames.feed(data):
             if self.sender is None:
-                setup = msgspec.msgpack.decode(payload, type=Setup)
+                setup = msgspec.msgpack.decode(payload, type=SenderSetup)
                 setup_logging(setup.log_level, "json")
                 self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent)
                 self._per_target = setup.per_target

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.webhook.answers import Connections, Endless
+from engine.actions.webhook.answers import CheckedConnector, Endless
 from engine.actions.webhook.deny import Denied, DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
 from engine.actions.webhook.pipe import USER_AGENT
@@ -155,7 +155,7 @@ class WebhookSender:
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
-            connector=Connections(self._deny),
+            connector=CheckedConnector(self._deny),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,

@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, USER_AGENT, Frames, Job, Result, Setup, frame, to_outcome
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, USER_AGENT, Job, Result, SenderSetup, to_outcome
+from engine.core.frames import Frames, frame
 from engine.telemetry import Event, log_level, logger, relay
 
 FRAME_JOBS: Final = 64
@@ -57,7 +58,7 @@ class SenderProcess:
     def __init__(
         self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT, per_target: int = 16
     ) -> None:
-        self._setup = Setup(dict(secrets), list(deny), user_agent, per_target, log_level())
+        self._setup = SenderSetup(dict(secrets), list(deny), user_agent, per_target, log_level())
         self.prefetch = PREFETCH
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Result])
@@ -187,7 +188,7 @@ class SenderProcess:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        frames = Frames()
+        frames = Frames(MAX_FRAME_BYTES)
         while data := await process.stdout.read(2**18):
             self._pings, self._has_spoken = 0, True
             for payload in frames.feed(data):

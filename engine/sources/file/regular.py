@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import gzip
 import os
-import stat
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from engine.config.regular_file import other_kind
+
 _UNPACKED_AT_ONCE: Final = 1024 * 1024
 """Bytes of a compressed file that are in memory at a time."""
-
-_KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISLNK, "a link"),
-)
 
 
 class NotRegular(OSError):
@@ -30,8 +21,7 @@ class NotRegular(OSError):
 
 def check_regular(path: Path, found: os.stat_result) -> None:
     """Raise NotRegular unless `found`, the status of `path`, is that of a regular file."""
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+    if (kind := other_kind(found)) is not None:
         raise NotRegular(f"{path} is {kind}, not a regular file")
 
 

@@ -1,6 +1,6 @@
 """Where the name servers are: their names become addresses here, because the native library ends its process for a name that is none.
 
-The library is given numbers only, and so never asks for a name itself. Read `Names.look_up`.
+The library is given numbers only, and so never asks for a name itself. Read `NameServers.look_up`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import urllib.request
 from typing import Final, NamedTuple
 
 from engine.core.foreign_text import foreign_text
-from engine.sources.rocketmq.pipe import MAX_REASON_CHARS, Connection
+from engine.sources.rocketmq.pipe import MAX_REASON_CHARS, ClusterAccess
 
 MAX_NAMES: Final = 32
 """Name servers of one cluster; further ones are not used."""
@@ -33,10 +33,10 @@ class Found(NamedTuple):
     unresolved: str
 
 
-class Names:
+class NameServers:
     """The name servers of one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClusterAccess) -> None:
         """Nothing is asked yet."""
         self._listed = tuple(filter(None, connection.name_servers.split(";")))
         self._list_url = connection.name_server_domain

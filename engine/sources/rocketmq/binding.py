@@ -23,7 +23,7 @@ from engine.sources.rocketmq.pipe import (
     MAX_ANSWER_BYTES,
     MAX_REASON_CHARS,
     NO_MATCH,
-    Connection,
+    ClusterAccess,
     Listed,
     NativeLibraryMissing,
     Pulled,
@@ -144,7 +144,7 @@ def library() -> Library:
 class PullConsumer:
     """One consumer: `start`, then ask for `queues` and `pull`; `close` in the end."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClusterAccess) -> None:
         """Make it; nothing is asked of a server yet. NativeLibraryMissing when there is no library."""
         self._library = lib = library()
         self._handle = lib.create(connection.group.encode())

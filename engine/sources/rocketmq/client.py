@@ -24,18 +24,18 @@ from typing import IO, Any, Final
 import msgspec
 
 from engine.core.foreign_text import foreign_text
+from engine.core.frames import Frames, frame
 from engine.errors import RollcallError
 from engine.sources.retry_pause import RetryPause
 from engine.sources.rocketmq.pipe import (
+    MAX_FRAME_BYTES,
     MAX_REASON_CHARS,
     RENEW,
     Answer,
-    Frames,
+    ClientSetup,
     NativeLibraryMissing,
     Request,
-    Setup,
     Status,
-    frame,
 )
 from engine.telemetry import Event, logger, relay
 
@@ -63,6 +63,9 @@ POLL_MS: Final = 1_000
 MAX_OUTPUT_LINES: Final = 100
 MAX_LINE_BYTES: Final = 4 * 1024
 """Of what one child writes that is no log line, so many lines are logged, and so much of each."""
+
+LAST_WORDS_S: Final = 2.0
+"""How long what an ended child said last may take to be read; longer only when what it has started still has its standard error."""
 
 PROBE_S: Final = 60.0
 
@@ -92,7 +95,7 @@ class ClientProcess:
     `trouble` says why it does not work just now (empty: it does), `unresolved` which name servers it goes on without.
     """
 
-    def __init__(self, setup: Setup, owner: str) -> None:
+    def __init__(self, setup: ClientSetup, owner: str) -> None:
         """Nothing is started yet."""
         self._setup, self._owner = setup, owner
         self._encoder, self._decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Answer)
@@ -105,6 +108,7 @@ class ClientProcess:
         self._known = threading.Event()  # whether it works
         self._said: deque[str] = deque(maxlen=8)  # what the child wrote that is no log line
         self._pause = RetryPause(RESTART_S)
+        self._relaying: threading.Thread | None = None
         self._ends = 0  # in a row
         self._started_s = 0.0
         self._keeper = threading.Thread(target=self._keep, name=f"rocketmq client {owner}", daemon=True)
@@ -194,6 +198,7 @@ class ClientProcess:
         self._fail("the RocketMQ client is closed")
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        self._said.clear()
         process = subprocess.Popen(
             _command(), env=_environment(), bufsize=0,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -201,10 +206,12 @@ class ClientProcess:
         assert process.stdout is not None
         with suppress(OSError, AttributeError):  # fewer and larger reads
             fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, READ_BYTES)
-        threading.Thread(target=self._relay, args=(process,), name=f"rocketmq log {self._owner}", daemon=True).start()
+        self._relaying = threading.Thread(
+            target=self._relay, args=(process,), name=f"rocketmq log {self._owner}", daemon=True
+        )
+        self._relaying.start()
         with suppress(OSError):
             _write(process, frame(self._encoder.encode(self._setup)))
-        self._said.clear()
         self._started_s = time.monotonic()
         with self._lock:
             self._process = process
@@ -222,7 +229,7 @@ class ClientProcess:
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        frames, fd = Frames(), process.stdout.fileno()
+        frames, fd = Frames(MAX_FRAME_BYTES), process.stdout.fileno()
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         heard_s = time.monotonic()
@@ -278,6 +285,8 @@ class ClientProcess:
             why = "the RocketMQ client is started again: its name servers have other addresses now"
         else:
             self._ends += 1
+            if self._relaying is not None:
+                self._relaying.join(LAST_WORDS_S)  # else why it ended may still be in the pipe
             said = _telling(self._said)
             why = f"the RocketMQ client {_ended(code)}{f' ({said})' if said else ''}; it is started again"
             log.warning(Event.ROCKETMQ_PROCESS_ENDED, owner=self._owner, exit_code=code, reason=why)

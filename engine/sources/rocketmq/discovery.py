@@ -8,13 +8,14 @@ Read `QueueDiscovery.run`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
 
 from engine.sources.rocketmq.client import ClientGone, ClientProcess
 from engine.sources.rocketmq.intake import Intake
-from engine.sources.rocketmq.pipe import Connection, Listed, ListRequest, Pulled, PullRequest, QueueName, Setup
+from engine.sources.rocketmq.pipe import ClientSetup, ClusterAccess, Listed, ListRequest, Pulled, PullRequest, QueueName
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader, ReaderSettings
 from engine.telemetry import Event, log_level, logger
@@ -62,7 +63,7 @@ class QueueDiscovery:
         self,
         *,
         source: str,
-        connection: Connection,
+        connection: ClusterAccess,
         topics: Sequence[str],
         tags: str,
         start: str | int,
@@ -72,7 +73,7 @@ class QueueDiscovery:
     ) -> None:
         """The arguments are those of `RocketmqSource`. Call `begin`; to stop, `end` and `wait`."""
         self._source = source
-        self.client = ClientProcess(Setup(connection, None, log_level()), source)
+        self.client = ClientProcess(ClientSetup(connection, None, log_level()), source)
         self._topics = topics
         self._tags = tags
         self._start_ms = {"latest": positions.since_ms, "earliest": None}.get(str(start), start)
@@ -82,7 +83,7 @@ class QueueDiscovery:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"rocketmq {source}", daemon=True)
         self.readers: dict[QueueName, QueueReader] = {}
-        self.missing = dict.fromkeys(topics, now_ms())  # topics without queues, since when (epoch milliseconds)
+        self.missing = dict.fromkeys(topics, time.monotonic())  # topics without queues, since when
         self.trouble = ""  # why no queue is listed any more
         self.why_missing = ""  # why topics have no queues
 
@@ -144,7 +145,7 @@ class QueueDiscovery:
                 self.missing.pop(topic, None)
             elif not any(queue.topic == topic for queue in self.readers):
                 self.why_missing = found.why
-                self.missing.setdefault(topic, self._now_ms())
+                self.missing.setdefault(topic, time.monotonic())
         return listed
 
     def _begin_reading(self, consumer: RemoteConsumer, listed: Sequence[QueueName]) -> None:

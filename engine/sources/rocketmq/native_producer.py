@@ -12,7 +12,7 @@ from typing import Final
 from engine.core.foreign_text import foreign_text
 from engine.sources.rocketmq.binding import LOG_FILE_MB, LOG_FILES, library
 from engine.sources.rocketmq.native_log import reason, writing_to
-from engine.sources.rocketmq.pipe import MAX_REASON_CHARS, Connection, Stored, StoreRequest
+from engine.sources.rocketmq.pipe import MAX_REASON_CHARS, ClusterAccess, Stored, StoreRequest
 
 _LOG_WARN: Final = 3
 
@@ -20,7 +20,7 @@ _LOG_WARN: Final = 3
 class NativeProducer:
     """Stores messages. May be used by several threads, one call at a time each."""
 
-    def __init__(self, connection: Connection, timeout_ms: int) -> None:
+    def __init__(self, connection: ClusterAccess, timeout_ms: int) -> None:
         """`timeout_ms`: how long one request may take; the library repeats one that fails.
 
         Raises:

@@ -1,13 +1,12 @@
 """What the engine and a process of the native RocketMQ client say to each other, over the child's standard input and output.
 
-Frames: four bytes of length (big endian), then MessagePack. The first frame to the child is a `Setup` (it holds the secrets: they stand on
+Frames (`engine.core.frames`) of MessagePack. The first frame to the child is a `ClientSetup` (it holds the secrets: they stand on
 no command line and in no environment), every other one a request with a number, which is answered by a frame with the same number.
 In between the child says how it is (`Status`), also when nothing has changed: a child that says nothing for long is ended.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,8 +34,6 @@ RENEW: Final = 75
 
 MISSING: Final = 78
 """The exit code of a child that has no native library."""
-
-LENGTH: Final = struct.Struct(">I")
 
 
 class NativeLibraryMissing(RollcallError):
@@ -87,7 +84,7 @@ class Stored(NamedTuple):
     why: str = ""
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach a cluster: name servers or the address of a list of them, and who asks."""
 
     group: str
@@ -98,10 +95,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     log_folder: str = ""  # where the library writes its own log
 
 
-class Setup(msgspec.Struct, array_like=True):
+class ClientSetup(msgspec.Struct, array_like=True):
     """The first frame: whom to connect to, and what to log. `send_timeout_ms`: a producer; None: a consumer."""
 
-    connection: Connection
+    connection: ClusterAccess
     send_timeout_ms: int | None = None
     log_level: str = "info"
 
@@ -168,32 +165,3 @@ class Status(msgspec.Struct, array_like=True, tag=0, gc=False):
 
 
 Answer = PullAnswer | ListAnswer | StoreAnswer | Status
-
-
-class Frames:
-    """Cuts a stream of bytes into frames."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The frames that `data` completes. Raises ValueError for one that is too long."""
-        self._buffer += data
-        found, at = [], 0
-        while len(self._buffer) - at >= LENGTH.size:
-            (length,) = LENGTH.unpack_from(self._buffer, at)
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")
-            if len(self._buffer) - at < LENGTH.size + length:
-                break
-            at += LENGTH.size
-            found.append(bytes(self._buffer[at : at + length]))
-            at += length
-        if at:
-            del self._buffer[:at]
-        return found
-
-
-def frame(payload: bytes) -> bytes:
-    """A payload with its length in front."""
-    return LENGTH.pack(len(payload)) + payload

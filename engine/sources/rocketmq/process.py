@@ -25,17 +25,18 @@ from typing import BinaryIO, Final
 import msgspec
 
 from engine.core.foreign_text import foreign_text
-from engine.sources.rocketmq.addresses import Names
+from engine.core.frames import LENGTH_BYTES, frame, payload_bytes
+from engine.sources.rocketmq.addresses import NameServers
 from engine.sources.rocketmq.binding import PullConsumer, library
 from engine.sources.rocketmq.native_producer import NativeProducer
 from engine.sources.rocketmq.pipe import (
     BROKER_TIMEOUT,
-    LENGTH,
     MAX_FRAME_BYTES,
     MAX_REASON_CHARS,
     MISSING,
     RENEW,
     Answer,
+    ClientSetup,
     ListAnswer,
     Listed,
     ListRequest,
@@ -45,12 +46,10 @@ from engine.sources.rocketmq.pipe import (
     PullRequest,
     QueueName,
     Request,
-    Setup,
     Status,
     StoreAnswer,
     Stored,
     StoreRequest,
-    frame,
 )
 from engine.telemetry import setup_logging
 
@@ -87,7 +86,7 @@ _NOT_YET: Final = "connecting"
 class _Child:
     """Requests in, answers out; the client between them begins once a name server has an address."""
 
-    def __init__(self, setup: Setup, out: BinaryIO) -> None:
+    def __init__(self, setup: ClientSetup, out: BinaryIO) -> None:
         self._setup = setup
         self._out = out
         self._turn = threading.Lock()  # to write
@@ -98,7 +97,7 @@ class _Child:
         self._answered_s = time.monotonic()  # when a server answered last
         self._look_up_since_s: float | None = None
         self._status = Status(_NOT_YET, "")
-        self._names = Names(setup.connection)
+        self._names = NameServers(setup.connection)
 
     def begin(self) -> None:
         """Start what goes on beside the requests."""
@@ -241,10 +240,10 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 def _read(stream: BinaryIO) -> bytes:
     """One frame; empty at the end of the input."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
         return b""
-    (length,) = LENGTH.unpack(head)
+    length = payload_bytes(head)
     if length > MAX_FRAME_BYTES:
         return b""
     body = stream.read(length)
@@ -258,7 +257,7 @@ def serve() -> None:
     first = _read(inwards)
     if not first:
         return
-    setup = msgspec.msgpack.decode(first, type=Setup)
+    setup = msgspec.msgpack.decode(first, type=ClientSetup)
     setup_logging(setup.log_level, "json")
     threading.stack_size(THREAD_STACK_BYTES)
     child = _Child(setup, outwards)

@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.errors import RollcallError
 from engine.sources.rocketmq.client import ClientGone, ClientProcess
-from engine.sources.rocketmq.pipe import Connection, Setup, Stored, StoreRequest
+from engine.sources.rocketmq.pipe import ClientSetup, ClusterAccess, Stored, StoreRequest
 from engine.telemetry import log_level
 
 SEND_TIMEOUT_MS: Final = 3_000
@@ -51,7 +51,7 @@ class Producer:
         `log_folder` is where the library writes its log, and `owner` what the process is called in ours.
         """
         self._own = None if log_folder else tempfile.TemporaryDirectory(prefix="rollcall-rocketmq-")
-        connection = Connection(
+        connection = ClusterAccess(
             group=group,
             name_servers="" if is_domain else name_servers,
             name_server_domain=name_servers if is_domain else "",
@@ -60,7 +60,7 @@ class Producer:
             log_folder=log_folder or (self._own.name if self._own else ""),
         )
         self._why = ""
-        self._client = ClientProcess(Setup(connection, timeout_ms, log_level()), owner)
+        self._client = ClientProcess(ClientSetup(connection, timeout_ms, log_level()), owner)
         self._client.begin()
         self._within_s = TRIES * timeout_ms / 1000 + SLACK_S
         self._client.wait_until_known(START_S)

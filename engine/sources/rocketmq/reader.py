@@ -7,6 +7,7 @@ One thread per queue, because a pull from a broker that hangs takes ten seconds,
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class QueueReader:
         """`place`: where reading stopped, None for a queue that was never read."""
         self.name = name
         self.trouble = ""  # why it does not answer, empty while it does
-        self.trouble_since_ms: int | None = settings.now_ms()  # None while it answers; not yet is as good as not
+        self.trouble_since_s: float | None = time.monotonic()  # None while it answers; not yet is as good as not
         self.max_offset: int | None = None  # the queue's end, when it was last seen
         self.committed = place.offset if place is not None else UNKNOWN
         self.last_event_at_ms: int | None = None  # when messages of it were handed over last
@@ -209,12 +210,12 @@ class QueueReader:
                 ends.append((offset, asked_ms))
 
     def _answered(self) -> None:
-        self.trouble, self.trouble_since_ms, self._failures = "", None, 0
+        self.trouble, self.trouble_since_s, self._failures = "", None, 0
 
     def _failed(self, why: str) -> float:
         self.trouble = why
-        if self.trouble_since_ms is None:
-            self.trouble_since_ms = self._settings.now_ms()
+        if self.trouble_since_s is None:
+            self.trouble_since_s = time.monotonic()
         self._is_recognised = False  # the topic may be recreated before it answers again
         self._failures += 1
         return RETRY_S[min(self._failures, len(RETRY_S)) - 1]

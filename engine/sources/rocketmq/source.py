@@ -16,6 +16,7 @@ committed. A queue that does not answer therefore holds the source back, so that
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.decoding import decode_messages
 from engine.sources.rocketmq.discovery import QueueDiscovery
 from engine.sources.rocketmq.intake import Intake, QueueChunk
-from engine.sources.rocketmq.pipe import Connection, QueueName
+from engine.sources.rocketmq.pipe import ClusterAccess, QueueName
 from engine.sources.rocketmq.positions import Positions
 from engine.sources.rocketmq.reader import QueueReader
 from engine.sources.wire import suspect_clock
@@ -39,7 +40,7 @@ from engine.telemetry import Event, logger
 WINDOW: Final = 4
 """Batches offered and not committed yet."""
 
-TROUBLE_AFTER_MS: Final = 3_000
+TROUBLE_AFTER_S: Final = 3.0
 """How long a queue may fail to answer before the source says that it is disconnected: brokers restart, routes move."""
 
 STOP_S: Final = 0.8
@@ -59,7 +60,7 @@ class RocketmqSource:
     """
 
     name: str
-    connection: Connection
+    connection: ClusterAccess
     topics: Sequence[str]
     now_ms: Callable[[], int]
     tags: str = DEFAULT_TAGS
@@ -196,7 +197,7 @@ class RocketmqSource:
     def health(self, now_ms: int) -> SourceHealth:
         """How it is doing at `now_ms` (epoch milliseconds); `lag` is in messages, of whatever tag."""
         readers = sorted(self._readers.items())
-        trouble = self._trouble or self._disconnected(now_ms)
+        trouble = self._trouble or self._disconnected()
         is_ended = self._discovery is not None and self._discovery.is_ended
         lags = [reader.lag for _, reader in readers]
         lag = sum(lag for lag in lags if lag is not None) if any(lag is not None for lag in lags) else None
@@ -221,21 +222,21 @@ class RocketmqSource:
             ),
         )
 
-    def _disconnected(self, now_ms: int) -> str:
+    def _disconnected(self) -> str:
         """What has not answered for a while, and why; empty when all is well."""
         if self._discovery is None:
             return ""
-        client = self._discovery.client
+        client, now_s = self._discovery.client, time.monotonic()
         if self._discovery.trouble or client.trouble:
             return self._discovery.trouble or client.trouble
         without = f"; {client.unresolved}" if client.unresolved else ""
-        for topic, since_ms in list(self._discovery.missing.items()):
-            if now_ms - since_ms >= TROUBLE_AFTER_MS:
+        for topic, since_s in list(self._discovery.missing.items()):
+            if now_s - since_s >= TROUBLE_AFTER_S:
                 return f"no queue of the topic {topic}: {self._discovery.why_missing or 'no name server has answered yet'}{without}"
         silent = [
             reader
             for reader in self._readers.values()
-            if reader.trouble_since_ms is not None and now_ms - reader.trouble_since_ms >= TROUBLE_AFTER_MS
+            if reader.trouble_since_s is not None and now_s - reader.trouble_since_s >= TROUBLE_AFTER_S
         ]
         if not silent:
             return ""
@@ -262,7 +263,7 @@ def rocketmq_source(
     require_library()
     prefix = f"{options['namespace']}%" if "namespace" in options else ""
     topics = [*(f"{group}_MQTT" for group in options.get("mqtt_groups", ())), *options.get("topics", ())]
-    connection = Connection(
+    connection = ClusterAccess(
         group=f"{prefix}{options['consumer_group']}",
         name_servers=";".join(options.get("name_servers", ())),
         name_server_domain=options.get("name_server_domain", ""),
