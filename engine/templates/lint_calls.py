@@ -15,7 +15,7 @@ from engine.config.schema import did_you_mean
 from engine.config.time_zones import zone
 from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, checker_function
 from engine.templates.lint_scope import dotted
-from engine.templates.names import NUMBER, TEXT, Shape
+from engine.templates.names import NUMBER, Shape, Text
 from engine.templates.sandbox.environment import methods_of
 from engine.templates.sandbox.localtime import check_pattern
 from engine.templates.shapes import Scope, argument, attribute_path, constant, shape_of
@@ -85,8 +85,8 @@ def _path_problem(shape: Shape, path: str) -> str | None:
     for part in path.split("."):
         if part.isdigit():
             return None
-        if shape is TEXT or shape is NUMBER:
-            return f"{done} is {'text' if shape is TEXT else 'a number'} and has no `{part[:60]}`"
+        if isinstance(shape, Text) or shape is NUMBER:
+            return f"{done} is {'text' if isinstance(shape, Text) else 'a number'} and has no `{part[:60]}`"
         if isinstance(shape, list):
             return f"{done} is a list and has no `{part[:60]}`"
         if not isinstance(shape, dict):
@@ -115,7 +115,7 @@ def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
     left = shape_of(node.expr, scope)
     for operand in node.ops:
         right = shape_of(operand.expr, scope)
-        is_mixed = (left is TEXT and right is NUMBER) or (left is NUMBER and right is TEXT)
+        is_mixed = (isinstance(left, Text) and right is NUMBER) or (left is NUMBER and isinstance(right, Text))
         if is_mixed and operand.op in _ORDERS:
             yield f"`{_ORDERS[operand.op]}` cannot compare a text and a number: {_TO_NUMBER}"
         left = right
@@ -123,7 +123,7 @@ def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
 
 def sign_problem(node: nodes.UnaryExpr, scope: Scope) -> Iterator[str]:
     """`-` and `+` before a text."""
-    if shape_of(node.node, scope) is TEXT and isinstance(node, (nodes.Neg, nodes.Pos)):
+    if isinstance(shape_of(node.node, scope), Text) and isinstance(node, (nodes.Neg, nodes.Pos)):
         yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
 
 
@@ -135,7 +135,7 @@ def printed_problems(node: nodes.Output, scope: Scope) -> Iterator[str]:
         elif isinstance(printed, nodes.Getattr):
             shape = shape_of(printed.node, scope)
             kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str
-            is_known = shape is TEXT or (isinstance(shape, (dict, list)) and printed.attr not in shape)
+            is_known = isinstance(shape, Text) or (isinstance(shape, (dict, list)) and printed.attr not in shape)
             if is_known and printed.attr in (methods_of(kind()) or ()):
                 place = f"{dotted(printed.node)}.{printed.attr}"
                 yield f"`{place}` is a method: write `{place}()`"
@@ -145,7 +145,7 @@ def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str
     """A text and a number cannot be added, and texts can only be added."""
     if isinstance(node, (nodes.And, nodes.Or)):
         return
-    kinds = {"text" if shape is TEXT else "number" if shape is NUMBER else "" for shape in
+    kinds = {"text" if isinstance(shape, Text) else "number" if shape is NUMBER else "" for shape in
              (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
     if kinds == {"text", "number"} and isinstance(node, nodes.Add):
         yield "+ cannot add a text and a number; use ~ to join them"
