@@ -110,6 +110,10 @@ class _Checker:
         self._secrets_allowed = secrets_allowed
         self._guarded = frozenset(guarded(tree))
         self._set_once = set_once(tree)
+        # Macros that nothing else has the name of.
+        self._macro_names = frozenset(macro.name for macro in tree.find_all(nodes.Macro)) - {
+            name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"
+        }
         self._macros: dict[str, tuple[nodes.Macro, dict[str, Shape]]] = {}
         self._checked: dict[tuple[object, ...], object] = {}  # macros with the shapes of their arguments
         self.variables: dict[str, Shape] = {**names.variables, "secrets": names.secrets}
@@ -209,6 +213,7 @@ class _Checker:
             yield from self.walk(statement, own, depth + 1)
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
+        yield from printed_problems(node, scope, self._macro_names)
         if type(node) in REFUSED:
             yield REFUSED[type(node)]
         elif isinstance(node, (nodes.Filter, nodes.Test)):
@@ -221,8 +226,6 @@ class _Checker:
             yield from never_equal(node, scope)
         elif isinstance(node, nodes.UnaryExpr):
             yield from sign_problem(node, scope)
-        elif isinstance(node, nodes.Output):
-            yield from printed_problems(node, scope)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:

@@ -6,7 +6,7 @@ Only what fails each time that it is reached is a mistake. Read `call_problems`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import nodes
@@ -127,18 +127,39 @@ def sign_problem(node: nodes.UnaryExpr, scope: Scope) -> Iterator[str]:
         yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
 
 
-def printed_problems(node: nodes.Output, scope: Scope) -> Iterator[str]:
-    """A method or a function that is printed and not called."""
-    for printed in node.nodes:
-        if isinstance(printed, nodes.Name) and printed.name in KNOWN_FUNCTIONS and printed.name not in scope:
-            yield f"`{printed.name}` is a function: write `{printed.name}(…)`"
+def printed_problems(node: nodes.Node, scope: Scope, macros: Collection[str]) -> Iterator[str]:
+    """A method, a function, a macro or `loop` that is printed, joined, filtered or put into a list, and not called."""
+    for printed in _made_text_of(node):
+        if isinstance(printed, nodes.Name):
+            name = printed.name
+            if name in macros or (name in KNOWN_FUNCTIONS and name not in scope):
+                yield f"`{name}` is a {'macro' if name in macros else 'function'}: write `{name}(…)`"
+            elif name == "self" and name not in scope:
+                yield "`self` is no value that can be printed"
+            elif name == "loop" and isinstance(scope.get("loop"), dict):
+                yield "`loop` cannot be printed: write `loop.index`, `loop.first` or another part of it"
         elif isinstance(printed, nodes.Getattr):
             shape = shape_of(printed.node, scope)
             kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str
             is_known = isinstance(shape, Text) or (isinstance(shape, (dict, list)) and printed.attr not in shape)
-            if is_known and printed.attr in (methods_of(kind()) or ()):
-                place = f"{dotted(printed.node)}.{printed.attr}"
+            place = f"{dotted(printed.node)}.{printed.attr}"
+            if (is_known and printed.attr in (methods_of(kind()) or ())) or (
+                place in ("loop.cycle", "loop.changed") and isinstance(scope.get("loop"), dict)
+            ):
                 yield f"`{place}` is a method: write `{place}()`"
+
+
+def _made_text_of(node: nodes.Node) -> Sequence[nodes.Node]:
+    """The expressions of which a node makes a text, or which it keeps for one."""
+    if isinstance(node, (nodes.Output, nodes.Concat)):
+        return node.nodes
+    if isinstance(node, (nodes.List, nodes.Tuple)):
+        return node.items
+    if isinstance(node, nodes.Dict):
+        return [pair.value for pair in node.items]
+    if isinstance(node, nodes.Filter) and node.node is not None:
+        return [node.node, *node.args, *(keyword.value for keyword in node.kwargs)]
+    return ()
 
 
 def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
