@@ -11,6 +11,7 @@ import click
 from engine.cli.connect import operator_api
 from engine.cli.options import client_option, config_option, format_option, limit_option, rule_option
 from engine.cli.output import as_line, limited, show
+from engine.core.client_ids import shown_name
 from engine.errors import BadQuestion, NotThere
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _firing(api: OperatorApi, rule: str, client: str) -> list[str]:
     """The ids of the firing alerts of a rule for a client. NotThere without any."""
     ids = [str(alert["id"]) for alert in api.items("alerts", state="firing", rule=rule, client=client)]
     if not ids:
-        raise NotThere(f"there is no firing alert of the rule {rule} for {client!r}")
+        raise NotThere(f"there is no firing alert of the rule {shown_name(rule)[1:-1]} for {shown_name(client)}")
     return ids
 
 

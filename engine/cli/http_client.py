@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
-from engine.errors import RollcallError, Unavailable, error_class
+from engine.core.client_ids import impossible_id
+from engine.errors import BadQuestion, NotThere, RollcallError, Unavailable, error_class
 from engine.runtime.operator_api import Act, ListName, body_keys, path_of, walk
 from engine.web.views import Object
 
@@ -20,6 +22,13 @@ CONNECT_S, ANSWER_S = 2.0, 60.0
 
 QUERIES_AT_ONCE = 16
 """Clients whose status is queried at the same time."""
+
+
+MAX_ADDRESS_CHARS = 16_000
+"""Of a path with its parameters: the service takes no much longer one."""
+
+_DOTS = re.compile(r"/\.\.?(/|$)")
+"""Segments of a path that every HTTP client removes."""
 
 
 class HttpOperatorApi:
@@ -52,6 +61,9 @@ class HttpOperatorApi:
     def do(self, act: Act[R]) -> R:
         """See `OperatorApi`."""
         route = act.routes[0]
+        client = getattr(act, "client", None)
+        if isinstance(client, str) and client and (problem := impossible_id(client)):
+            raise NotThere(problem)
         body = {key: getattr(act, field) for key, field in body_keys(act, route).items()}
         query = {name: getattr(act, name) for name in route.query}
         given = {key: value for key, value in body.items() if value is not None}
@@ -85,6 +97,10 @@ class HttpOperatorApi:
     def _request(
         self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Object | None = None
     ) -> Object:
+        if len(path) + len(urlencode(dict(query or {}), doseq=True)) > MAX_ADDRESS_CHARS:
+            raise BadQuestion("a name or a filter is too long to be asked for")
+        if _DOTS.search(path):
+            raise BadQuestion("`.` and `..` cannot be asked for: they have a meaning of their own in an address")
         try:
             answer = self._session.request(
                 method,
@@ -108,4 +124,7 @@ class HttpOperatorApi:
 
 
 def _client(client: str) -> str:
+    """The address of a client. Raises NotThere for what can be none, which may not fit into an address either."""
+    if problem := impossible_id(client):
+        raise NotThere(problem)
     return f"/v1/clients/{quote(client, safe='')}"

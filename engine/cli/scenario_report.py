@@ -60,7 +60,9 @@ def shown(outcome: ScenarioResult) -> Iterator[str]:
 
 
 def reasons(outcome: ScenarioResult, file: str) -> Iterator[str]:
-    """Every difference in a sentence, with the place of what was expected."""
+    """Every difference in a sentence, with the place of what was expected; before them, why a test could not fail."""
+    for why in outcome.pointless:
+        yield visible_text(f"{file}:{outcome.scenario.line}: {why}")
     for pair in outcome.comparisons:
         for why in pair.why:
             if pair.expected is not None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from engine.core.hosts import is_loopback
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?"
-)
+MAX_HOST_CHARS: Final = 253
+"""Of a whole host name, without a dot at its end."""
+
+MAX_LABEL_CHARS: Final = 63
+"""Of each part between the dots of a host name."""
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -35,9 +39,43 @@ def host_problem(host: str) -> str | None:
         return "must not contain a user name or password"
     if ":" in host:
         return None if _is_host(host, bracketed=True) else f"`{shown}` is not an IPv6 address"
-    if _HOST.fullmatch(host) is None:
-        return f"`{shown}` is not a host name or address"
-    return ipv4_problem(host)
+    return name_problem(host) or ipv4_problem(host)
+
+
+def name_problem(host: str) -> str | None:
+    """Why the name server could never find a host name, as a sentence without subject; None when it could (RFC 1035, RFC 5891)."""
+    shown = host[:80]
+    name = host.removesuffix(".")
+    if len(name) > MAX_HOST_CHARS:
+        return f"`{shown}…` is longer than a host name can be ({MAX_HOST_CHARS} characters)"
+    for label in name.split("."):
+        if not label and name:
+            return f"`{shown}` is not a host name or address: it has an empty part beside a dot"
+        if len(label) > MAX_LABEL_CHARS:
+            return f"`{label[:80]}` is longer than a part of a host name can be ({MAX_LABEL_CHARS} characters)"
+        if _LABEL.fullmatch(label) is None:
+            return f"`{shown}` is not a host name or address{_in_ascii(host)}"
+        if label[:4].lower() == "xn--" and not _is_international(label):
+            return f"`{shown}` is not a host name: `{label}` stands for no name in other letters"
+    return None
+
+
+def _in_ascii(host: str) -> str:
+    """How a name with letters beyond ASCII is written; empty for any other."""
+    try:
+        written = "" if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return f": write `{written}`" if written and name_problem(written) is None else ""
+
+
+def _is_international(label: str) -> bool:
+    """Whether a label such as `xn--bcher-kva` stands for a name in other letters."""
+    try:
+        name = label[4:].encode().decode("punycode")
+    except (UnicodeError, ValueError, IndexError):
+        return False
+    return name.isprintable() and not name.isascii()
 
 
 def ipv4_problem(host: str) -> str | None:
@@ -152,7 +190,7 @@ def _without_login(text: str) -> str:
 
 def _is_host(host: str, *, bracketed: bool) -> bool:
     if not bracketed:
-        return _HOST.fullmatch(host) is not None
+        return name_problem(host) is None
     try:
         return ipaddress.ip_address(host).version == 6 and "%" not in host
     except ValueError:

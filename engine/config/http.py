@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.config.endpoints import host_problem
+from engine.config.endpoints import host_problem, url_problem
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret
 from engine.core.hosts import is_loopback
@@ -38,6 +38,8 @@ def read_http(reader: ConfigReader) -> HttpConfig | None:
         reader.report(("http", "listen"), problem)
         return None
     external = (raw.get("external_url") or "").rstrip("/")
+    if external and (problem := url_problem(external)) is not None:
+        reader.report(("http", "external_url"), problem)
     return HttpConfig(host=host, port=port, token=token, external_url=external)
 
 

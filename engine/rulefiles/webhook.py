@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.config.endpoints import ipv4_problem
+from engine.config.endpoints import host_problem
 from engine.config.schema import did_you_mean
 from engine.config.yamlfile import KeyPath
 from engine.rulefiles.context import RuleContext
@@ -99,6 +99,4 @@ def _host_problem(host_part: str) -> str | None:
         return "has no host"
     if port == 0 or host_part.endswith(":"):
         return "has an invalid port"
-    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", parts.hostname):
-        return f"has an invalid host: `{parts.hostname[:60]}`"
-    return ipv4_problem(parts.hostname)
+    return host_problem(parts.hostname)

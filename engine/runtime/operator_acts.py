@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
 from engine.runtime.operator_api import Act, ActRoute, Backend, Route
@@ -131,6 +132,8 @@ class WhyNot:
         """Every stage with its verdict and the reason."""
         if not self.client:
             raise BadQuestion("`client` is missing: name the client")
+        if problem := impossible_id(self.client):
+            raise NotThere(problem)
         gates: list[StageReport] = backend.inspect(
             lambda: backend.fleet.why_not(self.rule, self.client, backend.now_ms())
         )
@@ -248,6 +251,8 @@ class Forget:
 
     def perform(self, backend: Backend) -> Forgotten:
         """The client that was forgotten."""
+        if problem := impossible_id(self.client):
+            raise NotThere(problem)
         if not backend.change(lambda: forget_clients(backend.fleet, [self.client], backend.now_ms())):
             raise backend.views.unknown(self.client)
         return {"client": self.client}

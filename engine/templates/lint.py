@@ -23,8 +23,9 @@ from engine.templates.compiler import (
     parse,
 )
 from engine.templates.lint_calls import call_problems, order_problem, printed_problems, sign_problem, sum_problem
+from engine.templates.lint_equal import never_equal, never_passes
 from engine.templates.lint_scope import assigned_names, dotted, guarded, names_below, set_in_branches, set_once
-from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape
+from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape, Text
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
 from engine.templates.sandbox.tree_limits import REFUSED
 from engine.templates.shapes import key_of, shape_of
@@ -109,6 +110,10 @@ class _Checker:
         self._secrets_allowed = secrets_allowed
         self._guarded = frozenset(guarded(tree))
         self._set_once = set_once(tree)
+        # Macros that nothing else has the name of.
+        self._macro_names = frozenset(macro.name for macro in tree.find_all(nodes.Macro)) - {
+            name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"
+        }
         self._macros: dict[str, tuple[nodes.Macro, dict[str, Shape]]] = {}
         self._checked: dict[tuple[object, ...], object] = {}  # macros with the shapes of their arguments
         self.variables: dict[str, Shape] = {**names.variables, "secrets": names.secrets}
@@ -178,7 +183,9 @@ class _Checker:
         inner = {**scope, "loop": dict.fromkeys(LOOP_NAMES, ANYTHING)}
         shape = shape_of(node.iter, scope)
         if isinstance(node.target, nodes.Name):
-            inner[node.target.name] = shape[0] if isinstance(shape, list) else TEXT if shape is TEXT else ANYTHING
+            inner[node.target.name] = (
+                shape[0] if isinstance(shape, list) else TEXT if isinstance(shape, Text) else ANYTHING
+            )
         else:
             inner.update(dict.fromkeys(names_below(node.target), ANYTHING))
         if node.recursive:
@@ -206,18 +213,19 @@ class _Checker:
             yield from self.walk(statement, own, depth + 1)
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
+        yield from printed_problems(node, scope, self._macro_names)
         if type(node) in REFUSED:
             yield REFUSED[type(node)]
         elif isinstance(node, (nodes.Filter, nodes.Test)):
             yield from call_problems(node, scope)
+            yield from never_passes(node, scope)
         elif isinstance(node, nodes.BinExpr):
             yield from sum_problem(node, scope)
         elif isinstance(node, nodes.Compare):
             yield from order_problem(node, scope)
+            yield from never_equal(node, scope)
         elif isinstance(node, nodes.UnaryExpr):
             yield from sign_problem(node, scope)
-        elif isinstance(node, nodes.Output):
-            yield from printed_problems(node, scope)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:
@@ -234,7 +242,15 @@ class _Checker:
             return  # it is looked whether it is there
         if shape is NUMBER:
             yield f"`{place}` is a number or true or false, and has no `{name[:60]}`"
-        kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str if shape is TEXT else None
+        kind = (
+            dict
+            if isinstance(shape, dict)
+            else list
+            if isinstance(shape, list)
+            else str
+            if isinstance(shape, Text)
+            else None
+        )
         if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
             return  # nothing is known, or it is a method such as `items`
         if kind is dict and name not in shape:
@@ -248,6 +264,8 @@ class _Checker:
 
 
 def _identity(shape: Shape) -> object:
+    if isinstance(shape, Text):
+        return shape
     return ("list", _identity(shape[0])) if isinstance(shape, list) else id(shape)
 
 

@@ -6,7 +6,7 @@ Only what fails each time that it is reached is a mistake. Read `call_problems`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from jinja2 import nodes
@@ -15,7 +15,7 @@ from engine.config.schema import did_you_mean
 from engine.config.time_zones import zone
 from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, checker_function
 from engine.templates.lint_scope import dotted
-from engine.templates.names import NUMBER, TEXT, Shape
+from engine.templates.names import NUMBER, Shape, Text
 from engine.templates.sandbox.environment import methods_of
 from engine.templates.sandbox.localtime import check_pattern
 from engine.templates.shapes import Scope, argument, attribute_path, constant, shape_of
@@ -85,8 +85,8 @@ def _path_problem(shape: Shape, path: str) -> str | None:
     for part in path.split("."):
         if part.isdigit():
             return None
-        if shape is TEXT or shape is NUMBER:
-            return f"{done} is {'text' if shape is TEXT else 'a number'} and has no `{part[:60]}`"
+        if isinstance(shape, Text) or shape is NUMBER:
+            return f"{done} is {'text' if isinstance(shape, Text) else 'a number'} and has no `{part[:60]}`"
         if isinstance(shape, list):
             return f"{done} is a list and has no `{part[:60]}`"
         if not isinstance(shape, dict):
@@ -115,7 +115,7 @@ def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
     left = shape_of(node.expr, scope)
     for operand in node.ops:
         right = shape_of(operand.expr, scope)
-        is_mixed = (left is TEXT and right is NUMBER) or (left is NUMBER and right is TEXT)
+        is_mixed = (isinstance(left, Text) and right is NUMBER) or (left is NUMBER and isinstance(right, Text))
         if is_mixed and operand.op in _ORDERS:
             yield f"`{_ORDERS[operand.op]}` cannot compare a text and a number: {_TO_NUMBER}"
         left = right
@@ -123,29 +123,50 @@ def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
 
 def sign_problem(node: nodes.UnaryExpr, scope: Scope) -> Iterator[str]:
     """`-` and `+` before a text."""
-    if shape_of(node.node, scope) is TEXT and isinstance(node, (nodes.Neg, nodes.Pos)):
+    if isinstance(shape_of(node.node, scope), Text) and isinstance(node, (nodes.Neg, nodes.Pos)):
         yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
 
 
-def printed_problems(node: nodes.Output, scope: Scope) -> Iterator[str]:
-    """A method or a function that is printed and not called."""
-    for printed in node.nodes:
-        if isinstance(printed, nodes.Name) and printed.name in KNOWN_FUNCTIONS and printed.name not in scope:
-            yield f"`{printed.name}` is a function: write `{printed.name}(…)`"
+def printed_problems(node: nodes.Node, scope: Scope, macros: Collection[str]) -> Iterator[str]:
+    """A method, a function, a macro or `loop` that is printed, joined, filtered or put into a list, and not called."""
+    for printed in _made_text_of(node):
+        if isinstance(printed, nodes.Name):
+            name = printed.name
+            if name in macros or (name in KNOWN_FUNCTIONS and name not in scope):
+                yield f"`{name}` is a {'macro' if name in macros else 'function'}: write `{name}(…)`"
+            elif name == "self" and name not in scope:
+                yield "`self` is no value that can be printed"
+            elif name == "loop" and isinstance(scope.get("loop"), dict):
+                yield "`loop` cannot be printed: write `loop.index`, `loop.first` or another part of it"
         elif isinstance(printed, nodes.Getattr):
             shape = shape_of(printed.node, scope)
             kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str
-            is_known = shape is TEXT or (isinstance(shape, (dict, list)) and printed.attr not in shape)
-            if is_known and printed.attr in (methods_of(kind()) or ()):
-                place = f"{dotted(printed.node)}.{printed.attr}"
+            is_known = isinstance(shape, Text) or (isinstance(shape, (dict, list)) and printed.attr not in shape)
+            place = f"{dotted(printed.node)}.{printed.attr}"
+            if (is_known and printed.attr in (methods_of(kind()) or ())) or (
+                place in ("loop.cycle", "loop.changed") and isinstance(scope.get("loop"), dict)
+            ):
                 yield f"`{place}` is a method: write `{place}()`"
+
+
+def _made_text_of(node: nodes.Node) -> Sequence[nodes.Node]:
+    """The expressions of which a node makes a text, or which it keeps for one."""
+    if isinstance(node, (nodes.Output, nodes.Concat)):
+        return node.nodes
+    if isinstance(node, (nodes.List, nodes.Tuple)):
+        return node.items
+    if isinstance(node, nodes.Dict):
+        return [pair.value for pair in node.items]
+    if isinstance(node, nodes.Filter) and node.node is not None:
+        return [node.node, *node.args, *(keyword.value for keyword in node.kwargs)]
+    return ()
 
 
 def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
     """A text and a number cannot be added, and texts can only be added."""
     if isinstance(node, (nodes.And, nodes.Or)):
         return
-    kinds = {"text" if shape is TEXT else "number" if shape is NUMBER else "" for shape in
+    kinds = {"text" if isinstance(shape, Text) else "number" if shape is NUMBER else "" for shape in
              (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
     if kinds == {"text", "number"} and isinstance(node, nodes.Add):
         yield "+ cannot add a text and a number; use ~ to join them"

@@ -10,13 +10,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from engine.core.alerting.alert import DROPPED, FIRING, PENDING, RESOLVED, SUPPRESSED
+from engine.core.alerting.planned_delivery import (
+    PHASE_FIRING,
+    PHASE_RECOVERY,
+    PHASE_REMINDER,
+    PHASE_SUMMARY,
+    PHASE_UPDATE,
+)
+from engine.core.presence.client_state import STATUS_NAMES
+from engine.core.rules import TRIGGERS
+
 
 class Anything:
     """A value about which nothing is known."""
 
 
-class _Text:
-    """A text, which has methods that templates may call."""
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, which has methods that templates may call. `values`: all that it can be, when that is known."""
+
+    values: frozenset[str] | None = None
 
 
 class _Number:
@@ -24,17 +38,28 @@ class _Number:
 
 
 ANYTHING = Anything()
-TEXT = _Text()
+TEXT = Text()
 NUMBER = _Number()
-Shape = Any  # ANYTHING, TEXT, NUMBER, a mapping of names to shapes, or a list of one shape
+Shape = Any  # ANYTHING, a Text, NUMBER, a mapping of names to shapes, or a list of one shape
 
-_RULE: Shape = {"name": TEXT, "severity": TEXT, "description": TEXT, "labels": ANYTHING}
+
+def one_of(*values: str) -> Text:
+    """A text that is always one of these."""
+    return Text(frozenset(values))
+
+
+_STATUS = one_of(*STATUS_NAMES)
+_SEVERITY = one_of("info", "warning", "critical")
+_STATE = one_of(PENDING, FIRING, SUPPRESSED, RESOLVED, DROPPED)
+_PHASE = one_of(PHASE_FIRING, PHASE_RECOVERY, PHASE_REMINDER, PHASE_UPDATE, PHASE_SUMMARY)
+
+_RULE: Shape = {"name": TEXT, "severity": _SEVERITY, "description": TEXT, "labels": ANYTHING}
 _ALERT: Shape = {
     "id": TEXT,
-    "state": TEXT,
+    "state": _STATE,
     "reason": TEXT,
-    "trigger": TEXT,
-    "phase": TEXT,
+    "trigger": one_of(*TRIGGERS),
+    "phase": _PHASE,
     "started_at": TEXT,
     "ended_at": TEXT,
     "duration": NUMBER,
@@ -52,15 +77,15 @@ _MEMBER: Mapping[str, Shape] = {
     "group": TEXT,
     "device": TEXT,
     "ip": TEXT,
-    "status": TEXT,
+    "status": _STATUS,
     "since": TEXT,
     "occurred_at": TEXT,
 }
 _EVIDENCE: Shape = [{"type": TEXT, "time": TEXT, "channel": TEXT, "used": NUMBER, "why": TEXT}]
 
 ABOUT_CLIENT: Mapping[str, Shape] = {
-    "status": TEXT,
-    "previous": TEXT,
+    "status": _STATUS,
+    "previous": _STATUS,
     "occurred_at": TEXT,
     "settled_at": TEXT,
     "since": TEXT,

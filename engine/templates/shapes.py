@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from engine.templates.names import ANYTHING, NUMBER, TEXT, Shape
+from engine.templates.names import ANYTHING, NUMBER, TEXT, Shape, Text, one_of
 
 Scope = Mapping[str, Shape]
 
@@ -79,18 +79,18 @@ def _name(node: nodes.Name, scope: Scope) -> Shape:
 def _item(node: nodes.Getattr | nodes.Getitem, scope: Scope) -> Shape:
     shape = shape_of(node.node, scope)
     if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
-        return shape if isinstance(shape, list) or shape is TEXT else ANYTHING
+        return shape if isinstance(shape, list) else TEXT if isinstance(shape, Text) else ANYTHING
     name = key_of(node)
     if isinstance(shape, dict) and isinstance(name, str):
         return shape.get(name, ANYTHING)
     if isinstance(shape, list) and isinstance(name, int):
         return shape[0]
-    return TEXT if shape is TEXT and isinstance(name, int) else ANYTHING
+    return TEXT if isinstance(shape, Text) and isinstance(name, int) else ANYTHING
 
 
 def _filter(node: nodes.Filter, scope: Scope) -> Shape:
     if node.name in _TEXTS:
-        return TEXT
+        return changed(shape_of(node.node, scope), node.name)
     if node.name in _NUMBERS:
         return NUMBER
     shape = shape_of(node.node, scope)
@@ -110,18 +110,43 @@ def _filter(node: nodes.Filter, scope: Scope) -> Shape:
 
 def _call(node: nodes.Call, scope: Scope) -> Shape:
     method = node.node
-    if isinstance(method, nodes.Getattr) and shape_of(method.node, scope) is TEXT:
+    if isinstance(method, nodes.Getattr) and isinstance(shape_of(method.node, scope), Text):
+        if method.attr in _CASES:
+            return changed(shape_of(method.node, scope), method.attr)
         return TEXT if method.attr in _TEXT_METHODS else [TEXT] if method.attr == "split" else ANYTHING
     return ANYTHING
 
 
 def _const(node: nodes.Const, scope: Scope) -> Shape:
-    return TEXT if isinstance(node.value, str) else NUMBER if isinstance(node.value, (int, float)) else ANYTHING
+    return (
+        one_of(node.value)
+        if isinstance(node.value, str)
+        else NUMBER
+        if isinstance(node.value, (int, float))
+        else ANYTHING
+    )
 
 
 def _either(node: nodes.CondExpr, scope: Scope) -> Shape:
     one, other = shape_of(node.expr1, scope), shape_of(node.expr2, scope)
+    if isinstance(one, Text) and isinstance(other, Text):
+        return Text(None if one.values is None or other.values is None else one.values | other.values)
     return one if one is other else ANYTHING
+
+
+_CASES: Final[Mapping[str, Callable[[str], str]]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "capitalize": str.capitalize,
+    "string": str,
+}
+
+
+def changed(shape: Shape, name: str) -> Text:
+    """What a filter or a method makes of a text."""
+    if name in _CASES and isinstance(shape, Text) and shape.values is not None:
+        return Text(frozenset(map(_CASES[name], shape.values)))
+    return TEXT
 
 
 _BY_NODE: Final[Mapping[type[nodes.Node], Callable[[Any, Scope], Shape]]] = {

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.params import Depends
 
+from engine.core.client_ids import impossible_id
 from engine.errors import BadQuestion, NotConfigured, NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
@@ -103,6 +104,8 @@ async def _verified(service: Service, client: str) -> Object:
     """The answer of a query about one client; what the engine believes when there is none in time."""
     if service.queries is None:
         raise NotConfigured(NO_PROVIDER)
+    if problem := impossible_id(client):
+        raise NotThere(problem)
     answer = await service.queries.verify(client)
     now_ms = service.now_ms()
     if answer is not None:

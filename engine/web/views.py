@@ -6,12 +6,14 @@ answers. Nothing here waits or writes. `BadQuestion` says which parameter is inv
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from engine.core.alerting.stages.base import StageReport
+from engine.core.client_ids import impossible_id, shown_name
 from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
@@ -42,6 +44,9 @@ MAX_EVIDENCE = 100
 
 MAX_CORRECTIONS = 10_000
 """Corrections that a drift report lists."""
+
+MAX_COMPARED = 200
+"""Characters of a mistyped rule's name that are compared with the names of rules."""
 
 MAX_CURSOR = 1 << 62
 MAX_CURSOR_DIGITS = 19
@@ -201,9 +206,9 @@ class Views:
         for entry in reader.history(state.last):
             oldest = entry
         if oldest is not None and oldest.previous == 0:
-            return f"no event had named {client!r} by {rfc3339(at_ms)}; the first one came at {rfc3339(oldest.at_ms)}"
+            return f"no event had named {shown_name(client)} by {rfc3339(at_ms)}; the first one came at {rfc3339(oldest.at_ms)}"
         since = f"the history begins at {rfc3339(oldest.at_ms)}" if oldest is not None else "there is no history left"
-        return f"the history of {client!r} up to {rfc3339(at_ms)} has expired; {since}"
+        return f"the history of {shown_name(client)} up to {rfc3339(at_ms)} has expired; {since}"
 
     def _hold_object(self, client: str, state: ClientState) -> Object | None:
         if not state.on_hold:
@@ -265,7 +270,10 @@ class Views:
     def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
         if not stages:
-            raise NotThere(f"there is no rule {rule[:100]!r}")
+            near = difflib.get_close_matches(rule[:MAX_COMPARED], [one.name for one in self._subject.rules], n=1)
+            raise NotThere(f"there is no rule {shown_name(rule)}{f'; did you mean {near[0]}?' if near else ''}")
+        if problem := impossible_id(client):
+            raise NotThere(problem)
         return why_not.explanation(rule, client, stages, self._subject.now_ms(), lambda: self.nearest(client))
 
     def nearest(self, client: str) -> str | None:
@@ -273,10 +281,12 @@ class Views:
         return self._names.nearest(client)
 
     def unknown(self, client: str) -> NotThere:
-        """The error for a client that no event has named, with the known id that is most like it."""
+        """The error for a client that no event has named: why none can be, or the known id that is most like it."""
+        if problem := impossible_id(client):
+            return NotThere(problem)
         near = self.nearest(client)
         suggestion = f"; did you mean {near}?" if near is not None else ""
-        return NotThere(f"there is no client {client!r}: no event has ever named it{suggestion}")
+        return NotThere(f"there is no client {shown_name(client)}: no event has ever named it{suggestion}")
 
     def deliveries(
         self,

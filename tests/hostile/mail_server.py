@@ -77,6 +77,31 @@ BEHAVIOURS: dict[str, dict[str, Answer]] = {
     "code-negative": {"message": b"-12 what\r\n"},
     "no-354": {"DATA": b"250 fine, without it\r\n"},
     "blank": {"MAIL": b"\r\n\r\n\r\n"},
+    # another code of the same class: the first digit decides
+    "200-everywhere": {
+        **dict.fromkeys(("EHLO", "MAIL", "RCPT", "message", "RSET", "QUIT", "greeting"), b"200 fine\r\n"),
+        "DATA": b"300 go on\r\n",
+    },
+    "200-message": {"message": b"200 taken\r\n"},
+    "221-message": {"message": b"221 taken, bye\r\n"},
+    "250-greeting": {"greeting": b"250 hello\r\n"},
+    "252-rcpt": {"RCPT": b"252 perhaps\r\n"},
+    "299-mail": {"MAIL": b"299-yes\r\n299 yes\r\n"},
+    "350-data": {"DATA": b"350 go on\r\n"},
+    "511-message": {"message": b"511 never\r\n"},
+    "499-message": {"message": b"499 later\r\n"},
+    # another class
+    "100-message": {"message": b"100 wait\r\n"},
+    "354-message": {"message": b"354 more\r\n"},
+    "100-data": {"DATA": b"100 wait\r\n"},
+    "354-mail": {"MAIL": b"354 go on\r\n"},
+    "354-rcpt": {"RCPT": b"354 go on\r\n"},
+    "100-greeting": {"greeting": b"120 in a minute\r\n"},
+    "100-ehlo": {"EHLO": b"150 wait\r\n"},
+    "auth-200": {"AUTH": b"200 welcome\r\n"},
+    "auth-crammd5-235": {"EHLO": b"250-post.test\r\n250-STARTTLS\r\n250 AUTH CRAM-MD5\r\n"},
+    "auth-150": {"AUTH": b"150 wait\r\n"},
+    "starttls-250": {"STARTTLS": b"250 go on\r\n"},
     # at the wrong moment
     "421-greeting": {"greeting": b"421 too busy\r\n"},
     "421-mail": {"MAIL": b"421 closing\r\n"},
@@ -140,9 +165,9 @@ class _Server:
                 line.say(b"334 \r\n" if self._answers["AUTH"] == b"334 \r\n" else b"500 what\r\n")
                 continue
             self._give(line, verb)
-            if verb == "STARTTLS" and self._answers[verb] == GOOD[verb]:
+            if verb == "STARTTLS" and self._answers[verb] in (GOOD[verb], BEHAVIOURS["starttls-250"][verb]):
                 line = Line(self._encrypted(line.connection))
-            elif verb == "DATA" and self._answers[verb] == GOOD[verb]:
+            elif verb == "DATA" and str(self._answers[verb]).startswith("b'3"):
                 while not buffer.endswith(b"\r\n.\r\n"):
                     buffer += line.connection.recv(65536)
                 buffer = b""

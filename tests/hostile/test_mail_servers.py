@@ -21,10 +21,12 @@ from tests.mail.test_sender import item
 TIMEOUT_S = 1.5
 PASSWORD = "tok/en+9f3A~Zq7"
 
-TAKEN = {"good", "greets-in-gbk-well", "idle-flood"}
+SAME_CLASS = {"200-everywhere", "200-message", "221-message", "250-greeting", "252-rcpt", "299-mail", "350-data"}
+TAKEN = {"good", "greets-in-gbk-well", "idle-flood"} | SAME_CLASS
 REJECTED = {
     "550-bytes": r"550 no such user \x9b",
     "550-surrogate": r"550 \xed\xa0\x80 \xff\xfe",
+    "511-message": "the message was refused: 511 never",
     "550-controls": r"the message was refused: 550 you\u202e \x1b[31mred",
 }
 LATER = {
@@ -46,7 +48,15 @@ LATER = {
     "code-0": "it is no mail server: what",
     "code-999": "999 what",
     "code-negative": "it is no mail server: what",
-    "no-354": "the message was refused: 250 fine",
+    "no-354": "the message got a reply that is neither yes nor no: 250 fine",
+    "499-message": "the message was refused: 499 later",
+    "100-message": "100 wait",
+    "354-message": "354 more",
+    "100-data": "the message got a reply that is neither yes nor no: 100 wait",
+    "354-mail": "the sender got a reply that is neither yes nor no: 354 go on",
+    "354-rcpt": "354 go on",
+    "100-greeting": "120 in a minute",
+    "100-ehlo": "150 wait",
     "blank": "it is no mail server",
     "421-greeting": "421 too busy",
     "421-mail": "421 closing",
@@ -60,8 +70,16 @@ LATER = {
     "closes-after-message": "the connection was lost",
     "resets-after-message": "the connection was lost",
 }
+MAY_HAVE_ARRIVED = {
+    "100-message", "354-message", "code-999", "code-negative", "data-held", "data-endless", "closes-after-message", "resets-after-message",
+    "closes-at-data",
+}  # fmt: skip
 ENCRYPTED = {
     "good": None,
+    "starttls-250": None,
+    "auth-200": None,
+    "auth-crammd5-235": None,
+    "auth-150": "the server answers the login with something that is no answer",
     "no-starttls": "the server offers no STARTTLS, so nothing was sent",
     "starttls-454": r"454 not now \x9b",
     "starttls-garbage": "",
@@ -128,6 +146,8 @@ def test_every_bad_answer_has_its_meaning_and_says_why(
     assert isinstance(answer, kind) and not isinstance(answer, Delivered)
     assert {**REJECTED, **LATER}[name] in answer.reason
     assert answer.reason.isprintable() and len(answer.reason) < 400
+    if isinstance(answer, RetryLater):
+        assert answer.may_have_arrived == (name in MAY_HAVE_ARRIVED)
 
 
 @pytest.mark.parametrize("run", LOOPS, ids=["asyncio", "uvloop"])

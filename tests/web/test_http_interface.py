@@ -194,12 +194,24 @@ def test_slashes_of_an_id_need_no_encoding_where_nothing_is_ambiguous(running: S
     )
 
 
+@pytest.mark.parametrize("client", ["x" * 1_000, "%E2%82%AC" * 90, "%01", "a%0Ab", "%C2%9B", "%00", "y" * 257])
+def test_what_no_client_can_be_called_is_answered_in_one_short_sentence(running: Service, client: str) -> None:
+    for path in ("", "/status", "/timeline", "/explanation"):
+        said = refused(get(running, f"/v1/clients/{client}{path}"), 404)
+        assert said.startswith("no client is called '") and len(said) < 250
+
+
+def test_the_name_of_a_rule_that_does_not_exist_is_cut(running: Service) -> None:
+    said = refused(get(running, f"/v1/rules/{'r' * 1_000}/why-not?client=a"), 404)
+    assert said.startswith("there is no rule 'rrr") and len(said) < 150
+
+
 def test_who_was_never_named_is_not_found(running: Service) -> None:
     for path in (
         "/v1/clients/nobody",
         "/v1/clients/nobody/status",
         "/v1/clients/nobody/timeline",
-        "/v1/clients/%FF%00",
+        "/v1/clients/%FF",
     ):
         assert "no event has ever named it" in refused(get(running, path), 404)
 

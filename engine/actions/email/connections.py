@@ -13,6 +13,7 @@ from typing import cast
 
 import aiosmtplib
 
+from engine.actions.email.replies import Client, is_refusal
 from engine.config.scrubber import Scrubber
 from engine.lookup import addresses_soon
 
@@ -192,7 +193,7 @@ class SmtpLines:
         """A new connection, encrypted and logged in as configured."""
         password = self._password() if self._password is not None else None
         self._scrub = Scrubber([password] if password is not None else ())
-        client = aiosmtplib.SMTP(
+        client = Client(
             hostname=self._host,
             local_hostname=_own_name(),
             timeout=self._timeout_s,
@@ -258,10 +259,10 @@ class SmtpLines:
             code = error.code
         except (aiosmtplib.SMTPException, ValueError):
             raise Trouble("the server does not log in as servers do") from None
-        if code:
+        if code and not 200 <= code < 300:  # a yes before the last step is a yes
             raise Trouble(
                 f"the login was refused: {code} (check `username` and `password`)"
-                if 100 <= code < 600
+                if is_refusal(code)
                 else "the server answers the login with something that is no answer"
             )
 

@@ -2,10 +2,10 @@
 
 Read `MailSender.send` first. What an answer means:
 
-* 250 to the message: Delivered. When some recipients are refused for good (5xx), `detail` names them.
+* 2yz to the message: Delivered (`replies`: the first digit decides). When some recipients are refused for good (5xx), `detail` names them.
 * 5xx to the sender, to all recipients or to the message: Rejected, it is about this message.
 * Everything else is RetryLater: no connection, no TLS, a login that is refused (a wrong password must cost no page), 4xx. From
-  `DATA` on a lost connection or a timeout `may_have_arrived`. Recipients put off with 4xx are tried again alone; the others
+  `DATA` on a lost connection, a timeout or a reply that is neither yes nor no `may_have_arrived`. Recipients put off with 4xx are tried again alone; the others
   are remembered as done, while this process lives.
 
 Certificates are always verified, and a server that offers no STARTTLS where it is asked for is not used. A message is made of
@@ -25,6 +25,7 @@ import aiosmtplib
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
 from engine.actions.email.connections import Line, SmtpLines, Trouble, drop
 from engine.actions.email.message import message_of
+from engine.actions.email.replies import is_refusal
 from engine.config.addresses import mailbox
 from engine.errors import RollcallError
 from engine.telemetry import Event, logger
@@ -173,7 +174,7 @@ class MailSender:
             try:
                 await client.rcpt(recipient)
             except aiosmtplib.SMTPResponseException as error:
-                if error.code == 421 or not 400 <= error.code < 600:
+                if error.code == 421 or not is_refusal(error.code):
                     raise  # it is not about this recipient
                 where = responses.put_off if 400 <= error.code < 500 else responses.refused
                 where[recipient] = aiosmtplib.SMTPResponse(error.code, error.message)
@@ -207,7 +208,8 @@ class MailSender:
 
     def _judged(self, response: aiosmtplib.SMTPResponse, what: str) -> Answer:
         """The answer to a refusal of the sender or of the message."""
-        reason = f"{what} was refused: {self._said(response)}"
+        verdict = "was refused" if is_refusal(response.code) else "got a reply that is neither yes nor no"
+        reason = f"{what} {verdict}: {self._said(response)}"
         return (
             Rejected(reason=reason)
             if 500 <= response.code < 600 and response.code != 530

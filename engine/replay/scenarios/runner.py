@@ -20,6 +20,7 @@ from engine.core.times import FOREVER
 from engine.replay.runner import CompiledRules, Replay, ReplaySettings
 from engine.replay.scenarios.diff import Comparison, TimelineEntry, compare, offset
 from engine.replay.scenarios.event_line import EventLine
+from engine.replay.scenarios.purpose import without_purpose
 from engine.replay.scenarios.queries import ROLL, ScriptedQueries
 from engine.replay.scenarios.scenario import Act, Expected, Scenario, ScenarioFile, SilenceAct
 
@@ -36,17 +37,18 @@ class ScenarioResult:
     """What happened in a test, and how that differs from what it expected.
 
     `timeline` has every entry in order: inputs and what followed. `comparisons` pair what was expected of deliveries and alerts
-    with places in it.
+    with places in it. `pointless`: why the test could not fail otherwise, which fails it.
     """
 
     scenario: Scenario
     timeline: tuple[TimelineEntry, ...]
     comparisons: tuple[Comparison, ...]
+    pointless: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether everything is as expected."""
-        return not any(pair.why for pair in self.comparisons)
+        return not self.pointless and not any(pair.why for pair in self.comparisons)
 
 
 class ScenarioRunner:
@@ -70,7 +72,12 @@ class ScenarioRunner:
         for expected, kind in ((scenario.expect, "delivery"), (scenario.alerts, "alert")):
             if expected is not None:
                 comparisons += _comparisons(expected, timeline, kind, scenario.start_ms)
-        return ScenarioResult(scenario=scenario, timeline=tuple(timeline), comparisons=tuple(comparisons))
+        return ScenarioResult(
+            scenario=scenario,
+            timeline=tuple(timeline),
+            comparisons=tuple(comparisons),
+            pointless=without_purpose(scenario, self._settings.rules),
+        )
 
 
 def _comparisons(

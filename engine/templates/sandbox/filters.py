@@ -28,7 +28,16 @@ from markupsafe import Markup
 
 from engine.templates.sandbox.format_filter import formatted
 from engine.templates.sandbox.localtime import localtime
-from engine.templates.sandbox.meter import MAX_TEXT, METER, LimitExceeded, joined, refuse_text, size_of
+from engine.templates.sandbox.meter import (
+    MAX_TEXT,
+    METER,
+    LimitExceeded,
+    joined,
+    printable,
+    refuse_internals,
+    refuse_text,
+    size_of,
+)
 from engine.templates.sandbox.operations import as_list, is_number, plain_text, replaced
 
 MAX_DIGITS = 15
@@ -218,13 +227,32 @@ _KEEPS_HTML = frozenset({"trim", "default", "d", "first", "last"})
 """Filters that return (a part of) what they are given and make nothing new: HTML stays HTML."""
 
 
+_MAKES_TEXT = frozenset(
+    {
+        *("capitalize", "e", "escape", "forceescape", "format", "lower", "replace", "string", "striptags", "title"),
+        *("trim", "truncate", "upper", "wordcount"),
+    }
+)
+"""Filters that make a text of whatever they are given."""
+
+_PASSES_ON = frozenset({"default", "d"})
+"""Filters that only choose: what comes of it is looked at where it is printed."""
+
+
 def bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that pays for what it is given and whose result is limited."""
     skip = 1 if hasattr(filter_, "jinja_pass_arg") else 0
+    makes_text = name in _MAKES_TEXT
 
     @wraps(filter_)
     def charged(*args: Any, **kwargs: Any) -> Any:
         METER.charge(*args[skip:], *kwargs.values())
+        if makes_text:
+            args = (*args[:skip], *map(printable, args[skip:]))
+            kwargs = {key: printable(value) for key, value in kwargs.items()}
+        elif name not in _PASSES_ON:
+            for value in (*args[skip:], *kwargs.values()):
+                refuse_internals(value, iterators=True)
         result = filter_(*args, **kwargs)
         if isinstance(result, str):
             if len(result) > MAX_TEXT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from jinja2 import Undefined
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
@@ -99,16 +99,49 @@ def refuse_number() -> NoReturn:
     raise LimitExceeded(f"the number is too large: more than {MAX_BITS} bits")
 
 
-def printable(value: Any) -> Any:
-    """The value as it may be printed: a sequence that is made when it is read (`map`, `select`) as a list.
+_PLAIN: Final = (str, int, float, Mapping, list, tuple, range, set, frozenset, Undefined, type(None))
+"""What has a text of its own. Anything else is a thing of Python's, whose text would show what only Python knows."""
 
-    Raises TemplateRuntimeError for a method, a function or another thing of Python's, whose text would show what only Python knows.
+_SINGLE: Final = (str, int, float, type(None))
+
+
+def refuse_internals(value: Any, *, iterators: bool = False) -> None:
+    """Raise TemplateRuntimeError for a method, a function, a macro, `loop` or another thing of Python's, also inside lists and mappings.
+
+    `iterators`: whether the value itself may be a sequence that is made when it is read (`map`, `select`).
     """
-    if isinstance(value, Iterator):
+    if isinstance(value, _SINGLE):
+        return
+    if iterators and isinstance(value, Iterator) and not callable(value):
+        return
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, (Undefined, *_SINGLE)):
+            continue
+        if isinstance(one, Iterator) and not callable(one):
+            raise TemplateRuntimeError("a list inside another one cannot be printed like this: write `|list` after it")
+        if not isinstance(one, _PLAIN):
+            if callable(one):
+                raise TemplateRuntimeError("a function or a method cannot be printed: call it with ( )")
+            raise TemplateRuntimeError("this is no value that can be printed")
+        if isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set, frozenset)):
+            waiting += one
+
+
+def printable(value: Any) -> Any:
+    """The value as it may be printed: a sequence that is made when it is read (`map`, `select`, `range`) as a list.
+
+    Raises TemplateRuntimeError for what `refuse_internals` refuses.
+    """
+    if isinstance(value, _SINGLE):
+        return value
+    if isinstance(value, range) or (isinstance(value, Iterator) and not callable(value)):
         value = list(value)
         METER.charge(value)
-    elif callable(value) and not hasattr(value, "__html__") and not isinstance(value, Undefined):
-        raise TemplateRuntimeError("a function or a method cannot be printed: call it with ( )")
+    refuse_internals(value)
     return value
 
 
