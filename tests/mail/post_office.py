@@ -177,8 +177,9 @@ class PostOffice:
         )
         with self._lock:
             self.offered.append(letter)
-        if self.manners.stall is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.manners.stall.wait, PATIENCE_S)
+        stall = self.manners.stall
+        while stall is not None and not stall.is_set():  # on the loop, where a stop ends it: a thread would be waited for
+            await asyncio.sleep(0.01)
         said = self.manners.to_message(letter)
         if said == DROP:
             server.transport.abort()
