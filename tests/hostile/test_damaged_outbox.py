@@ -48,30 +48,38 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_stored_delivery_that_cannot_be_read_or_sent_stops_no_other(damage: str, tmp_path: Path) -> None:
+def test_stored_deliveries_that_cannot_be_read_or_sent_stop_no_other(tmp_path: Path) -> None:
+    damaged = {f"G@@@old-{number}": request for number, request in enumerate(DAMAGES.values())}
     with sink() as target, service(tmp_path) as running:
         target.answer = answers(503)
         running.rules(offline_rule(target.url, recovery=False))
         running.start()
-        gone(running, "G@@@old")
-        eventually(lambda: by_client(running).get("G@@@old", {}).get("attempts"))
+        for client in damaged:
+            gone(running, client)
+        eventually(
+            lambda: by_client(running), lambda rows: all(rows.get(client, {}).get("attempts") for client in damaged)
+        )
         assert running.terminate() == 0
-        request = DAMAGES[damage]
         with closing(sqlite3.connect(tmp_path / "data" / "rollcall.sqlite3")) as database, database:
-            if isinstance(request, bytes):
-                database.execute("UPDATE deliveries SET request = CAST(? AS TEXT), due_at = 0", (request,))
-            else:
-                database.execute("UPDATE deliveries SET request = ?, due_at = 0", (request,))
+            for client, request in damaged.items():
+                value = "CAST(? AS TEXT)" if isinstance(request, bytes) else "?"
+                database.execute(
+                    f"UPDATE deliveries SET request = {value}, due_at = 0 WHERE client = ?",
+                    (request, client),
+                )
         target.answer = answers(204)
         running.start()
         gone(running, "G@@@new")
         rows = eventually(
             lambda: by_client(running),
-            lambda rows: rows.get("G@@@new", {}).get("state") == "delivered" and rows["G@@@old"]["attempts"] > 1,
+            lambda rows: (
+                rows.get("G@@@new", {}).get("state") == "delivered"
+                and all(rows[client]["attempts"] > 1 for client in damaged)
+            ),
         )
-        assert rows["G@@@old"]["state"] in ("dead", "due") and rows["G@@@old"]["last_error"]
-        assert running.get(f"/v1/deliveries/{rows['G@@@old']['id']}")["kept_attempts"]
+        for client in damaged:
+            assert rows[client]["state"] in ("dead", "due") and rows[client]["last_error"], client
+            assert running.get(f"/v1/deliveries/{rows[client]['id']}")["kept_attempts"]
         assert running.readiness()[0] == 200
         assert running.terminate() == 0
 
