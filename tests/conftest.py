@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.written_log import WrittenLog, written_log
 
@@ -49,10 +51,18 @@ ONE_BROKER = ("tests/mq/", "tests/hostile/test_rocketmq.py")
 """Tests that share a RocketMQ broker run in one process, so that it is started once."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+class ByFile(LoadScopeScheduling):
     """Tests of one file run in one process, because they share what they have started."""
-    file = item.nodeid.partition("::")[0]
-    item.add_marker(pytest.mark.xdist_group("one broker" if file.startswith(ONE_BROKER) else file))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "one broker" if file.startswith(ONE_BROKER) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How several processes share the tests."""
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(trylast=True)
