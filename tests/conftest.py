@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.written_log import WrittenLog, written_log
 
@@ -51,7 +51,7 @@ ONE_BROKER = ("tests/mq/", "tests/hostile/test_rocketmq.py")
 """Tests that share a RocketMQ broker run in one process, so that it is started once."""
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     """Tests of one file run in one process, because they share what they have started."""
 
     def _split_scope(self, nodeid: str) -> str:
