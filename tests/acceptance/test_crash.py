@@ -25,6 +25,7 @@ def survive(running: Service, process_ended: threading.Event | None = None) -> N
     assert process.returncode == -signal.SIGKILL, running.log_text()[-2000:]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_fifty_kills_under_load_lose_nothing_and_decide_nothing_twice(tmp_path: Path) -> None:
     dice = random.Random(SEED)
@@ -60,9 +61,12 @@ def test_fifty_kills_under_load_lose_nothing_and_decide_nothing_twice(tmp_path: 
 @pytest.mark.parametrize(
     ("failpoint", "places"),
     [
-        ("before_commit", (1, 2, 3, 5, 8, 13, 21)),
-        ("after_commit", (1, 2, 3, 5, 8, 13, 21)),
-        ("checkpoint", (1, 2, 3, 4, 5, 7, 9, 12, 15, 19)),
+        ("before_commit", (2,)),
+        ("after_commit", (3,)),
+        ("checkpoint", (4,)),
+        pytest.param("before_commit", (1, 3, 5, 8, 13, 21), marks=pytest.mark.long),
+        pytest.param("after_commit", (1, 2, 5, 8, 13, 21), marks=pytest.mark.long),
+        pytest.param("checkpoint", (1, 2, 3, 5, 7, 9, 12, 15, 19), marks=pytest.mark.long),
     ],
 )
 def test_a_kill_around_any_commit_and_inside_any_checkpoint_loses_nothing(

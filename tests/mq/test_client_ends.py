@@ -64,6 +64,7 @@ def test_a_client_that_is_killed_while_it_reads_loses_nothing_and_applies_nothin
     assert "Traceback" not in running.log_text()
 
 
+@pytest.mark.long
 def test_a_client_that_cannot_live_is_started_again_ever_more_slowly_and_the_source_says_so(
     tmp_path: Path, publisher: Publisher, source: Callable[..., dict[str, object]], topic: str, broker: Broker
 ) -> None:

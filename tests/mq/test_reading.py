@@ -236,6 +236,7 @@ def gaps(running: Service) -> list[dict[str, Any]]:
     return list(health(running)["gaps"])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_messages_that_expired_before_they_were_read_are_a_gap_with_bounds(
     tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker
@@ -271,6 +272,7 @@ def gaps_are_none(running: Service) -> bool:
     return not found["gaps"]
 
 
+@pytest.mark.long
 def test_a_log_that_ends_before_the_position_is_a_gap_and_is_read_from_the_last_known_instant(
     tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker
 ) -> None:
@@ -340,6 +342,7 @@ def test_a_backlog_of_six_hours_pages_nobody_whose_reconnect_is_in_it(
         assert {running.statuses()[client] for client in back} == {"online"}
 
 
+@pytest.mark.long
 def test_a_dead_broker_pages_nobody_and_is_an_alert_of_the_feed(
     tmp_path: Path, rocketmq: None, topic: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -44,6 +44,7 @@ def is_connected(running: Service) -> bool:
     return bool(running.get("/v1/sources")["items"][0]["connected"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("login", "words"),
     [
@@ -65,6 +66,7 @@ def test_wrong_credentials_are_called_so_with_the_words_of_the_server(
         assert PASSWORD not in running.log_text()
 
 
+@pytest.mark.long
 def test_the_right_credentials_are_let_in(tmp_path: Path, guarded: Broker) -> None:
     with service(tmp_path, sources=[with_login(guarded.address)]) as running:
         running.start(MQ_USER="u", MQ_PASSWORD=PASSWORD)

@@ -139,6 +139,7 @@ def test_after_a_throttled_call_all_queries_pause_as_long_as_the_service_said(tm
         assert line["seconds"] == 2
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: Path) -> None:
     rate, names = 100, [f"G@@@d{n:03}" for n in range(400)]
     with StandIn() as broker, querying(tmp_path, broker, {"rate": rate}) as running:
@@ -194,6 +195,7 @@ def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_p
         assert sorted(one["client"] for one in found["corrections"]) == sorted(set(names[::7]) - wrong)
 
 
+@pytest.mark.long
 def test_a_stop_in_the_middle_of_a_sweep_is_soon_and_the_next_start_goes_on(tmp_path: Path) -> None:
     with StandIn(latency_s=0.3) as broker, querying(tmp_path, broker, {"rate": 50}) as running:
         running.start()
