@@ -226,7 +226,11 @@ class Service:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command on the same configuration."""
-        return command(self.folder, *arguments)
+        if arguments[:1] != ("run",):
+            return command(self.folder, *arguments)
+        return subprocess.run(
+            [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
 
     def command_that_waits(
         self, *arguments: str, said: str, then: Callable[[], object]

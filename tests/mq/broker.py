@@ -137,7 +137,7 @@ class Broker:
             "bindAddress": "127.0.0.1", "brokerIP1": "127.0.0.1", "namesrvAddr": self.address,
             "storePathRootDir": folder / "store", "storePathCommitLog": folder / "store" / "commitlog",
             "mappedFileSizeCommitLog": 67_108_864, "autoCreateTopicEnable": "true", "defaultTopicQueueNums": 4,
-            "timerWheelEnable": "false", "diskMaxUsedSpaceRatio": 99, "maxTransferCountOnMessageInMemory": 1024,
+            "timerWheelEnable": "true", "timerFlushIntervalMs": 60_000, "diskMaxUsedSpaceRatio": 99, "maxTransferCountOnMessageInMemory": 1024,
             "maxTransferBytesOnMessageInMemory": 4_194_304, "registerNameServerPeriod": 10_000,
         }  # fmt: skip
         main = "org.apache.rocketmq.broker.BrokerStartup"
