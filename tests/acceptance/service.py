@@ -225,9 +225,11 @@ class Service:
             time.sleep(0.02)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command on the same configuration."""
-        if arguments[:1] != ("run",):
-            return command(self.folder, *arguments)
+        """Another command on the same configuration, from the test's main thread."""
+        return command(self.folder, *arguments) if arguments[:1] != ("run",) else self.process_of(*arguments)
+
+    def process_of(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same in a process of its own: for several at once, and where it matters which process holds a lock."""
         return subprocess.run(
             [ROLLCALL, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )

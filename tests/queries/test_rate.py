@@ -49,7 +49,7 @@ def test_sweeps_rules_operators_and_kills_together_never_exceed_the_rate(tmp_pat
         def ask() -> None:
             requests.get(f"{running.url}/v1/clients/{names[0]}/status", {"verify": "true"}, timeout=10)
 
-        with again_and_again(ask, ask, lambda: running.command("query", names[1], names[2])):
+        with again_and_again(ask, ask, lambda: running.process_of("query", names[1], names[2])):
             number = running.send("POST", "/v1/reconciliations").json()["id"]
             for round_ in range(2):
                 some = dark[round_ * 100 : round_ * 100 + 100]
@@ -58,7 +58,7 @@ def test_sweeps_rules_operators_and_kills_together_never_exceed_the_rate(tmp_pat
                 calls = len(broker.calls)
                 eventually(lambda calls=calls: len(broker.calls) > calls + 250)  # type: ignore[misc]
                 running.kill()
-                running.command("query", names[3])  # within the same budget, without a service
+                running.process_of("query", names[3])  # within the same budget, without a service
                 running.start()
             found = ended(running, number)
         assert (found["asked"], found["failed"]) == (len(names) + len(dark), 0)
