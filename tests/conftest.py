@@ -6,6 +6,7 @@ And a guard: a compiled core that is older than its source would be tested in it
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ settings.load_profile(os.environ.get("ROLLCALL_HYPOTHESIS", "ci" if os.environ.g
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test a compiled core that is not what the source says."""
+    """Refuse to test a compiled core that is not what the source says; and let Ctrl-C reach what tests start.
+
+    A shell that runs the tests in the background has everything in it ignore Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for compiled in CORE.glob("*.so"):
         source = CORE / f"{compiled.name.partition('.')[0]}.py"
         if not source.exists() or source.stat().st_mtime > compiled.stat().st_mtime:

@@ -6,10 +6,13 @@ import random
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.load import SOURCES, UNGUARDED, Load, rules_of
 from tests.acceptance.service import service, sink
 
 
+@pytest.mark.long
 def test_sigterm_under_load_ends_it_well_and_loses_nothing(tmp_path: Path) -> None:
     dice = random.Random(7)
     with sink() as target, service(tmp_path, sources=SOURCES, deliveries=UNGUARDED) as running:

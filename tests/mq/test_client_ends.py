@@ -36,6 +36,7 @@ def kill_child(running: Service, number: signal.Signals) -> int:
     return child
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_client_that_is_killed_while_it_reads_loses_nothing_and_applies_nothing_twice(
     tmp_path: Path, publisher: Publisher, source: Callable[..., dict[str, object]], topic: str, broker: Broker

@@ -313,6 +313,7 @@ def test_a_topic_that_was_deleted_and_made_anew_is_a_gap_and_is_read_whole(
 # Silence that means nothing
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_a_backlog_of_six_hours_pages_nobody_whose_reconnect_is_in_it(
     tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker

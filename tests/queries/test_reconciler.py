@@ -161,15 +161,10 @@ def test_a_kill_in_the_middle_of_a_sweep_resumes_it_within_the_budget(tmp_path: 
         assert (done["sweep"], done["asked"]) == (number, 400)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "place",
-    [
-        "before_commit:12",
-        *(
-            pytest.param(place, marks=pytest.mark.long)
-            for place in ("after_commit:12", "before_commit:25", "after_commit:40")
-        ),
-    ],
+    ["before_commit:12", "after_commit:12", "before_commit:25", "after_commit:40"],
 )
 def test_killed_around_a_commit_every_client_is_counted_once_and_corrected(tmp_path: Path, place: str) -> None:
     names = [f"G@@@d{n:02}" for n in range(60)]
@@ -249,6 +244,7 @@ def remember(running: Service, key: str, at_ms: int) -> None:
         assert done.rowcount == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("catch_up", "sweeps"), [("once", 1), ("skip", 0)])
 def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
     tmp_path: Path, catch_up: str, sweeps: int
@@ -268,6 +264,7 @@ def test_a_run_that_was_missed_while_stopped_is_made_up_for_once_or_skipped(
         assert sweep(running)["id"] == sweeps + 1  # asked for, and begun before it would have been
 
 
+@pytest.mark.long
 def test_a_start_after_a_long_stop_sweeps_all_clients_on_its_own(tmp_path: Path) -> None:
     with StandIn() as broker, querying(tmp_path, broker) as running:
         running.start()
