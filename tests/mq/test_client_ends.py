@@ -27,9 +27,8 @@ def children(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread or a child that has just ended
-            for child in (task / "children").read_text().split():
-                if CHILD in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
+            ids = (task / "children").read_text().split()
+            found += [int(child) for child in ids if CHILD in Path(f"/proc/{child}/cmdline").read_bytes()]
     return found
 
 
