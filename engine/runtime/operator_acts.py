@@ -251,8 +251,6 @@ class Forget:
 
     def perform(self, backend: Backend) -> Forgotten:
         """The client that was forgotten."""
-        if problem := impossible_id(self.client):
-            raise NotThere(problem)
         if not backend.change(lambda: forget_clients(backend.fleet, [self.client], backend.now_ms())):
             raise backend.views.unknown(self.client)
         return {"client": self.client}

@@ -12,15 +12,15 @@ from typing import Final
 
 import msgspec
 
+from engine.core.client_ids import MAX_CLIENT_BYTES
 from engine.core.events import CONNECT, DISCONNECT, EVENT_TYPES, TCPCLEAN, LifecycleEvent
 
 MAX_LINE_BYTES: Final = 64 * 1024
 """Bytes in the JSON text of one event; of longer ones only so much is kept in the quarantine."""
 
-MAX_CLIENT_BYTES: Final = 256
 MAX_CHANNEL_BYTES: Final = 64
 MAX_IP_BYTES: Final = 64
-"""Bytes of UTF-8 in a `clientId`, a `channelId` and a `clientIp`."""
+"""Bytes of UTF-8 in a `channelId` and a `clientIp`."""
 
 MAX_UNKNOWN_BYTES: Final = 1024
 """Bytes of all unknown keys of one event together, counted as `"key":value,` with each value as it was written."""

@@ -23,13 +23,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
+from engine.core.client_ids import MAX_CLIENT_BYTES
 from engine.core.events import EventFields, LifecycleEvent, Rejection
 from engine.errors import ClockSuspect
 from engine.sources.acceptance import (
     CONTROLS,
     LATEST_MS,
     MAX_CHANNEL_BYTES,
-    MAX_CLIENT_BYTES,
     MAX_IP_BYTES,
     MAX_LINE_BYTES,
     MAX_UNKNOWN_BYTES,

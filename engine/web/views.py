@@ -272,8 +272,6 @@ class Views:
         if not stages:
             near = difflib.get_close_matches(rule[:MAX_COMPARED], [one.name for one in self._subject.rules], n=1)
             raise NotThere(f"there is no rule {shown_name(rule)}{f'; did you mean {near[0]}?' if near else ''}")
-        if problem := impossible_id(client):
-            raise NotThere(problem)
         return why_not.explanation(rule, client, stages, self._subject.now_ms(), lambda: self.nearest(client))
 
     def nearest(self, client: str) -> str | None:

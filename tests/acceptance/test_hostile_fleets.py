@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from engine.cli import main
 from engine.config.loader import load_config
+from engine.core.client_ids import MAX_CLIENT_BYTES
 from engine.core.rules import Rule
 from engine.replay.runner import Replay, ReplaySettings
 from engine.rulefiles.loader import load_rules
 from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
-from engine.sources.acceptance import MAX_CLIENT_BYTES
 
 START_MS = 1_767_225_600_000
 KEY = "{{ alert.key.group | default('') }}"
