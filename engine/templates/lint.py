@@ -28,7 +28,7 @@ from engine.templates.lint_scope import assigned_names, dotted, guarded, names_b
 from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape, Text
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
 from engine.templates.sandbox.tree_limits import REFUSED
-from engine.templates.shapes import key_of, shape_of
+from engine.templates.shapes import key_of, python_type, shape_of
 
 MAX_TREE_DEPTH = 100
 """Deepest nesting of a template's syntax."""
@@ -242,15 +242,7 @@ class _Checker:
             return  # it is looked whether it is there
         if shape is NUMBER:
             yield f"`{place}` is a number or true or false, and has no `{name[:60]}`"
-        kind = (
-            dict
-            if isinstance(shape, dict)
-            else list
-            if isinstance(shape, list)
-            else str
-            if isinstance(shape, Text)
-            else None
-        )
+        kind = python_type(shape)
         if kind is None or (isinstance(node, nodes.Getattr) and name in (methods_of(kind()) or ())):
             return  # nothing is known, or it is a method such as `items`
         if kind is dict and name not in shape:

@@ -18,7 +18,7 @@ from engine.templates.lint_scope import dotted
 from engine.templates.names import NUMBER, Shape, Text
 from engine.templates.sandbox.environment import methods_of
 from engine.templates.sandbox.localtime import check_pattern
-from engine.templates.shapes import Scope, argument, attribute_path, constant, shape_of
+from engine.templates.shapes import Scope, argument, attribute_path, constant, python_type, shape_of
 
 _TO_NUMBER: Final = "a text becomes a number with the filter `int` or `float`"
 
@@ -140,12 +140,11 @@ def printed_problems(node: nodes.Node, scope: Scope, macros: Collection[str]) ->
                 yield "`loop` cannot be printed: write `loop.index`, `loop.first` or another part of it"
         elif isinstance(printed, nodes.Getattr):
             shape = shape_of(printed.node, scope)
-            kind = dict if isinstance(shape, dict) else list if isinstance(shape, list) else str
-            is_known = isinstance(shape, Text) or (isinstance(shape, (dict, list)) and printed.attr not in shape)
+            kind = python_type(shape)
+            is_part = kind is not str and kind is not None and printed.attr in shape
+            is_method = kind is not None and not is_part and printed.attr in (methods_of(kind()) or ())
             place = f"{dotted(printed.node)}.{printed.attr}"
-            if (is_known and printed.attr in (methods_of(kind()) or ())) or (
-                place in ("loop.cycle", "loop.changed") and isinstance(scope.get("loop"), dict)
-            ):
+            if is_method or (place in ("loop.cycle", "loop.changed") and isinstance(scope.get("loop"), dict)):
                 yield f"`{place}` is a method: write `{place}()`"
 
 

@@ -142,6 +142,13 @@ _CASES: Final[Mapping[str, Callable[[str], str]]] = {
 }
 
 
+def python_type(shape: Shape) -> type[dict[str, Any] | list[Any] | str] | None:
+    """What a mapping, a list or a text is for Python; None for what has no methods or is not known."""
+    if isinstance(shape, Text):
+        return str
+    return dict if isinstance(shape, dict) else list if isinstance(shape, list) else None
+
+
 def changed(shape: Shape, name: str) -> Text:
     """What a filter or a method makes of a text."""
     if name in _CASES and isinstance(shape, Text) and shape.values is not None:
