@@ -62,9 +62,7 @@ def provider_of(config: StatusConfig, clock: Clock) -> Provider:
         from engine.status.openapi import OpenApiProvider  # its package is not always installed
 
         return OpenApiProvider(config.endpoint, config.instance, *keys, timeout_s)
-    from engine.status.route import (
-        RouteProvider,
-    )  # it takes as long to import as all of the queries, and most do not need it
+    from engine.status.route import RouteProvider  # its libraries take long to import, and most services need none
 
     return RouteProvider(config.endpoint, config.instance, *keys, clock.now_ms, timeout_s)
 

@@ -167,7 +167,7 @@ class _Server:
             self._give(line, verb)
             if verb == "STARTTLS" and self._answers[verb] in (GOOD[verb], BEHAVIOURS["starttls-250"][verb]):
                 line = Line(self._encrypted(line.connection))
-            elif verb == "DATA" and str(self._answers[verb]).startswith("b'3"):
+            elif verb == "DATA" and isinstance(answer := self._answers[verb], bytes) and answer.startswith(b"3"):
                 while not buffer.endswith(b"\r\n.\r\n"):
                     buffer += line.connection.recv(65536)
                 buffer = b""

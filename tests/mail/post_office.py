@@ -178,9 +178,7 @@ class PostOffice:
         with self._lock:
             self.offered.append(letter)
         stall = self.manners.stall
-        while (
-            stall is not None and not stall.is_set()
-        ):  # on the loop, where a stop ends it: a thread would be waited for
+        while stall is not None and not stall.is_set():  # not in a thread: a stop would wait for that
             await asyncio.sleep(0.01)
         said = self.manners.to_message(letter)
         if said == DROP:
