@@ -53,21 +53,43 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], object] = bool, within
         time.sleep(0.02)
 
 
-_PORTS = itertools.cycle(range(10_000, 32_000))
-"""Below the ports that the system gives to connections: one of those may be taken before a server listens on it."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_OWN_PORTS = range(10_000 + 2_750 * _WORKER, 10_000 + 2_750 * (_WORKER + 1))
+"""Below the ports that the system gives to connections: one of those may be taken before a server listens on it.
 
-for _ in range(os.getpid() * 97 % 22_000):  # every process of the tests begins elsewhere
+Processes that share the tests have ports of their own for the same reason.
+"""
+_PORTS = itertools.cycle(_OWN_PORTS)
+
+for _ in range(os.getpid() * 97 % len(_OWN_PORTS)):  # another run of the tests at the same time begins elsewhere
     next(_PORTS)
 
 
 def free_port() -> int:
     """A port nobody listens on right now, and that this process has not been given before."""
-    for port in _PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports in a row, each as `free_port` gives one."""
+    row: list[int] = []
+    for port in itertools.islice(_PORTS, len(_OWN_PORTS)):
+        if row and port != row[-1] + 1:  # the ports begin again
+            row = []
+        row = [*row, port] if _is_free(port) else []
+        if len(row) == count:
+            return row
+    raise AssertionError("no ports are free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
+        except OSError:
+            return False
+        return True
 
 
 def event(client: str, kind: str, channel: str, time_ms: int | None = None, **more: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.service import free_port
+from tests.acceptance.service import free_ports
 from tests.mq.jars import jars, java
 from tests.mq.remoting import (
     DELETE_EXPIRED,
@@ -44,22 +43,9 @@ _JAVA: Final = (
 _AUTH: Final = "org.apache.rocketmq.auth.authentication.provider"
 
 
-def _free_ports() -> int:
-    """A port that is free together with those two below and one above it, which a broker uses too."""
-    for _ in range(100):
-        port = free_port()
-        if all(_is_free(port + more) for more in (-2, 1)):
-            return port
-    raise AssertionError("no ports are free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+def _port() -> int:
+    """A free port whose neighbours, two below and one above it, are free too: a broker listens on them as well."""
+    return free_ports(4)[2]
 
 
 def _until(holds: Callable[[], bool], what: str, within_s: float = BOOT_S) -> None:
@@ -116,7 +102,7 @@ class Broker:
 
     def __init__(self, folder: Path, password: str | None = None, **more: object) -> None:
         self.folder = folder
-        self.port = _free_ports()
+        self.port = _port()
         self._auth = _authentication(password) if password else {}
         self._more = more
         own = {"listenPort": self.port, "bindAddress": "127.0.0.1", "kvConfigPath": folder / "kv.json"}
@@ -133,7 +119,7 @@ class Broker:
         """Another broker of the same cluster, not started."""
         folder = self.folder / name
         own: dict[str, object] = {
-            "brokerClusterName": CLUSTER, "brokerName": name, "brokerId": 0, "listenPort": _free_ports(),
+            "brokerClusterName": CLUSTER, "brokerName": name, "brokerId": 0, "listenPort": _port(),
             "bindAddress": "127.0.0.1", "brokerIP1": "127.0.0.1", "namesrvAddr": self.address,
             "storePathRootDir": folder / "store", "storePathCommitLog": folder / "store" / "commitlog",
             "mappedFileSizeCommitLog": 67_108_864, "autoCreateTopicEnable": "true", "defaultTopicQueueNums": 4,
