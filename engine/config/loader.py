@@ -38,6 +38,7 @@ from engine.config.presence import (
     warn_of_max_hold,
 )
 from engine.config.reader import ConfigReader
+from engine.config.receivers import Receiver, read_receivers
 from engine.config.regular_file import shown_path
 from engine.config.schema import schema_problems
 from engine.config.secret import Secret
@@ -107,6 +108,7 @@ class Config:
     deliveries: DeliveriesConfig = field(default_factory=DeliveriesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    receivers: Mapping[str, Receiver] = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
@@ -183,6 +185,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         deliveries=read_deliveries(reader),
         network=read_network(reader),
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
+        receivers=read_receivers(reader, raw.get("time_intervals") or {}),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

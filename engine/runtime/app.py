@@ -84,7 +84,7 @@ class App(RunningService):
         )
         client_limit = ClientLimit(config.clients.limit, inventory.lists)
         self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
-        renderer = renderer_of(mail_route(config), command_routes(config))
+        renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
         dead_log = DeadDeliveryLog(self.steady)
