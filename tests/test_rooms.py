@@ -80,6 +80,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
+    "apprise": ["engine.actions.receivers.apprise"],
     "aiormq": ["engine.sources.amqp"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
