@@ -170,6 +170,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     reader = ConfigReader(document, folder, problems)
     raw = reader.raw
     inventory = raw.get("inventory")
+    webhooks = read_webhooks(reader)
     config = Config(
         path=path,
         data=_data(reader),
@@ -186,9 +187,9 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         clients=read_clients(reader),
         deliveries=read_deliveries(reader),
         network=read_network(reader),
-        webhooks=read_webhooks(reader),
+        webhooks=webhooks,
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
-        receivers=read_receivers(reader, raw.get("time_intervals") or {}),
+        receivers=read_receivers(reader, raw.get("time_intervals") or {}, webhooks),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

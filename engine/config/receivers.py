@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from engine.config.addresses import is_address
+from engine.config.connection import CONNECTION_KEYS, DIRECT, ConnectionConfig, read_connection
 from engine.config.endpoints import url_problem
 from engine.config.matchers import as_tuple
 from engine.config.reader import ConfigReader
@@ -46,13 +46,12 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "webhook": ("url", "sign"),
     "apprise": ("url",),
 }
-"""Of each service, the keys that may be secrets; `proxy` may be one everywhere."""
+"""Of each service, the keys that may be secrets."""
 
 OPEN_SECRETS: Final = frozenset({("ntfy", "topic"), ("webhook", "url")})
 """Of these, the ones that often are no secret: written as a text, they are no warning unless they hold a password."""
 
-_NOT_SETTINGS: Final = frozenset({"type", "title", "text", "timezone", "timeout", "routes"})
-_FILES: Final = ("ca", "cert", "key")
+_NOT_SETTINGS: Final = frozenset({"type", "title", "text", "timezone", "timeout", "routes", *CONNECTION_KEYS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +64,7 @@ class Receiver:
     text: str | None = None
     timezone: str = "UTC"
     timeout_ms: int = DEFAULT_TIMEOUT_MS
+    connection: ConnectionConfig = DIRECT
     values: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     routes: tuple[WrittenRoute, ...] = ()  # of a route
@@ -93,16 +93,25 @@ class Receiver:
         return found
 
 
-def read_receivers(reader: ConfigReader, intervals: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Receiver]:
-    """The section: receivers by name. `intervals`: the entries of `time_intervals`, which routes may name."""
+def read_receivers(
+    reader: ConfigReader, intervals: Mapping[str, Sequence[Mapping[str, Any]]], webhooks: ConnectionConfig = DIRECT
+) -> dict[str, Receiver]:
+    """The section: receivers by name.
+
+    `intervals`: the entries of `time_intervals`, which routes may name. `webhooks`: how webhooks connect, which receivers inherit.
+    """
     raw = reader.raw.get("receivers") or {}
-    found = {name: _read(reader, name, written, intervals) for name, written in raw.items()}
+    found = {name: _read(reader, name, written, intervals, webhooks) for name, written in raw.items()}
     route_problems(reader, {name: one.routes for name, one in found.items() if one.type == ROUTE}, list(found))
     return found
 
 
 def _read(
-    reader: ConfigReader, name: str, raw: Mapping[str, Any], intervals: Mapping[str, Sequence[Mapping[str, Any]]]
+    reader: ConfigReader,
+    name: str,
+    raw: Mapping[str, Any],
+    intervals: Mapping[str, Sequence[Mapping[str, Any]]],
+    webhooks: ConnectionConfig,
 ) -> Receiver:
     at: KeyPath = ("receivers", name)
     kind = raw["type"]
@@ -110,16 +119,11 @@ def _read(
         return Receiver(name=name, type=ROUTE, routes=read_routes(reader, (*at, "routes"), raw["routes"], intervals))
     values = {key: value for key, value in raw.items() if key not in _NOT_SETTINGS}
     secrets: dict[str, Secret] = {}
-    for key in (*SECRETS.get(kind, ()), "proxy"):
+    for key in SECRETS.get(kind, ()):
         if key in values:
             secrets[key] = _secret(reader, (*at, key), values.pop(key), kind, key)
     if "headers" in values:
         values["headers"] = _headers(reader, (*at, "headers"), values["headers"], secrets)
-    for key in _FILES:
-        if key in values:
-            values[key] = str(
-                reader.certificates((*at, key), values[key]) if key == "ca" else _file(reader, at, raw, key)
-            )
     for key in ("to", "cc"):
         if kind == EMAIL and key in values:
             values[key] = _addresses(reader, (*at, key), values[key])
@@ -134,6 +138,7 @@ def _read(
         text=raw.get("text"),
         timezone=_timezone(reader, at, raw),
         timeout_ms=timeout_ms,
+        connection=read_connection(reader, at, raw, webhooks),
         values=values,
         secrets=secrets,
     )
@@ -142,18 +147,16 @@ def _read(
 def _secret(reader: ConfigReader, at: KeyPath, written: Any, kind: str, key: str) -> Secret:
     if isinstance(written, Mapping):
         found = reader.secret(at, written)
-        problem = (
-            None if found.problem() is not None or key not in ("url", "proxy") else _url_problem(kind, found.reveal())
-        )
+        problem = None if found.problem() is not None or key != "url" else _url_problem(kind, found.reveal())
         if problem is not None:
             reader.report(at, f"the value that it names {problem}")
         return found
     text = str(written)
-    if key in ("url", "proxy") and not (key == "proxy" and text == "environment"):
+    if key == "url":
         problem = _url_problem(kind, text)
         if problem is not None:
             reader.report(at, problem)
-    if (kind, key) not in OPEN_SECRETS and key != "proxy":
+    if (kind, key) not in OPEN_SECRETS:
         message = "is a secret, and stands in this file: write {env: NAME} or {file: PATH} instead"
         reader.report(at, message, warning=True)
     return Secret("text", text)
@@ -176,13 +179,6 @@ def _headers(
         else:
             plain[name] = value
     return plain
-
-
-def _file(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any], key: str) -> Path:
-    found = reader.path((*at, key), raw[key])
-    if not found.is_file():
-        reader.report((*at, key), f"the file {found} does not exist")
-    return found
 
 
 def _addresses(reader: ConfigReader, at: KeyPath, written: str | list[str]) -> list[str]:
@@ -211,8 +207,6 @@ def _check(reader: ConfigReader, at: KeyPath, kind: str, raw: Mapping[str, Any])
         reader.report((*at, "type"), message)
     if kind == "ntfy" and ("username" in raw) != ("password" in raw):
         reader.report(at, "`username` and `password` belong together: one of them is missing")
-    if "key" in raw and "cert" not in raw:
-        reader.report((*at, "key"), "needs `cert`, the certificate that it belongs to")
 
 
 def missing_secrets(receivers: Mapping[str, Receiver]) -> list[str]:
