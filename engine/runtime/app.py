@@ -273,6 +273,7 @@ class App(RunningService):
         watch("deliveries", lambda: self.dispatcher.health().trouble, is_logged=False)
         watch("webhook process", self.senders.webhook_trouble, is_logged=False)
         watch("commands", self.senders.command_trouble, is_vital=False)
+        watch("receivers", self.senders.receiver_trouble, is_vital=False)
         watch(
             LOG, lambda: found.reason if (found := log_trouble()) is not None else None, is_vital=False, is_logged=False
         )

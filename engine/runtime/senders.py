@@ -27,12 +27,14 @@ class Senders:
     def __init__(self, config: Config, clock: Clock) -> None:
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         denied = [str(network) for network in config.network.deny]
+        receivers = receiver_setups(config.receivers, secrets)
+        self._missing = [one.problem for one in receivers.values() if one.problem is not None]
         self._webhooks = SenderProcess(
             secrets,
             denied,
             per_target=config.deliveries.per_target,
             connections=connections_of(config),
-            receivers=receiver_setups(config.receivers, secrets),
+            receivers=receivers,
         )
         self._commands = command_sender(config, clock.now_ms)
         self._mail = mail_sender(config)
@@ -58,6 +60,10 @@ class Senders:
     def command_trouble(self) -> str | None:
         """Why commands are not even tried; None while all is well."""
         return self._commands.trouble()
+
+    def receiver_trouble(self) -> str | None:
+        """Which receivers cannot be used, because a secret of theirs is missing; None while all can."""
+        return "; ".join(self._missing) or None
 
     async def start(self) -> None:
         """Start the process that sends webhooks; nothing else needs a start."""
