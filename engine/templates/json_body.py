@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.templates.compiler import Compiler, Template, TemplateProblem
 from engine.templates.defaults import default_text
 from engine.templates.request_budget import RequestBudget
+from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
 
 MAX_PROBLEMS: Final = 20
@@ -39,7 +40,8 @@ def json_body(compiler: Compiler, written: Any) -> Rendering:
 def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
     """`value` as a rendering; `at` is the way to it."""
     if isinstance(value, str) and "{" in value:
-        return _text(_template(compiler, value), at)
+        template = _template(compiler, value)
+        return _text(with_secrets(template) if "secrets" in value else template, at)
     if isinstance(value, Mapping):
         entries = [(key, _compiled(compiler, entry, f"{at}.{key}")) for key, entry in value.items()]
         return lambda variables, budget, problems: {
@@ -49,6 +51,11 @@ def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
         items = [_compiled(compiler, entry, f"{at}[{index}]") for index, entry in enumerate(value)]
         return lambda variables, budget, problems: [rendering(variables, budget, problems) for rendering in items]
     return lambda variables, budget, problems: value
+
+
+def with_secrets(template: Template) -> Template:
+    """A template that may read `secrets`."""
+    return lambda variables: template({**variables, "secrets": SECRETS})
 
 
 def _text(template: Template, at: str) -> Rendering:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.templates.compiler import Compiler
 from engine.templates.defaults import default_json
-from engine.templates.json_body import json_body
+from engine.templates.json_body import json_body, with_secrets
 from engine.templates.rendered import Rendered
 from engine.templates.request_budget import RequestBudget
 from engine.templates.secret_markers import SECRETS
@@ -81,7 +81,8 @@ def _body(
         request["json"] = json_body(compiler, spec["json"])(variables, budget, problems)
     elif "body" in spec:
         try:
-            request["body"] = budget.text(compiler.text(spec["body"]), variables)
+            template = compiler.text(spec["body"])
+            request["body"] = budget.text(with_secrets(template) if "secrets" in spec["body"] else template, variables)
         except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
             problems.append(f"body: {error_text(error)}")
             request["json"] = default_json(variables, problems[-1])
