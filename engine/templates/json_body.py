@@ -40,8 +40,7 @@ def json_body(compiler: Compiler, written: Any) -> Rendering:
 def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
     """`value` as a rendering; `at` is the way to it."""
     if isinstance(value, str) and "{" in value:
-        template = _template(compiler, value)
-        return _text(with_secrets(template) if "secrets" in value else template, at)
+        return _text(_template(compiler, value), at, reads_secrets="secrets" in value)
     if isinstance(value, Mapping):
         entries = [(key, _compiled(compiler, entry, f"{at}.{key}")) for key, entry in value.items()]
         return lambda variables, budget, problems: {
@@ -53,15 +52,15 @@ def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
     return lambda variables, budget, problems: value
 
 
-def with_secrets(template: Template) -> Template:
-    """A template that may read `secrets`."""
-    return lambda variables: template({**variables, "secrets": SECRETS})
+def with_secrets(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a template that may read `secrets`."""
+    return {**variables, "secrets": SECRETS}
 
 
-def _text(template: Template, at: str) -> Rendering:
+def _text(template: Template, at: str, *, reads_secrets: bool) -> Rendering:
     def rendering(variables: Mapping[str, Any], budget: RequestBudget, problems: list[str]) -> str:
         try:
-            return budget.text(template, variables)
+            return budget.text(template, with_secrets(variables) if reads_secrets else variables)
         except Exception as error:  # noqa: BLE001  # only this text is lost, and the request says so
             if len(problems) < MAX_PROBLEMS:
                 problems.append(f"{at}: {error_text(error)}")
