@@ -75,7 +75,8 @@ def test_an_outage_that_an_earlier_version_kept_goes_on(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
         connection.execute("""INSERT INTO kept VALUES ('outage', 'a', '["a","down","{}",100,190,200,7]')""")
         connection.execute("INSERT INTO outage_members VALUES ('a', 'c1', 1)")
-        connection.execute("PRAGMA user_version = 7")
+        (migration,) = [name for name in MIGRATIONS if name.endswith("_outages.sql")]
+        connection.executescript((FOLDER / migration).read_text(encoding="utf-8"))
     with closing(SqliteStore.open(tmp_path)) as store:
         kept = store.alerts.kept()
     (outage,) = kept.outages
