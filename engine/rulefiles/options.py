@@ -127,13 +127,16 @@ class OptionsReader:
         by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=False)
         within_ms = self._duration_ms(written, "within", at, OutageTerms().within_ms)
-        if within_ms == 0:
-            self._report((*at, "within"), "must be longer than 0")
+        recover_within_ms = self._duration_ms(written, "recover_within", at, OutageTerms().recover_within_ms)
+        for key, length_ms in (("within", within_ms), ("recover_within", recover_within_ms)):
+            if length_ms == 0:
+                self._report((*at, key), "must be longer than 0")
         return OutageTerms(
             by=by,
             at_least=written.get("at_least", OutageTerms().at_least),
             percent=written.get("percent", OutageTerms().percent),
             within_ms=within_ms,
+            recover_within_ms=recover_within_ms,
             inhibit=written.get("inhibit", True),
         )
 
