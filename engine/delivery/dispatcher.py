@@ -39,6 +39,7 @@ from engine.delivery.limits import DEFAULT_LIMITS, DispatcherStats, Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.sender_calls import SenderCalls
 from engine.delivery.target import Target
+from engine.delivery.target_watch import TargetWatch
 from engine.delivery.window import Window
 from engine.errors import RollcallError
 from engine.stores.base import Share
@@ -73,6 +74,7 @@ class Dispatcher:
         clock: Clock,
         limits: Limits = DEFAULT_LIMITS,
         dead_log: DeadDeliveryLog | None = None,
+        watch: TargetWatch | None = None,
     ) -> None:
         self._outbox = outbox
         self._calls = SenderCalls(senders, clock)
@@ -81,6 +83,7 @@ class Dispatcher:
         self._shifted_ms = self._steady.shifted_ms  # the steps of the clock that what is held here has taken
         self._limits = limits
         self._dead_log = dead_log or DeadDeliveryLog(clock)
+        self._watch = watch or TargetWatch()
         self._trouble: str | None = None  # why the outbox or this dispatcher fails
         self._trouble_since_ms = 0  # of the steady clock
         self._faults = 0  # internal errors in a row
@@ -305,6 +308,7 @@ class Dispatcher:
             touched = {target.name: target for target, _ in batch}
             for target, outcome in batch:
                 self.stats.count(outcome.answer)
+                self._watch.note(target.name, outcome)
                 # The outbox does not agree when the clock was set just then: it is still due.
                 self._look_around = self._look_around or isinstance(outcome.answer, Expired)
                 may_wait = self._window.settle(target, outcome)

@@ -66,6 +66,7 @@ _ALERT: Shape = {
     "url": TEXT,
     "acknowledged_by": TEXT,
     "source": TEXT,
+    "target": TEXT,
     "detail": TEXT,
     "count": NUMBER,
     "clients": [TEXT],

@@ -69,6 +69,8 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
         return str(alert.get("detail", ""))
     if trigger == "outage":
         return _outage(alert, phase)
+    if trigger == "undelivered" and not alert.get("target"):
+        alert = {**alert, "target": (alert.get("key") or {}).get("target", "")}  # several targets, as one
     if about := alert.get("source") or alert.get("target"):
         if _is_over(alert):
             return f"{about} is healthy again"

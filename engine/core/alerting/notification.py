@@ -28,7 +28,7 @@ from engine.core.alerting.routing import NOTIFY, Routing
 from engine.core.alerting.template_variables import VariableSource, rule_variables
 from engine.core.keys import key_values
 from engine.core.presence.client_state import ClientState, Transition
-from engine.core.rules import Action, Rule
+from engine.core.rules import UNDELIVERED, Action, Rule
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
@@ -244,6 +244,10 @@ class Notifier:
         found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
         if any(one.action.kind == NOTIFY for one in found):
             found = self._all_addressed(found)
+        about = notification.variables["alert"]
+        if about.get("trigger") == UNDELIVERED:
+            targets = (about.get("key") or {}).get("target", "").split(", ")
+            found = [one for one in found if self._routing.target_of(one.action) not in targets]
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:

@@ -28,7 +28,7 @@ from engine.core.presence.client_state import (
 from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import Reading, doubts, readings
 from engine.core.presence.reconcile import Gaps, is_unsure
-from engine.core.rules import Rule
+from engine.core.rules import UNDELIVERED, Rule
 from engine.core.times import rfc3339
 
 EvidenceVariable = Callable[[Sequence[Reading]], list[dict[str, Any]]]
@@ -109,6 +109,7 @@ class VariableSource:
             "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
             "acknowledged_by": "",
             "source": "",
+            "target": "",
             "unverified": False,
             "detail": "",
             "count": 1,
@@ -139,7 +140,9 @@ class VariableSource:
         else:
             shown["key"] = alert.shown_key or {}
             shown["clients"] = []
-            if alert.trigger == "outage":
+            if alert.trigger == UNDELIVERED:
+                shown["target"] = shown["key"].get("target", "")
+            elif alert.trigger == "outage":
                 self._add_outage(alert, found, shown, at_ms)
             elif alert.trigger == "schedule":
                 shown |= self.of_several(alert.listed) | {"count": alert.count, "total": alert.total}
