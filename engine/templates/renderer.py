@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from engine.core.alerting.planned_delivery import PlannedDelivery
-from engine.core.rules import Action, Rule
+from engine.core.rules import Action, Rule, actions_of
 from engine.templates.command import CommandRoutes, render_command
 from engine.templates.compiler import Compiler, names_in
 from engine.templates.defaults import default_text
@@ -81,7 +81,7 @@ def templates_of(actions: Iterable[Action]) -> Iterable[str]:
 def names_used(rule: Rule) -> frozenset[str]:
     """The top-level names that any template of a rule reads. Values that are costly to make are made only for these."""
     found: set[str] = set()
-    for source in templates_of((*rule.actions, *rule.on_recovery)):
+    for source in templates_of(actions_of(rule)):
         if "{" in source:
             found |= names_in(source)
     return frozenset(found)

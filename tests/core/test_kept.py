@@ -15,16 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Kept, Output, Throttled
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
-from engine.core.rules import Grouping, Match, Rule, Schedule
+from engine.core.rules import Action, Grouping, Match, Rule, Schedule
 from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
-from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule
+from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule, step
+
+NOTIFY = Action(kind="notify", spec={"to": ("pager",)})
+STEPS = (step("22s", told="first"), step("60s", told="second", recovery=True))
 
 RULES = (
     rule("muted", "offline", mute=Hours(("1m", "3m"), ("5m", "6m")), recovery=True),
@@ -41,6 +45,15 @@ RULES = (
     rule(
         "roll", "schedule", schedule=Schedule(ticks=Every("2m3s")), condition=lambda seen: seen["status"] == "offline"
     ),
+    rule("climbs", "offline", actions=(NOTIFY,), escalate=STEPS, recovery=True, mute=Hours(("100s", "140s"))),
+    rule(
+        "climbs-together",
+        "offline",
+        actions=(NOTIFY,),
+        escalate=STEPS,
+        grouping=Grouping(wait_ms=10_000, interval_ms=45_000),
+    ),
+    rule("climbs-outage", "outage", outage=Terms(at_least=2, within_ms=40_000, inhibit=False), escalate=STEPS),
 )
 GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
 
@@ -65,6 +78,7 @@ class Rows:
         self.silences: dict[str, Silence] = {}
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
+        self.escalations: dict[str, tuple[Any, ...]] = {}
 
     def write(self, out: Output) -> None:
         """Keep what changed."""
@@ -92,6 +106,12 @@ class Rows:
         self.bursts |= {
             name: (name, list(burst.times), burst.held, burst.is_announced) for name, burst in out.bursts.items()
         }
+        for id_, escalation in out.escalations.items():
+            sent = [(step.actions, step.after_ms, step.at_ms, step.ladder) for step in escalation.sent]
+            self.escalations[id_] = (id_, escalation.rule, escalation.from_ms, escalation.ladder, escalation.reached_ms,
+                                     escalation.is_stopped, escalation.is_held, sent)  # fmt: skip
+            if escalation.is_over:
+                del self.escalations[id_]
 
     def read(self) -> tuple[list[Alert], list[Throttled], Kept]:
         """What `restore` takes, made anew."""
@@ -102,6 +122,9 @@ class Rows:
             silences=self.silences.values(),
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
+            escalations=[
+                Escalation(*row, [SentStep(*step) for step in sent]) for *row, sent in self.escalations.values()
+            ],
         )
         alerts = [Alert(**fields) for fields in self.alerts.values()]
         alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
@@ -245,6 +268,9 @@ def test_the_story_has_everything_in_it() -> None:
         "grouped",
         "roll",
         "new",
+        "climbs",
+        "escalation",
+        "acknowledged",
     } <= words
 
 
@@ -255,4 +281,4 @@ def test_rows_of_what_is_over_are_gone() -> None:
         world.turn(now_ms, act(turn, now_ms))
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
     assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
-    assert (world.rows.groups, world.rows.outages, world.rows.members) == ({}, {}, {})
+    assert (world.rows.groups, world.rows.outages, world.rows.members, world.rows.escalations) == ({}, {}, {}, {})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from engine.core.alerting.alert import FIRING, Alert
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.template_variables import VariableSource
@@ -32,12 +33,14 @@ class Groups:
         wake_up: NextWakeUp,
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
+        escalations: Escalations,
     ) -> None:
         self.all: dict[tuple[str, str], Group] = {}  # by rule and key
         self.timers: Final = TimerQueue(GROUPS, wake_up, _is_due)
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
+        self._escalations = escalations
 
     def enter(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
         """These alerts fire: they are listed with the others of their group."""
@@ -59,6 +62,8 @@ class Groups:
             else:
                 alert.group = key
                 group.add(client)
+                if client in group.sent:
+                    self._escalations.more_fires(group, at_ms)
             self.plan(group, terms, at_ms)
 
     def leave(self, alert: Alert, rule: Rule | None, at_ms: int) -> None:
@@ -79,12 +84,14 @@ class Groups:
 
     def firing(self, group: Group) -> list[Alert]:
         """The group's alerts that fire, in the order in which their clients began to."""
-        return [
-            alert
-            for client in group.clients
-            for alert in self._alerts.of(client)
-            if alert.rule == group.rule and alert.group == group.key and alert.state == FIRING
-        ]
+        return list(self.each_firing(group))
+
+    def each_firing(self, group: Group) -> Iterator[Alert]:
+        """The same, one after the other."""
+        for client in group.clients:
+            for alert in self._alerts.of(client):
+                if alert.rule == group.rule and alert.group == group.key and alert.state == FIRING:
+                    yield alert
 
     def of_rule(self, rule: str) -> list[Group]:
         """The groups of a rule."""
@@ -95,6 +102,7 @@ class Groups:
         group.is_closed = True
         self.all.pop((group.rule, group.key), None)
         self._alerts.out.groups[group.name] = group
+        self._escalations.close(group.name)
 
     def step(self, step_ms: int) -> None:
         """The clock was set: every group waits for as long as before."""

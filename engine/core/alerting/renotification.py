@@ -13,7 +13,7 @@ from engine.core.alerting.groups import terms_of
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY, PHASE_REMINDER
 from engine.core.alerting.reminders import Reminder, is_reminded_of
-from engine.core.rules import Rule
+from engine.core.rules import Rule, tells_recovery
 
 
 class Renotification:
@@ -52,7 +52,7 @@ class Renotification:
             self._send_list(rule, group, alerts, at_ms)
 
     def _send_recovery(self, rule: Rule, group: Group, at_ms: int, reason: str = "") -> None:
-        if group.sent and rule.on_recovery:
+        if group.sent and tells_recovery(rule):
             sent, limit = sorted(group.sent), terms_of(rule).limit
             self._notifier.group(
                 rule,
@@ -74,6 +74,8 @@ class Renotification:
         self._notifier.group(
             rule, group, PHASE_FIRING, at_ms, first=first, clients=clients, count=count, limit=terms.limit
         )
+        if rule.escalate and alerts:
+            self._pipeline.escalations.listed(rule, group, alerts, at_ms)
         for alert in alerts:
             if not alert.notified:
                 alert.notified = True

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from engine.core.alerting.alert import Kept, Output
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
@@ -22,14 +23,14 @@ from engine.stores.sqlite.queries import queries
 
 Q = queries("kept.sql")
 
-GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
+GROUP, OUTAGE, SCHEDULE, BURST, ESCALATION = "group", "outage", "schedule", "burst", "escalation"
 
 
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
     if out.silences:
         connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
-    if not (out.groups or out.outages or out.schedules or out.bursts or out.members):
+    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.escalations):
         return
     kept = list(_rows(out))
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
@@ -70,11 +71,27 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
         yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
     for rule, burst in out.bursts.items():
         yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_announced]) if burst.times else None
+    for id_, escalation in out.escalations.items():
+        yield ESCALATION, id_, None if escalation.is_over else _json(_escalation_arguments(escalation))
+
+
+def _escalation_arguments(escalation: Escalation) -> list[Any]:
+    sent = [[step.actions, step.after_ms, step.at_ms, step.ladder] for step in escalation.sent]
+    return [
+        escalation.id,
+        escalation.rule,
+        escalation.from_ms,
+        escalation.ladder,
+        escalation.reached_ms,
+        escalation.is_stopped,
+        escalation.is_held,
+        sent,
+    ]
 
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: []}
+    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: [], ESCALATION: []}
     for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
     return Kept(
@@ -86,6 +103,9 @@ def read(connection: sqlite3.Connection) -> Kept:
         bursts=[
             Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_announced)
             for rule, times, held, is_announced in found[BURST]
+        ],
+        escalations=[
+            Escalation(*arguments, [SentStep(*step) for step in sent]) for *arguments, sent in found[ESCALATION]
         ],
     )
 
