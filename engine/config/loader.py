@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.config import sources as source_section
 from engine.config import status as status_section
+from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
     DeliveriesConfig,
     HeartbeatConfig,
@@ -24,6 +25,7 @@ from engine.config.http import HttpConfig, read_http
 from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.named_intervals import NamedIntervals, read_time_intervals
 from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
@@ -106,7 +108,9 @@ class Config:
     clients: ClientsConfig = field(default_factory=ClientsConfig)
     deliveries: DeliveriesConfig = field(default_factory=DeliveriesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    webhooks: ConnectionConfig = field(default_factory=ConnectionConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    time_intervals: NamedIntervals = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
@@ -182,7 +186,9 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         clients=read_clients(reader),
         deliveries=read_deliveries(reader),
         network=read_network(reader),
+        webhooks=read_webhooks(reader),
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
+        time_intervals=read_time_intervals(reader),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

@@ -1,4 +1,4 @@
-"""What a store keeps of silences, groups, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
+"""What a store keeps of silences, groups, bundles, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
 
 The store here is a dictionary of rows: each value is taken apart into what its docstring says a store keeps and made anew from
 that, so nothing else can survive. Lines after a cut, or after a commit that failed, must be the same as without, instant by instant.
@@ -66,6 +66,12 @@ KEPT = (
 """What a store keeps of an alert."""
 
 
+def _escalation(*row: Any) -> Escalation:
+    id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, sent = row
+    steps = [SentStep(*step) for step in sent]
+    return Escalation(id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, steps)
+
+
 class Rows:
     """A store: the values of `Output` as rows."""
 
@@ -74,7 +80,7 @@ class Rows:
         self.throttles: dict[tuple[str, str], list[int]] = {}
         self.groups: dict[str, tuple[Any, ...]] = {}
         self.outages: dict[str, tuple[Any, ...]] = {}
-        self.members: dict[tuple[str, str], bool] = {}
+        self.members: dict[tuple[str, str], int] = {}
         self.silences: dict[str, Silence] = {}
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
@@ -90,13 +96,12 @@ class Rows:
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
             self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms, group.name)  # fmt: skip
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle)  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
-        for pair, is_down in out.members.items():
-            self.members[pair] = is_down
+        self.members |= out.members
         for name, outage in out.outages.items():
-            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms, outage.latest_ms,
+            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms,
                                   outage.quiet_since_ms, outage.peak)  # fmt: skip
             if outage.is_over:
                 del self.outages[name]
@@ -118,13 +123,11 @@ class Rows:
         kept = Kept(
             groups=[Group(*row) for row in self.groups.values()],
             outages=[Outage(*row) for row in self.outages.values()],
-            members=[(name, client, is_down) for (name, client), is_down in self.members.items()],
+            members=[(name, client, standing) for (name, client), standing in self.members.items()],
             silences=self.silences.values(),
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
-            escalations=[
-                Escalation(*row, [SentStep(*step) for step in sent]) for *row, sent in self.escalations.values()
-            ],
+            escalations=[_escalation(*row) for row in self.escalations.values()],
         )
         alerts = [Alert(**fields) for fields in self.alerts.values()]
         alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
@@ -241,10 +244,11 @@ STORY = [
     Turn(95_041, "tcpclean", "c", "c1", ""),
     Turn(150_053, "connect", "a", "a2", ""),
     Turn(155_061, "expire", "b", "", ""),
+    Turn(165_067, "ack", "c", "", ""),
     Turn(260_071, "connect", "b", "b2", ""),
     Turn(340_083, "connect", "c", "c2", ""),
 ]
-"""Outages, windows, silences, groups, reminders and a roll call: something is under way at every turn."""
+"""Outages, windows, silences, groups, bundles, reminders and a roll call: something is under way at every turn."""
 
 
 @pytest.mark.parametrize("befalls", ["cut", "fails"])
@@ -281,4 +285,5 @@ def test_rows_of_what_is_over_are_gone() -> None:
         world.turn(now_ms, act(turn, now_ms))
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
     assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
-    assert (world.rows.groups, world.rows.outages, world.rows.members, world.rows.escalations) == ({}, {}, {}, {})
+    assert {row[0] for row in world.rows.groups.values()} == {"active"}  # in a bundle
+    assert (world.rows.outages, world.rows.members, world.rows.escalations) == ({}, {}, {})

@@ -12,7 +12,7 @@ from typing import Final
 from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
-from engine.core.alerting.groups import Groups, terms_of
+from engine.core.alerting.groups import Groups, limit_of
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import PHASE_ACKNOWLEDGED
@@ -48,41 +48,25 @@ class Acknowledgements:
             self._alerts.changed(alert)
             if alert.group is not None:
                 self._begun.add((alert.rule, alert.group))
-            notifications[self._notification_of(alert)] = alert
+            notifications[alert.name if alert.group is None else f"{alert.rule}\0{alert.group}"] = alert
         for alert in notifications.values():
-            if alert.group is None:
-                self._look_at_alerts(alert, at_ms)
-            else:
+            if alert.group is not None:
                 self._look_at_group(alert, at_ms)
+            elif alert.notified:
+                self._escalations.stop(alert.id)
+                self._tell(alert, at_ms)
         return len(found)
-
-    def _notification_of(self, alert: Alert) -> str:
-        if alert.group is not None:
-            return f"{alert.rule}\0{alert.group}"
-        return alert.notification_id or alert.id
 
     def left(self, alert: Alert, at_ms: int) -> None:
         """An alert that nobody acknowledged fires no more in its group: what is left of it may be acknowledged as a whole."""
         if not alert.acknowledged and (alert.rule, alert.group) in self._begun:
             self._look_at_group(alert, at_ms)
 
-    def _look_at_alerts(self, alert: Alert, at_ms: int) -> None:
-        """Does nothing fire unacknowledged any more of the notification that the alert shares?"""
-        fires = [alert]
-        if alert.notification_id:
-            of_rule = self._alerts.of_rule(alert.rule)
-            fires = [one for one in of_rule if one.notification_id == alert.notification_id and one.state == FIRING]
-        if not alert.notified or not all(one.acknowledged for one in fires):
-            return
-        self._escalations.stop(alert.notification_id or alert.id)
+    def _tell(self, alert: Alert, at_ms: int) -> None:
         rule = self._told(alert.rule)
-        if rule is None:
-            return
-        if len(fires) == 1:
+        if rule is not None:
             state = self._state_of(alert.client) if alert.client is not None else NEW_CLIENT
             self._notifier.one(rule, alert, PHASE_ACKNOWLEDGED, at_ms, state)
-        else:
-            self._notifier.together(rule, fires, PHASE_ACKNOWLEDGED, at_ms)
 
     def _look_at_group(self, alert: Alert, at_ms: int) -> None:
         """Does nothing fire unacknowledged any more in the alert's group?"""
@@ -90,24 +74,22 @@ class Acknowledgements:
         if group is None:
             self._begun.discard((alert.rule, alert.group or ""))
             return
-        if group.sent_at_ms is None:
-            return
-        fires = self._acknowledged_in(group)
+        fires = self._acknowledged_in(group) if group.sent_at_ms is not None else []
         if not fires:
             return
         self._escalations.stop(group.name)
         rule = self._told(alert.rule)
         if rule is not None:
-            clients = list(dict.fromkeys([one.client or "" for one in fires]))
+            subjects = list(dict.fromkeys([one.subject for one in fires]))
             self._notifier.group(
                 rule,
                 group,
                 PHASE_ACKNOWLEDGED,
                 at_ms,
-                first=fires[0],
-                clients=clients,
-                count=len(clients),
-                limit=terms_of(rule).limit,
+                alerts=fires,
+                subjects=subjects,
+                count=len(subjects),
+                limit=limit_of(rule, group),
             )
 
     def _acknowledged_in(self, group: Group) -> list[Alert]:

@@ -5,14 +5,14 @@ What a step is, and which comes next, is in `escalation`; what is sent is in `st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from engine.core.alerting.alert import FIRING, Alert
+from engine.core.alerting.bundles import sources_in
 from engine.core.alerting.escalation import Escalation, next_step
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
-from engine.core.alerting.planned_delivery import PHASE_RECOVERY
 from engine.core.rules import AT_ONCE, Rule
 from engine.core.timers import ESCALATIONS, OTHER_ESCALATIONS, NextWakeUp, TimerQueue
 
@@ -22,8 +22,8 @@ class Escalations:
 
     def __init__(self, alerts: OpenAlerts, wake_up: NextWakeUp) -> None:
         self.all: dict[str, Escalation] = {}
-        self.alerts_of: dict[str, list[Alert]] = {}  # what each that is no group's is about
-        self.group_of: dict[str, Group] = {}  # the group of each that is a group's
+        self._alerts_of: dict[str, Alert] = {}  # what each is about that is no group's
+        self._groups_of: dict[str, Group] = {}  # the group of each that is one's
         # Of a device whose reconnect may be waiting to be read only up to the watermark; of a source in trouble, at once, and so
         # what was due before and has waited for the end of a silence.
         self.timers: Final = TimerQueue(ESCALATIONS, wake_up, _is_due)
@@ -31,26 +31,27 @@ class Escalations:
         self._alerts = alerts
         self._held: dict[str, Escalation] = {}  # by the name of an alert: the step that waits until it is muted no more
 
-    def begin(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
-        """The firing of these alerts, which share a notification, has been sent."""
-        if alerts[0].trigger not in AT_ONCE:
-            self._begin(rule, notification_of(alerts[0]), alerts, None, at_ms)
+    def begin(self, rule: Rule, alert: Alert, at_ms: int) -> None:
+        """The firing of an alert, which has a notification of its own, has been sent."""
+        if alert.trigger not in AT_ONCE:
+            self._alerts_of[alert.id] = alert
+            self._begin(rule, alert.id, at_ms)
 
-    def _begin(self, rule: Rule, id_: str, alerts: Sequence[Alert], group: Group | None, at_ms: int) -> Escalation:
+    def _begin(self, rule: Rule, id_: str, at_ms: int) -> None:
         escalation = self.all[id_] = Escalation(id_, rule.name, at_ms)
-        if group is not None:
-            self.group_of[id_] = group
-        else:
-            self.alerts_of[id_] = list(alerts)
         self.plan(escalation, rule, at_ms)
-        return escalation
+
+    def subject_of(self, escalation: Escalation) -> tuple[Alert | None, Group | None]:
+        """What an escalation is about: an alert, or a group."""
+        return self._alerts_of.get(escalation.id), self._groups_of.get(escalation.id)
 
     def listed(self, rule: Rule, group: Group, alerts: Iterable[Alert], at_ms: int) -> None:
         """A group's list is about to be sent, of these alerts, all of which fire: its ladder begins, goes on, or begins anew."""
         escalation = self.all.get(group.name)
         unacknowledged = [alert for alert in alerts if not alert.acknowledged]
         if escalation is None:
-            escalation = self._begin(rule, group.name, (), group, at_ms)
+            self._groups_of[group.name] = group
+            self._begin(rule, group.name, at_ms)
             if not unacknowledged:
                 self.stop(group.name)
         elif unacknowledged and not any(alert.notified for alert in unacknowledged):
@@ -71,8 +72,11 @@ class Escalations:
 
     def _push(self, escalation: Escalation, due_ms: int) -> None:
         escalation.due_at_ms = due_ms
-        alerts = self.alerts_of.get(escalation.id)
-        queue = self.other_timers if alerts and alerts[0].source is not None else self.timers
+        alert, group = self.subject_of(escalation)
+        is_about_source = alert is not None and alert.source is not None
+        if group is not None:
+            is_about_source = bool(sources_in(group.clients[:1]))
+        queue = self.other_timers if is_about_source else self.timers
         queue.push(due_ms, escalation)
 
     def stop(self, id_: str) -> None:
@@ -110,27 +114,15 @@ class Escalations:
             self.other_timers.push(at_ms, escalation)
 
     def left(self, alert: Alert) -> None:
-        """The alert is closed: so is its escalation, when it was the last one of it. Those of groups are closed with the group."""
-        if not self.all or alert.fired_at_ms is None:
-            return
-        self._held.pop(alert.name, None)
-        id_ = notification_of(alert)
-        alerts = self.alerts_of.get(id_)
-        if alerts is not None and alert in alerts:
-            alerts.remove(alert)
-            if not alerts:
-                self.close(id_)
-
-    def telling(self, id_: str, phase: str) -> Escalation | None:
-        """The escalation whose steps a notification has to do with in a phase; its recovery only with the last alert of it."""
-        if not self.all or (phase == PHASE_RECOVERY and len(self.alerts_of.get(id_, ())) > 1):
-            return None
-        return self.all.get(id_)
+        """The alert is closed, and so is its escalation. That of a group is closed with the group."""
+        if self.all and alert.fired_at_ms is not None:
+            self._held.pop(alert.name, None)
+            self.close(alert.id)
 
     def close(self, id_: str) -> None:
         """The notification is resolved, or was dropped."""
-        self.alerts_of.pop(id_, None)
-        self.group_of.pop(id_, None)
+        self._alerts_of.pop(id_, None)
+        self._groups_of.pop(id_, None)
         escalation = self.all.pop(id_, None)
         if escalation is not None:
             escalation.is_over, escalation.due_at_ms = True, None
@@ -145,19 +137,16 @@ class Escalations:
 
     def adopt(self, rules: Mapping[str, Rule], groups: Iterable[Group], at_ms: int) -> None:
         """What fires already and whose rule had no steps before: they count from here."""
-        batches: dict[str, list[Alert]] = {}
-        for alert in self._alerts:
+        alone = [alert for alert in self._alerts if alert.state == FIRING and alert.group is None]
+        for alert in alone:
             rule = rules.get(alert.rule)
-            if rule is None or not rule.escalate or alert.state != FIRING or alert.group is not None:
-                continue
-            if not alert.acknowledged and notification_of(alert) not in self.all:
-                batches.setdefault(notification_of(alert), []).append(alert)
-        for batch in batches.values():
-            self.begin(rules[batch[0].rule], batch, at_ms)
+            if rule is not None and rule.escalate and not alert.acknowledged and alert.id not in self.all:
+                self.begin(rule, alert, at_ms)
         for group in groups:
             rule = rules.get(group.rule)
             if rule is not None and rule.escalate and group.sent_at_ms is not None and group.name not in self.all:
-                self._begin(rule, group.name, (), group, at_ms)
+                self._groups_of[group.name] = group
+                self._begin(rule, group.name, at_ms)
 
     def step(self, step_ms: int) -> None:
         """The clock was set: every step waits for as long as before."""
@@ -177,8 +166,8 @@ class Escalations:
         self.timers.clear()
         self.other_timers.clear()
         self._held.clear()
-        self.alerts_of.clear()
-        self.group_of.clear()
+        self._alerts_of.clear()
+        self._groups_of.clear()
         self.all.clear()
         self.all.update({escalation.id: escalation for escalation in escalations})
         if not self.all:
@@ -186,13 +175,13 @@ class Escalations:
         by_key: dict[tuple[str, str], str] = {}
         for group in groups:
             if group.name in self.all:
-                self.group_of[group.name] = group
-                by_key[group.rule, group.key] = group.name
+                self._groups_of[group.name] = group
+                by_key[group.rule, group.place] = group.name
         for alert in self._alerts:
             if alert.state == FIRING:
                 self._add_restored(alert, by_key.get((alert.rule, alert.group or "")))
         for id_, escalation in list(self.all.items()):
-            if id_ in self.group_of or id_ in self.alerts_of:
+            if id_ in self._groups_of or id_ in self._alerts_of:
                 if not escalation.is_held:
                     self.plan(escalation, rules.get(escalation.rule), 0)
             else:
@@ -201,19 +190,14 @@ class Escalations:
 
     def _add_restored(self, alert: Alert, group: str | None) -> None:
         """An alert that fires, and the name of the group that it is in."""
-        id_ = group or notification_of(alert)
+        id_ = group or alert.id
         escalation = self.all.get(id_)
         if escalation is None:
             return
         if group is None:
-            self.alerts_of.setdefault(id_, []).append(alert)
+            self._alerts_of[id_] = alert
         if alert.until and escalation.is_held:
             self._held[alert.name] = escalation
-
-
-def notification_of(alert: Alert) -> str:
-    """The id of the notification that tells of an alert."""
-    return alert.notification_id or alert.id
 
 
 def _is_due(escalation: Escalation, due_ms: int) -> bool:

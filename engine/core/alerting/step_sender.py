@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.escalation import Escalation, next_step
-from engine.core.alerting.groups import terms_of
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.planned_delivery import PHASE_ESCALATION
 from engine.core.rules import Rule
@@ -45,32 +44,19 @@ class StepSender:
         self._escalations.plan(escalation, rule, at_ms)
 
     def _unacknowledged(self, escalation: Escalation) -> list[Alert]:
-        group = self._escalations.group_of.get(escalation.id)
+        alert, group = self._escalations.subject_of(escalation)
         if group is None:
-            alerts = self._escalations.alerts_of.get(escalation.id, ())
-            return [alert for alert in alerts if alert.state == FIRING and not alert.acknowledged]
+            return [alert] if alert is not None and alert.state == FIRING and not alert.acknowledged else []
         return [
             alert
             for alert in self._groups.firing(group)
-            if not alert.acknowledged and (alert.notified or alert.client in group.sent)
+            if not alert.acknowledged and (alert.notified or alert.subject in group.sent)
         ]
 
     def _send(self, rule: Rule, escalation: Escalation, alerts: Sequence[Alert], at_ms: int) -> None:
-        notifier, group = self._pipeline.notifier, self._escalations.group_of.get(escalation.id)
+        _, group = self._escalations.subject_of(escalation)
         if group is not None:
-            clients = list(dict.fromkeys([alert.client or "" for alert in alerts]))
-            notifier.group(
-                rule,
-                group,
-                PHASE_ESCALATION,
-                at_ms,
-                first=alerts[0],
-                clients=clients,
-                count=len(clients),
-                limit=terms_of(rule).limit,
-            )
-        elif len(alerts) == 1:
-            state = self._pipeline.state_of_subject(alerts[0])
-            notifier.one(rule, alerts[0], PHASE_ESCALATION, at_ms, state)
+            self._pipeline.group_notifications.again(rule, group, PHASE_ESCALATION, alerts, at_ms)
         else:
-            notifier.together(rule, alerts, PHASE_ESCALATION, at_ms)
+            state = self._pipeline.state_of_subject(alerts[0])
+            self._pipeline.notifier.one(rule, alerts[0], PHASE_ESCALATION, at_ms, state)

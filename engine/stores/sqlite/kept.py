@@ -36,7 +36,7 @@ def write(connection: sqlite3.Connection, out: Output) -> None:
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
     connection.executemany(Q["delete_kept"], [row[:2] for row in kept if row[2] is None])
     over = {name for name, outage in out.outages.items() if outage.is_over}
-    members = [(*key, int(is_down)) for key, is_down in out.members.items() if key[0] not in over]
+    members = [(*key, standing) for key, standing in out.members.items() if key[0] not in over]
     connection.executemany(Q["write_member"], members)
     connection.executemany(Q["delete_members"], [(name,) for name in over])
 
@@ -54,6 +54,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.passed,
             group.remind_at_ms,
             group.name,
+            group.is_bundle,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
@@ -62,7 +63,6 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             outage.rule,
             outage.key,
             outage.earliest_ms,
-            outage.latest_ms,
             outage.quiet_since_ms,
             outage.peak,
         ]
@@ -76,7 +76,6 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _escalation_arguments(escalation: Escalation) -> list[Any]:
-    sent = [[step.actions, step.after_ms, step.at_ms, step.ladder] for step in escalation.sent]
     return [
         escalation.id,
         escalation.rule,
@@ -85,8 +84,14 @@ def _escalation_arguments(escalation: Escalation) -> list[Any]:
         escalation.reached_ms,
         escalation.is_stopped,
         escalation.is_held,
-        sent,
+        [[step.actions, step.after_ms, step.at_ms, step.ladder] for step in escalation.sent],
     ]
+
+
+def _escalation(row: Sequence[Any]) -> Escalation:
+    id_, rule, from_ms, ladder, reached_ms, is_stopped, is_held, sent = row
+    steps = [SentStep(*step) for step in sent]
+    return Escalation(id_, rule, from_ms, ladder, reached_ms, is_stopped, is_held, steps)
 
 
 def read(connection: sqlite3.Connection) -> Kept:
@@ -97,16 +102,14 @@ def read(connection: sqlite3.Connection) -> Kept:
     return Kept(
         groups=[Group(*arguments) for arguments in found[GROUP]],
         outages=[Outage(*arguments) for arguments in found[OUTAGE]],
-        members=[(outage, client, bool(down)) for outage, client, down in connection.execute(Q["all_members"])],
+        members=[(outage, client, standing) for outage, client, standing in connection.execute(Q["all_members"])],
         silences=[_silence(row) for row in connection.execute(Q["all_silences"])],
         schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
         bursts=[
             Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_announced)
             for rule, times, held, is_announced in found[BURST]
         ],
-        escalations=[
-            Escalation(*arguments, [SentStep(*step) for step in sent]) for *arguments, sent in found[ESCALATION]
-        ],
+        escalations=[_escalation(row) for row in found[ESCALATION]],
     )
 
 
