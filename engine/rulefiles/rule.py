@@ -18,7 +18,7 @@ from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
 
 WITHOUT_FOR = frozenset(
-    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}
+    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", "outage", "schedule"}
 )
 """Triggers that are not a status that can last for a while."""
 
@@ -107,8 +107,8 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
             if key in entry:
                 message = "cannot be used with the trigger `feed`: its alerts are about a source, not about clients"
                 context.report((key,), message, at_key=True)
-    if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
-        context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
+    if "existing" in entry and entry["existing"] and not {"offline", "online", "quorum"} & set(triggers):
+        context.report(("existing",), "needs the trigger `offline`, `online` or `quorum`", at_key=True)
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
         message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)

@@ -78,6 +78,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         names_used,
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
+        listing=inventory,
     )
     fleet.tombstone_ms = config.clients.tombstone_ms
     if config.http is not None:

@@ -30,6 +30,11 @@ def alert_until(alert_name: str) -> str:
     return f"alert\0{alert_name}"
 
 
+def parent_until(rule: str, key: str) -> str:
+    """Until the last alert of a parent with these values has ended."""
+    return f"parent\0{rule}\0{key}"
+
+
 class Suppressions:
     """Suppressed alerts by what they wait for, each under one; in the order in which they were suppressed."""
 
