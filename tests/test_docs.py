@@ -15,6 +15,7 @@ from engine.rulefiles.loader import load_rules
 from engine.runtime.app import build
 from engine.telemetry import Event
 from engine.web.routes import create
+from tests.status.certificates import made_certificate
 from tests.web.test_starting import asked
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWOR
         (
             "config.example.yaml",
             "#   ",
-            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat"},
+            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat", "webhooks"},
         ),
         ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
     ],
@@ -68,9 +69,14 @@ def test_the_sections_that_are_commented_out_load_once_they_are_not(
         monkeypatch.setenv(name, "x")
     for name in ("aliyun", "hook"):
         (tmp_path / name).write_text("x")
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    cert, key = made_certificate(tmp_path)
+    shutil.copy(cert, tmp_path / "ca.pem")
+    cert.rename(tmp_path / "rollcall.pem")
+    key.rename(tmp_path / "rollcall.key")
     shutil.copytree(ROOT / "rules", tmp_path / "rules")
-    text = (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "")
+    text = (
+        (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "").replace("/etc/ssl/", "")
+    )
     commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
     found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
     assert set(found) == sections

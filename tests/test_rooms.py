@@ -80,6 +80,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
+    "apprise": ["engine.actions.receivers.apprise"],
     "aiormq": ["engine.sources.amqp"],
     # The vendor's SDK, in three packages.
     "alibabacloud_onsmqtt20200420": ["engine.status.openapi"],
@@ -115,7 +116,7 @@ LIBRARIES = {
     "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
-    "yarl": ["engine.actions.webhook.request", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
+    "yarl": ["engine.actions.webhook", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""

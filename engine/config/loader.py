@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.config import sources as source_section
 from engine.config import status as status_section
+from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
     DeliveriesConfig,
     HeartbeatConfig,
@@ -106,6 +107,7 @@ class Config:
     clients: ClientsConfig = field(default_factory=ClientsConfig)
     deliveries: DeliveriesConfig = field(default_factory=DeliveriesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    webhooks: ConnectionConfig = field(default_factory=ConnectionConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
@@ -182,6 +184,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         clients=read_clients(reader),
         deliveries=read_deliveries(reader),
         network=read_network(reader),
+        webhooks=read_webhooks(reader),
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),

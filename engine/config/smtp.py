@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class SmtpConfig:
     password: Secret | None = None
     ca: Path | None = None  # trusted instead of the system's certificates
     timeout_ms: int = 30_000  # of one attempt
+    helo: str | None = None  # our name in EHLO; None: the name of this machine
 
     @property
     def target(self) -> str:
@@ -54,6 +56,7 @@ def read_smtp(reader: ConfigReader) -> SmtpConfig | None:
         password=reader.secret(("smtp", "password"), raw["password"]) if "password" in raw else None,
         ca=ca,
         timeout_ms=reader.duration_ms(("smtp", "timeout"), raw.get("timeout", "30s")),
+        helo=_helo(reader, raw.get("helo")),
     )
 
 
@@ -77,6 +80,24 @@ def _check_host(reader: ConfigReader, raw: Mapping[str, Any]) -> None:
             f"servers do not expect encryption from the first byte on port {port_number}: remove `tls`, or use port 465"
         )
         reader.report(("smtp", "port"), message, warning=True)
+
+
+def _helo(reader: ConfigReader, helo: str | None) -> str | None:
+    """Our own name for EHLO: a host name, or an address, which RFC 5321 wants in brackets."""
+    if helo is None:
+        return None
+    bare = helo.removeprefix("[").removesuffix("]")
+    address = bare.removeprefix("IPv6:")
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError:
+        if problem := host_problem(helo):
+            reader.report(("smtp", "helo"), problem)
+        return helo
+    written = f"[IPv6:{address}]" if version == 6 else f"[{address}]"
+    if helo != written:
+        reader.report(("smtp", "helo"), f"write an address as `{written}`")
+    return written
 
 
 def _security(reader: ConfigReader, raw: Mapping[str, Any]) -> str:

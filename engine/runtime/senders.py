@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
 from engine.actions.log import LogSender
+from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, connection_setup
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import Clock
 from engine.config.loader import Config
@@ -23,7 +24,12 @@ class Senders:
     def __init__(self, config: Config, clock: Clock) -> None:
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         denied = [str(network) for network in config.network.deny]
-        self._webhooks = SenderProcess(secrets, denied, per_target=config.deliveries.per_target)
+        self._webhooks = SenderProcess(
+            secrets,
+            denied,
+            per_target=config.deliveries.per_target,
+            connections={DEFAULT_CONNECTION: connection_setup(config.webhooks)},
+        )
         self._commands = command_sender(config, clock.now_ms)
         self._mail = mail_sender(config)
 
@@ -77,6 +83,7 @@ def mail_sender(config: Config) -> MailSender | None:
         password=smtp.password.reveal if smtp.password is not None else None,
         ca=str(smtp.ca) if smtp.ca is not None else None,
         timeout_s=smtp.timeout_ms / 1000,
+        helo=smtp.helo,
     )
 
 

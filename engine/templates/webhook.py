@@ -64,7 +64,8 @@ def _headers(
         except Exception as error:  # noqa: BLE001  # sent without it, and the request says so
             problems.append(f"header {name}: {error_text(error)}")
             continue
-        found[name] = _HEADER_CONTROL.sub(" ", text).encode("latin-1", "replace").decode("latin-1")
+        # The text goes over the wire as UTF-8, which has no bytes for halves of surrogate pairs.
+        found[name] = _HEADER_CONTROL.sub(" ", text).encode("utf-8", "backslashreplace").decode()
     return found
 
 

@@ -145,6 +145,7 @@ class SmtpLines:
         password: Callable[[], str] | None,
         ca: str | None,
         timeout_s: float,
+        helo: str | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -154,6 +155,7 @@ class SmtpLines:
         self._scrub = Scrubber(())  # of the password used last
         self._ca = ca
         self._timeout_s = timeout_s
+        self._helo = helo or _own_name()
         self._idle: list[Line] = []
 
     def shown(self, said: bytes | str) -> str:
@@ -195,7 +197,7 @@ class SmtpLines:
         self._scrub = Scrubber([password] if password is not None else ())
         client = Client(
             hostname=self._host,
-            local_hostname=_own_name(),
+            local_hostname=self._helo,
             timeout=self._timeout_s,
             use_tls=self._security == "tls",
             start_tls=False,

@@ -58,7 +58,8 @@ class MailSender:
     """Sends e-mails by one server, from the event loop it is used on.
 
     `security`: `starttls`, `tls` or `plain`. `password` is read for each connection, so a new one is used at once; it
-    raises RollcallError when there is none. `ca`: a PEM file to trust instead of the system's certificates.
+    raises RollcallError when there is none. `ca`: a PEM file to trust instead of the system's certificates. `helo`:
+    our name in EHLO; None: the name of this machine.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class MailSender:
         password: Callable[[], str] | None = None,
         ca: str | None = None,
         timeout_s: float = 30.0,
+        helo: str | None = None,
     ) -> None:
         self._lines = SmtpLines(
             host=host,
@@ -80,6 +82,7 @@ class MailSender:
             password=password,
             ca=ca,
             timeout_s=timeout_s,
+            helo=helo,
         )
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from functools import partial
 from socket import AddressFamily
 from typing import Any, Final
@@ -165,14 +166,20 @@ def _result(host: str, family: int, kind: int, protocol: int, name: str, address
 class CheckedConnector(aiohttp.TCPConnector):
     """Makes connections with bounded answers, to no denied address: checked by name, and again for each socket."""
 
-    def __init__(self, deny: DenyList) -> None:
+    def __init__(self, deny: DenyList, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: whom to trust and what to show; None for the library's own."""
+
         def checked_socket(info: AddrInfoType) -> socket.socket:
             address = str(info[4][0])
             deny.check(address, address)
             return socket.socket(info[0], info[1], info[2])
 
         super().__init__(
-            limit=0, ttl_dns_cache=TTL_DNS_S, resolver=CheckedResolver(deny), socket_factory=checked_socket
+            limit=0,
+            ttl_dns_cache=TTL_DNS_S,
+            resolver=CheckedResolver(deny),
+            socket_factory=checked_socket,
+            ssl=True if tls is None else tls,
         )
         # The library has no other way to say what reads a connection; a test holds that it is used.
         self._factory = partial(BoundedAnswers, asyncio.get_running_loop())  # type: ignore[assignment]

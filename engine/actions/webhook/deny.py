@@ -50,6 +50,11 @@ class DenyList:
         self._networks: list[Network] = [ip_network(text, strict=False) for text in networks]
         self._denied = lru_cache(maxsize=1024)(self._is_denied)
 
+    @property
+    def denies_any(self) -> bool:
+        """Is any address denied?"""
+        return bool(self._networks)
+
     def check(self, host: str, address: str) -> None:
         """Raises Denied when `address` (of `host`), or any address that it stands for, lies in one of the networks."""
         if self._networks and self._denied(address):

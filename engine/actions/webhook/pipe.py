@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.actions.base import Answer, Delivered, Outcome, Rejected, RetryLater, Untried
+from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.core.delivery import LONGEST_RETRY_AFTER_MS
 
 USER_AGENT: Final = "rollcall/0.1.0"
@@ -31,6 +32,7 @@ class SenderSetup(msgspec.Struct, array_like=True):
     user_agent: str
     per_target: int
     log_level: str = "info"
+    connections: dict[str, ConnectionSetup] = {}  # by name; see `connecting`
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):

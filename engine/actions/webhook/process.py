@@ -61,7 +61,7 @@ class _Child(asyncio.Protocol):
             if self.sender is None:
                 setup = msgspec.msgpack.decode(payload, type=SenderSetup)
                 setup_logging(setup.log_level, "json")
-                self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent)
+                self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent, setup.connections)
                 self._per_target = setup.per_target
                 self._flush()  # an empty list of results: ready
                 continue

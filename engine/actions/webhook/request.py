@@ -1,29 +1,29 @@
 """Sends webhooks: one HTTP request for each delivery, over connections that stay open.
 
-Read `WebhookSender.send` and `judge` first. Redirects are never followed and no proxy is taken from the environment: a
-delivery goes only where its rule says. Addresses in `network.deny` are refused after name resolution, so a host name
+Read `WebhookSender.send` and `judge` first. Redirects are never followed, and no proxy is taken from the environment unless the
+configuration asks for it: a delivery goes only where its rule says. Addresses in `network.deny` are refused after name resolution, so a host name
 cannot bypass it. Headers: `Idempotency-Key` (the delivery's key, the same at every attempt), `User-Agent`,
 `Content-Type`, and `X-Rollcall-Signature` when the rule asks for it (`engine.actions.webhook.signing`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.webhook.answers import CheckedConnector, Endless
-from engine.actions.webhook.deny import Denied, DenyList
+from engine.actions.webhook.connecting import Connections
+from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
+from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
+from engine.actions.webhook.http_client import HttpClient, Response
 from engine.actions.webhook.pipe import USER_AGENT
 from engine.actions.webhook.signing import SIGNATURE_HEADER, MissingSecret, find, reveal, reveal_in_url, signature
 from engine.config.scrubber import Scrubber
@@ -31,9 +31,6 @@ from engine.core.retry_after import retry_after_s
 
 TIMEOUT_MS = 10_000
 """For the whole of one attempt, when the rule does not say."""
-
-BODY_S: Final = 1.0
-"""How long an answer's body may take once its status is known: it decides nothing, and the connection can be used again when it has ended."""
 
 EXCERPT_CHARS = 300
 """Of the answer's body, kept with a failed delivery."""
@@ -48,15 +45,23 @@ UNBROKEN = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 class WebhookSender:
     """Sends webhooks from the event loop it is used on.
 
-    `secrets`: name to value. `deny`: networks (CIDR) that are refused. Nothing of a secret appears in an answer.
+    `secrets`: name to value. `deny`: networks (CIDR) that are refused. `connections`: how to connect, by the name that a request has under
+    `connection`; see `engine.actions.webhook.connecting`. Nothing of a secret appears in an answer.
     """
 
-    def __init__(self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT) -> None:
+    def __init__(
+        self,
+        secrets: Mapping[str, str],
+        deny: Sequence[str] = (),
+        user_agent: str = USER_AGENT,
+        connections: Mapping[str, ConnectionSetup] | None = None,
+    ) -> None:
+        setups = connections or {}
         self._secrets = dict(secrets)
-        self._scrub = Scrubber(self._secrets.values())
-        self._deny = DenyList(deny)
+        logins = [secret for setup in setups.values() for secret in setup.secrets()]
+        self._scrub = Scrubber([*self._secrets.values(), *logins])
         self._user_agent = user_agent
-        self._session: aiohttp.ClientSession | None = None
+        self.http = HttpClient(Connections(setups, DenyList(deny)), self._shown)
 
     async def send(self, item: OutboxItem) -> Answer:
         """Try once, within the request's timeout; whatever a target does becomes an answer, never an exception."""
@@ -71,7 +76,8 @@ class WebhookSender:
         except (ValueError, TypeError, KeyError) as broken:
             return Rejected(reason=f"the request is not valid: {self._shown(broken)}")
         timeout = request.get("timeout_ms") or TIMEOUT_MS
-        return await self._attempt(method, url, headers, body, timeout, request.get("ok") or ())
+        connection = request.get("connection") or DEFAULT_CONNECTION
+        return await self._attempt(method, url, headers, body, timeout, request.get("ok") or (), connection)
 
     def _prepare(self, key: str, request: Mapping[str, Any]) -> tuple[str, URL, CIMultiDict[str], bytes]:
         url = _parsed(reveal_in_url(request["url"], self._secrets))
@@ -92,81 +98,33 @@ class WebhookSender:
         return request.get("method") or "POST", url, headers, body
 
     async def _attempt(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: bytes, timeout_ms: int, ok: Collection[int]
+        self,
+        method: str,
+        url: URL,
+        headers: CIMultiDict[str],
+        body: bytes,
+        timeout_ms: int,
+        ok: Collection[int],
+        connection: str,
     ) -> Answer:
-        session = self._session or self._open()
-        deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
-        try:
-            self._deny.check_literal(url.host or "")
-            async with asyncio.timeout_at(deadline_s):
-                response = await session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False, timeout=_limits(timeout_ms)
-                )
-        except Denied as denied:
-            return Rejected(reason=self._shown(denied))
-        except aiohttp.ClientConnectorError as error:
-            cause = getattr(error, "os_error", error)
-            if isinstance(cause, Denied):
-                return Rejected(reason=self._shown(cause))
-            return RetryLater(reason=f"no connection: {self._shown(cause)}")
-        except aiohttp.ConnectionTimeoutError:
-            return RetryLater(reason=f"no connection within {timeout_ms} ms")
-        except TimeoutError:
-            return RetryLater(reason=f"no answer within {timeout_ms} ms", may_have_arrived=True)
-        except aiohttp.InvalidURL:
-            # Its text is the URL, written in a way of its own that scrubbing might not recognize.
-            return Rejected(reason="the request is not valid: the URL is invalid")
-        except aiohttp.ClientResponseError as error:
-            return RetryLater(
-                reason=f"the answer is not valid HTTP: {self._shown(error.message)}", may_have_arrived=True
-            )
-        except Endless as endless:
-            return RetryLater(reason=f"{endless}: it was not read to its end", may_have_arrived=True)
-        except (ValueError, TypeError) as broken:
-            return Rejected(reason=f"the request is not valid: {self._shown(broken)}")
-        except (aiohttp.ClientError, OSError) as error:
-            # The connection was lost after the request was sent: it may have arrived.
-            return RetryLater(reason=f"no answer: {self._shown(error)}", may_have_arrived=True)
-        if not ok and response.status < 300 and response.content.at_eof() and response.status >= 200:
+        answer = await self.http.request(method, url, headers, body, timeout_ms=timeout_ms, connection=connection)
+        if not isinstance(answer, Response):
+            return answer
+        if answer.is_empty and not ok and 200 <= answer.status < 300:
             return DELIVERED  # most answers
-        text = await self._body(response, min(deadline_s, asyncio.get_running_loop().time() + BODY_S))
-        if is_taken(response.status, ok):
+        text = await answer.body(EXCERPT_BYTES)
+        if is_taken(answer.status, ok):
             return DELIVERED
-        shown = self._scrub.shown(readable(text, response.headers), EXCERPT_CHARS)
-        return judge(response.status, response.headers.get("Retry-After"), shown, ok, time.time())
-
-    async def _body(self, response: aiohttp.ClientResponse, until_s: float) -> bytes:
-        """The beginning of the body, as far as it is one and comes in time: whatever is wrong with it, the status has decided."""
-        content, read = response.content, b""
-        try:
-            async with asyncio.timeout_at(until_s):
-                while len(read) < EXCERPT_BYTES and (more := await content.read(EXCERPT_BYTES - len(read))):
-                    read += more
-        except Exception:  # noqa: BLE001, S110  # the library raises many kinds; what came before is shown
-            pass
-        finally:
-            if not content.at_eof():
-                response.close()  # the rest is not read, so the connection cannot be used again
-        return read
+        shown = self._scrub.shown(readable(text, answer.headers), EXCERPT_CHARS)
+        return judge(answer.status, answer.headers.get("Retry-After"), shown, ok, time.time())
 
     def _shown(self, error: object) -> str:
         """An error of the library or the system, without secrets."""
         return self._scrub.shown(str(error) or type(error).__name__, EXCERPT_CHARS)
 
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=CheckedConnector(self._deny),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-        )
-        return self._session
-
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self.http.close()
 
 
 DELIVERED = Delivered()
@@ -203,13 +161,3 @@ def _parsed(url: str) -> URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError("not an http or https URL")
     return parsed
-
-
-@lru_cache(maxsize=256)
-def _limits(timeout_ms: int) -> aiohttp.ClientTimeout:
-    """Connecting ends a little before the whole, so that the two timeouts can be distinguished. The whole is not left to the library.
-
-    It is not rounded to whole seconds, as aiohttp does with longer ones by default.
-    """
-    whole_s = timeout_ms / 1000
-    return aiohttp.ClientTimeout(total=None, connect=0.95 * whole_s, ceil_threshold=whole_s + 1)

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.actions.webhook.pipe import MAX_FRAME_BYTES, USER_AGENT, Job, Result, SenderSetup, to_outcome
 from engine.core.frames import Frames, frame
 from engine.telemetry import Event, log_level, logger, relay
@@ -56,9 +57,16 @@ class SenderProcess:
     """A `BatchSender` that sends webhooks from another process. Start it, submit, close."""
 
     def __init__(
-        self, secrets: Mapping[str, str], deny: Sequence[str] = (), user_agent: str = USER_AGENT, per_target: int = 16
+        self,
+        secrets: Mapping[str, str],
+        deny: Sequence[str] = (),
+        user_agent: str = USER_AGENT,
+        per_target: int = 16,
+        connections: Mapping[str, ConnectionSetup] | None = None,
     ) -> None:
-        self._setup = SenderSetup(dict(secrets), list(deny), user_agent, per_target, log_level())
+        self._setup = SenderSetup(
+            dict(secrets), list(deny), user_agent, per_target, log_level(), dict(connections or {})
+        )
         self.prefetch = PREFETCH
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(list[Result])
