@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.config.inventory import Inventory, inventory_of
 from engine.core.alerting.alert import AlertLine
+from engine.core.fleet import Fleet
 from engine.core.presence.client_state import OFFLINE, UNKNOWN, Transition
 from engine.core.rules import Match, QuorumTerms, Rule
 from tests.core.worlds import POLICY, START_MS, Hours, World, at, full, rule
@@ -198,6 +200,11 @@ def stories(draw: st.DrawFn) -> list[Step]:
     return found
 
 
+def forget(client: str, at_ms: int, fleet: Fleet) -> None:
+    """An operator forgets a client."""
+    fleet.forget(client, at_ms)
+
+
 def told(story: list[Step]) -> World:
     """The story to two quorum rules."""
     attributes = {full(client): {"site": site} for client, site in SITES.items()} | {"G@@@zz": {"site": "south"}}
@@ -209,8 +216,7 @@ def told(story: list[Step]) -> World:
         world.pass_to(f"{second}s")
         check(world, opens=len(world.lines) > before)
         if what == "forget":
-            who = full(client)
-            world.act(lambda fleet, who=who, now=now_ms: fleet.forget(who, now))
+            world.act(partial(forget, full(client), now_ms))
         elif what == "0":
             world.answer(f"{second}s", client, 0, listed=True)
         elif what == "restart":
