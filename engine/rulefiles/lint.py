@@ -7,13 +7,14 @@ from typing import Any
 
 from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import AT_ONCE
 from engine.errors import Problem
-from engine.rulefiles.options import ABOUT_MANY, inhibitors_in
+from engine.rulefiles.context import RuleContext
+from engine.rulefiles.options import inhibitors_in
+from engine.rulefiles.triggers import ABOUT_MANY
 
-WrittenRule = tuple[Document, int, Mapping[str, Any]]
-"""A rule as it stands in its file: the file, its index there, and its mapping."""
+WrittenRule = tuple[RuleContext, Mapping[str, Any]]
+"""A rule: where it stands, and its mapping with what it inherits."""
 
 
 def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) -> Iterator[Problem]:
@@ -21,13 +22,14 @@ def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) ->
 
     `names` are those of all rules, including rules too broken to be among `rules`.
     """
-    known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
+    known = {entry["name"]: (context, entry) for context, entry in rules}
     inhibitors: dict[str, tuple[str, ...]] = {}
-    for name, (document, index, entry) in known.items():
+    for name, (context, entry) in known.items():
+        document = context.document
         written = [one if isinstance(one, str) else one["rule"] for one in inhibitors_in(entry)]
         inhibitors[name] = tuple(word for word in written if word in known)
         for place, one in enumerate(inhibitors_in(entry)):
-            path: KeyPath = ("rules", index, "inhibited_by")
+            path = context.place(("inhibited_by",))
             if not isinstance(one, str) and isinstance(entry["inhibited_by"], list):
                 path = (*path, place)
             word = one if isinstance(one, str) else one["rule"]
@@ -35,19 +37,19 @@ def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) ->
                 yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
             elif word not in known:
                 continue  # it has mistakes of its own
-            elif (message := _no_effect(known[word][2], entry)) is not None:
+            elif (message := _no_effect(known[word][1], entry)) is not None:
                 yield document.problem(path, message)
-            elif known[word][2].get("shadow", False) and not entry.get("shadow", False):
+            elif known[word][1].get("shadow", False) and not entry.get("shadow", False):
                 message = f"`{word}` is a shadow rule, which inhibits only shadow rules"
                 yield document.problem(path, message, warning=isinstance(one, str))
             elif not isinstance(one, str):
-                message = _unequal(known[word][2], entry, as_tuple(one["equal"]))
+                message = _unequal(known[word][1], entry, as_tuple(one["equal"]))
                 if message is not None:
                     yield document.problem(path, message)
     for cycle in _cycles(inhibitors):
-        document, index, _ = known[cycle[0]]
+        context, _ = known[cycle[0]]
         shown = " → ".join([*cycle, cycle[0]][:20])
-        yield document.problem(("rules", index, "inhibited_by"), f"forms a cycle: {shown}")
+        yield context.document.problem(context.place(("inhibited_by",)), f"forms a cycle: {shown}")
 
 
 def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> str | None:

@@ -81,7 +81,7 @@ class AlertManager:
         wake_up = NextWakeUp()
         alerts = OpenAlerts()
         quorums = Quorums()
-        inhibitors = Inhibitors(alerts, quorums, Parents(attributes, state_of))
+        inhibitors = Inhibitors(alerts, quorums, Parents(attributes, state_of), state_of)
         variables = VariableSource(policy, attributes, state_of, inhibitors.outages, quorums, evidence_variable)
         rate_limits = RateLimits(burst, wake_up)
         notifier = Notifier(alerts, variables, state_of, rate_limits)
@@ -362,8 +362,8 @@ class AlertManager:
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
         for silence in self.silences.open.values():
             pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
-        self.outages.count_all()
         self.outages.restore(alerts, kept.outages, kept.members)
+        self.outages.count_all()
         self.quorums.restore()
         self.inhibitors.parents.file_all(alerts)
         self._renotification.restore(kept.groups, alerts, base_ms)

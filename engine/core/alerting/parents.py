@@ -33,6 +33,17 @@ def inhibits(alert: Alert) -> bool:
     return alert.trigger == "outage" and alert.state == SUPPRESSED and alert.reason in STILL_INHIBITING
 
 
+class Inhibition:
+    """The alert that inhibits another, and what has to end before the other is looked at again (see `suppressions`)."""
+
+    __slots__ = ("by", "until", "values")
+
+    def __init__(self, by: Alert, until: str, values: str = "") -> None:
+        self.by: Final = by
+        self.until: Final = until
+        self.values: Final = values  # of a parent: what is equal, as JSON of {name: value}
+
+
 class Parents:
     """The alerts that may inhibit others by their values."""
 
@@ -90,14 +101,14 @@ class Parents:
                 ended += [until for until in found if until not in self._filed]
         return ended
 
-    def of(self, rule: Rule, alert: Alert) -> tuple[Alert, str] | None:
-        """The alert that inhibits one of a rule with `parents`, and what is to be waited for; None for none."""
+    def of(self, rule: Rule, alert: Alert) -> Inhibition | None:
+        """What inhibits an alert of a rule with `parents`; None for nothing."""
         for parent in rule.parents:
             until = self._place(parent.rule, parent.equal, alert)
             filed = self._filed.get(until) if until else None
             by = self._rules.get(parent.rule)
             if filed and by is not None and (rule.shadow or not by.shadow):
-                return next(iter(filed.values())), until
+                return Inhibition(next(iter(filed.values())), until, until.split("\0", 2)[2])
         return None
 
     def goes_on(self, until: str) -> bool:

@@ -20,6 +20,7 @@ from engine.core.alerting.group_notifications import GroupNotifications
 from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.parents import STILL_INHIBITING
 from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.silences import Silences
@@ -90,7 +91,7 @@ class Pipeline:
     def use(self, matcher: Matcher, rules: dict[str, Rule]) -> None:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
-        self.inhibitors.rules = rules
+        self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self.inhibitors.parents.use(rules, self.alerts)
         self._depths = _depths(matcher.rules)
         self.stages.use(rules)
@@ -235,6 +236,8 @@ class Pipeline:
         self.suppressions.leave(alert)
         if lifecycle.suppress(alert, verdict.reason):
             self.alerts.line(alert, at_ms)
+            if alert.trigger == "outage" and verdict.reason not in STILL_INHIBITING:
+                self.suppressions.inhibitor_ended(alert, at_ms)
         if self.inhibitors.parents.watched:
             self._note_parent(alert, at_ms)
         if alert.trigger == "schedule":

@@ -9,6 +9,7 @@ from engine.core.alerting.alert import Alert
 from engine.core.alerting.outage_alerts import EachClient
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.quorums import Quorums, QuorumWatch
+from engine.core.alerting.stages import inhibition
 from engine.core.matching import Listing
 from engine.core.presence.client_state import (
     GRACEFUL,
@@ -90,6 +91,7 @@ class QuorumAlerts:
         To be called for each transition while `watches` is not empty.
         """
         client, ip, at_ms = transition.client, state.ip, transition.settled_at_ms
+        inhibitors = self._pipeline.inhibitors
         for rule in self._pipeline.matcher.plan(client, ip).quorum:
             watch = self.watches[rule.name]
             watch.take(client, ip, transition.previous)
@@ -98,8 +100,13 @@ class QuorumAlerts:
                 continue
             if transition.status != OFFLINE:
                 self._end_if_over(watch, key, at_ms)
-            elif watch.is_reached(key) and self._open_alert(rule.name, key) is None:
-                self._open(rule, key, transition, at_ms)
+                continue
+            alert = self._open_alert(rule.name, key)
+            if alert is None:
+                if watch.is_reached(key):
+                    self._open(rule, key, transition, at_ms)
+            elif alert.reason == inhibition.REASON and not inhibitors.still_covers_down(rule, alert, client):
+                self._pipeline.suppressions.free_one(alert, at_ms)
 
     def moved(self, client: str, before: ClientState, after: ClientState, at_ms: int) -> None:
         """A client's address is another, or the client is forgotten (`NEW_CLIENT`): it counts elsewhere, or no longer.
