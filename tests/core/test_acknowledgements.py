@@ -8,7 +8,7 @@ from engine.core.rules import Action, Grouping, OutageTerms
 from tests.core.worlds import LOG, World, rule, step
 
 CUT, CUT2 = "0s p1 tcpclean A", "1s p2 tcpclean A"
-NOTIFY = Action(kind="notify", spec={"to": ("pager",)})
+NOTIFY = Action(kind="notify", spec={"receiver": "pager"})
 HOOK = Action(kind="webhook", spec={"url": "http://x.test"})
 PAGED = rule("r", "offline", actions=(LOG, NOTIFY, HOOK), recovery=True)
 GROUPED = replace(PAGED, grouping=Grouping(wait_ms=0, interval_ms=60_000))

@@ -27,7 +27,7 @@ from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
 from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule, step
 
-NOTIFY = Action(kind="notify", spec={"to": ("pager",)})
+NOTIFY = Action(kind="notify", spec={"receiver": "pager"})
 STEPS = (step("22s", told="first"), step("60s", told="second", recovery=True))
 
 RULES = (
@@ -67,9 +67,9 @@ KEPT = (
 
 
 def _escalation(*row: Any) -> Escalation:
-    id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, sent = row
+    id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, sent = row
     steps = [SentStep(*step) for step in sent]
-    return Escalation(id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, steps)
+    return Escalation(id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, steps)
 
 
 class Rows:
@@ -114,7 +114,7 @@ class Rows:
         for id_, escalation in out.escalations.items():
             sent = [(step.actions, step.after_ms, step.at_ms, step.ladder) for step in escalation.sent]
             self.escalations[id_] = (id_, escalation.rule, escalation.from_ms, escalation.ladder, escalation.reached_ms,
-                                     escalation.is_stopped, escalation.is_held, sent)  # fmt: skip
+                                     escalation.is_stopped, escalation.is_held, escalation.freed_ms, sent)  # fmt: skip
             if escalation.is_over:
                 del self.escalations[id_]
 

@@ -24,7 +24,7 @@ from engine.core.alerting.rate_limit import DEFAULT_BURST
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
-from engine.core.matching import Matcher
+from engine.core.matching import NO_LISTING, Listing, Matcher
 from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import StatusAnswer
@@ -111,7 +111,7 @@ def rule(
 
 def step(after: str, kind: str = "log", *, recovery: bool = False, told: str = "boss") -> EscalationStep:
     """A step of `escalate` with one action of a kind; `recovery`: the same action tells the end too; `told`: whom."""
-    action = Action(kind=kind, spec={"message": told, "to": (told,)})
+    action = Action(kind=kind, spec={"message": told, "to": (told,), "receiver": told})
     return EscalationStep(after_ms=ms(after), actions=(action,), on_recovery=(action,) if recovery else ())
 
 
@@ -155,7 +155,9 @@ class World:
         policy: Policy = POLICY,
         attributes: Mapping[str, Mapping[str, str]] | None = None,
         burst: int = DEFAULT_BURST,
+        listing: Listing = NO_LISTING,
     ) -> None:
+        self.listing = listing
         self.policy = policy
         self.burst = burst
         self._attributes = attributes or {}
@@ -169,7 +171,7 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst)
+        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
 
     def matcher(self) -> Matcher:
         """The rules, ready to be asked."""

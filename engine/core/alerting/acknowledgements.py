@@ -16,8 +16,9 @@ from engine.core.alerting.groups import Groups, limit_of
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import PHASE_ACKNOWLEDGED
+from engine.core.alerting.routing import NOTIFY
 from engine.core.presence.client_state import NEW_CLIENT, ClientState
-from engine.core.rules import TOLD_OF_ACKNOWLEDGEMENTS, Rule
+from engine.core.rules import Rule
 
 
 class Acknowledgements:
@@ -107,7 +108,7 @@ class Acknowledgements:
         if rule is None:
             return None
         actions = [*rule.actions, *[action for step in rule.escalate for action in step.actions]]
-        return rule if any(action.kind in TOLD_OF_ACKNOWLEDGEMENTS for action in actions) else None
+        return rule if any(action.kind == NOTIFY for action in actions) else None
 
     def restore(self) -> None:
         """Find the groups again in which something was acknowledged."""

@@ -16,6 +16,7 @@ from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
@@ -224,6 +225,7 @@ class Output:
         "lines",
         "members",
         "outages",
+        "routed",
         "schedules",
         "silences",
         "throttles",
@@ -244,12 +246,13 @@ class Output:
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
         self.escalations: dict[str, Escalation] = {}  # by the id of its notification; one that is over needs no row
+        self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
 
 
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "schedules", "silences")
+    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -261,6 +264,7 @@ class Kept:
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
         escalations: Iterable[Escalation] = (),
+        routed: Iterable[Routed] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
@@ -269,3 +273,4 @@ class Kept:
         self.schedules = list(schedules)
         self.bursts = list(bursts)
         self.escalations = list(escalations)
+        self.routed = list(routed)

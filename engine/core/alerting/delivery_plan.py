@@ -25,7 +25,8 @@ from engine.core.alerting.planned_delivery import (
     delivery_key,
 )
 from engine.core.alerting.rate_limit import Burst
-from engine.core.rules import TOLD_OF_ACKNOWLEDGEMENTS, Action, Rule
+from engine.core.alerting.routing import NOTIFY
+from engine.core.rules import Action, Rule
 
 
 class Notification:
@@ -139,7 +140,7 @@ def planned(
     found = []
     for part in parts_of(rule, phase, notification, escalation, era):
         for index, action in enumerate(part.actions):
-            if phase == PHASE_ACKNOWLEDGED and action.kind not in TOLD_OF_ACKNOWLEDGEMENTS:
+            if phase == PHASE_ACKNOWLEDGED and action.kind != NOTIFY:
                 continue
             reply_to = None
             if part.origin is not None and action.kind == "email":

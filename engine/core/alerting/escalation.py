@@ -44,6 +44,7 @@ class Escalation:
 
     __slots__ = (
         "due_at_ms",
+        "freed_ms",
         "from_ms",
         "id",
         "is_held",
@@ -64,6 +65,7 @@ class Escalation:
         reached_ms: int = 0,
         is_stopped: bool = False,
         is_held: bool = False,
+        freed_ms: int | None = None,
         sent: Iterable[SentStep] = (),
     ) -> None:
         self.id = id  # of the notification
@@ -74,13 +76,14 @@ class Escalation:
         self.is_stopped = is_stopped  # nothing fires unacknowledged
         self.is_held = is_held  # the next step was due, and waits for the end of a silence or the like
         self.sent = list(sent)  # each step once, in the order in which they were sent first
+        self.freed_ms = freed_ms  # when what it waited for ended; None: it does not go on from there
         self.due_at_ms: int | None = None  # when the next step is due; None: none is, or it waits
         self.is_over = False
 
     def begin_again(self, at_ms: int) -> None:
         """What was acknowledged is not all any more: steps count from here, all of them."""
         self.from_ms, self.ladder, self.reached_ms = at_ms, self.ladder + 1, 0
-        self.is_stopped = self.is_held = False
+        self.is_stopped = False
 
     def took(self, steps: Sequence[EscalationStep], index: int, at_ms: int) -> None:
         """The step leaves now."""
@@ -92,7 +95,6 @@ class Escalation:
         else:
             self.sent.append(step)
         self.reached_ms = max(self.reached_ms, after_ms)
-        self.is_held = False
 
 
 def digest(step: EscalationStep) -> str:

@@ -64,8 +64,7 @@ class Escalations:
         """Note when the next step is due: not before `at_ms`."""
         steps = rule.escalate if rule is not None else ()
         index = None if escalation.is_stopped else next_step(steps, escalation)
-        escalation.is_held = False
-        escalation.due_at_ms = None
+        escalation.is_held, escalation.freed_ms, escalation.due_at_ms = False, None, None
         self._alerts.out.escalations[escalation.id] = escalation
         if index is not None:
             self._push(escalation, max(at_ms, escalation.from_ms + steps[index].after_ms))
@@ -83,12 +82,17 @@ class Escalations:
         """Nothing of the notification fires unacknowledged any more."""
         escalation = self.all.get(id_)
         if escalation is not None:
-            escalation.is_stopped, escalation.due_at_ms, escalation.is_held = True, None, False
+            escalation.is_stopped, escalation.is_held, escalation.freed_ms, escalation.due_at_ms = (
+                True,
+                False,
+                None,
+                None,
+            )
             self._alerts.out.escalations[id_] = escalation
 
     def hold(self, escalation: Escalation, alerts: Iterable[Alert]) -> None:
         """The step that is due waits: all of these are muted."""
-        escalation.is_held = True
+        escalation.is_held, escalation.freed_ms = True, None
         self._alerts.out.escalations[escalation.id] = escalation
         for alert in alerts:
             self._held[alert.name] = escalation
@@ -109,7 +113,7 @@ class Escalations:
 
     def _look_at(self, escalation: Escalation, at_ms: int) -> None:
         if escalation.is_held:
-            escalation.is_held, escalation.due_at_ms = False, at_ms
+            escalation.is_held, escalation.freed_ms, escalation.due_at_ms = False, at_ms, at_ms
             self._alerts.out.escalations[escalation.id] = escalation
             self.other_timers.push(at_ms, escalation)
 
@@ -154,6 +158,8 @@ class Escalations:
             escalation.from_ms += step_ms
             if escalation.due_at_ms is not None:
                 escalation.due_at_ms += step_ms
+            if escalation.freed_ms is not None:
+                escalation.freed_ms += step_ms
             self._alerts.out.escalations[escalation.id] = escalation
 
     def restore(
@@ -182,7 +188,10 @@ class Escalations:
                 self._add_restored(alert, by_key.get((alert.rule, alert.group or "")))
         for id_, escalation in list(self.all.items()):
             if id_ in self._groups_of or id_ in self._alerts_of:
-                if not escalation.is_held:
+                if escalation.freed_ms is not None:
+                    escalation.due_at_ms = escalation.freed_ms
+                    self.other_timers.push(escalation.freed_ms, escalation)
+                elif not escalation.is_held:
                     self.plan(escalation, rules.get(escalation.rule), 0)
             else:
                 del self.all[id_]
