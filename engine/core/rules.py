@@ -109,7 +109,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, as written: `kind` is webhook, email, command or log, `spec` the mapping under it, defaults filled in."""
+    """One thing to do, as written: `kind` is notify, webhook, email, command or log, `spec` the mapping under it, defaults filled in."""
 
     kind: str
     spec: Mapping[str, Any]

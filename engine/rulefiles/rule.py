@@ -11,6 +11,7 @@ from engine.core.rules import Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
+from engine.rulefiles.notify import check_recoveries
 from engine.rulefiles.options import ABOUT_MANY, OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
@@ -40,6 +41,7 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     _check_condition(context, entry, templates.names)
     actions = read_actions(context, entry, "actions", mails, templates)
     on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
+    check_recoveries(context, entry, "actions", actions, on_recovery)
     if context.error_count() > errors_before:
         return None
     condition = entry.get("condition", "")

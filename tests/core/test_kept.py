@@ -1,4 +1,4 @@
-"""What a store keeps of silences, groups, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
+"""What a store keeps of silences, groups, bundles, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
 
 The store here is a dictionary of rows: each value is taken apart into what its docstring says a store keeps and made anew from
 that, so nothing else can survive. Lines after a cut, or after a commit that failed, must be the same as without, instant by instant.
@@ -76,7 +76,7 @@ class Rows:
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
             self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms, group.name)  # fmt: skip
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle)  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
         for pair, is_down in out.members.items():
@@ -221,7 +221,7 @@ STORY = [
     Turn(260_071, "connect", "b", "b2", ""),
     Turn(340_083, "connect", "c", "c2", ""),
 ]
-"""Outages, windows, silences, groups, reminders and a roll call: something is under way at every turn."""
+"""Outages, windows, silences, groups, bundles, reminders and a roll call: something is under way at every turn."""
 
 
 @pytest.mark.parametrize("befalls", ["cut", "fails"])
@@ -255,4 +255,5 @@ def test_rows_of_what_is_over_are_gone() -> None:
         world.turn(now_ms, act(turn, now_ms))
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
     assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
-    assert (world.rows.groups, world.rows.outages, world.rows.members) == ({}, {}, {})
+    assert {row[0] for row in world.rows.groups.values()} == {"active"}  # in a bundle
+    assert (world.rows.outages, world.rows.members) == ({}, {})

@@ -31,6 +31,7 @@ from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.rate_limit import Burst, RateLimits
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.renotification import Renotification
+from engine.core.alerting.routing import Routing
 from engine.core.alerting.scheduled_alerts import ScheduledAlerts
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.alerting.stages.inhibition import Inhibitors
@@ -76,7 +77,8 @@ class AlertManager:
         inhibitors = Inhibitors(alerts)
         variables = VariableSource(policy, attributes, state_of, inhibitors.outages, evidence_variable)
         rate_limits = RateLimits(burst, wake_up)
-        notifier = Notifier(alerts, variables, state_of, rate_limits)
+        routing = Routing(alerts)
+        notifier = Notifier(alerts, variables, state_of, rate_limits, routing)
         groups = Groups(alerts, wake_up, variables, state_of)
         reminders = Reminders(alerts, wake_up)
         silences = Silences()
@@ -101,6 +103,7 @@ class AlertManager:
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.rate_limits: Final = rate_limits
+        self.routing: Final = routing
         self.silences: Final = silences
         self.pipeline: Final = pipeline
         self.outages: Final = outages
@@ -327,6 +330,7 @@ class AlertManager:
         self.pipeline.throttles.purge(self.rules, at_ms, limit)
         for burst in self.rate_limits.purge(at_ms):
             self.out.bursts[burst.rule] = burst
+        self.routing.purge(self.pipeline.groups.names(), at_ms)
 
     # After a restart
 
@@ -344,6 +348,7 @@ class AlertManager:
         pipeline.clear_timers()
         pipeline.throttles.restore(throttles)
         self.rate_limits.restore(kept.bursts)
+        self.routing.restore(kept.routed)
         self.open_alerts.restore(alerts)
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
         for silence in self.silences.open.values():
