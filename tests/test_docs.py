@@ -61,7 +61,19 @@ ADDRESSES = ("SLACK_URL", "TEAMS_URL", "DISCORD_URL", "DINGTALK_URL", "FEISHU_UR
         (
             "config.example.yaml",
             "#   ",
-            {"http", "rules", "status", "reconcile", "smtp", "secrets", "receivers", "mqtt", "heartbeat", "webhooks"},
+            {
+                "http",
+                "rules",
+                "status",
+                "reconcile",
+                "smtp",
+                "secrets",
+                "receivers",
+                "time_intervals",
+                "mqtt",
+                "heartbeat",
+                "webhooks",
+            },
         ),
         ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
     ],
@@ -83,7 +95,7 @@ def test_the_sections_that_are_commented_out_load_once_they_are_not(
     text = (
         (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "").replace("/etc/ssl/", "")
     )
-    commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
+    commented = re.findall(rf"^{mark}([a-z_]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
     found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
     assert set(found) == sections
     kept = re.sub(rf"^({'|'.join(sections)}):.*\n", "", text, flags=re.MULTILINE)

@@ -25,6 +25,7 @@ from engine.config.http import HttpConfig, read_http
 from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.named_intervals import NamedIntervals, read_time_intervals
 from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
@@ -111,6 +112,7 @@ class Config:
     webhooks: ConnectionConfig = field(default_factory=ConnectionConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    time_intervals: NamedIntervals = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
@@ -171,6 +173,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     raw = reader.raw
     inventory = raw.get("inventory")
     webhooks = read_webhooks(reader)
+    intervals = read_time_intervals(reader)
     config = Config(
         path=path,
         data=_data(reader),
@@ -189,7 +192,8 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         network=read_network(reader),
         webhooks=webhooks,
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
-        receivers=read_receivers(reader, raw.get("time_intervals") or {}, webhooks),
+        time_intervals=intervals,
+        receivers=read_receivers(reader, intervals, webhooks),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

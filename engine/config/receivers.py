@@ -6,7 +6,7 @@ than a secret should have. Read `Receiver` first; routes are in `routes`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from engine.config.addresses import is_address
 from engine.config.connection import CONNECTION_KEYS, DIRECT, ConnectionConfig, read_connection
 from engine.config.endpoints import url_problem
 from engine.config.matchers import as_tuple
+from engine.config.named_intervals import NamedIntervals
 from engine.config.reader import ConfigReader
 from engine.config.routes import WrittenRoute, read_routes, route_problems
 from engine.config.secret import Secret
@@ -94,11 +95,11 @@ class Receiver:
 
 
 def read_receivers(
-    reader: ConfigReader, intervals: Mapping[str, Sequence[Mapping[str, Any]]], webhooks: ConnectionConfig = DIRECT
+    reader: ConfigReader, intervals: NamedIntervals, webhooks: ConnectionConfig = DIRECT
 ) -> dict[str, Receiver]:
     """The section: receivers by name.
 
-    `intervals`: the entries of `time_intervals`, which routes may name. `webhooks`: how webhooks connect, which receivers inherit.
+    `intervals`: those of `time_intervals`, which routes may name. `webhooks`: how webhooks connect, which receivers inherit.
     """
     raw = reader.raw.get("receivers") or {}
     found = {name: _read(reader, name, written, intervals, webhooks) for name, written in raw.items()}
@@ -110,7 +111,7 @@ def _read(
     reader: ConfigReader,
     name: str,
     raw: Mapping[str, Any],
-    intervals: Mapping[str, Sequence[Mapping[str, Any]]],
+    intervals: NamedIntervals,
     webhooks: ConnectionConfig,
 ) -> Receiver:
     at: KeyPath = ("receivers", name)

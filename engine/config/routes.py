@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from engine.config.matchers import as_tuple
+from engine.config.named_intervals import NamedIntervals, unknown_interval, window_problems, with_windows
 from engine.config.patterns import CompiledPatterns, compile_patterns, problem_of
 from engine.config.reader import ConfigReader
 from engine.config.schema import did_you_mean
@@ -55,13 +56,13 @@ def _fits(text: str, patterns: tuple[str, ...]) -> bool:
 
 
 def read_routes(
-    reader: ConfigReader, at: KeyPath, raw: Sequence[Mapping[str, Any]], intervals: Mapping[str, Any]
+    reader: ConfigReader, at: KeyPath, raw: Sequence[Mapping[str, Any]], intervals: NamedIntervals
 ) -> tuple[WrittenRoute, ...]:
     """The routes of one receiver; what cannot be read is reported."""
     return tuple(_read(reader, (*at, index), entry, intervals) for index, entry in enumerate(raw))
 
 
-def _read(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any], intervals: Mapping[str, Any]) -> WrittenRoute:
+def _read(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any], intervals: NamedIntervals) -> WrittenRoute:
     when: Mapping[str, Any] = raw.get("when") or {}
     inside: KeyPath = (*at, "when")
     labels = tuple((name, as_tuple(patterns)) for name, patterns in (when.get("labels") or {}).items())
@@ -90,18 +91,20 @@ def _check_patterns(reader: ConfigReader, at: KeyPath, patterns: Sequence[str]) 
             reader.report(at, f"`{pattern[:80]}` {problem}")
 
 
-def _calendar(reader: ConfigReader, at: KeyPath, written: Any, intervals: Mapping[str, Any]) -> Calendar | None:
-    if isinstance(written, str):
-        if written not in intervals:
-            hint = did_you_mean(written, list(intervals), all_of_them=True)
-            reader.report(at, f"`time_intervals` has no entry `{written[:100]}`{hint}")
-            return None
-        written = intervals[written]
-    try:
-        return windows(written)
-    except ValueError as error:
-        reader.report(at, str(error))
-        return None
+def _calendar(
+    reader: ConfigReader, at: KeyPath, written: str | Sequence[Any], intervals: NamedIntervals
+) -> Calendar | None:
+    """The windows of `active`: written there, or by the names of time intervals."""
+    entries = (written,) if isinstance(written, str) else tuple(written)
+    good = True
+    for index, entry in enumerate(entries):
+        if isinstance(entry, str) and entry not in intervals:
+            reader.report(at if isinstance(written, str) else (*at, index), unknown_interval(entry, intervals))
+            good = False
+    for path, message in window_problems(entries):
+        reader.report((*at, *path), message)
+        good = False
+    return windows(with_windows(entries, intervals)) if good else None
 
 
 def route_problems(reader: ConfigReader, routes: Mapping[str, Sequence[WrittenRoute]], known: Sequence[str]) -> None:

@@ -6,11 +6,10 @@ exist, a few minutes back, so that the recovery happens now. Read `sent_for_real
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-import msgspec
 
 from engine.actions.base import Answer, Done, OutboxItem, Rejected
 from engine.actions.notify import ReceiverSender
@@ -117,9 +116,7 @@ def _decided(config: Config, name: str, severity: str, now_ms: int) -> list[Plan
 
 
 def _item(row: NewDelivery) -> OutboxItem:
-    request: Mapping[str, Any] = (
-        msgspec.json.decode(row.request, type=dict[str, Any]) if isinstance(row.request, str) else row.request
-    )
+    request: Mapping[str, Any] = json.loads(row.request) if isinstance(row.request, str) else row.request
     return OutboxItem(
         id=0,
         key=row.key,

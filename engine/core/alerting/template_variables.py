@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
-from engine.core.alerting.outages import Outage
+from engine.core.alerting.outages import Outage, is_down_on_hold
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.schedules import LISTED
 from engine.core.matching import Attributes
 from engine.core.presence.client_state import (
@@ -71,6 +72,7 @@ class VariableSource:
         attributes: Attributes,
         state_of: Callable[[str], ClientState],
         outages: Mapping[str, Outage],
+        quorums: Quorums,
         evidence_variable: EvidenceVariable = as_codes,
     ) -> None:
         """`outages`: those going on, by the name of their alert; the caller keeps it up to date."""
@@ -80,6 +82,7 @@ class VariableSource:
         self.gaps: Gaps = ()  # in feeds: clients that they affect count as unverified
         self._state_of = state_of
         self._outages = outages
+        self._quorums = quorums
         self._evidence_variable = evidence_variable
 
     def current_policy(self) -> Policy:
@@ -141,6 +144,8 @@ class VariableSource:
             shown["clients"] = []
             if alert.trigger == "outage":
                 self._add_outage(alert, found, shown, at_ms)
+            elif alert.trigger == "quorum":
+                self._add_quorum(alert, found, shown, at_ms)
             elif alert.trigger == "schedule":
                 shown |= self.of_several(alert.listed) | {"count": alert.count, "total": alert.total}
                 found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
@@ -172,9 +177,11 @@ class VariableSource:
         members, shared = [], dict(self.attributes(clients[0])) if clients else {}
         for client in clients:
             state, attributes = self._state_of(client), self.attributes(client)
+            described = client_mapping(client, state, attributes)
             members.append(
-                client_mapping(client, state, attributes)
+                described
                 | {
+                    "name": attributes.get("name") or described["device"],
                     "status": STATUS_NAMES[state.settled],
                     "since": rfc3339(state.since_ms),
                     "occurred_at": rfc3339(state.occurred_at_ms),
@@ -189,8 +196,26 @@ class VariableSource:
         if outage is None:
             return
         shown |= self.of_several(tuple(islice(outage.offline_members(), LISTED)))
+        for member in shown["members"]:
+            member |= _down(self._state_of(member["id"]))
         shown |= {"count": outage.down, "total": outage.total, "back": outage.back}
         found |= _instants(outage.earliest_ms, alert.started_at_ms, at_ms)
+        found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
+
+    def _add_quorum(self, alert: Alert, found: dict[str, Any], shown: dict[str, Any], at_ms: int) -> None:
+        """Who of the key is down now, those first who went first, and since when the quorum is reached."""
+        key = alert.key or ""
+        down, total = self._quorums.size(alert.rule, key)
+        states = [self._state_of(client) for client in self._quorums.down(alert.rule, key)]
+        states.sort(key=lambda state: (state.since_ms, state.client))
+        shown |= self.of_several([state.client for state in states[:LISTED]])
+        shown |= {"count": down, "total": total}
+        transition = alert.transition
+        if transition is not None:
+            found |= _instants(transition.occurred_at_ms, transition.since_ms, at_ms)
+            found["settled_at"] = rfc3339(transition.settled_at_ms)
+        else:
+            found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
         found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
 
     def _client(
@@ -219,6 +244,17 @@ class VariableSource:
         if "evidence" in names:
             found["evidence"] = self._evidence_variable(readings(state, self.policy.clock_skew_ms))
         return found
+
+
+def _down(state: ClientState) -> dict[str, Any]:
+    """What is told of a member of an outage that is down, settled or still on hold."""
+    is_on_hold = is_down_on_hold(state)
+    return {
+        "status": STATUS_NAMES[OFFLINE],
+        "since": rfc3339(state.hold_since_ms if is_on_hold else state.since_ms),
+        "occurred_at": rfc3339(state.hold_occurred_at_ms if is_on_hold else state.occurred_at_ms),
+        "flaps": state.flaps if is_on_hold else state.last_flaps,
+    }
 
 
 def _instants(occurred_ms: int, since_ms: int, at_ms: int) -> dict[str, Any]:
