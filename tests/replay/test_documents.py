@@ -63,7 +63,8 @@ receivers:
   signal: {type: apprise, url: {file: address}}
   day-chat: {type: slack, url: {file: address}}
   night-pager: {type: pagerduty, routing_key: {file: key}}
-  on-duty: {type: route, routes: [{when: {severity: critical}, to: night-pager}, {to: day-chat}]}
+  on-duty: {type: route, routes: [{when: {active: office-hours}, to: day-chat}, {when: {severity: critical}, to: night-pager}, {to: day-chat}]}
+time_intervals: {office-hours: [{days: [mon-fri], hours: "08:00-18:00", timezone: Europe/Berlin}]}
 """
 
 
