@@ -34,6 +34,7 @@ class Group:
         "_fresh",
         "_gone",
         "due_at_ms",
+        "ended",
         "first_ms",
         "is_bundle",
         "is_closed",
@@ -59,6 +60,7 @@ class Group:
         remind_at_ms: int | None = None,
         name: str | None = None,
         is_bundle: bool = False,
+        ended: Iterable[int] = (),
     ) -> None:
         """`name`: None for that of its first instant; it has another one once the clock was set, because a name stays."""
         self.rule = rule
@@ -71,6 +73,9 @@ class Group:
         self.passed = passed  # how many those are; not all are listed
         self.remind_at_ms = remind_at_ms
         self.is_bundle = is_bundle
+        self.ended = list(
+            ended
+        )  # of its outages that are over: how many were down, had joined and were back, see `bundles`
         self.due_at_ms: int | None = None
         self.is_closed = False
         self._clients: dict[str, int] = {}  # who fires, and by how many alerts

@@ -54,6 +54,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.remind_at_ms,
             group.name,
             group.is_bundle,
+            group.ended,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
