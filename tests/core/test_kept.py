@@ -61,7 +61,7 @@ class Rows:
         self.throttles: dict[tuple[str, str], list[int]] = {}
         self.groups: dict[str, tuple[Any, ...]] = {}
         self.outages: dict[str, tuple[Any, ...]] = {}
-        self.members: dict[tuple[str, str], bool] = {}
+        self.members: dict[tuple[str, str], int] = {}
         self.silences: dict[str, Silence] = {}
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
@@ -79,10 +79,9 @@ class Rows:
                                  list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle, list(group.ended))  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
-        for pair, is_down in out.members.items():
-            self.members[pair] = is_down
+        self.members |= out.members
         for name, outage in out.outages.items():
-            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms, outage.latest_ms,
+            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms,
                                   outage.quiet_since_ms, outage.peak)  # fmt: skip
             if outage.is_over:
                 del self.outages[name]
@@ -98,7 +97,7 @@ class Rows:
         kept = Kept(
             groups=[Group(*row) for row in self.groups.values()],
             outages=[Outage(*row) for row in self.outages.values()],
-            members=[(name, client, is_down) for (name, client), is_down in self.members.items()],
+            members=[(name, client, standing) for (name, client), standing in self.members.items()],
             silences=self.silences.values(),
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],

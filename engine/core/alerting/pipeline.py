@@ -26,7 +26,7 @@ from engine.core.alerting.silences import Silences
 from engine.core.alerting.stage_compiler import RuleStages, StageCompiler
 from engine.core.alerting.stages import flapping, throttle, verification
 from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Stage, Suppressed, Verdict
-from engine.core.alerting.stages.inhibition import Inhibitors
+from engine.core.alerting.stages.inhibition import STILL_INHIBITING, Inhibitors
 from engine.core.alerting.stages.throttle import Throttles
 from engine.core.alerting.stages.verification import Verification
 from engine.core.alerting.suppressions import Suppressions, mute_until
@@ -86,7 +86,7 @@ class Pipeline:
     def use(self, matcher: Matcher, rules: dict[str, Rule]) -> None:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
-        self.inhibitors.rules = rules
+        self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self._depths = _depths(matcher.rules)
         self.stages.use(rules)
 
@@ -216,6 +216,8 @@ class Pipeline:
         self.suppressions.leave(alert)
         if lifecycle.suppress(alert, verdict.reason):
             self.alerts.line(alert, at_ms)
+            if alert.trigger == "outage" and verdict.reason not in STILL_INHIBITING:
+                self.suppressions.inhibitor_ended(alert, at_ms)
         if alert.trigger == "schedule":
             self.drop(alert, at_ms)
         elif stage is not None:
