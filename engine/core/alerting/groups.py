@@ -70,10 +70,10 @@ class Groups:
             self.plan(group, terms, at_ms)
 
     def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> Group:
-        """These alerts fire together by one decision: a bundle of their own, which has not been notified yet."""
+        """These alerts (the oldest first) fire together by one decision: a bundle of their own, which has not been notified yet."""
         first = alerts[0]
         is_shared = all(alert.throttle_key == first.throttle_key for alert in alerts)
-        name = stamped(at_ms, "\0".join(["bundle", *[alert.id for alert in alerts]]))
+        name = stamped(at_ms, "\0".join(["bundle", *sorted([alert.id for alert in alerts])]))
         started_ms = min([alert.started_at_ms for alert in alerts])
         key = first.throttle_key if is_shared else ""
         group = self.all[rule.name, name] = Group(rule.name, key, started_ms, name=name, is_bundle=True)

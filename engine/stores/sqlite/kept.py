@@ -48,7 +48,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.key,
             group.first_ms,
             group.sent_at_ms,
-            sorted(group.sent),
+            list(group.sent),
             group.passing,
             group.passed,
             group.remind_at_ms,
