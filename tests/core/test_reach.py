@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.rules import CLIENT, FLEET, GROUP, Grouping, Match, OutageTerms, Rule, Schedule, reach
+from engine.core.rules import (
+    CLIENT,
+    FLEET,
+    GROUP,
+    Grouping,
+    Match,
+    OutageTerms,
+    Parent,
+    QuorumTerms,
+    Rule,
+    Schedule,
+    reach,
+)
 from tests.core.worlds import Every, Hours, rule
 
 TABLE: list[tuple[str, Rule, str]] = [
@@ -16,6 +28,8 @@ TABLE: list[tuple[str, Rule, str]] = [
     ("what a window suppressed", rule("r", "offline", mute=Hours(("0s", "1m"))), FLEET),
     ("an outage", rule("r", "outage", outage=OutageTerms()), FLEET),
     ("an inhibited one", rule("r", "offline", inhibited_by=("s",)), FLEET),
+    ("one with parents", rule("r", "offline", parents=(Parent(rule="s", equal=("site",)),)), FLEET),
+    ("a quorum", rule("r", "quorum", quorum=QuorumTerms()), FLEET),
     ("a roll call", rule("r", "schedule", schedule=Schedule(ticks=Every("1h"))), FLEET),
 ]
 

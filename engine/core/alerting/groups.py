@@ -109,6 +109,10 @@ class Groups:
             group.due_at_ms = due_ms
             self.timers.push(due_ms, group)
 
+    def names(self) -> list[str]:
+        """The names of all groups that are not closed: the ids of their notifications."""
+        return [group.name for group in self.all.values()]
+
     def firing(self, group: Group) -> list[Alert]:
         """The group's alerts that fire, in the order in which their clients began to."""
         return [

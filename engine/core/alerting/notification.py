@@ -24,6 +24,7 @@ from engine.core.alerting.planned_delivery import (
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
+from engine.core.alerting.routing import NOTIFY, Routing
 from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
@@ -125,12 +126,14 @@ class Notifier:
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
         rate_limits: RateLimits,
+        routing: Routing,
     ) -> None:
         self.names: dict[str, frozenset[str]] = {}  # of each rule: the costly names that its templates read
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
         self._rate_limits = rate_limits
+        self._routing = routing
 
     def one(
         self,
@@ -234,6 +237,8 @@ class Notifier:
             at_ms=at_ms,
             variables={"client": None, "rule": rule_variables(rule), "alert": alert},
         )
+        if summary.action.kind == NOTIFY:
+            summary = self._addressed(summary)
         out.lines.append(summary)
         out.deliveries.append(summary)
 
@@ -244,12 +249,32 @@ class Notifier:
         limits, out = self._rate_limits, self._alerts.out
         burst = limits.of(rule.name) if not rule.shadow else None
         found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
+        if any(one.action.kind == NOTIFY for one in found):
+            found = self._all_addressed(found)
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:
             out.bursts[rule.name] = burst
             if burst.held and not burst.is_announced:
                 limits.timers.push(at_ms, burst)
+
+    def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
+        """The same deliveries, each to its receiver; a receiver that several names come to gets one."""
+        found, receivers = [], set()
+        for one in planned:
+            if one.action.kind == NOTIFY:
+                one = self._addressed(one)
+                receiver = one.action.spec["receiver"]
+                if receiver and receiver in receivers:
+                    continue
+                receivers.add(receiver)
+            found.append(one)
+        return found
+
+    def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:
+        """The delivery to the receiver that a route decides; to the very one that its action names, when that is no route."""
+        action = self._routing.addressed(planned)
+        return planned if action is planned.action else planned.evolve(action=action)
 
 
 def _lane(alert: Alert) -> str:
