@@ -219,6 +219,8 @@ def reach(rule: Rule) -> str:
         return FLEET
     if rule.grouping is not None and "client" not in rule.grouping.by:
         return FLEET
+    if rule.grouping is None and (rule.active is not None or rule.mute is not None):
+        return FLEET  # what a window suppressed fires together at its end
     throttle = rule.throttle
     if throttle is None or "client" in throttle.by:
         return CLIENT

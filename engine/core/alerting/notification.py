@@ -8,7 +8,7 @@ throttle key, group or outage stays in one lane, so that no recovery overtakes i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
@@ -28,12 +28,10 @@ from engine.core.alerting.planned_delivery import (
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
 from engine.core.alerting.routing import NOTIFY, Routing
-from engine.core.alerting.template_variables import VariableSource, rule_variables
+from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
-from engine.core.presence.client_state import ClientState, Transition
+from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
 from engine.core.rules import Rule
-
-NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 class Notifier:
@@ -98,7 +96,11 @@ class Notifier:
         is_recovery = phase == PHASE_RECOVERY
         is_listed = group.is_bundle or phase != PHASE_FIRING or not group.passing  # else the list begins with others
         first = alerts[0] if alerts and is_listed else None
-        listed = tuple(bundles.clients_in(subjects)[:limit] if group.is_bundle else subjects[:limit])
+        keyed: list[dict[str, Any]] = []  # what each alert about a key says
+        listed = tuple(subjects[:limit])
+        if group.is_bundle:
+            keyed = [self._of_key(rule, alert, at_ms) for alert in alerts if alert.key is not None]
+            listed = tuple(bundles.clients_in(subjects, keyed)[:limit])
         client = first.client if first is not None else listed[0] if listed else None
         transition = first.transition if first is not None else None
         variables = self._variables.of_group(rule, client, transition, at_ms, self._names_of(rule))
@@ -111,6 +113,7 @@ class Notifier:
         alert |= self._variables.of_several(listed) | {"count": count, "key": key}
         if group.is_bundle:
             alert |= bundles.about_sources(subjects, alerts)
+            alert |= bundles.about_keys(keyed, group.ended if is_recovery else [])
         alert["unverified"] = first is not None and first.verified == "failed"
         alert["acknowledged_by"] = first.acknowledged_by if first is not None else ""
         alert["phase"] = PHASE_UPDATE if phase == PHASE_FIRING and group.sent_at_ms is not None else phase
@@ -125,6 +128,10 @@ class Notifier:
             first_sent_ms=group.sent_at_ms,
         )
         self._deliver(rule, phase, notification, at_ms)
+
+    def _of_key(self, rule: Rule, alert: Alert, at_ms: int) -> dict[str, Any]:
+        shown: dict[str, Any] = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, self._names_of(rule))["alert"]
+        return shown
 
     def rate_limited(self, rule: Rule | None, burst: Burst, at_ms: int) -> None:
         """Deliveries of a rule are held by `deliveries.burst`: one delivery, by its first action, is to say so."""

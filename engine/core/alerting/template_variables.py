@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
@@ -31,6 +31,9 @@ from engine.core.presence.evidence import Reading, doubts, readings
 from engine.core.presence.reconcile import Gaps, is_unsure
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+"""None of the costly names."""
 
 EvidenceVariable = Callable[[Sequence[Reading]], list[dict[str, Any]]]
 """Puts readings into the words that the template variable `evidence` shows."""

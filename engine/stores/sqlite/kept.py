@@ -51,12 +51,13 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.key,
             group.first_ms,
             group.sent_at_ms,
-            sorted(group.sent),
+            list(group.sent),
             group.passing,
             group.passed,
             group.remind_at_ms,
             group.name,
             group.is_bundle,
+            group.ended,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
