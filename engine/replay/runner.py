@@ -117,6 +117,7 @@ class Replay:
             keeps_records=False,
             burst=settings.burst,
             evidence_variable=evidence_variable,
+            listing=settings.inventory,
         )
         self.fleet.alerts.variables.external_url = settings.external_url
         self.fleet.alerts.routing.routes = routes_of(settings.receivers or {})

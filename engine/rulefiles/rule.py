@@ -115,7 +115,7 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
                 )
                 context.report((key,), message, at_key=True)
     if "existing" in entry and entry["existing"] and not LASTING & set(triggers):
-        context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
+        context.report(("existing",), "needs the trigger `offline`, `online` or `quorum`", at_key=True)
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
         message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)

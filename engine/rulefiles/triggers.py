@@ -7,16 +7,16 @@ from typing import Final
 
 from engine.core.rules import UNDELIVERED
 
-ABOUT_MANY: Final = frozenset({"outage", "schedule"})
+ABOUT_MANY: Final = frozenset({"outage", "quorum", "schedule"})
 """Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
 
 ABOUT_NO_CLIENT: Final[Mapping[str, str]] = {"feed": "a source", UNDELIVERED: "a target of deliveries"}
 """Triggers whose alerts are about no client, with what they are about."""
 
 WITHOUT_FOR: Final = frozenset(
-    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}
+    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", "outage", "schedule"}
 )
 """Triggers that are not a status that can last for a while."""
 
-LASTING: Final = frozenset({"offline", "online"})
-"""Triggers that are a status which a client may already have when a rule is new."""
+LASTING: Final = frozenset({"offline", "online", "quorum"})
+"""Triggers that are a status which clients may already have when a rule is new."""

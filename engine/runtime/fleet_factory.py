@@ -82,6 +82,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         partial(names_used, receivers=config.receivers),
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
+        listing=inventory,
     )
     fleet.tombstone_ms = config.clients.tombstone_ms
     fleet.alerts.routing.routes = routes_of(config.receivers)

@@ -69,6 +69,8 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
         return str(alert.get("detail", ""))
     if trigger == "outage":
         return _outage(alert, phase)
+    if trigger == "quorum":
+        return _quorum(alert, phase)
     if trigger == "undelivered" and not alert.get("target"):
         alert = {**alert, "target": (alert.get("key") or {}).get("target", "")}  # several targets, as one
     if about := alert.get("source") or alert.get("target"):
@@ -120,6 +122,17 @@ def _outage(alert: Mapping[str, Any], phase: Any) -> str:
     return f"{name}: {many} {'still ' if phase == 'reminder' else ''}offline"
 
 
+def _quorum(alert: Mapping[str, Any], phase: Any) -> str:
+    count, many = alert.get("count", 0), _clients(alert.get("total", 0)) + _of(alert)
+    if _is_over(alert):
+        return (
+            f"only {count} of {many} {'is' if count == 1 else 'are'} offline now"
+            if count
+            else f"none of {many} is offline now"
+        )
+    return f"{count} of {many} {'is' if count == 1 else 'are'} {'still ' if phase == 'reminder' else ''}offline"
+
+
 def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: bool) -> str:
     """`is offline`, `are online again`."""
     trigger, status, be = alert.get("trigger"), variables.get("status"), "is" if is_one else "are"
@@ -150,7 +163,7 @@ def _when(variables: Mapping[str, Any], alert: Mapping[str, Any], zone: tzinfo |
     trigger = alert.get("trigger")
     if trigger in {"schedule", "first_seen", "stable"}:
         return f" at {instant_text(began, zone)}" if began else ""
-    is_change = trigger == "outage" or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
+    is_change = trigger in {"outage", "quorum"} or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
     since = str((variables.get("occurred_at") if is_change else "") or began)
     return f" since {instant_text(since, zone)}" if since else ""
 

@@ -25,11 +25,11 @@ from engine.core.alerting.rate_limit import DEFAULT_BURST
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
-from engine.core.matching import Matcher
+from engine.core.matching import NO_LISTING, Listing, Matcher
 from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import StatusAnswer
-from engine.core.rules import Action, Match, Rule, Throttle
+from engine.core.rules import Action, EscalationStep, Match, Rule, Throttle
 from engine.core.times import FOREVER
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -117,6 +117,12 @@ def rule(
     )
 
 
+def step(after: str, kind: str = "log", *, recovery: bool = False, told: str = "boss") -> EscalationStep:
+    """A step of `escalate` with one action of a kind; `recovery`: the same action tells the end too; `told`: whom."""
+    action = Action(kind=kind, spec={"message": told, "to": (told,), "receiver": told})
+    return EscalationStep(after_ms=ms(after), actions=(action,), on_recovery=(action,) if recovery else ())
+
+
 def no_names(rule: Rule) -> frozenset[str]:
     """Which costly names the templates read: none."""
     return frozenset()
@@ -172,7 +178,9 @@ class World:
         policy: Policy = POLICY,
         attributes: Mapping[str, Mapping[str, str]] | None = None,
         burst: int = DEFAULT_BURST,
+        listing: Listing = NO_LISTING,
     ) -> None:
+        self.listing = listing
         self.policy = policy
         self.burst = burst
         self._attributes = attributes or {}
@@ -187,7 +195,7 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        fleet = Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst)
+        fleet = Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
         fleet.alerts.routing.routes = {name: tuple(entries) for name, entries in self.routes.items()}
         fleet.alerts.routing.target_of = lambda action: f"notify:{action.spec.get('receiver', action.kind)}"
         return fleet
