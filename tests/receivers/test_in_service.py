@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 
 from engine.actions.receivers.wording import clean
 from tests.acceptance.service import Service, event, eventually, service, without_tracebacks
+from tests.command_line import command
 from tests.receivers.dingtalk_stand_in import DingTalkStandIn
+from tests.receivers.feishu_stand_in import FeishuStandIn
 from tests.receivers.neighbours import NEIGHBOURS
 from tests.receivers.pagerduty_stand_in import PagerDutyStandIn
-from tests.receivers.stand_in import Loopback, StandIn, json_reply
+from tests.receivers.stand_in import Loopback, Reply, StandIn, json_reply
 
 CHATS = ("slack", "telegram", "dingtalk")
 TOLD = ("pagerduty", *CHATS)
@@ -24,25 +28,49 @@ OUTAGE = [f"G@@@sensor-{number:03}-of-the-north-wing-of-the-building" for number
 
 @pytest.fixture
 def neighbours(server: Loopback) -> dict[str, StandIn]:
-    """New stand-ins of the four; DingTalk has the real clock."""
-    server.stand_ins.update({name: NEIGHBOURS[name].make() for name in TOLD})
-    server.stand_ins["dingtalk"] = DingTalkStandIn(time.time)
+    """New stand-ins of all services. Those that check a signature have the real clock."""
+    server.stand_ins.update({name: one.make() for name, one in NEIGHBOURS.items()})
+    server.stand_ins.update({"dingtalk": DingTalkStandIn(time.time), "feishu": FeishuStandIn(time.time)})
     return server.stand_ins
 
 
-def receivers(server: Loopback, folder: Path) -> dict[str, Any]:
+SECRETS = {"url", "token", "secret", "routing_key", "api_key", "topic"}
+ADDRESSES = {("pagerduty", "url"), ("opsgenie", "url"), ("ntfy", "url")}
+"""Addresses that are no secrets."""
+
+
+def receivers(server: Loopback, folder: Path, names: Sequence[str] = TOLD) -> dict[str, Any]:
     """The section of the configuration; what is a secret stands in files."""
-    secret = {"url", "token", "secret", "routing_key"} - {"api_url"}
     found: dict[str, Any] = {}
-    for name in TOLD:
-        one: dict[str, Any] = {"type": name}
+    for name in names:
+        one: dict[str, Any] = {"type": NEIGHBOURS[name].service}
         for key, value in NEIGHBOURS[name].at(f"{server.url}/{name}").items():
-            is_secret = key in secret and (name, key) != ("pagerduty", "url")
+            is_secret = key in SECRETS and (name, key) not in ADDRESSES
             if is_secret:
                 (folder / f"{name}-{key}").write_text(value)
             one[key] = {"file": f"{name}-{key}"} if is_secret else value
         found[name] = one
     return found
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_a_receiver_can_be_tried_from_the_command_line(
+    name: str, tmp_path: Path, server: Loopback, neighbours: dict[str, StandIn]
+) -> None:
+    """From nothing but the configuration: what `docs/receivers.md` promises for each service."""
+    config = {"version": 1, "receivers": receivers(server, tmp_path, [name])}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    done = command(tmp_path, "notify", "test", name)
+    assert (done.returncode, re.findall(r"^(\w+) +delivered", done.stdout, re.MULTILINE)) == (
+        0,
+        ["firing", "reminder", "recovery"],
+    ), done
+    assert neighbours[name].complaints == []
+    assert getattr(neighbours[name], "open", {}) == {}
+    neighbours[name].unhappy.append(Reply(status=400, body=b"a mistake"))
+    done = command(tmp_path, "notify", "test", name)
+    assert done.returncode == 1
+    assert "firing    rejected: HTTP 400: a mistake" in done.stdout
 
 
 def rule(**more: Any) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class VariableSource:
             "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),
             "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
             "acknowledged_by": "",
+            "escalation": 0,
             "source": "",
             "unverified": False,
             "detail": "",
