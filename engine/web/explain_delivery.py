@@ -28,12 +28,17 @@ def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, s
     if row.phase == "summary":
         yield "burst", "this is the summary: it reports that deliveries of the rule are held"
         return
-    if row.phase == "recovery":
+    if row.phase == "acknowledged":
+        yield "alert", "an operator acknowledged it: the receivers that were told of the firing are told so"
+    elif row.phase == "recovery":
         yield "alert", "the alert was resolved: its recovery goes to the recipients that got the firing"
     else:
         yield from _way_to_firing(rule, row)
     if row.phase == "reminder":
         yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and the alert was not acknowledged"
+    if row.phase == "escalation":
+        steps = ", ".join(str(step.get("after")) for step in rule.get("escalate", ()))
+        yield "escalate", f"a step of `escalate` (after {steps}) was due, and nobody had acknowledged the alert"
     if rule.get("shadow"):
         yield "shadow", "the rule is a shadow rule: its deliveries are recorded and never sent"
     if row.state == "held":
