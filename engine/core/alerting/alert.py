@@ -13,6 +13,7 @@ from mypy_extensions import mypyc_attr
 
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import Routed
@@ -223,6 +224,7 @@ class Output:
         "lines",
         "members",
         "outages",
+        "past",
         "routed",
         "schedules",
         "silences",
@@ -244,12 +246,13 @@ class Output:
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
         self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
+        self.past: dict[str, PastRecord] = {}  # by client; one without parts needs no row
 
 
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "groups", "members", "outages", "routed", "schedules", "silences")
+    __slots__ = ("bursts", "groups", "members", "outages", "past", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -261,6 +264,7 @@ class Kept:
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
         routed: Iterable[Routed] = (),
+        past: Iterable[PastRecord] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
@@ -269,3 +273,4 @@ class Kept:
         self.schedules = list(schedules)
         self.bursts = list(bursts)
         self.routed = list(routed)
+        self.past = list(past)

@@ -14,6 +14,7 @@ from typing import Any
 from engine.core.alerting.alert import Kept, Output
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
@@ -23,14 +24,14 @@ from engine.stores.sqlite.queries import queries
 
 Q = queries("kept.sql")
 
-GROUP, OUTAGE, SCHEDULE, BURST, ROUTED = "group", "outage", "schedule", "burst", "routed"
+GROUP, OUTAGE, SCHEDULE, BURST, ROUTED, PAST = "group", "outage", "schedule", "burst", "routed", "past"
 
 
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
     if out.silences:
         connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
-    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.routed):
+    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.routed or out.past):
         return
     kept = list(_rows(out))
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
@@ -73,11 +74,14 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
         yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_announced]) if burst.times else None
     for id_, routed in out.routed.items():
         yield ROUTED, id_, None if routed.is_over else _json([id_, routed.choices, routed.used_ms])
+    for client, record in out.past.items():
+        parts = [[number, *numbers] for number, numbers in record.parts.items()]
+        yield PAST, client, _json([client, parts]) if parts else None
 
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: [], ROUTED: []}
+    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: [], ROUTED: [], PAST: []}
     for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
     return Kept(
@@ -91,6 +95,7 @@ def read(connection: sqlite3.Connection) -> Kept:
             for rule, times, held, is_announced in found[BURST]
         ],
         routed=[Routed(*arguments) for arguments in found[ROUTED]],
+        past=[PastRecord(client, {number: numbers for number, *numbers in parts}) for client, parts in found[PAST]],
     )
 
 
