@@ -662,7 +662,7 @@ class Fleet:
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
         """Derive every deadline from the states and what the store holds: after a start, and after a failed commit.
 
-        `kept`: groups, outages, silences, schedules and bursts, as far as they are not over.
+        `kept`: groups, outages, silences, schedules, bursts and escalations, as far as they are not over.
         """
         self._rebuild()
         self.alerts.restore(alerts, throttles, kept, self.clock_ms)
@@ -834,4 +834,4 @@ class Fleet:
         Every criterion given must hold; `alert_id` may be a group's, which means all that fires in it.
         """
         self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
-        return self.alerts.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)
+        return self.alerts.acknowledge(self.clock_ms, alert_id=alert_id, rule=rule, client=client, by=by)

@@ -17,6 +17,7 @@ from engine.rulefiles.options import OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
 from engine.rulefiles.triggers import ABOUT_MANY, LASTING, WITHOUT_FOR
+from engine.rulefiles.unknown_names import warn_of_unknown
 from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
 
@@ -32,7 +33,10 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     templates = TemplateChecks(context, _names(context, entry, triggers))
     _check_triggers(context, entry, triggers)
     if "match" in entry:
+        before = context.error_count()
         check_match(entry["match"], context.place(("match",)), context.document, context.inventory, context.problems)
+        if context.error_count() == before:
+            warn_of_unknown(context, entry["match"])
     entry = with_intervals(context, entry)
     options = OptionsReader(context).read(entry, triggers)
     for_ms = context.duration_ms(entry, "for", ())

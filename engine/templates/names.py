@@ -12,6 +12,8 @@ from typing import Any
 
 from engine.core.alerting.alert import DROPPED, FIRING, PENDING, RESOLVED, SUPPRESSED
 from engine.core.alerting.planned_delivery import (
+    PHASE_ACKNOWLEDGED,
+    PHASE_ESCALATION,
     PHASE_FIRING,
     PHASE_RECOVERY,
     PHASE_REMINDER,
@@ -51,7 +53,15 @@ def one_of(*values: str) -> Text:
 _STATUS = one_of(*STATUS_NAMES)
 _SEVERITY = one_of("info", "warning", "critical")
 _STATE = one_of(PENDING, FIRING, SUPPRESSED, RESOLVED, DROPPED)
-_PHASE = one_of(PHASE_FIRING, PHASE_RECOVERY, PHASE_REMINDER, PHASE_UPDATE, PHASE_SUMMARY)
+_PHASE = one_of(
+    PHASE_FIRING,
+    PHASE_RECOVERY,
+    PHASE_REMINDER,
+    PHASE_ESCALATION,
+    PHASE_ACKNOWLEDGED,
+    PHASE_UPDATE,
+    PHASE_SUMMARY,
+)
 
 _RULE: Shape = {"name": TEXT, "severity": _SEVERITY, "description": TEXT, "labels": ANYTHING}
 _ALERT: Shape = {
@@ -65,6 +75,7 @@ _ALERT: Shape = {
     "duration": NUMBER,
     "url": TEXT,
     "acknowledged_by": TEXT,
+    "escalation": NUMBER,
     "source": TEXT,
     "detail": TEXT,
     "count": NUMBER,

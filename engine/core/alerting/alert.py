@@ -11,6 +11,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from engine.core.alerting.escalation import Escalation
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.past import PastRecord
@@ -220,6 +221,7 @@ class Output:
         "alerts",
         "bursts",
         "deliveries",
+        "escalations",
         "groups",
         "lines",
         "members",
@@ -245,6 +247,7 @@ class Output:
         self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
+        self.escalations: dict[str, Escalation] = {}  # by the id of its notification; one that is over needs no row
         self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
         self.past: dict[str, PastRecord] = {}  # by client; one without parts needs no row
 
@@ -252,7 +255,7 @@ class Output:
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "groups", "members", "outages", "past", "routed", "schedules", "silences")
+    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "past", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -263,6 +266,7 @@ class Kept:
         silences: Iterable[Silence] = (),
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
+        escalations: Iterable[Escalation] = (),
         routed: Iterable[Routed] = (),
         past: Iterable[PastRecord] = (),
     ) -> None:
@@ -272,5 +276,6 @@ class Kept:
         self.silences = list(silences)
         self.schedules = list(schedules)
         self.bursts = list(bursts)
+        self.escalations = list(escalations)
         self.routed = list(routed)
         self.past = list(past)

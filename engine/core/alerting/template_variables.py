@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
@@ -32,6 +32,9 @@ from engine.core.presence.evidence import Reading, doubts, readings
 from engine.core.presence.reconcile import Gaps, is_unsure
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+"""None of the costly names."""
 
 EvidenceVariable = Callable[[Sequence[Reading]], list[dict[str, Any]]]
 """Puts readings into the words that the template variable `evidence` shows."""
@@ -114,6 +117,7 @@ class VariableSource:
             "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),
             "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
             "acknowledged_by": "",
+            "escalation": 0,
             "source": "",
             "unverified": False,
             "detail": "",
