@@ -94,7 +94,7 @@ class OptionsReader:
             self._report(("throttle", "per"), "must be longer than 0")
         by = as_tuple(written.get("by", ()))
         self._check_names(by, ("throttle", "by"), clients=True)
-        return Throttle(max=written["max"], per_ms=per_ms, by=by)
+        return Throttle(max=written["max"], per_ms=per_ms, by=by, excess=written.get("excess", "hold"))
 
     def _grouping(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Grouping | None:
         written = entry.get("grouping")
