@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.alerting.explain import WAY
 from engine.core.rules import UNFLAPPABLE
@@ -12,6 +12,9 @@ from engine.core.times import rfc3339
 from engine.stores.base import DeliveryRow
 
 Object = dict[str, Any]
+
+ABOUT_NO_CLIENT: Final = frozenset({"outage", "quorum", "schedule", "feed", "undelivered"})
+"""Triggers whose deliveries name no client, be they in a bundle or not."""
 
 
 def stages(definition: str | None, row: DeliveryRow) -> list[Object]:
@@ -108,6 +111,8 @@ def _verify(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
 def _grouping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "grouping" in rule:
         yield f"notified with its group: `grouping: {_shown(rule['grouping'])}`"
+    elif row.client is None and not set(_words(rule["trigger"])) & ABOUT_NO_CLIENT:
+        yield "notified as a bundle: its alerts fired together because one thing ended"
 
 
 def _nothing(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:

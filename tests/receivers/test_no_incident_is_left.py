@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,27 +67,44 @@ def scenario(steps: list[tuple[int, str, bool]]) -> list[str]:
     return events
 
 
-def told(folder: Path, steps: list[tuple[int, str, bool]]) -> list[Message]:
-    """What the receiver is sent in a scenario."""
+ACKS = st.lists(
+    st.tuples(
+        st.integers(0, 3000), st.sampled_from(["single", "slow", "throttled", "muted"]), st.sampled_from(CLIENTS)
+    ),
+    max_size=4,
+)
+
+
+def told(folder: Path, steps: list[tuple[int, str, bool]], acks: Sequence[tuple[int, str, str]] = ()) -> list[Message]:
+    """What the receiver is sent in a scenario; `acks`: (seconds after the start, rule, client)."""
     (folder / "rules.yaml").write_text(json.dumps({"version": 1, "rules": RULES}))
     events = scenario(steps)
-    test = {"name": "x", "events": events, "until": f"{int(events[-1].partition('s')[0]) + 14_400}s", "expect": []}
+    test: dict[str, Any] = {
+        "name": "x",
+        "events": events,
+        "until": f"{int(events[-1].partition('s')[0]) + 14_400}s",
+        "expect": [],
+    }
+    test["acts"] = [{"at": f"{at}s", "ack": f"{name} {client}"} for at, name, client in sorted(acks)]
     (folder / "x.test.yaml").write_text(
         json.dumps({"version": 1, "rules": "rules.yaml", "config": CONFIG, "tests": [test]})
     )
     done = command(folder, "test", "x.test.yaml", "--format", "jsonl")
     found = json.loads(done.stdout.splitlines()[0])
+    assert found["passed"] is not ("timeline" in found), done  # without any delivery the test passes
     sent = [line for line in found.get("timeline", []) if line["type"] == "delivery"]
     assert {line["action"] for line in sent} <= {"notify"}
     return [Message.of(line["request"]) for line in sent]
 
 
 @settings(max_examples=25)
-@given(STEPS)
-def test_every_incident_that_was_opened_is_closed(steps: list[tuple[int, str, bool]]) -> None:
+@given(STEPS, ACKS)
+def test_every_incident_that_was_opened_is_closed(
+    steps: list[tuple[int, str, bool]], acks: list[tuple[int, str, str]]
+) -> None:
     pager, opsgenie = PagerDutyStandIn(), OpsgenieStandIn()
     with tempfile.TemporaryDirectory() as folder:
-        messages = told(Path(folder), steps)
+        messages = told(Path(folder), steps, acks)
     for one in messages:
         in_process("pagerduty", one, pager)
         in_process("opsgenie", one, opsgenie)
@@ -100,7 +118,7 @@ def test_every_incident_that_was_opened_is_closed(steps: list[tuple[int, str, bo
 def test_a_storm_is_told_to_chats_with_its_incident(name: str, tmp_path: Path) -> None:
     steps = [(60, CLIENTS[0], False), (70, CLIENTS[1], False), (900, CLIENTS[0], True), (2, CLIENTS[1], True)]
     steps += [(900, CLIENTS[0], False), *[(2, client, False) for client in CLIENTS[1:]], (600, CLIENTS[0], True)]
-    messages = told(tmp_path, steps)
+    messages = told(tmp_path, steps, [(200, "single", CLIENTS[0])])
     stand_in = NEIGHBOURS[name].make()
     for one in messages:
         in_process(name, one, stand_in)
@@ -108,4 +126,5 @@ def test_a_storm_is_told_to_chats_with_its_incident(name: str, tmp_path: Path) -
     assert [one.incident in shown.text for one, shown in zip(messages, stand_in.shown, strict=True)] == [True] * len(
         messages
     )
+    assert {one.phase for one in messages} == {"firing", "update", "reminder", "acknowledged", "recovery"}
     assert {one.rule for one in messages} >= {"single", "slow", "grouped", "throttled", "muted", "storm"}
