@@ -83,6 +83,7 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
         feed_only=set(triggers) == {"feed"},
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         key=_key_names(entry, triggers),
+        looks_back="schedule" in triggers and "over" in entry.get("schedule", {}),
     )
 
 
