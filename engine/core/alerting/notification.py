@@ -185,7 +185,10 @@ class Notifier:
                 limits.timers.push(at_ms, burst)
 
     def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
-        """The same deliveries, each to its receiver; one that a route chooses beside its own name gets only one."""
+        """The same deliveries, each to its receiver.
+
+        One that a route chooses beside its own name gets only one; and each gets one recovery, be it told of by several steps.
+        """
         found = []
         by_route: dict[str, bool] = {}  # receiver -> did a route choose it?
         for one in planned:
@@ -193,7 +196,8 @@ class Notifier:
             if one.action.kind == NOTIFY:
                 receiver: str = addressed.action.spec["receiver"]
                 is_by_route = "via" in addressed.action.spec
-                if receiver and receiver in by_route and (is_by_route or by_route[receiver]):
+                is_again = receiver in by_route and (is_by_route or by_route[receiver] or one.phase == PHASE_RECOVERY)
+                if receiver and is_again:
                     continue
                 by_route[receiver] = is_by_route
             found.append(addressed)
