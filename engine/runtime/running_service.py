@@ -83,6 +83,11 @@ class RunningService:
         return Views(self)
 
     @property
+    def is_loaded(self) -> bool:
+        """Have the states of all clients been loaded?"""
+        return self.ready_at_ms is not None
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
         return self.rule_reloader.rules
