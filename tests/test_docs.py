@@ -57,7 +57,18 @@ SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWOR
         (
             "config.example.yaml",
             "#   ",
-            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat", "webhooks"},
+            {
+                "http",
+                "rules",
+                "status",
+                "reconcile",
+                "smtp",
+                "secrets",
+                "time_intervals",
+                "mqtt",
+                "heartbeat",
+                "webhooks",
+            },
         ),
         ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
     ],
@@ -77,7 +88,7 @@ def test_the_sections_that_are_commented_out_load_once_they_are_not(
     text = (
         (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "").replace("/etc/ssl/", "")
     )
-    commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
+    commented = re.findall(rf"^{mark}([a-z_]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
     found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
     assert set(found) == sections
     kept = re.sub(rf"^({'|'.join(sections)}):.*\n", "", text, flags=re.MULTILINE)

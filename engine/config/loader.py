@@ -25,6 +25,7 @@ from engine.config.http import HttpConfig, read_http
 from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.named_intervals import NamedIntervals, read_time_intervals
 from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
@@ -109,6 +110,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     webhooks: ConnectionConfig = field(default_factory=ConnectionConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    time_intervals: NamedIntervals = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
@@ -186,6 +188,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         network=read_network(reader),
         webhooks=read_webhooks(reader),
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
+        time_intervals=read_time_intervals(reader),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

@@ -96,6 +96,7 @@ class OutageTerms:
     at_least: int = 5
     percent: float = 0
     within_ms: int = 60_000
+    recover_within_ms: int = 900_000
     inhibit: bool = True
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import AT_ONCE
 from engine.errors import Problem
+from engine.rulefiles.context import RuleContext
 
-WrittenRule = tuple[Document, int, Mapping[str, Any]]
-"""A rule as it stands in its file: the file, its index there, and its mapping."""
+WrittenRule = tuple[RuleContext, Mapping[str, Any]]
+"""A rule: where it stands, and its mapping with what it inherits."""
 
 
 def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) -> Iterator[Problem]:
@@ -20,24 +20,24 @@ def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) ->
 
     `names` are those of all rules, including rules too broken to be among `rules`.
     """
-    known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
+    known = {entry["name"]: (context, entry) for context, entry in rules}
     inhibitors: dict[str, tuple[str, ...]] = {}
-    for name, (document, index, entry) in known.items():
-        path: KeyPath = ("rules", index, "inhibited_by")
+    for name, (context, entry) in known.items():
+        document, path = context.document, context.place(("inhibited_by",))
         written = as_tuple(entry.get("inhibited_by", ()))
         inhibitors[name] = tuple(word for word in written if word in known)
         for word in written:
             if word not in names:
                 yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
-            elif word in known and (message := _no_effect(known[word][2], entry)) is not None:
+            elif word in known and (message := _no_effect(known[word][1], entry)) is not None:
                 yield document.problem(path, message)
-            elif word in known and known[word][2].get("shadow", False) and not entry.get("shadow", False):
+            elif word in known and known[word][1].get("shadow", False) and not entry.get("shadow", False):
                 message = f"`{word}` is a shadow rule, which inhibits only shadow rules"
                 yield document.problem(path, message, warning=True)
     for cycle in _cycles(inhibitors):
-        document, index, _ = known[cycle[0]]
+        context, _ = known[cycle[0]]
         shown = " → ".join([*cycle, cycle[0]][:20])
-        yield document.problem(("rules", index, "inhibited_by"), f"forms a cycle: {shown}")
+        yield context.document.problem(context.place(("inhibited_by",)), f"forms a cycle: {shown}")
 
 
 def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> str | None:

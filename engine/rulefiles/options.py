@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,9 @@ from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
 from engine.config.time_intervals import windows
 from engine.config.yamlfile import KeyPath
-from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, OutageTerms, Schedule, Throttle
+from engine.core.rules import AT_ONCE, VERIFIABLE, Grouping, OutageTerms, Schedule, Throttle
 from engine.rulefiles.context import RuleContext
-
-ABOUT_MANY = frozenset({"outage", "schedule"})
-"""Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
+from engine.rulefiles.triggers import ABOUT_MANY
 
 MIN_REPEAT_MS = 1_000
 """A shorter interval between reminders is a typing error."""
@@ -38,8 +35,8 @@ class OptionsReader:
         self._check_throttle(entry, triggers)
         return {
             "throttle": self._throttle(entry),
-            "active": self._windows(entry, "active"),
-            "mute": self._windows(entry, "mute"),
+            "active": windows(entry["active"]) if "active" in entry else None,
+            "mute": windows(entry["mute"]) if "mute" in entry else None,
             "grouping": self._grouping(entry, triggers),
             "repeat_ms": self._repeat(entry, triggers),
             "outage": self._outage(entry),
@@ -87,19 +84,6 @@ class OptionsReader:
         self._check_names(by, ("throttle", "by"), clients=True)
         return Throttle(max=written["max"], per_ms=per_ms, by=by)
 
-    def _windows(self, entry: Mapping[str, Any], key: str) -> Calendar | None:
-        if key not in entry:
-            return None
-        for index, written in enumerate(entry[key]):
-            try:
-                windows([written])
-            except ValueError as error:
-                found = re.match(r"(days|hours|timezone): (.*)", str(error), re.DOTALL)
-                path: KeyPath = (key, index, found[1]) if found else (key, index)
-                self._report(path, found[2] if found else str(error))
-                return None
-        return windows(entry[key])
-
     def _grouping(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Grouping | None:
         written = entry.get("grouping")
         if written is None:
@@ -143,13 +127,16 @@ class OptionsReader:
         by = as_tuple(written.get("by", ("group",)))
         self._check_names(by, (*at, "by"), clients=False)
         within_ms = self._duration_ms(written, "within", at, OutageTerms().within_ms)
-        if within_ms == 0:
-            self._report((*at, "within"), "must be longer than 0")
+        recover_within_ms = self._duration_ms(written, "recover_within", at, OutageTerms().recover_within_ms)
+        for key, length_ms in (("within", within_ms), ("recover_within", recover_within_ms)):
+            if length_ms == 0:
+                self._report((*at, key), "must be longer than 0")
         return OutageTerms(
             by=by,
             at_least=written.get("at_least", OutageTerms().at_least),
             percent=written.get("percent", OutageTerms().percent),
             within_ms=within_ms,
+            recover_within_ms=recover_within_ms,
             inhibit=written.get("inhibit", True),
         )
 

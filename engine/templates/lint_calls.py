@@ -107,6 +107,19 @@ def _localtime(node: nodes.Filter) -> Iterator[str]:
                 yield f"`localtime`: {error}"
 
 
+_KEEPS_SECRETS: Final = frozenset({"tojson", "default", "d", "string", "e", "escape", "forceescape"})
+
+
+def secret_problem(node: nodes.Filter | nodes.Test | nodes.Getattr) -> Iterator[str]:
+    """A filter, a test or a method that needs the value of a secret: it is added only when the request is sent."""
+    name = node.attr if isinstance(node, nodes.Getattr) else node.name
+    secret = node.node
+    if not isinstance(secret, (nodes.Getattr, nodes.Getitem)) or not isinstance(secret.node, nodes.Name):
+        return
+    if secret.node.name == "secrets" and name not in _KEEPS_SECRETS and not isinstance(node, nodes.Test):
+        yield f"`{dotted(secret)}` cannot go through `{name[:60]}`: a secret is added when the request is sent; only `tojson` is possible"
+
+
 _ORDERS: Final = {"lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
 
 

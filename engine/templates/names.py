@@ -74,6 +74,7 @@ _ALERT: Shape = {
 }
 _MEMBER: Mapping[str, Shape] = {
     "id": TEXT,
+    "name": TEXT,
     "group": TEXT,
     "device": TEXT,
     "ip": TEXT,
@@ -135,7 +136,8 @@ def names_of(
         return Names(variables={"alert": alert, "rule": rule}, secrets=known)
     attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
     if about_many:
-        alert = {**alert, "members": [{**_MEMBER, "attributes": attributes}], "shared": attributes}
+        member = {**_MEMBER, "flaps": NUMBER} if about_many == "outage" else _MEMBER
+        alert = {**alert, "members": [{**member, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
         alert |= {"total": NUMBER, "back": NUMBER}
     if about_many == "schedule":

@@ -1,4 +1,4 @@
-"""What a store keeps of silences, groups, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
+"""What a store keeps of silences, groups, bundles, outages, schedules, bursts and reminders is enough to go on as if nothing had been.
 
 The store here is a dictionary of rows: each value is taken apart into what its docstring says a store keeps and made anew from
 that, so nothing else can survive. Lines after a cut, or after a commit that failed, must be the same as without, instant by instant.
@@ -61,7 +61,7 @@ class Rows:
         self.throttles: dict[tuple[str, str], list[int]] = {}
         self.groups: dict[str, tuple[Any, ...]] = {}
         self.outages: dict[str, tuple[Any, ...]] = {}
-        self.members: dict[tuple[str, str], bool] = {}
+        self.members: dict[tuple[str, str], int] = {}
         self.silences: dict[str, Silence] = {}
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
@@ -76,13 +76,12 @@ class Rows:
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
             self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms, group.name)  # fmt: skip
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle)  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
-        for pair, is_down in out.members.items():
-            self.members[pair] = is_down
+        self.members |= out.members
         for name, outage in out.outages.items():
-            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms, outage.latest_ms,
+            self.outages[name] = (outage.name, outage.rule, outage.key, outage.earliest_ms,
                                   outage.quiet_since_ms, outage.peak)  # fmt: skip
             if outage.is_over:
                 del self.outages[name]
@@ -98,7 +97,7 @@ class Rows:
         kept = Kept(
             groups=[Group(*row) for row in self.groups.values()],
             outages=[Outage(*row) for row in self.outages.values()],
-            members=[(name, client, is_down) for (name, client), is_down in self.members.items()],
+            members=[(name, client, standing) for (name, client), standing in self.members.items()],
             silences=self.silences.values(),
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
@@ -235,7 +234,7 @@ STORY = [
     Turn(260_071, "connect", "b", "b2", ""),
     Turn(340_083, "connect", "c", "c2", ""),
 ]
-"""Outages, windows, silences, groups, reminders and a roll call: something is under way at every turn."""
+"""Outages, windows, silences, groups, bundles, reminders and a roll call: something is under way at every turn."""
 
 
 @pytest.mark.parametrize("befalls", ["cut", "fails"])
@@ -269,4 +268,5 @@ def test_rows_of_what_is_over_are_gone() -> None:
         world.turn(now_ms, act(turn, now_ms))
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
     assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
-    assert (world.rows.groups, world.rows.outages, world.rows.members) == ({}, {}, {})
+    assert {row[0] for row in world.rows.groups.values()} == {"active"}  # in a bundle
+    assert (world.rows.outages, world.rows.members) == ({}, {})

@@ -117,7 +117,7 @@ def check_counts(world: World) -> None:
     watch = world.fleet.alerts.outages.watches["o"]
     for site in ("north", "south"):
         states = [world.fleet.state_of(full(one)) for one in SITES if SITES[one] == site]
-        counts = watch._keys.get(f'{{"site": "{site}"}}')
+        counts = watch.counts.get(f'{{"site": "{site}"}}')
         online, down = sum(state.observed == ONLINE for state in states), sum(is_down(state) for state in states)
         assert (
             (counts.online, len(counts.offline)) == (online, down) if counts is not None else (online, down) == (0, 0)

@@ -50,7 +50,7 @@ class KeptWorld(World):
         for _ in range(fails):
             self._decide(events, to_ms)
             self.fleet.rollback()
-            self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
+            self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles(), self.store.alerts.kept())
         self._decide(events, to_ms)
         if purge:
             self.fleet.alerts.purge(to_ms, 3)
@@ -62,6 +62,7 @@ class KeptWorld(World):
                 self.store.journal.append(self.row, to_ms, "test", raw, fleet.previous, fleet.facts)
             self.store.alerts.write(out.alerts.values())
             self.store.alerts.write_throttles(out.throttles.values())
+            self.store.alerts.write_kept(out)
         self.commit()
 
     def _decide(self, events: list[LifecycleEvent], to_ms: int) -> None:
@@ -85,7 +86,7 @@ class KeptWorld(World):
         for row in self.store.journal.after(self.checkpoint):
             events = [msgspec.json.decode(raw, type=LifecycleEvent) for raw in row.events]
             self.fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
-        self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles())
+        self.fleet.restore(self.store.alerts.open(), self.store.alerts.throttles(), self.store.alerts.kept())
 
     def run_on(self) -> KeptWorld:
         """Let the clock run while anything is due."""
@@ -254,9 +255,11 @@ def test_after_a_restart_a_recovery_still_carries_the_name_under_which_its_firin
             world.turn([LifecycleEvent(full(client), "tcpclean", now, "1", "")], now)
         world.turn([], START_MS + 120_000)
         world.restart()
-        back = START_MS + 180_000
-        world.turn([LifecycleEvent(full("c"), "connect", back, "2", "")], back)
-        assert world.deliveries[1:] == ["1m30s few > b+c log firing", "3m few > c log recovery"]
+        for second, client in (180, "c"), (190, "b"):
+            back = START_MS + second * 1_000
+            world.turn([LifecycleEvent(full(client), "connect", back, "2", "")], back)
+            world.restart()
+        assert world.run_on().deliveries[1:] == ["1m30s few > b+c log firing", "6m30s few > b+c log recovery"]
         assert world.planned[1].alert == world.planned[2].alert
 
 

@@ -116,8 +116,8 @@ def test_alone_it_is_told_as_one_alert_with_its_client() -> None:
 
 
 def test_the_recovery_of_one_told_together_follows_in_its_lane() -> None:
-    world = World(rule("r", "offline", recovery=True)).silence("0s", "4m").tell(CUT, CUT2, BACK)
-    together, recovery = world.planned
+    world = World(rule("r", "offline", recovery=True)).silence("0s", "4m").tell(CUT, CUT2, BACK, "6m p2 connect B")
+    together, recovery = world.run_on().planned
     assert (together.lane, together.alert) == (recovery.lane, recovery.alert)
     assert together.variables["alert"]["count"] == 2
 

@@ -142,7 +142,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "offline",
             "mute: [{timezone: UTC}]",
-            'rules[0].mute[0]: needs `days` or `hours`; for every moment write hours: "00:00-24:00"',
+            'rules[0].mute[0]: needs `days`, `hours` or `dates`; for every moment write hours: "00:00-24:00"',
         ),
         ("offline", "mute: [{day: mon}]", "rules[0].mute[0].day: unknown key `day`; write `days`"),
         ("schedule", 'schedule: {cron: "0 25 * * *"}', "rules[0].schedule.cron: `25` is not a valid hour: 0 to 23"),
@@ -200,7 +200,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "offline",
             "mute: {days: sun}",
-            "rules[0].mute: must be a list, not a mapping; begin each entry with `- `, or put [ ] around it",
+            "rules[0].mute: must be a list of windows such as [{days: [mon-fri]",
         ),
         (
             "schedule",

@@ -52,7 +52,7 @@ def group(**changes: object) -> Group:
 
 def outage(name: str = "o1") -> Outage:
     """An outage that goes on."""
-    return Outage(name, "r", '{"group": "G"}', 1, 2, 3, 4)
+    return Outage(name, "r", '{"group": "G"}', 1, 2, 3)
 
 
 def write(store: Store, out: Output) -> Kept:
@@ -143,20 +143,20 @@ def test_an_outage_and_its_members_are_kept_until_it_is_over(store: Store) -> No
     one, other = outage(), outage("o2")
     out = Output()
     out.outages = {"o1": one, "o2": other}
-    out.members = {("o1", "G@@@a"): True, ("o1", "G@@@b"): True, ("o2", "G@@@'"): True}
+    out.members = {("o1", "G@@@a"): 1, ("o1", "G@@@b"): 1, ("o2", "G@@@'"): 1}
     write(store, out)
     out = Output()
-    out.members = {("o1", "G@@@b"): False}
+    out.members = {("o1", "G@@@b"): 2}
     kept = write(store, out)
-    names = ("name", "rule", "key", "earliest_ms", "latest_ms", "quiet_since_ms", "peak")
+    names = ("name", "rule", "key", "earliest_ms", "quiet_since_ms", "peak")
     assert [fields_of(found, *names) for found in kept.outages] == [fields_of(one, *names), fields_of(other, *names)]
-    assert sorted(kept.members) == [("o1", "G@@@a", True), ("o1", "G@@@b", False), ("o2", "G@@@'", True)]
+    assert sorted(kept.members) == [("o1", "G@@@a", 1), ("o1", "G@@@b", 2), ("o2", "G@@@'", 1)]
     out = Output()
     one.is_over = True
-    out.outages, out.members = {"o1": one}, {("o1", "G@@@a"): False}
+    out.outages, out.members = {"o1": one}, {("o1", "G@@@a"): 0}
     kept = write(store, out)
     assert [found.name for found in kept.outages] == ["o2"]
-    assert kept.members == [("o2", "G@@@'", True)]
+    assert kept.members == [("o2", "G@@@'", 1)]
 
 
 def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(store: Store) -> None:

@@ -68,3 +68,17 @@ def test_a_store_of_the_version_before_is_brought_to_this_one_with_its_alerts(tm
         (alert,) = store.alerts.open()
     assert (alert.id, alert.key, alert.group, alert.remind_at_ms) == ("a", None, None, None)
     assert (alert.acknowledged, alert.acknowledged_by) == (False, "")
+
+
+def test_an_outage_that_an_earlier_version_kept_goes_on(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as connection:
+        connection.execute("""INSERT INTO kept VALUES ('outage', 'a', '["a","down","{}",100,190,200,7]')""")
+        connection.execute("INSERT INTO outage_members VALUES ('a', 'c1', 1)")
+        (migration,) = [name for name in MIGRATIONS if name.endswith("_outages.sql")]
+        connection.executescript((FOLDER / migration).read_text(encoding="utf-8"))
+    with closing(SqliteStore.open(tmp_path)) as store:
+        kept = store.alerts.kept()
+    (outage,) = kept.outages
+    assert (outage.earliest_ms, outage.quiet_since_ms, outage.peak) == (100, 200, 7)
+    assert kept.members == [("a", "c1", 1)]

@@ -6,7 +6,7 @@ Written from the developer documentation: "Execute Webhook", "Embed Limits" (tit
 - **Success:** 204, or 200.
 - **Rate:** five messages in two seconds for a webhook; a 429 says in `retry_after` how many seconds to wait. Old versions of the API count it in
   milliseconds: the header, which is whole seconds, tells.
-- **Hostile texts:** every character that Markdown, a mention or an address needs has a backslash (`https\\://` is a text); nothing may be mentioned
+- **Hostile texts:** every character that Markdown, a mention or an address needs has a backslash (`https\://` is a text); nothing may be mentioned
   (`allowed_mentions`), and an embed mentions nobody anyway. Discord links no bare domains.
 - **Identity:** none for what is only posted; the footer has the incident's id.
 """

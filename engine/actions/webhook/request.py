@@ -25,7 +25,15 @@ from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
 from engine.actions.webhook.http_client import HttpClient, Response
 from engine.actions.webhook.pipe import USER_AGENT
-from engine.actions.webhook.signing import SIGNATURE_HEADER, MissingSecret, find, reveal, reveal_in_url, signature
+from engine.actions.webhook.signing import (
+    SIGNATURE_HEADER,
+    MissingSecret,
+    find,
+    reveal,
+    reveal_in_url,
+    reveal_inside,
+    signature,
+)
 from engine.config.scrubber import Scrubber
 from engine.core.retry_after import retry_after_s
 
@@ -88,9 +96,11 @@ class WebhookSender:
                 raise ValueError(f"the header {name} has a line break or another control character")
         if "json" in request and request["json"] is not None:
             body = msgspec.json.encode(request["json"])
+            if b"\\u0000" in body:
+                body = msgspec.json.encode(reveal_inside(request["json"], self._secrets))
             headers.setdefault("Content-Type", "application/json")
         else:
-            body = (request.get("body") or "").encode()
+            body = reveal(request.get("body") or "", self._secrets).encode()
         headers["Idempotency-Key"] = key
         if request.get("sign"):
             secret = find(self._secrets, request["sign"])

@@ -236,9 +236,8 @@ class Output:
         self.outages: dict[
             str, Outage
         ] = {}  # by the name of their alert; an ended one needs no row, nor have its members
-        self.members: dict[
-            tuple[str, str], bool
-        ] = {}  # (outage, client) -> is it down? A row each, or gone with the outage
+        # (outage, client) -> how it stands with the member, see `outages`. A row each, or gone with the outage.
+        self.members: dict[tuple[str, str], int] = {}
         self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
@@ -254,14 +253,14 @@ class Kept:
         *,
         groups: Iterable[Group] = (),
         outages: Iterable[Outage] = (),
-        members: Iterable[tuple[str, str, bool]] = (),
+        members: Iterable[tuple[str, str, int]] = (),
         silences: Iterable[Silence] = (),
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
-        self.members = list(members)  # (name of the outage's alert, client, is it down?)
+        self.members = list(members)  # (name of the outage's alert, client, how it stands with it)
         self.silences = list(silences)
         self.schedules = list(schedules)
         self.bursts = list(bursts)

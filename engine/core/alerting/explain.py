@@ -51,9 +51,9 @@ def why_not(manager: AlertManager, rule_name: str, client: str, state: ClientSta
     compiled = manager.pipeline.stages.of(rule_name)
     if compiled is not None:
         found += [stage.report(subject, state, now_ms) for stage in compiled.stages]
-    if rule.grouping is not None and alert is not None and alert.group is not None:
-        group = manager.pipeline.groups.all.get((rule.name, alert.group))
-        due_ms = group.due_at_ms if group is not None else None
+    group = manager.pipeline.groups.all.get((rule.name, alert.group or "")) if alert is not None else None
+    if alert is not None and group is not None and not group.is_bundle:  # a bundle is notified as soon as it fires
+        due_ms = group.due_at_ms
         found.append(StageReport(GROUPING, alert.notified, {"key": alert.group, "notified": alert.notified}, due_ms))
     found.append(_alert(alert))
     return found

@@ -9,6 +9,9 @@
 
 What fires is compared by client. Alerts that end in the instant they fire (`first_seen`, `stable`) pass through: they are in
 the next delivery and in no other. A group is a value with counts that change by one; the alerts in it are in `OpenAlerts`.
+
+A *bundle* is a group too: of what one ending let fire together, when a rule without `grouping` had more than one. Its `wait` is 0,
+and nobody joins it later. What is special about it is in `bundles`.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Group:
         "_gone",
         "due_at_ms",
         "first_ms",
+        "is_bundle",
         "is_closed",
         "key",
         "name",
@@ -54,22 +58,36 @@ class Group:
         passed: int = 0,
         remind_at_ms: int | None = None,
         name: str | None = None,
+        is_bundle: bool = False,
     ) -> None:
         """`name`: None for that of its first instant; it has another one once the clock was set, because a name stays."""
         self.rule = rule
-        self.key = key  # JSON of {by: value}
+        self.key = key  # JSON of {by: value}; of a bundle, the throttle key that its alerts share, "" for none
         self.first_ms = first_ms  # when its first alert fired
         self.name = group_name(first_ms, rule, key) if name is None else name
         self.sent_at_ms = sent_at_ms  # when its last delivery left; None: none has
-        self.sent = set(sent)  # the clients that fired then
+        self.sent = set(sent)  # who fired then: clients; in a bundle, any `Alert.subject`
         self.passing = list(passing)  # clients whose alerts ended as they fired, to be listed in the next delivery
         self.passed = passed  # how many those are; not all are listed
         self.remind_at_ms = remind_at_ms
+        self.is_bundle = is_bundle
         self.due_at_ms: int | None = None
         self.is_closed = False
         self._clients: dict[str, int] = {}  # who fires, and by how many alerts
         self._fresh = 0  # of them, how many were not sent
         self._gone = len(self.sent)  # of those that were sent, how many fire no more
+
+    @property
+    def place(self) -> str:
+        """What `Alert.group` says of an alert in it: its key; a bundle's name, because bundles of one key lie beside each other."""
+        return self.name if self.is_bundle else self.key
+
+    @property
+    def lane(self) -> str:
+        """In which lane its deliveries leave; a bundle's in that of its throttle key, like all that is said to that key."""
+        if self.is_bundle:
+            return self.key or self.name
+        return f"group {self.key}"
 
     @property
     def fires(self) -> bool:

@@ -8,6 +8,8 @@ from typing import Final
 from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.planned_delivery import stamped
+from engine.core.alerting.schedules import LISTED
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.keys import key_text, values_of
 from engine.core.presence.client_state import ClientState
@@ -23,6 +25,11 @@ def terms_of(rule: Rule | None) -> Grouping:
     return DEFAULT_GROUPING if rule is None or rule.grouping is None else rule.grouping
 
 
+def limit_of(rule: Rule, group: Group) -> int:
+    """How many one delivery of a group lists at most."""
+    return LISTED if group.is_bundle and rule.grouping is None else terms_of(rule).limit
+
+
 class Groups:
     """Every group that is not closed."""
 
@@ -33,7 +40,7 @@ class Groups:
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
     ) -> None:
-        self.all: dict[tuple[str, str], Group] = {}  # by rule and key
+        self.all: dict[tuple[str, str], Group] = {}  # by rule and place
         self.timers: Final = TimerQueue(GROUPS, wake_up, _is_due)
         self._alerts = alerts
         self._variables = variables
@@ -61,11 +68,27 @@ class Groups:
                 group.add(client)
             self.plan(group, terms, at_ms)
 
+    def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> Group:
+        """These alerts fire together by one decision: a bundle of their own, which has not been notified yet."""
+        first = alerts[0]
+        is_shared = all(alert.throttle_key == first.throttle_key for alert in alerts)
+        name = stamped(at_ms, "\0".join(["bundle", *[alert.id for alert in alerts]]))
+        started_ms = min([alert.started_at_ms for alert in alerts])
+        key = first.throttle_key if is_shared else ""
+        group = self.all[rule.name, name] = Group(rule.name, key, started_ms, name=name, is_bundle=True)
+        for alert in alerts:
+            if alert.trigger in AT_ONCE:
+                group.pass_through(alert.subject, LISTED)
+            else:
+                alert.group = group.place
+                group.add(alert.subject)
+        return group
+
     def leave(self, alert: Alert, rule: Rule | None, at_ms: int) -> None:
         """The alert fires no more."""
         group = self.all.get((alert.rule, alert.group or ""))
         if group is not None and alert.fired_at_ms is not None:
-            group.remove(alert.client or "")
+            group.remove(alert.subject)
             self.plan(group, terms_of(rule), at_ms)
 
     def plan(self, group: Group, terms: Grouping, at_ms: int) -> None:
@@ -81,9 +104,9 @@ class Groups:
         """The group's alerts that fire, in the order in which their clients began to."""
         return [
             alert
-            for client in group.clients
-            for alert in self._alerts.of(client)
-            if alert.rule == group.rule and alert.group == group.key and alert.state == FIRING
+            for subject in group.clients
+            for alert in self._alerts.of(subject)
+            if alert.rule == group.rule and alert.group == group.place and alert.state == FIRING
         ]
 
     def of_rule(self, rule: str) -> list[Group]:
@@ -93,7 +116,7 @@ class Groups:
     def close(self, group: Group) -> None:
         """Nothing fires any more in the group."""
         group.is_closed = True
-        self.all.pop((group.rule, group.key), None)
+        self.all.pop((group.rule, group.place), None)
         self._alerts.out.groups[group.name] = group
 
     def step(self, step_ms: int) -> None:
@@ -104,14 +127,14 @@ class Groups:
 
     def restore(self, groups: Iterable[Group]) -> None:
         """Groups as they were kept; the members follow from the open alerts, see `add_restored`."""
-        self.all = {(group.rule, group.key): group for group in groups}
+        self.all = {(group.rule, group.place): group for group in groups}
         self.timers.clear()
 
     def add_restored(self, alert: Alert) -> None:
         """An alert that fires and is in a group."""
         group = self.all.get((alert.rule, alert.group or ""))
         if group is not None:
-            group.add(alert.client or "")
+            group.add(alert.subject)
 
 
 def _is_due(group: Group, due_ms: int) -> bool:

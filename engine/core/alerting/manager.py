@@ -73,7 +73,7 @@ class AlertManager:
         self._names_used = names_used
         wake_up = NextWakeUp()
         alerts = OpenAlerts()
-        inhibitors = Inhibitors(alerts)
+        inhibitors = Inhibitors(alerts, state_of)
         variables = VariableSource(policy, attributes, state_of, inhibitors.outages, evidence_variable)
         rate_limits = RateLimits(burst, wake_up)
         notifier = Notifier(alerts, variables, state_of, rate_limits)
@@ -352,8 +352,8 @@ class AlertManager:
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
         for silence in self.silences.open.values():
             pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
-        self.outages.count_all()
         self.outages.restore(alerts, kept.outages, kept.members)
+        self.outages.count_all()
         self._renotification.restore(kept.groups, alerts, base_ms)
         self.schedules.restore(kept.schedules)
         names = {alert.name for alert in alerts}

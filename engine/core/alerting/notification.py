@@ -1,8 +1,7 @@
 """Notifications: from what was decided about alerts to the deliveries of a rule's actions.
 
-One alert has a notification of its own; several of one rule that fire by one decision share one, with the list; a group and an
-outage list their members. What one rule says of one client, throttle key, group or outage stays in one lane, so that no
-recovery overtakes its firing. Read `Notifier.one`, then `planned`.
+One alert has a notification of its own; a group, a bundle and an outage have one with a list. What one rule says of one client,
+throttle key, group or outage stays in one lane, so that no recovery overtakes its firing. Read `Notifier.one`, then `planned`.
 """
 
 from __future__ import annotations
@@ -10,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import (
     PHASE_FIRING,
     PHASE_RECOVERY,
+    PHASE_REMINDER,
     PHASE_SUMMARY,
     PHASE_UPDATE,
     PlannedDelivery,
@@ -23,10 +24,9 @@ from engine.core.alerting.planned_delivery import (
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
-from engine.core.alerting.schedules import LISTED
 from engine.core.alerting.template_variables import VariableSource, rule_variables
 from engine.core.keys import key_values
-from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
+from engine.core.presence.client_state import ClientState, Transition
 from engine.core.rules import Action, Rule
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
@@ -159,35 +159,6 @@ class Notifier:
         )
         self._deliver(rule, phase, notification, at_ms)
 
-    def together(self, rule: Rule, alerts: Sequence[Alert], phase: str, at_ms: int) -> None:
-        """Several alerts of one rule by one decision; those that fire are known by this notification from now on."""
-        first = alerts[0]
-        state = self._state_of(first.client) if first.client is not None else NEW_CLIENT
-        shared_throttle = all(alert.throttle_key == first.throttle_key for alert in alerts)
-        key = key_values(first.throttle_key if shared_throttle else "")
-        variables = self._variables.of_alert(rule, first, state, at_ms, self._names_of(rule))
-        clients = tuple([alert.client for alert in alerts[:LISTED] if alert.client is not None])
-        variables["alert"] |= self._variables.of_several(clients) | {"count": len(alerts), "key": key, "phase": phase}
-        if first.source is not None:
-            variables["alert"]["source"] = ", ".join([alert.source or "" for alert in alerts])
-            variables["alert"]["detail"] = "; ".join([alert.detail for alert in alerts])
-        decision = stamped(at_ms, "\0".join(["together", *[alert.id for alert in alerts]]))
-        id_ = first.notification_id
-        if phase == PHASE_FIRING:
-            id_ = decision
-            for alert in alerts:
-                alert.notification_id = decision
-        notification = Notification(
-            id=id_,
-            decision=decision,
-            lane=_lane(first) if shared_throttle else id_,
-            variables=variables,
-            key=key,
-            clients=clients,
-            first_sent_ms=first.fired_at_ms,
-        )
-        self._deliver(rule, phase, notification, at_ms)
-
     def group(
         self,
         rule: Rule,
@@ -195,25 +166,29 @@ class Notifier:
         phase: str,
         at_ms: int,
         *,
-        first: Alert | None,
-        clients: Sequence[str],
+        alerts: Sequence[Alert],
+        subjects: Sequence[str],
         count: int,
         limit: int,
         reason: str = "",
     ) -> None:
-        """A group's notification: `clients` in the order in which they are listed, `first` the alert that templates see."""
+        """A group's notification: `subjects` (of alerts) in the order in which they are listed, `alerts` those that fire."""
         is_recovery = phase == PHASE_RECOVERY
-        listed = tuple(clients[:limit])
+        is_listed = group.is_bundle or phase == PHASE_REMINDER or not group.passing  # else the list begins with others
+        first = alerts[0] if alerts and is_listed else None
+        listed = tuple(bundles.clients_in(subjects)[:limit] if group.is_bundle else subjects[:limit])
         client = first.client if first is not None else listed[0] if listed else None
-        transition = first.transition if first is not None and not is_recovery else None
+        transition = first.transition if first is not None else None
         variables = self._variables.of_group(rule, client, transition, at_ms, self._names_of(rule))
-        key = key_values(group.key)
+        key = bundles.key_of(group.key, subjects) if group.is_bundle else key_values(group.key)
         ended_at_ms = at_ms if is_recovery else None
         trigger = first.trigger if first is not None else rule.triggers[0]
         alert = self._variables.alert_mapping(
             group.name, RESOLVED if is_recovery else FIRING, group.first_ms, at_ms, ended_at_ms, reason, trigger
         )
         alert |= self._variables.of_several(listed) | {"count": count, "key": key}
+        if group.is_bundle:
+            alert |= bundles.about_sources(subjects, alerts)
         alert["unverified"] = first is not None and first.verified == "failed"
         alert["acknowledged_by"] = first.acknowledged_by if first is not None else ""
         alert["phase"] = PHASE_UPDATE if phase == PHASE_FIRING and group.sent_at_ms is not None else phase
@@ -221,7 +196,7 @@ class Notifier:
         notification = Notification(
             id=group.name,
             decision=group.name,
-            lane=f"group {group.key}",
+            lane=group.lane,
             variables=variables,
             key=key,
             clients=listed,

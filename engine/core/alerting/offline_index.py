@@ -19,13 +19,14 @@ Entry = tuple[int, str]
 class OfflineIndex:
     """Clients that are offline, by when their change occurred (epoch ms)."""
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_count", "_pieces")
 
     def __init__(self) -> None:
+        self._count = 0
         self._pieces: list[list[Entry]] = []  # none is empty; ascending within and from piece to piece
 
     def __len__(self) -> int:
-        return sum([len(piece) for piece in self._pieces])
+        return self._count
 
     @property
     def is_empty(self) -> bool:
@@ -35,6 +36,7 @@ class OfflineIndex:
     def add(self, occurred_ms: int, client: str) -> None:
         """The client is offline."""
         pieces, entry = self._pieces, (occurred_ms, client)
+        self._count += 1
         if not pieces:
             pieces.append([entry])
             return
@@ -52,6 +54,7 @@ class OfflineIndex:
         index = bisect_left(piece, entry)
         if index == len(piece) or piece[index] != entry:
             raise KeyError(client)
+        self._count -= 1
         del piece[index]
         if not piece:
             del self._pieces[place]

@@ -16,6 +16,7 @@ from typing import Final
 
 from engine.core.alerting import lifecycle
 from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Throttled
+from engine.core.alerting.group_notifications import GroupNotifications
 from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
@@ -25,7 +26,7 @@ from engine.core.alerting.silences import Silences
 from engine.core.alerting.stage_compiler import RuleStages, StageCompiler
 from engine.core.alerting.stages import flapping, throttle, verification
 from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Stage, Suppressed, Verdict
-from engine.core.alerting.stages.inhibition import Inhibitors
+from engine.core.alerting.stages.inhibition import STILL_INHIBITING, Inhibitors
 from engine.core.alerting.stages.throttle import Throttles
 from engine.core.alerting.stages.verification import Verification
 from engine.core.alerting.suppressions import Suppressions, mute_until
@@ -57,6 +58,7 @@ class Pipeline:
         self.notifier: Final = notifier
         self.groups: Final = groups
         self.reminders: Final = reminders
+        self.group_notifications: Final = GroupNotifications(alerts, groups, notifier, reminders)
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.silences: Final = silences
@@ -84,7 +86,7 @@ class Pipeline:
     def use(self, matcher: Matcher, rules: dict[str, Rule]) -> None:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
-        self.inhibitors.rules = rules
+        self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self._depths = _depths(matcher.rules)
         self.stages.use(rules)
 
@@ -187,12 +189,6 @@ class Pipeline:
         depths = self._depths
         return sorted(names, key=lambda name: depths.get(name, 0)) if depths else names
 
-    def release_of_client(self, alerts: Iterable[Alert], state: ClientState, at_ms: int) -> None:
-        """What suppressed these alerts of one client has ended: each is looked at by itself, inhibitors before the inhibited."""
-        depths = self._depths
-        for alert in sorted(alerts, key=lambda alert: depths.get(alert.rule, 0)) if depths else alerts:
-            self.due(alert, state, at_ms)
-
     def release_freed(self, at_ms: int) -> None:
         """Look at the alerts whose inhibitor has ended."""
         while self.suppressions.freed:
@@ -220,6 +216,8 @@ class Pipeline:
         self.suppressions.leave(alert)
         if lifecycle.suppress(alert, verdict.reason):
             self.alerts.line(alert, at_ms)
+            if alert.trigger == "outage" and verdict.reason not in STILL_INHIBITING:
+                self.suppressions.inhibitor_ended(alert, at_ms)
         if alert.trigger == "schedule":
             self.drop(alert, at_ms)
         elif stage is not None:
@@ -258,20 +256,21 @@ class Pipeline:
         return None
 
     def _fire(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
-        """Fire alerts of one rule by one decision: one delivery an action, with the list when there are several."""
+        """Fire alerts of one rule by one decision; several are a bundle, unless the rule groups them."""
         is_grouped = rule.grouping is not None and alerts[0].client is not None
+        is_alone = len(alerts) == 1 and not is_grouped
         for alert in alerts:
             lifecycle.fire(alert, at_ms)
-            alert.notified = not is_grouped
+            alert.notified = is_alone
             self.alerts.line(alert, at_ms)
         if is_grouped:
             self.groups.enter(rule, alerts, at_ms)
-        elif len(alerts) == 1:
-            self.notifier.one(rule, alerts[0], PHASE_FIRING, at_ms, self.state_of_subject(alerts[0]))
+        elif not is_alone:
+            self.group_notifications.bundle(rule, alerts, at_ms)
         else:
-            self.notifier.together(rule, alerts, PHASE_FIRING, at_ms)
-        if rule.repeat_ms and not is_grouped:
-            self.reminders.plan(rule, alerts, at_ms)
+            self.notifier.one(rule, alerts[0], PHASE_FIRING, at_ms, self.state_of_subject(alerts[0]))
+            if rule.repeat_ms:
+                self.reminders.plan(rule, alerts[0], at_ms)
         for alert in alerts:
             if alert.trigger in AT_ONCE:
                 self._resolve(alert, at_ms)

@@ -30,6 +30,17 @@ def alert_until(alert_name: str) -> str:
     return f"alert\0{alert_name}"
 
 
+def cover_until(alert_name: str) -> str:
+    """Until the outage whose alert this is has ended, or covers the clients on hold no more that it is about."""
+    return f"cover\0{alert_name}"
+
+
+def covering_alert(until: str) -> str:
+    """The name of the alert that such a text is about; any other text names none."""
+    kind, _, name = until.partition("\0")
+    return name if kind in ("alert", "cover") else ""
+
+
 class Suppressions:
     """Suppressed alerts by what they wait for, each under one; in the order in which they were suppressed."""
 
@@ -71,9 +82,18 @@ class Suppressions:
 
     def inhibitor_ended(self, alert: Alert, at_ms: int) -> None:
         """An alert has ended that may have inhibited others: they are looked at in the same instant."""
-        until = alert_until(alert.name)
-        if until in self._waiting:
-            self.free(self.take(until), at_ms)
+        for until in (alert_until(alert.name), cover_until(alert.name)):
+            if until in self._waiting:
+                self.free(self.take(until), at_ms)
+
+    def is_awaited(self, until: str) -> bool:
+        """Does an alert wait for the end of `until`?"""
+        return until in self._waiting
+
+    def free_one(self, alert: Alert, at_ms: int) -> None:
+        """Have an alert looked at that waits for something."""
+        self.leave(alert)
+        self.free([alert], at_ms)
 
     def free(self, alerts: Iterable[Alert], at_ms: int) -> None:
         """Have these alerts looked at."""

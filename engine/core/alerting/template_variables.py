@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
-from engine.core.alerting.outages import Outage
+from engine.core.alerting.outages import Outage, is_down_on_hold
 from engine.core.alerting.schedules import LISTED
 from engine.core.matching import Attributes
 from engine.core.presence.client_state import (
@@ -172,9 +172,11 @@ class VariableSource:
         members, shared = [], dict(self.attributes(clients[0])) if clients else {}
         for client in clients:
             state, attributes = self._state_of(client), self.attributes(client)
+            described = client_mapping(client, state, attributes)
             members.append(
-                client_mapping(client, state, attributes)
+                described
                 | {
+                    "name": attributes.get("name") or described["device"],
                     "status": STATUS_NAMES[state.settled],
                     "since": rfc3339(state.since_ms),
                     "occurred_at": rfc3339(state.occurred_at_ms),
@@ -189,6 +191,8 @@ class VariableSource:
         if outage is None:
             return
         shown |= self.of_several(tuple(islice(outage.offline_members(), LISTED)))
+        for member in shown["members"]:
+            member |= _down(self._state_of(member["id"]))
         shown |= {"count": outage.down, "total": outage.total, "back": outage.back}
         found |= _instants(outage.earliest_ms, alert.started_at_ms, at_ms)
         found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
@@ -219,6 +223,17 @@ class VariableSource:
         if "evidence" in names:
             found["evidence"] = self._evidence_variable(readings(state, self.policy.clock_skew_ms))
         return found
+
+
+def _down(state: ClientState) -> dict[str, Any]:
+    """What is told of a member of an outage that is down, settled or still on hold."""
+    is_on_hold = is_down_on_hold(state)
+    return {
+        "status": STATUS_NAMES[OFFLINE],
+        "since": rfc3339(state.hold_since_ms if is_on_hold else state.since_ms),
+        "occurred_at": rfc3339(state.hold_occurred_at_ms if is_on_hold else state.occurred_at_ms),
+        "flaps": state.flaps if is_on_hold else state.last_flaps,
+    }
 
 
 def _instants(occurred_ms: int, since_ms: int, at_ms: int) -> dict[str, Any]:

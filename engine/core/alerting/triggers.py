@@ -101,7 +101,7 @@ class Triggers:
         suppressed = [
             alert for alert in alerts if alert.open and alert.state == SUPPRESSED and alert.reason == flapping.REASON
         ]
-        pipeline.release_of_client(suppressed, state, at_ms)
+        pipeline.release(suppressed, at_ms)
         pipeline.release_freed(at_ms)
 
     def duplicate(self, client: str, state: ClientState, at_ms: int, *, started: bool) -> None:

@@ -31,6 +31,9 @@ UNHEARD: Final = 16
 FIRST_HEARD: Final = 32
 """Flag: the settled status is the first that an event brought about."""
 
+LAST_FLAPS: Final = 8
+"""From this bit of the flags on: how many flaps the last settled transition had."""
+
 NEVER: Final = -(1 << 60)
 """The instant of what has not happened: before every other, by more than any duration."""
 
@@ -288,6 +291,11 @@ class ClientState:
     def verified_ms(self) -> int:
         """When the newest question was asked whose answer is what is believed; NEVER: there was none."""
         return NEVER if self.answered is None else self.answered.verified_ms
+
+    @property
+    def last_flaps(self) -> int:
+        """How many changes were reverted during their hold before the last settled transition."""
+        return self.flags >> LAST_FLAPS
 
     @property
     def on_hold(self) -> bool:

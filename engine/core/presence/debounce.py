@@ -24,6 +24,7 @@ from engine.core.presence.client_state import (
     FIRST_HEARD,
     FLAPPING,
     GRACEFUL,
+    LAST_FLAPS,
     NEVER,
     OFFLINE,
     UNHEARD,
@@ -156,6 +157,7 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
         flags |= UNHEARD
     elif state.settled == UNKNOWN or flags & UNHEARD:
         flags = (flags | FIRST_HEARD) & ~UNHEARD
+    flags = flags & ((1 << LAST_FLAPS) - 1) | state.flaps << LAST_FLAPS
     after = state.evolve(
         settled=observed,
         since_ms=since,

@@ -35,7 +35,7 @@ def write(connection: sqlite3.Connection, out: Output) -> None:
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
     connection.executemany(Q["delete_kept"], [row[:2] for row in kept if row[2] is None])
     over = {name for name, outage in out.outages.items() if outage.is_over}
-    members = [(*key, int(is_down)) for key, is_down in out.members.items() if key[0] not in over]
+    members = [(*key, standing) for key, standing in out.members.items() if key[0] not in over]
     connection.executemany(Q["write_member"], members)
     connection.executemany(Q["delete_members"], [(name,) for name in over])
 
@@ -53,6 +53,7 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.passed,
             group.remind_at_ms,
             group.name,
+            group.is_bundle,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
@@ -61,7 +62,6 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             outage.rule,
             outage.key,
             outage.earliest_ms,
-            outage.latest_ms,
             outage.quiet_since_ms,
             outage.peak,
         ]
@@ -80,7 +80,7 @@ def read(connection: sqlite3.Connection) -> Kept:
     return Kept(
         groups=[Group(*arguments) for arguments in found[GROUP]],
         outages=[Outage(*arguments) for arguments in found[OUTAGE]],
-        members=[(outage, client, bool(down)) for outage, client, down in connection.execute(Q["all_members"])],
+        members=[(outage, client, standing) for outage, client, standing in connection.execute(Q["all_members"])],
         silences=[_silence(row) for row in connection.execute(Q["all_silences"])],
         schedules=[Tick(*arguments) for arguments in found[SCHEDULE]],
         bursts=[

@@ -1,73 +1,134 @@
-"""Stage `inhibited`: does another alert mute this one? It ends with that alert.
+"""Stage `inhibited`: does another alert mute this one? It ends with that alert, or when the outage no longer covers the client.
 
 A rule in `inhibited_by` inhibits while its alert fires for the same client, or while its outage covers the client. An outage with
-`inhibit: true` inhibits every rule for its members. An outage is inhibited by another that covers all its members that are
-offline. Shadow alerts inhibit only shadow rules. An outage that is muted, silenced or inhibited itself still inhibits; a
-throttled one does not. Read `Inhibitors.of`.
+`inhibit: true` inhibits every rule for whoever it covers, of every trigger (see `outages`), and the `online` of a member that comes
+back. An outage is inhibited by an outage of a rule in `inhibited_by` that covers all who are down in it. Shadow alerts inhibit
+only shadow rules. An outage that is muted, silenced or inhibited itself still inhibits; a throttled one does not. Read
+`Inhibitors.of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from engine.core.alerting.alert import FIRING, SUPPRESSED, Alert
 from engine.core.alerting.open_alerts import OpenAlerts
-from engine.core.alerting.outages import Outage, OutageWatch
+from engine.core.alerting.outage_watch import OutageWatch
+from engine.core.alerting.outages import Outage, is_down_on_hold
 from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppressed, Verdict
-from engine.core.alerting.suppressions import Suppressions, alert_until
+from engine.core.alerting.suppressions import Suppressions, alert_until, cover_until, covering_alert
+from engine.core.matching import Matcher
 from engine.core.presence.client_state import ClientState
 from engine.core.rules import Rule
 
 REASON: Final = "inhibited"
 
 STILL_INHIBITING: Final = frozenset({"mute", "silence", "inhibited"})
-"""Reasons for which an outage may be suppressed and inhibit its members all the same."""
+"""Reasons for which an outage may be suppressed and inhibit all the same."""
+
+
+class Inhibition:
+    """The alert that inhibits another, and what has to end before the other is looked at again (see `suppressions`)."""
+
+    __slots__ = ("by", "until")
+
+    def __init__(self, by: Alert, until: str) -> None:
+        self.by: Final = by
+        self.until: Final = until
 
 
 class Inhibitors:
     """What may inhibit: the open alerts, and the outages going on."""
 
-    def __init__(self, alerts: OpenAlerts) -> None:
+    def __init__(self, alerts: OpenAlerts, state_of: Callable[[str], ClientState]) -> None:
         self.watches: dict[str, OutageWatch] = {}  # by rule
         self.outages: dict[str, Outage] = {}  # by the name of their alert
         self.rules: dict[str, Rule] = {}  # those in force and those that are being retired
+        self.matcher: Matcher | None = None  # the rules in force
         self._alerts_of_outages: dict[str, Alert] = {}  # by name
         self._alerts = alerts
+        self._state_of = state_of
 
-    def of(self, rule: Rule, alert: Alert) -> Alert | None:
-        """The alert that inhibits this one; None for none."""
+    def of(self, rule: Rule, alert: Alert, state: ClientState) -> Inhibition | None:
+        """What inhibits this alert; None for nothing. `state`: that of its client."""
         if alert.client is None:
             return self._of_outage(rule, alert) if rule.inhibited_by else None
         if rule.inhibited_by:
             for other in self._alerts.of(alert.client):
                 if other.rule in rule.inhibited_by and other.state == FIRING and self._may(other.rule, rule):
-                    return other
+                    return Inhibition(other, alert_until(other.name))
         for name, watch in self.watches.items():
-            outage = watch.member_of.get(alert.client)
-            if outage is not None and (watch.terms.inhibit or name in rule.inhibited_by):
-                covering = self._covering(outage, rule)
-                if covering is not None:
-                    return covering
+            if watch.outages and (watch.terms.inhibit or name in rule.inhibited_by):
+                found = self._by_outage(watch, rule, alert, alert.client, state)
+                if found is not None:
+                    return found
         return None
 
-    def _of_outage(self, rule: Rule, alert: Alert) -> Alert | None:
-        """An outage is inhibited by another that covers all its members that are offline."""
+    def _by_outage(
+        self, watch: OutageWatch, rule: Rule, alert: Alert, client: str, state: ClientState
+    ) -> Inhibition | None:
+        """The outage of one rule that inhibits a client's alert; None for none."""
+        outage = self.covering(watch, client, state)
+        is_loose = outage is not None and not outage.is_down(client)
+        if outage is None and alert.trigger == "online":
+            outage = watch.returned_to(client)
+        by = self._inhibiting(outage, rule) if outage is not None else None
+        if by is None:
+            return None
+        return Inhibition(by, cover_until(by.name) if is_loose else alert_until(by.name))
+
+    def covering(self, watch: OutageWatch, client: str, state: ClientState) -> Outage | None:
+        """The outage of one rule that covers a client; None for none."""
+        if watch.is_down(client):
+            return watch.member_of[client]
+        if not watch.outages or not is_down_on_hold(state) or self.matcher is None:
+            return None
+        return watch.would_join(client, state) if watch.rule in self.matcher.plan(client, state.ip).outage else None
+
+    def _of_outage(self, rule: Rule, alert: Alert) -> Inhibition | None:
+        """An outage is inhibited by another that covers all who are down in it."""
         outage = self.outages.get(alert.name)
         if outage is None:
             return None
         for name in rule.inhibited_by:
             watch = self.watches.get(name)
-            first = next(outage.offline_members(), None) if watch is not None else None
-            other = watch.member_of.get(first) if watch is not None and first is not None else None
-            covering = self._covering(other, rule) if other is not None else None
-            if watch is None or covering is None:
-                continue
-            if all(watch.member_of.get(client) is other for client in outage.offline_members()):
-                return covering
+            other = self._covering_all(watch, outage) if watch is not None else None
+            by = self._inhibiting(other, rule) if other is not None else None
+            if other is not None and by is not None:
+                is_loose = any(not other.is_down(client) for client in outage.offline_members())
+                return Inhibition(by, cover_until(by.name) if is_loose else alert_until(by.name))
         return None
 
-    def _covering(self, outage: Outage, rule: Rule) -> Alert | None:
+    def _covering_all(self, watch: OutageWatch, outage: Outage) -> Outage | None:
+        """The outage of one rule that covers all who are down in another; None when there is no such."""
+        found: Outage | None = None
+        for client in outage.offline_members():
+            other = self.covering(watch, client, self._state_of(client))
+            if other is None or (found is not None and other is not found):
+                return None
+            found = other
+        return found
+
+    def still_covers(self, alert: Alert, client: str) -> bool:
+        """Does the outage that inhibits another outage's alert cover one more client that is down in that?"""
+        outage = self.outages.get(covering_alert(alert.until))
+        watch = self.watches.get(outage.rule) if outage is not None else None
+        return watch is not None and self.covering(watch, client, self._state_of(client)) is outage
+
+    def note_loose(self, alert: Alert, until: str) -> None:
+        """An alert waits for an outage to cease to cover clients on hold: the outage knows how late their changes occurred."""
+        outage = self.outages.get(covering_alert(until))
+        if outage is None or until != cover_until(outage.name):
+            return
+        about = self.outages.get(alert.name)
+        clients = [alert.client] if alert.client is not None else about.offline_members() if about is not None else []
+        for client in clients:
+            state = self._state_of(client)
+            if is_down_on_hold(state) and not outage.is_down(client):
+                outage.loosest_ms = max(outage.loosest_ms, state.hold_occurred_at_ms)
+
+    def _inhibiting(self, outage: Outage, rule: Rule) -> Alert | None:
         """The outage's alert, when it inhibits alerts of the rule."""
         alert = self._alerts_of_outages.get(outage.name)
         if alert is None or not self._may(outage.rule, rule):
@@ -120,23 +181,24 @@ class InhibitionStage(Stage):
 
     def check(self, alert: Alert, state: ClientState, at_ms: int) -> Verdict:
         """See `Stage`."""
-        inhibitor = self._inhibitors.of(self._rule, alert)
-        return PASS if inhibitor is None else Suppressed(REASON, alert_until(inhibitor.name))
+        found = self._inhibitors.of(self._rule, alert, state)
+        return PASS if found is None else Suppressed(REASON, found.until)
 
     def wait(self, alert: Alert, until: str, at_ms: int) -> None:
         """See `Stage`."""
         self._suppressions.wait(until, alert)
+        self._inhibitors.note_loose(alert, until)
 
     def passed(self, alerts: Sequence[Alert], at_ms: int) -> None:
         """Nothing to do."""
 
     def report(self, alert: Alert, state: ClientState, at_ms: int) -> StageReport:
         """See `Stage`."""
-        inhibitor = self._inhibitors.of(self._rule, alert)
-        if inhibitor is None:
+        found = self._inhibitors.of(self._rule, alert, state)
+        if found is None:
             return StageReport(REASON, True, {"inhibited_by": list(self._rule.inhibited_by)})
-        outage = self._inhibitors.outages.get(inhibitor.name)
-        about: dict[str, Any] = {"rule": inhibitor.rule}
+        outage = self._inhibitors.outages.get(found.by.name)
+        about: dict[str, Any] = {"rule": found.by.rule}
         if outage is not None:
             about |= {"key": outage.key, "down": outage.down, "total": outage.total}
         return StageReport(REASON, False, about)
