@@ -73,12 +73,13 @@ def add(
     with operator_api(config_path, write=True) as api:
         found = api.do(act)
     _print(found, style)
-    _say_what_is_covered(found, style)
+    if style != "jsonl":
+        _say_what_is_covered(found)
 
 
-def _say_what_is_covered(found: dict[str, Any], style: str) -> None:
+def _say_what_is_covered(found: dict[str, Any]) -> None:
     covers = found["covers"]
-    if covers is not None and style != "jsonl":
+    if covers is not None:
         say(f"it covers {_count(covers['clients'], 'client')} and {_count(covers['alerts'], 'open alert')}")
     for warning in found["warnings"]:
         say(f"warning: {warning}", err=True)

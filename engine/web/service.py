@@ -217,8 +217,8 @@ class Service(Subject, Protocol):
         """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
         ...
 
-    def silences_open(self) -> int:
-        """How many silences have not expired."""
+    def silences_active(self) -> int:
+        """How many silences are in force now."""
         ...
 
     def readiness(self, now_ms: int) -> list[str]:
