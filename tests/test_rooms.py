@@ -97,7 +97,7 @@ LIBRARIES = {
                "engine.cli"],
     "markupsafe": ["engine.templates.sandbox"],
     "jsonschema": ["engine.config.schema"],
-    "multidict": ["engine.actions.webhook.request"],  # aiohttp's own headers
+    "multidict": ["engine.actions.webhook.request", "engine.actions.notify"],  # aiohttp's own headers
     "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay.runner", "engine.telemetry", "engine.web.serializers", "engine.templates.renderer",
                 "engine.web", "engine.templates.command"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none

@@ -47,6 +47,7 @@ SUPPRESSIONS: Final = TimerKind("time intervals and silences end", keeps_replay_
 THROTTLES: Final = TimerKind("throttles have room")
 FORS: Final = TimerKind("`for` is over")
 OFFLINE_FORS: Final = TimerKind("`for` of an offline alert is over", event_time=True)
+CHILDREN: Final = TimerKind("alerts that have parents are due")
 QUERY_DEADLINES: Final = TimerKind("no answer came in time")
 GROUPS: Final = TimerKind("groups are notified")
 FEED_REMINDERS: Final = TimerKind("reminders about sources", keeps_replay_running=False)
@@ -62,6 +63,7 @@ TIMERS: Final = (
     THROTTLES,
     FORS,
     OFFLINE_FORS,
+    CHILDREN,
     QUERY_DEADLINES,
     GROUPS,
     FEED_REMINDERS,

@@ -11,6 +11,7 @@ from engine.config.durations import parse_duration
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.config.named_intervals import NamedIntervals
+from engine.config.receivers import Receiver
 from engine.config.yamlfile import Document, KeyPath
 from engine.errors import Problem
 
@@ -49,6 +50,11 @@ class RuleContext:
     def secrets(self) -> tuple[str, ...] | None:
         """The names of the configured secrets; None when the configuration is not known."""
         return None if self.config is None else tuple(self.config.secrets)
+
+    @property
+    def receivers(self) -> Mapping[str, Receiver] | None:
+        """The configured receivers; None when the configuration is not known."""
+        return None if self.config is None else self.config.receivers
 
     def error_count(self) -> int:
         """How many problems that are not warnings were reported so far, of this rule and of those before it."""

@@ -29,6 +29,7 @@ from engine.rulefiles.context import RuleContext
 from engine.rulefiles.defaults import DEFAULTS, DefaultProblems, Inherited, inherit
 from engine.rulefiles.files import read_rule_documents, rule_folders
 from engine.rulefiles.lint import WrittenRule, inhibition_problems
+from engine.rulefiles.receivers import template_findings
 from engine.rulefiles.rule import read_rule
 
 MAX_RULES = 10_000
@@ -65,6 +66,9 @@ def load_rules(
     reader = _RulesReader(rule_folders(places), inventory, config, performs, time_intervals)
     with loading(reader.problems, places[0] if places else Path()):
         reader.read(read_rule_documents(places, reader.problems))
+    if config is not None and config.receivers:
+        with loading(reader.problems, config.path):
+            reader.problems += template_findings(config, None if inventory is None else inventory.columns)
     problems = reader.problems
     problems.sort(key=lambda problem: (reader.order.get(problem.file, -1), problem.line, problem.column))
     if any(not problem.warning for problem in problems):

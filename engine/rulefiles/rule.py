@@ -12,6 +12,7 @@ from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
 from engine.rulefiles.intervals import with_intervals
+from engine.rulefiles.notify import check_recoveries
 from engine.rulefiles.options import OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
@@ -38,6 +39,7 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     _check_condition(context, entry, templates.names)
     actions = read_actions(context, entry, "actions", mails, templates)
     on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
+    check_recoveries(context, entry, "actions", actions, on_recovery)
     if context.error_count() > errors_before:
         return None
     condition = entry.get("condition", "")
@@ -106,7 +108,7 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
                 message = "cannot be used with the trigger `feed`: its alerts are about a source, not about clients"
                 context.report((key,), message, at_key=True)
     if "existing" in entry and entry["existing"] and not LASTING & set(triggers):
-        context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
+        context.report(("existing",), "needs the trigger `offline`, `online` or `quorum`", at_key=True)
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
         message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)

@@ -100,7 +100,8 @@ ABOUT_CLIENT: Mapping[str, Shape] = {
 }
 
 _INSTANTS = ("occurred_at", "since", "settled_at", "duration")
-_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
+_CHANGE = (*_INSTANTS, "status", "previous")
+_OF_MANY = {"schedule": _INSTANTS, "outage": _CHANGE, "quorum": _CHANGE}
 """Variables beside `alert` and `rule` of alerts that are about many clients."""
 
 
@@ -126,7 +127,7 @@ def names_of(
     """The names known to one rule's templates. `columns` (of the inventory), `secrets` and `key`: None when they are not known.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
-    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
+    `about_many`: `outage`, `quorum`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
     `key`: what `alert.key` may have, by the `by` of the rule.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
@@ -140,7 +141,7 @@ def names_of(
         alert = {**alert, "members": [{**member, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
         alert |= {"total": NUMBER, "back": NUMBER}
-    if about_many == "schedule":
+    if about_many in ("schedule", "quorum"):
         alert |= {"total": NUMBER}
     if about_many in _OF_MANY:
         known_here = {name: ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}

@@ -299,7 +299,7 @@ class Views:
             )
             try:
                 open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
-                counted.count_alerts(open_alerts, alerts.inhibitors.outages, fleet.state_of)
+                counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
             except RuntimeError:  # the members of an outage have changed meanwhile
                 if attempt == COUNTED_AGAIN - 1:
                     raise Unavailable("too much changes to count what the silence covers", 1) from None

@@ -75,8 +75,8 @@ class Rows:
         for key, throttled in out.throttles.items():
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
-            self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle)  # fmt: skip
+            self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, list(group.sent),
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle, list(group.ended))  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
         self.members |= out.members

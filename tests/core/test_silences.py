@@ -234,7 +234,7 @@ def covered(world: World, *silences: Silence) -> list[tuple[int, int, int]]:
     """Clients, alerts and rules that each of the silences covers."""
     manager, fleet = world.fleet.alerts, world.fleet
     found = Coverage(silences, manager.matcher.rules, manager.variables.attributes, manager.matcher.compile_patterns)
-    found.count_alerts(list(manager.open_alerts), manager.inhibitors.outages, fleet.state_of)
+    found.count_alerts(list(manager.open_alerts), fleet.state_of, manager.pipeline.stages.silence.clients_of)
     found.count_clients((client, state.ip) for client, state in fleet.states.items())
     return [(one.clients, one.alerts, one.rules) for one in (found.covered()[silence.id] for silence in silences)]
 

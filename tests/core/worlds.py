@@ -24,7 +24,7 @@ from engine.core.alerting.rate_limit import DEFAULT_BURST
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
-from engine.core.matching import Matcher
+from engine.core.matching import NO_LISTING, Listing, Matcher
 from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import StatusAnswer
@@ -149,7 +149,9 @@ class World:
         policy: Policy = POLICY,
         attributes: Mapping[str, Mapping[str, str]] | None = None,
         burst: int = DEFAULT_BURST,
+        listing: Listing = NO_LISTING,
     ) -> None:
+        self.listing = listing
         self.policy = policy
         self.burst = burst
         self._attributes = attributes or {}
@@ -163,7 +165,7 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst)
+        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
 
     def matcher(self) -> Matcher:
         """The rules, ready to be asked."""

@@ -15,6 +15,7 @@ from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
@@ -222,6 +223,7 @@ class Output:
         "lines",
         "members",
         "outages",
+        "routed",
         "schedules",
         "silences",
         "throttles",
@@ -241,12 +243,13 @@ class Output:
         self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
+        self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
 
 
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "groups", "members", "outages", "schedules", "silences")
+    __slots__ = ("bursts", "groups", "members", "outages", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -257,6 +260,7 @@ class Kept:
         silences: Iterable[Silence] = (),
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
+        routed: Iterable[Routed] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
@@ -264,3 +268,4 @@ class Kept:
         self.silences = list(silences)
         self.schedules = list(schedules)
         self.bursts = list(bursts)
+        self.routed = list(routed)

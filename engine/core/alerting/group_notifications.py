@@ -25,8 +25,9 @@ class GroupNotifications:
 
     def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
         """These alerts fire together by one decision: their first list leaves at once."""
-        group = self._groups.bundle(rule, alerts, at_ms)
-        self.current(rule, group, alerts, at_ms)
+        oldest_first = sorted(alerts, key=_began)  # in whatever order they waited, which a restart may change
+        group = self._groups.bundle(rule, oldest_first, at_ms)
+        self.current(rule, group, oldest_first, at_ms)
         if not group.fires:  # all of them end in the instant they fire
             self._groups.close(group)
 
@@ -77,3 +78,7 @@ class GroupNotifications:
                 limit=limit,
                 reason=reason,
             )
+
+
+def _began(alert: Alert) -> int:
+    return alert.started_at_ms

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import stamped
 from engine.core.alerting.schedules import LISTED
-from engine.core.alerting.template_variables import VariableSource
+from engine.core.alerting.template_variables import NO_NAMES, VariableSource
 from engine.core.keys import key_text, values_of
-from engine.core.presence.client_state import ClientState
+from engine.core.presence.client_state import NEW_CLIENT, ClientState
 from engine.core.rules import AT_ONCE, Grouping, Rule
 from engine.core.timers import GROUPS, NextWakeUp, TimerQueue
 
@@ -69,10 +70,10 @@ class Groups:
             self.plan(group, terms, at_ms)
 
     def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> Group:
-        """These alerts fire together by one decision: a bundle of their own, which has not been notified yet."""
+        """These alerts (the oldest first) fire together by one decision: a bundle of their own, which has not been notified yet."""
         first = alerts[0]
         is_shared = all(alert.throttle_key == first.throttle_key for alert in alerts)
-        name = stamped(at_ms, "\0".join(["bundle", *[alert.id for alert in alerts]]))
+        name = stamped(at_ms, "\0".join(["bundle", *sorted([alert.id for alert in alerts])]))
         started_ms = min([alert.started_at_ms for alert in alerts])
         key = first.throttle_key if is_shared else ""
         group = self.all[rule.name, name] = Group(rule.name, key, started_ms, name=name, is_bundle=True)
@@ -89,7 +90,15 @@ class Groups:
         group = self.all.get((alert.rule, alert.group or ""))
         if group is not None and alert.fired_at_ms is not None:
             group.remove(alert.subject)
+            if rule is not None and alert.key is not None:
+                self._note_end(group, rule, alert, at_ms)
             self.plan(group, terms_of(rule), at_ms)
+
+    def _note_end(self, group: Group, rule: Rule, alert: Alert, at_ms: int) -> None:
+        """An outage of a bundle is over: the bundle's recovery will say how many it was."""
+        shown = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, NO_NAMES)["alert"]
+        group.ended = bundles.counted([shown], group.ended)
+        self._alerts.out.groups[group.name] = group
 
     def plan(self, group: Group, terms: Grouping, at_ms: int) -> None:
         """Note when the group is to be notified, if it has anything to say."""
@@ -99,6 +108,10 @@ class Groups:
         elif group.due_at_ms is None:
             group.due_at_ms = due_ms
             self.timers.push(due_ms, group)
+
+    def names(self) -> list[str]:
+        """The names of all groups that are not closed: the ids of their notifications."""
+        return [group.name for group in self.all.values()]
 
     def firing(self, group: Group) -> list[Alert]:
         """The group's alerts that fire, in the order in which their clients began to."""

@@ -9,7 +9,7 @@ parts that it needs.
 | `OpenAlerts` | holds the open alerts and the output of the step |
 | `Pipeline` with its stages | due -> suppressed or firing -> resolved |
 | `Triggers` | what happens to a client, a source or an answer opens and ends alerts |
-| `OutageAlerts`, `ScheduledAlerts` | alerts about many clients |
+| `OutageAlerts`, `QuorumAlerts`, `ScheduledAlerts` | alerts about many clients |
 | `Groups`, `Reminders`, `Renotification` | what is sent after the first notification |
 | `Notifier`, `VariableSource`, `RateLimits` | from alerts to deliveries |
 
@@ -27,17 +27,21 @@ from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.outage_alerts import EachClient, OutageAlerts
+from engine.core.alerting.parents import Parents
 from engine.core.alerting.pipeline import Pipeline
+from engine.core.alerting.quorum_alerts import QuorumAlerts
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.rate_limit import Burst, RateLimits
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.renotification import Renotification
+from engine.core.alerting.routing import Routing
 from engine.core.alerting.scheduled_alerts import ScheduledAlerts
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.alerting.stages.inhibition import Inhibitors
 from engine.core.alerting.suppressions import FREED, silence_until
 from engine.core.alerting.template_variables import EvidenceVariable, VariableSource, as_codes
 from engine.core.alerting.triggers import Triggers
-from engine.core.matching import Attributes, Matcher
+from engine.core.matching import NO_LISTING, Attributes, Listing, Matcher
 from engine.core.presence.client_state import ClientState
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import QueryRequest
@@ -68,15 +72,21 @@ class AlertManager:
         each_client: EachClient = no_clients,
         burst: int = 0,
         evidence_variable: EvidenceVariable = as_codes,
+        listing: Listing = NO_LISTING,
     ) -> None:
-        """`burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit."""
+        """`burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit.
+
+        `listing`: whom the inventory lists by whole ids, known or not.
+        """
         self._names_used = names_used
         wake_up = NextWakeUp()
         alerts = OpenAlerts()
-        inhibitors = Inhibitors(alerts, state_of)
-        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, evidence_variable)
+        quorums = Quorums()
+        inhibitors = Inhibitors(alerts, quorums, Parents(attributes, state_of), state_of)
+        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, quorums, evidence_variable)
         rate_limits = RateLimits(burst, wake_up)
-        notifier = Notifier(alerts, variables, state_of, rate_limits)
+        routing = Routing(alerts)
+        notifier = Notifier(alerts, variables, state_of, rate_limits, routing)
         groups = Groups(alerts, wake_up, variables, state_of)
         reminders = Reminders(alerts, wake_up)
         silences = Silences()
@@ -94,13 +104,15 @@ class AlertManager:
         )
         outages = OutageAlerts(pipeline, wake_up, each_client)
         schedules = ScheduledAlerts(pipeline, wake_up, each_client)
-        triggers = Triggers(pipeline, outages)
+        self.quorums: Final = QuorumAlerts(pipeline, quorums, listing, each_client, state_of)
+        triggers = Triggers(pipeline, outages, self.quorums)
         renotification = Renotification(pipeline)
         self.wake_up: Final = wake_up
         self.open_alerts: Final = alerts
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.rate_limits: Final = rate_limits
+        self.routing: Final = routing
         self.silences: Final = silences
         self.pipeline: Final = pipeline
         self.outages: Final = outages
@@ -110,6 +122,7 @@ class AlertManager:
         self._renotification: Final = renotification
         self._to_look_at: list[Alert] = []  # of a restart: suppressed ones that nothing seems to suppress any more
         self._timers: Final = self._timer_table(groups, reminders)
+        self.watches_addresses = False  # does anything depend on a client's address alone?
         self.watches_duplicates = False  # is there a rule of trigger `duplicate`?
         self.use(matcher)
 
@@ -123,6 +136,7 @@ class AlertManager:
                 Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
                 Timer(pipeline.fors, pipeline.for_over),
                 Timer(pipeline.offline_fors, pipeline.for_over),
+                Timer(pipeline.children, pipeline.child_due),
                 Timer(pipeline.verification.timers, self.triggers.answer_overdue),
                 Timer(groups.timers, renotification.notify_group),
                 Timer(reminders.feed_timers, renotification.remind),
@@ -163,6 +177,8 @@ class AlertManager:
         self._notifier.names = {name: self._names_used(rule) for name, rule in rules.items()}
         pipeline.use(matcher, rules)
         self.outages.use(now_ms)
+        self.quorums.use(now_ms)
+        self.watches_addresses = self.quorums.quorums.reads_ip or pipeline.inhibitors.parents.reads_ip
         self.schedules.use(now_ms)
         self._compile_silences(self.silences.open.values())
         pipeline.stages.compile()
@@ -277,6 +293,7 @@ class AlertManager:
 
     def resume(self, to_ms: int) -> None:
         """Time is about to pass to `to_ms`."""
+        self.quorums.resume(to_ms)
         self.schedules.resume(to_ms)
         if self._to_look_at:
             self.pipeline.suppressions.free(self._to_look_at, to_ms)
@@ -331,6 +348,7 @@ class AlertManager:
         self.pipeline.throttles.purge(self.rules, at_ms, limit)
         for burst in self.rate_limits.purge(at_ms):
             self.out.bursts[burst.rule] = burst
+        self.routing.purge(self.pipeline.groups.names(), at_ms)
 
     # After a restart
 
@@ -348,12 +366,15 @@ class AlertManager:
         pipeline.clear_timers()
         pipeline.throttles.restore(throttles)
         self.rate_limits.restore(kept.bursts)
+        self.routing.restore(kept.routed)
         self.open_alerts.restore(alerts)
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
         for silence in self.silences.open.values():
             pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
         self.outages.restore(alerts, kept.outages, kept.members)
         self.outages.count_all()
+        self.quorums.restore()
+        self.inhibitors.parents.file_all(alerts)
         self._renotification.restore(kept.groups, alerts, base_ms)
         self.schedules.restore(kept.schedules)
         names = {alert.name for alert in alerts}

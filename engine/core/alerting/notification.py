@@ -24,12 +24,11 @@ from engine.core.alerting.planned_delivery import (
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
-from engine.core.alerting.template_variables import VariableSource, rule_variables
+from engine.core.alerting.routing import NOTIFY, Routing
+from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
-from engine.core.presence.client_state import ClientState, Transition
+from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
 from engine.core.rules import Action, Rule
-
-NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 class Notification:
@@ -127,12 +126,14 @@ class Notifier:
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
         rate_limits: RateLimits,
+        routing: Routing,
     ) -> None:
         self.names: dict[str, frozenset[str]] = {}  # of each rule: the costly names that its templates read
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
         self._rate_limits = rate_limits
+        self._routing = routing
 
     def one(
         self,
@@ -176,7 +177,11 @@ class Notifier:
         is_recovery = phase == PHASE_RECOVERY
         is_listed = group.is_bundle or phase == PHASE_REMINDER or not group.passing  # else the list begins with others
         first = alerts[0] if alerts and is_listed else None
-        listed = tuple(bundles.clients_in(subjects)[:limit] if group.is_bundle else subjects[:limit])
+        keyed: list[dict[str, Any]] = []  # what each alert about a key says
+        listed = tuple(subjects[:limit])
+        if group.is_bundle:
+            keyed = [self._of_key(rule, alert, at_ms) for alert in alerts if alert.key is not None]
+            listed = tuple(bundles.clients_in(subjects, keyed)[:limit])
         client = first.client if first is not None else listed[0] if listed else None
         transition = first.transition if first is not None else None
         variables = self._variables.of_group(rule, client, transition, at_ms, self._names_of(rule))
@@ -189,6 +194,7 @@ class Notifier:
         alert |= self._variables.of_several(listed) | {"count": count, "key": key}
         if group.is_bundle:
             alert |= bundles.about_sources(subjects, alerts)
+            alert |= bundles.about_keys(keyed, group.ended if is_recovery else [])
         alert["unverified"] = first is not None and first.verified == "failed"
         alert["acknowledged_by"] = first.acknowledged_by if first is not None else ""
         alert["phase"] = PHASE_UPDATE if phase == PHASE_FIRING and group.sent_at_ms is not None else phase
@@ -203,6 +209,10 @@ class Notifier:
             first_sent_ms=group.sent_at_ms,
         )
         self._deliver(rule, phase, notification, at_ms)
+
+    def _of_key(self, rule: Rule, alert: Alert, at_ms: int) -> dict[str, Any]:
+        shown: dict[str, Any] = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, self._names_of(rule))["alert"]
+        return shown
 
     def rate_limited(self, rule: Rule | None, burst: Burst, at_ms: int) -> None:
         """Deliveries of a rule are held by `deliveries.burst`: one delivery, by its first action, is to say so."""
@@ -227,6 +237,8 @@ class Notifier:
             at_ms=at_ms,
             variables={"client": None, "rule": rule_variables(rule), "alert": alert},
         )
+        if summary.action.kind == NOTIFY:
+            summary = self._addressed(summary)
         out.lines.append(summary)
         out.deliveries.append(summary)
 
@@ -237,12 +249,32 @@ class Notifier:
         limits, out = self._rate_limits, self._alerts.out
         burst = limits.of(rule.name) if not rule.shadow else None
         found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
+        if any(one.action.kind == NOTIFY for one in found):
+            found = self._all_addressed(found)
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:
             out.bursts[rule.name] = burst
             if burst.held and not burst.is_announced:
                 limits.timers.push(at_ms, burst)
+
+    def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
+        """The same deliveries, each to its receiver; a receiver that several names come to gets one."""
+        found, receivers = [], set()
+        for one in planned:
+            if one.action.kind == NOTIFY:
+                one = self._addressed(one)
+                receiver = one.action.spec["receiver"]
+                if receiver and receiver in receivers:
+                    continue
+                receivers.add(receiver)
+            found.append(one)
+        return found
+
+    def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:
+        """The delivery to the receiver that a route decides; to the very one that its action names, when that is no route."""
+        action = self._routing.addressed(planned)
+        return planned if action is planned.action else planned.evolve(action=action)
 
 
 def _lane(alert: Alert) -> str:

@@ -114,6 +114,7 @@ class Renotification:
             elif alert.remind_at_ms is not None:
                 self._reminders.push(alert.remind_at_ms, alert)
         for group in self._groups.all.values():
+            group.restored()
             self._groups.plan(group, terms_of(self._pipeline.rules.get(group.rule)), base_ms)
             if group.remind_at_ms is not None:
                 self._reminders.push_group(group.remind_at_ms, group)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.core.alerting.alert import Alert
-from engine.core.alerting.outages import Outage
 from engine.core.alerting.silences import Silence, Silences
-from engine.core.alerting.stages.silence import clients_of
 from engine.core.matching import Attributes, CompilePatterns, MatchSet
 from engine.core.presence.client_state import ClientState
 from engine.core.rules import Match, Rule
@@ -77,9 +75,12 @@ class Coverage:
             self._clients[covering] = self._clients.get(covering, 0) + count
 
     def count_alerts(
-        self, alerts: Iterable[Alert], outages: Mapping[str, Outage], state_of: Callable[[str], ClientState]
+        self,
+        alerts: Iterable[Alert],
+        state_of: Callable[[str], ClientState],
+        clients_of: Callable[[Alert], Iterable[tuple[str, str]]],
     ) -> None:
-        """Look at open alerts; `outages` by the name of their alert."""
+        """Look at open alerts; `clients_of` says which clients (id, `ip:port`) an alert about a key is about."""
         silences = self._silences
         for alert in alerts:
             if alert.client is not None:
@@ -87,7 +88,7 @@ class Coverage:
                 mask &= silences.mask_of_client(alert.client, state_of(alert.client).ip)
             else:
                 mask = silences.mask_by_key(alert.rule, alert.shown_key or {})
-                mask |= silences.mask_by_clients(alert.rule, clients_of(alert, outages.get(alert.name), state_of))
+                mask |= silences.mask_by_clients(alert.rule, clients_of(alert))
             self._alerts[mask] = self._alerts.get(mask, 0) + 1
 
     def covered(self) -> dict[str, Covered]:

@@ -103,6 +103,7 @@ class _FileReader:
             inventory=inventory or NO_INVENTORY,
             max_future_ms=config.events.max_future_ms,
             burst=config.deliveries.burst,
+            receivers=config.receivers or None,
             scenarios=tuple(scenarios),
         )
 

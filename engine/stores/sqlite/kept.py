@@ -15,6 +15,7 @@ from engine.core.alerting.alert import Kept, Output
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.rules import Match
@@ -22,14 +23,14 @@ from engine.stores.sqlite.queries import queries
 
 Q = queries("kept.sql")
 
-GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
+GROUP, OUTAGE, SCHEDULE, BURST, ROUTED = "group", "outage", "schedule", "burst", "routed"
 
 
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
     if out.silences:
         connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
-    if not (out.groups or out.outages or out.schedules or out.bursts or out.members):
+    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.routed):
         return
     kept = list(_rows(out))
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
@@ -48,12 +49,13 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.key,
             group.first_ms,
             group.sent_at_ms,
-            sorted(group.sent),
+            list(group.sent),
             group.passing,
             group.passed,
             group.remind_at_ms,
             group.name,
             group.is_bundle,
+            group.ended,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
@@ -70,11 +72,13 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
         yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
     for rule, burst in out.bursts.items():
         yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_announced]) if burst.times else None
+    for id_, routed in out.routed.items():
+        yield ROUTED, id_, None if routed.is_over else _json([id_, routed.choices, routed.used_ms])
 
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: []}
+    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: [], ROUTED: []}
     for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
     return Kept(
@@ -87,6 +91,7 @@ def read(connection: sqlite3.Connection) -> Kept:
             Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_announced)
             for rule, times, held, is_announced in found[BURST]
         ],
+        routed=[Routed(*arguments) for arguments in found[ROUTED]],
     )
 
 

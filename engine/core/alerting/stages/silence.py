@@ -7,6 +7,7 @@ from typing import Final
 
 from engine.core.alerting.alert import Alert
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppressed, Verdict
 from engine.core.alerting.suppressions import Suppressions, silence_until
@@ -23,6 +24,7 @@ class SilenceStage(Stage):
         silences: Silences,
         suppressions: Suppressions,
         outages: Mapping[str, Outage],
+        quorums: Quorums,
         state_of: Callable[[str], ClientState],
     ) -> None:
         """`outages`: those going on, by the name of their alert."""
@@ -31,12 +33,30 @@ class SilenceStage(Stage):
         self._silences = silences
         self._suppressions = suppressions
         self._outages = outages
+        self._quorums = quorums
         self._state_of = state_of
 
     def check(self, alert: Alert, state: ClientState, at_ms: int) -> Verdict:
         """See `Stage`."""
-        silence = covering(self._silences, alert, state, at_ms, self._outages, self._state_of)
+        silence = self.covering(alert, state, at_ms)
         return PASS if silence is None else Suppressed(REASON, silence_until(silence.id))
+
+    def covering(self, alert: Alert, state: ClientState, at_ms: int) -> Silence | None:
+        """The silence that covers what the alert is about; None for none."""
+        if alert.client is not None:
+            return self._silences.covering(alert.rule, alert.client, state.ip, at_ms)
+        return self._silences.covering_key(alert.rule, alert.shown_key or {}, self.clients_of(alert), at_ms)
+
+    def clients_of(self, alert: Alert) -> Iterator[tuple[str, str]]:
+        """The clients that an alert about a key is about, with their addresses."""
+        outage = self._outages.get(alert.name)
+        clients: Iterable[str] = outage.offline_members() if outage is not None else alert.listed
+        if alert.trigger == "quorum":
+            clients = self._quorums.down(alert.rule, alert.key or "")
+        elif outage is None and alert.count > len(alert.listed):
+            return  # not all of them are known: a silence that covers those that are must not silence the others
+        for client in clients:
+            yield client, self._state_of(client).ip
 
     def wait(self, alert: Alert, until: str, at_ms: int) -> None:
         """See `Stage`."""
@@ -47,34 +67,8 @@ class SilenceStage(Stage):
 
     def report(self, alert: Alert, state: ClientState, at_ms: int) -> StageReport:
         """See `Stage`."""
-        silence = covering(self._silences, alert, state, at_ms, self._outages, self._state_of)
+        silence = self.covering(alert, state, at_ms)
         if silence is None:
             return StageReport(REASON, True, {})
         about = {"id": silence.id, "author": silence.author, "comment": silence.comment, "rules": silence.rules}
         return StageReport(REASON, False, about, silence.until_ms)
-
-
-def covering(
-    silences: Silences,
-    alert: Alert,
-    state: ClientState,
-    at_ms: int,
-    outages: Mapping[str, Outage],
-    state_of: Callable[[str], ClientState],
-) -> Silence | None:
-    """The silence that covers what an alert is about, whose client has this state; None for none."""
-    if alert.client is not None:
-        return silences.covering(alert.rule, alert.client, state.ip, at_ms)
-    clients = clients_of(alert, outages.get(alert.name), state_of)
-    return silences.covering_key(alert.rule, alert.shown_key or {}, clients, at_ms)
-
-
-def clients_of(
-    alert: Alert, outage: Outage | None, state_of: Callable[[str], ClientState]
-) -> Iterator[tuple[str, str]]:
-    """The clients that an alert about a key is about, with their addresses."""
-    clients: Iterable[str] = outage.offline_members() if outage is not None else alert.listed
-    if outage is None and alert.count > len(alert.listed):
-        return  # not all of them are known: a silence that covers those that are must not silence the others
-    for client in clients:
-        yield client, state_of(client).ip
