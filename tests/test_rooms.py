@@ -93,7 +93,7 @@ LIBRARIES = {
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
-               "engine.templates.lint_calls", "engine.templates.lint_equal", "engine.templates.lint_scope", "engine.templates.shapes", "engine.templates.breakouts", "engine.templates.burst_summary",
+               "engine.templates.lint_calls", "engine.templates.lint_equal", "engine.templates.lint_scope", "engine.templates.lint_types", "engine.templates.lint_uncalled", "engine.templates.shapes", "engine.templates.breakouts", "engine.templates.burst_summary",
                "engine.cli"],
     "markupsafe": ["engine.templates.sandbox"],
     "jsonschema": ["engine.config.schema"],

@@ -57,6 +57,7 @@ class Throttle:
     max: int
     per_ms: int
     by: tuple[str, ...] = ()  # "client", "group" or an inventory column
+    excess: str = "hold"  # what is beyond `max`: hold (it fires when there is room again) or drop (it never fires)
 
 
 class Calendar(Protocol):
@@ -135,6 +136,15 @@ class Action:
     spec: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStep:
+    """Whom else a rule tells of an alert that nobody has acknowledged `after_ms` after its firing, and of its recovery."""
+
+    after_ms: int
+    actions: tuple[Action, ...]
+    on_recovery: tuple[Action, ...] = ()
+
+
 Condition = Callable[[Mapping[str, Any]], bool]
 """A compiled `condition`: takes the template variables, says whether the rule applies; never raises."""
 
@@ -147,6 +157,7 @@ class Rule:
     triggers: tuple[str, ...]
     actions: tuple[Action, ...]
     on_recovery: tuple[Action, ...] = ()
+    escalate: tuple[EscalationStep, ...] = ()  # `after_ms` ascending
     description: str = ""
     severity: str = "warning"
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +185,19 @@ class Rule:
     definition: str = ""
     file: str = ""
     line: int = 0
+
+
+def actions_of(rule: Rule) -> tuple[Action, ...]:
+    """Every action of a rule: of its firing, its recovery, and of the steps of its escalation."""
+    found = (*rule.actions, *rule.on_recovery)
+    for step in rule.escalate:
+        found = (*found, *step.actions, *step.on_recovery)
+    return found
+
+
+def tells_recovery(rule: Rule) -> bool:
+    """Has the rule anything to send when an alert is resolved?"""
+    return bool(rule.on_recovery) or any(step.on_recovery for step in rule.escalate)
 
 
 def inhibitors_of(rule: Rule) -> tuple[str, ...]:

@@ -52,6 +52,10 @@ QUERY_DEADLINES: Final = TimerKind("no answer came in time")
 GROUPS: Final = TimerKind("groups are notified")
 FEED_REMINDERS: Final = TimerKind("reminders about sources", keeps_replay_running=False)
 REMINDERS: Final = TimerKind("reminders", event_time=True, keeps_replay_running=False)
+OTHER_ESCALATIONS: Final = TimerKind(
+    "steps of escalations about sources, and those that have waited for the end of a silence"
+)
+ESCALATIONS: Final = TimerKind("steps of escalations", event_time=True)
 SCHEDULES: Final = TimerKind("schedules", keeps_replay_running=False, measures=False)
 RATE_LIMITS: Final = TimerKind("summaries of held deliveries")
 
@@ -68,6 +72,8 @@ TIMERS: Final = (
     GROUPS,
     FEED_REMINDERS,
     REMINDERS,
+    OTHER_ESCALATIONS,
+    ESCALATIONS,
     SCHEDULES,
     RATE_LIMITS,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.config.durations import parse_duration
 from engine.config.inventory import Inventory
+from engine.config.known_names import KnownNames
 from engine.config.loader import Config
 from engine.config.named_intervals import NamedIntervals
 from engine.config.receivers import Receiver
@@ -23,7 +24,7 @@ class RuleContext:
     `inventory` and `config` None: what the rule refers to there is not checked. `is_stored`: the rule comes from the store
     instead of a file, so it was checked before and its template files may be gone. `performs`: its actions are carried out.
     `folders`: where the files must lie that the rule names; without any, beside the rule file. `time_intervals`: those that it may
-    name. `inherited`: its keys that stand in the `defaults` of the file.
+    name. `inherited`: its keys that stand in the `defaults` of the file. `known_names`: what the inventory names, to warn of others.
     """
 
     document: Document
@@ -36,6 +37,7 @@ class RuleContext:
     folders: tuple[Path, ...] = ()
     time_intervals: NamedIntervals = field(default_factory=dict)
     inherited: frozenset[str] = frozenset()
+    known_names: KnownNames | None = None
 
     def place(self, path: KeyPath) -> KeyPath:
         """The way through the document to something of this rule: what is inherited stands in `defaults`."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.inventory import Inventory
+from engine.config.known_names import KnownNames
 from engine.config.loader import Config
 from engine.config.loading import loading, reason_of
 from engine.config.named_intervals import NamedIntervals
@@ -95,6 +96,7 @@ class _RulesReader:
         self._written: list[WrittenRule] = []
         self._folders, self._inventory, self._config, self._performs = folders, inventory, config, performs
         self._time_intervals = time_intervals
+        self._known_names = None if inventory is None else KnownNames(inventory)
 
     def read(self, documents: Sequence[Document]) -> None:
         """Read every file, then check the rules of all files together."""
@@ -142,6 +144,7 @@ class _RulesReader:
             folders=self._folders,
             time_intervals=self._time_intervals,
             inherited=inherited,
+            known_names=self._known_names,
         )
         self._written.append((context, entry))
         try:

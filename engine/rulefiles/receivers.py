@@ -9,7 +9,7 @@ from engine.config.loader import Config
 from engine.config.receivers import ROUTE
 from engine.config.yamlfile import Document, read_document
 from engine.core.alerting.routing import NOTIFY
-from engine.core.rules import Action, Rule
+from engine.core.rules import Action, Rule, actions_of
 from engine.errors import Problem
 from engine.rulefiles.notify import reached
 from engine.rulefiles.template_checks import compile_problem
@@ -54,7 +54,7 @@ def unused_receivers(config: Config, rules: Sequence[Rule]) -> Iterator[Problem]
 
 def notifications_of(rule: Rule) -> Iterator[Action]:
     """The actions `notify` of a rule."""
-    yield from (action for action in (*rule.actions, *rule.on_recovery) if action.kind == NOTIFY)
+    yield from (action for action in actions_of(rule) if action.kind == NOTIFY)
 
 
 def _document(config: Config) -> Document | None:

@@ -11,12 +11,14 @@ from engine.core.rules import Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
+from engine.rulefiles.escalate import read_steps
 from engine.rulefiles.intervals import with_intervals
 from engine.rulefiles.notify import check_recoveries
 from engine.rulefiles.options import OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
 from engine.rulefiles.triggers import ABOUT_MANY, LASTING, WITHOUT_FOR
+from engine.rulefiles.unknown_names import warn_of_unknown
 from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
 
@@ -32,14 +34,18 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     templates = TemplateChecks(context, _names(context, entry, triggers))
     _check_triggers(context, entry, triggers)
     if "match" in entry:
+        before = context.error_count()
         check_match(entry["match"], context.place(("match",)), context.document, context.inventory, context.problems)
+        if context.error_count() == before:
+            warn_of_unknown(context, entry["match"])
     entry = with_intervals(context, entry)
     options = OptionsReader(context).read(entry, triggers)
     for_ms = context.duration_ms(entry, "for", ())
     _check_condition(context, entry, templates.names)
-    actions = read_actions(context, entry, "actions", mails, templates)
-    on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
-    check_recoveries(context, entry, "actions", actions, on_recovery)
+    actions = read_actions(context, entry, ("actions",), mails, templates)
+    on_recovery = read_actions(context, entry, ("on_recovery",), mails, templates)
+    check_recoveries(context, entry, ("actions",), actions, on_recovery)
+    escalate = read_steps(context, entry, triggers, on_recovery, mails, templates)
     if context.error_count() > errors_before:
         return None
     condition = entry.get("condition", "")
@@ -49,6 +55,7 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
         triggers=triggers,
         actions=actions,
         on_recovery=on_recovery,
+        escalate=escalate,
         description=entry.get("description", ""),
         severity=entry.get("severity", "warning"),
         labels=dict(entry.get("labels", {})),
@@ -76,6 +83,7 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
         feed_only=set(triggers) == {"feed"},
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         key=_key_names(entry, triggers),
+        looks_back="schedule" in triggers and "over" in entry.get("schedule", {}),
     )
 
 

@@ -22,16 +22,11 @@ from engine.templates.compiler import (
     constant_problems,
     parse,
 )
-from engine.templates.lint_calls import (
-    call_problems,
-    order_problem,
-    printed_problems,
-    secret_problem,
-    sign_problem,
-    sum_problem,
-)
+from engine.templates.lint_calls import call_problems, secret_problem
 from engine.templates.lint_equal import never_equal, never_passes
 from engine.templates.lint_scope import assigned_names, dotted, guarded, names_below, set_in_branches, set_once
+from engine.templates.lint_types import order_problem, sign_problem, sum_problem
+from engine.templates.lint_uncalled import uncalled_problems
 from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape, Text
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
 from engine.templates.sandbox.tree_limits import REFUSED
@@ -154,6 +149,7 @@ class _Checker:
         if depth > MAX_TREE_DEPTH:
             raise RecursionError
         if isinstance(node, nodes.For):
+            yield from uncalled_problems(node, scope, self._macro_names)
             yield from self._loop(node, scope, depth)
             return
         yield from self._node_problems(node, scope)
@@ -220,7 +216,7 @@ class _Checker:
             yield from self.walk(statement, own, depth + 1)
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
-        yield from printed_problems(node, scope, self._macro_names)
+        yield from uncalled_problems(node, scope, self._macro_names)
         if type(node) in REFUSED:
             yield REFUSED[type(node)]
         elif isinstance(node, (nodes.Filter, nodes.Test)):

@@ -17,7 +17,7 @@ import msgspec
 from engine.config.receivers import Receiver
 from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.alerting.routing import NOTIFY
-from engine.core.rules import Action, Rule
+from engine.core.rules import Action, Rule, actions_of
 from engine.templates.command import CommandRoutes, render_command
 from engine.templates.compiler import Compiler, TemplateProblem, names_in
 from engine.templates.defaults import default_text
@@ -87,7 +87,7 @@ def names_used(rule: Rule, receivers: Mapping[str, Receiver] | None = None) -> f
     `receivers`: those of the configuration, whose texts count for a rule with `notify`.
     """
     found: set[str] = set()
-    actions = (*rule.actions, *rule.on_recovery)
+    actions = actions_of(rule)
     for source in templates_of(actions):
         if "{" in source:
             found |= names_in(source)

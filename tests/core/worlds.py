@@ -28,7 +28,7 @@ from engine.core.matching import NO_LISTING, Listing, Matcher
 from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import StatusAnswer
-from engine.core.rules import Action, Match, Rule, Throttle
+from engine.core.rules import Action, EscalationStep, Match, Rule, Throttle
 from engine.core.times import FOREVER
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -107,6 +107,12 @@ def rule(
         condition=condition,
         **more,
     )
+
+
+def step(after: str, kind: str = "log", *, recovery: bool = False, told: str = "boss") -> EscalationStep:
+    """A step of `escalate` with one action of a kind; `recovery`: the same action tells the end too; `told`: whom."""
+    action = Action(kind=kind, spec={"message": told, "to": (told,), "receiver": told})
+    return EscalationStep(after_ms=ms(after), actions=(action,), on_recovery=(action,) if recovery else ())
 
 
 def no_names(rule: Rule) -> frozenset[str]:

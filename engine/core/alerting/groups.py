@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, Alert
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import stamped
@@ -40,12 +41,14 @@ class Groups:
         wake_up: NextWakeUp,
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
+        escalations: Escalations,
     ) -> None:
         self.all: dict[tuple[str, str], Group] = {}  # by rule and place
         self.timers: Final = TimerQueue(GROUPS, wake_up, _is_due)
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
+        self._escalations = escalations
 
     def enter(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
         """These alerts fire: they are listed with the others of their group."""
@@ -67,6 +70,8 @@ class Groups:
             else:
                 alert.group = key
                 group.add(client)
+                if client in group.sent:
+                    self._escalations.more_fires(group, at_ms)
             self.plan(group, terms, at_ms)
 
     def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> Group:
@@ -115,12 +120,14 @@ class Groups:
 
     def firing(self, group: Group) -> list[Alert]:
         """The group's alerts that fire, in the order in which their clients began to."""
-        return [
-            alert
-            for subject in group.clients
-            for alert in self._alerts.of(subject)
-            if alert.rule == group.rule and alert.group == group.place and alert.state == FIRING
-        ]
+        return list(self.each_firing(group))
+
+    def each_firing(self, group: Group) -> Iterator[Alert]:
+        """The same, one after the other."""
+        for subject in group.clients:
+            for alert in self._alerts.of(subject):
+                if alert.rule == group.rule and alert.group == group.place and alert.state == FIRING:
+                    yield alert
 
     def of_rule(self, rule: str) -> list[Group]:
         """The groups of a rule."""
@@ -131,6 +138,7 @@ class Groups:
         group.is_closed = True
         self.all.pop((group.rule, group.place), None)
         self._alerts.out.groups[group.name] = group
+        self._escalations.close(group.name)
 
     def step(self, step_ms: int) -> None:
         """The clock was set: every group waits for as long as before."""

@@ -1,26 +1,29 @@
 """Notifications: from what was decided about alerts to the deliveries of a rule's actions.
 
 One alert has a notification of its own; a group, a bundle and an outage have one with a list. What one rule says of one client,
-throttle key, group or outage stays in one lane, so that no recovery overtakes its firing. Read `Notifier.one`, then `planned`.
+throttle key, group or outage stays in one lane, so that no recovery overtakes its firing. Which deliveries a notification has is in
+`delivery_plan`. Read `Notifier.one` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
+from engine.core.alerting.delivery_plan import Notification, planned
+from engine.core.alerting.escalation import number_of_latest
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import (
+    PHASE_ESCALATION,
     PHASE_FIRING,
     PHASE_RECOVERY,
-    PHASE_REMINDER,
     PHASE_SUMMARY,
     PHASE_UPDATE,
     PlannedDelivery,
-    delivery_key,
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
@@ -28,93 +31,7 @@ from engine.core.alerting.routing import NOTIFY, Routing
 from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
-from engine.core.rules import Action, Rule
-
-
-class Notification:
-    """What one notification is about; nothing of it changes."""
-
-    __slots__ = ("client", "clients", "decision", "first_sent_ms", "id", "key", "lane", "variables")
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        decision: str,
-        lane: str,
-        variables: Mapping[str, Any],
-        client: str | None = None,
-        key: Mapping[str, str] | None = None,
-        clients: tuple[str, ...] | None = None,
-        first_sent_ms: int | None = None,
-    ) -> None:
-        self.id: Final = id  # the same for a firing and its recovery
-        self.decision: Final = decision  # what the keys of its deliveries are made of
-        self.lane: Final = lane
-        self.variables: Final = variables
-        self.client: Final = client
-        self.key: Final = key  # what it is about when it is about no single client
-        self.clients: Final = clients
-        self.first_sent_ms: Final = first_sent_ms  # when its firing was decided, for whatever follows one
-
-
-def planned(
-    rule: Rule,
-    phase: str,
-    notification: Notification,
-    at_ms: int,
-    burst: Burst | None = None,
-    limit: int = 0,
-    era: str = "",
-) -> list[PlannedDelivery]:
-    """One delivery for each action of the phase, in the order in which the actions were written.
-
-    With `burst`, each counts in it and is held beyond `limit`. `era`: see `OpenAlerts.era`.
-    """
-    found = []
-    decision = notification.decision
-    if era and (phase != PHASE_FIRING or notification.client is None):  # a client's alert fires once
-        decision = f"{decision}\0{era}"
-    first_sent_ms = notification.first_sent_ms if phase != PHASE_FIRING else None
-    for index, action in enumerate(rule.on_recovery if phase == PHASE_RECOVERY else rule.actions):
-        reply_to = None
-        if first_sent_ms is not None and action.kind == "email":
-            reply_to = _reply_to(rule, action, notification.id, first_sent_ms)
-        found.append(
-            PlannedDelivery(
-                key=delivery_key(at_ms, decision, phase, index, action.kind),
-                rule=rule,
-                action=action,
-                phase=phase,
-                client=notification.client,
-                group_key=notification.key,
-                clients=notification.clients,
-                alert=notification.id,
-                lane=f"{rule.name}\n{notification.lane}",
-                at_ms=at_ms,
-                variables=notification.variables,
-                held=burst is not None and burst.take(at_ms, limit),
-                reply_to=reply_to,
-            )
-        )
-    return found
-
-
-def _reply_to(rule: Rule, action: Action, notification_id: str, first_sent_ms: int) -> str | None:
-    """The key of the firing's e-mail that a later one continues: to the same people, else to the same `to`, else the first."""
-    best: int | None = None
-    best_score = -1
-    for index, sent in enumerate(rule.actions):
-        if sent.kind != "email":
-            continue
-        score = 0
-        if sent.spec.get("to") == action.spec.get("to"):
-            score = 2 if sent.spec.get("cc") == action.spec.get("cc") else 1
-        if sent is action:
-            score = 3  # a reminder: the very same action
-        if score > best_score:
-            best, best_score = index, score
-    return None if best is None else delivery_key(first_sent_ms, notification_id, PHASE_FIRING, best, "email")
+from engine.core.rules import Rule
 
 
 class Notifier:
@@ -127,12 +44,14 @@ class Notifier:
         state_of: Callable[[str], ClientState],
         rate_limits: RateLimits,
         routing: Routing,
+        escalations: Escalations,
     ) -> None:
         self.names: dict[str, frozenset[str]] = {}  # of each rule: the costly names that its templates read
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
         self._rate_limits = rate_limits
+        self._escalations = escalations
         self._routing = routing
 
     def one(
@@ -175,7 +94,7 @@ class Notifier:
     ) -> None:
         """A group's notification: `subjects` (of alerts) in the order in which they are listed, `alerts` those that fire."""
         is_recovery = phase == PHASE_RECOVERY
-        is_listed = group.is_bundle or phase == PHASE_REMINDER or not group.passing  # else the list begins with others
+        is_listed = group.is_bundle or phase != PHASE_FIRING or not group.passing  # else the list begins with others
         first = alerts[0] if alerts and is_listed else None
         keyed: list[dict[str, Any]] = []  # what each alert about a key says
         listed = tuple(subjects[:limit])
@@ -248,7 +167,10 @@ class Notifier:
     def _deliver(self, rule: Rule, phase: str, notification: Notification, at_ms: int) -> None:
         limits, out = self._rate_limits, self._alerts.out
         burst = limits.of(rule.name) if not rule.shadow else None
-        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
+        escalation = self._escalations.all.get(notification.id)
+        if phase == PHASE_ESCALATION and escalation is not None:
+            notification.variables["alert"]["escalation"] = number_of_latest(rule.escalate, escalation)
+        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation)
         if any(one.action.kind == NOTIFY for one in found):
             found = self._all_addressed(found)
         out.lines.extend(found)

@@ -15,7 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from engine.core.alerting import lifecycle
+from engine.core.alerting.acknowledgements import Acknowledgements
 from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Throttled
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.group_notifications import GroupNotifications
 from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
@@ -34,7 +36,7 @@ from engine.core.alerting.suppressions import Suppressions, mute_until
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.matching import Matcher
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
-from engine.core.rules import AT_ONCE, Rule, inhibitors_of
+from engine.core.rules import AT_ONCE, Rule, inhibitors_of, tells_recovery
 from engine.core.timers import CHILDREN, FORS, OFFLINE_FORS, NextWakeUp, TimerQueue
 
 RESTS_ON_SILENCE: Final = frozenset({"offline", "quorum"})
@@ -53,6 +55,8 @@ class Pipeline:
         notifier: Notifier,
         groups: Groups,
         reminders: Reminders,
+        escalations: Escalations,
+        acknowledgements: Acknowledgements,
         silences: Silences,
         inhibitors: Inhibitors,
         state_of: Callable[[str], ClientState],
@@ -62,7 +66,9 @@ class Pipeline:
         self.notifier: Final = notifier
         self.groups: Final = groups
         self.reminders: Final = reminders
-        self.group_notifications: Final = GroupNotifications(alerts, groups, notifier, reminders)
+        self.escalations: Final = escalations
+        self.acknowledgements: Final = acknowledgements
+        self.group_notifications: Final = GroupNotifications(alerts, groups, notifier, reminders, escalations)
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.silences: Final = silences
@@ -92,6 +98,7 @@ class Pipeline:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
         self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
+        self.acknowledgements.rules = rules
         self.inhibitors.parents.use(rules, self.alerts)
         self._depths = _depths(matcher.rules)
         self.stages.use(rules)
@@ -191,6 +198,8 @@ class Pipeline:
         for alert in alerts:
             if alert.open and alert.state == SUPPRESSED:
                 by_rule.setdefault(alert.rule, []).append(alert)
+            elif alert.state == FIRING:
+                self.escalations.look_again(alert, at_ms)
         for name in self._inhibitors_first(by_rule):
             compiled = self.stages.of(name)
             if compiled is None:
@@ -240,7 +249,7 @@ class Pipeline:
                 self.suppressions.inhibitor_ended(alert, at_ms)
         if self.inhibitors.parents.watched:
             self._note_parent(alert, at_ms)
-        if alert.trigger == "schedule":
+        if alert.trigger == "schedule" or verdict.is_final:
             self.drop(alert, at_ms)
         elif stage is not None:
             stage.wait(alert, verdict.until, at_ms)
@@ -263,8 +272,15 @@ class Pipeline:
         return True
 
     def may_remind(self, alert: Alert, at_ms: int) -> bool:
-        """May a reminder of the alert be sent now?"""
+        """May a reminder of the alert, or a step of its escalation, be sent now?"""
         return self._muting_stage(alert, at_ms) is None
+
+    def await_unmuted(self, alert: Alert, at_ms: int) -> None:
+        """Have an alert looked at that fires and is muted, when that ends: see `release`."""
+        self.suppressions.leave(alert)
+        found = self._muting_stage(alert, at_ms)
+        if found is not None:
+            found[0].wait(alert, found[1].until, at_ms)
 
     def _muting_stage(self, alert: Alert, at_ms: int) -> tuple[Stage, Suppressed] | None:
         """The stage that mutes an alert that fires; None for none."""
@@ -295,6 +311,8 @@ class Pipeline:
             self.notifier.one(rule, alerts[0], PHASE_FIRING, at_ms, self.state_of_subject(alerts[0]))
             if rule.repeat_ms:
                 self.reminders.plan(rule, alerts[0], at_ms)
+            if rule.escalate:
+                self.escalations.begin(rule, alerts[0], at_ms)
         for alert in alerts:
             if alert.trigger in AT_ONCE:
                 self._resolve(alert, at_ms)
@@ -315,8 +333,9 @@ class Pipeline:
             return
         self._resolve(alert, at_ms, reason)
         rule = self.rules.get(alert.rule)
-        if rule is not None and rule.on_recovery and alert.notified and alert.group is None:
+        if rule is not None and tells_recovery(rule) and alert.notified and alert.group is None:
             self.notifier.one(rule, alert, PHASE_RECOVERY, at_ms, state, transition)
+        self.escalations.left(alert)
 
     def _resolve(self, alert: Alert, at_ms: int, reason: str | None = None) -> None:
         lifecycle.resolve(alert, at_ms, reason)
@@ -328,6 +347,7 @@ class Pipeline:
         lifecycle.drop(alert, at_ms)
         self.alerts.changed(alert)
         self._leave(alert, at_ms)
+        self.escalations.left(alert)
 
     def _leave(self, alert: Alert, at_ms: int) -> None:
         self.alerts.remove(alert)
@@ -337,6 +357,7 @@ class Pipeline:
             self.suppressions.leave(alert)
         if alert.group is not None:
             self.groups.leave(alert, self.rules.get(alert.rule), at_ms)
+            self.acknowledgements.left(alert, at_ms)
         if self.suppressions.any_waiting:
             self.suppressions.inhibitor_ended(alert, at_ms)
         if self.inhibitors.parents.watched:
@@ -422,6 +443,17 @@ class Pipeline:
             self.verification.request(alert, 0)
         elif alert.reason != flapping.REASON and rule is not None:
             return self._find_suppressing_stage(alert, names, max(at_ms, alert.due_at_ms))
+        return True
+
+    def restore_muted(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
+        """Have an alert wait again that fires and was muted when it was kept. False when that is over. See `await_unmuted`."""
+        until, alert.until = alert.until, ""
+        if not self._still_goes_on(alert.rule, until, names, at_ms):
+            return False
+        intervals = self.stages.intervals.get(alert.rule)
+        if intervals is not None and until == mute_until(alert.rule):
+            intervals.await_edge(at_ms)
+        self.suppressions.wait(until, alert)
         return True
 
     def _find_suppressing_stage(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:

@@ -84,7 +84,7 @@ class Renotification:
         waiting = [alert for alert in self._groups.firing(group) if alert.notified and not alert.acknowledged]
         alerts = [alert for alert in waiting if self._pipeline.may_remind(alert, at_ms)]
         if alerts:
-            self._notifications.reminder(rule, group, alerts, at_ms)
+            self._notifications.again(rule, group, PHASE_REMINDER, alerts, at_ms)
         group.remind_at_ms = None
         if waiting:
             self._reminders.plan_group(rule, group, at_ms)
