@@ -83,7 +83,7 @@ async def ping(deny: Sequence[str], url: str, connection: ConnectionConfig = DIR
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None),
                 proxy=way.proxy,
-                proxy_auth=way.login,
+                proxy_headers=way.login,
             )
             answer.close()
     finally:
