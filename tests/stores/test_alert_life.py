@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engine.core.alerting.alert import Alert, Kept, Output
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
@@ -203,6 +204,23 @@ def test_schedules_and_bursts_are_kept(store: Store) -> None:
     assert [fields_of(burst, "rule", "times", "total", "held", "is_announced") for burst in kept.bursts] == [
         ["r", [(1, 2), (3, 4)], 6, 5, True]
     ]
+
+
+def test_what_roll_calls_look_back_on_is_kept(store: Store) -> None:
+    out = Output()
+    out.past = {
+        "": PastRecord("", {3_600_000: [5, 7]}),
+        "G@@@é": PastRecord("G@@@é", {-1: [2, 1_500], 40: [0, 9]}),
+        "b": PastRecord("b", {1: [1, 1]}),
+    }
+    write(store, out)
+    out = Output()
+    out.past = {"b": PastRecord("b", {})}
+    kept = write(store, out)
+    assert {record.client: record.parts for record in kept.past} == {
+        "": {3_600_000: [5, 7]},
+        "G@@@é": {-1: [2, 1_500], 40: [0, 9]},
+    }
 
 
 def test_what_is_undone_is_not_kept(store: Store) -> None:
