@@ -69,7 +69,19 @@ GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
 
 
 KEPT = (
-    *("name", "rule", "client", "source", "trigger", "state", "started_at_ms", "due_at_ms", "transition", "reason"),
+    *(
+        "id",
+        "name",
+        "rule",
+        "client",
+        "source",
+        "trigger",
+        "state",
+        "started_at_ms",
+        "due_at_ms",
+        "transition",
+        "reason",
+    ),
     *("fired_at_ms", "notified", "notification_id", "detail", "throttle_key", "key", "group", "acknowledged"),
     *("acknowledged_by", "remind_at_ms", "verified", "until"),
 )
