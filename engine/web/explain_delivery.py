@@ -29,7 +29,7 @@ def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, s
         yield "burst", "this is the summary: it reports that deliveries of the rule are held"
         return
     if row.phase == "acknowledged":
-        yield "alert", "an operator acknowledged it: the receivers that were told of the firing are told so"
+        yield "alert", "an operator acknowledged it: the receivers of the firing get the acknowledgement"
     elif row.phase == "recovery":
         yield "alert", "the alert was resolved: its recovery goes to the recipients that got the firing"
     else:
@@ -38,7 +38,7 @@ def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, s
         yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and the alert was not acknowledged"
     if row.phase == "escalation":
         steps = ", ".join(str(step.get("after")) for step in rule.get("escalate", ()))
-        yield "escalate", f"a step of `escalate` (after {steps}) was due, and nobody had acknowledged the alert"
+        yield "escalate", f"a step of `escalate` (after {steps}) was due, and the alert was not acknowledged"
     if rule.get("shadow"):
         yield "shadow", "the rule is a shadow rule: its deliveries are recorded and never sent"
     if row.state == "held":

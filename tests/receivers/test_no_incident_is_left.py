@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.actions.receivers.base import Message
+from engine.actions.receivers.base import PHASES, Message
 from tests.command_line import command
 from tests.receivers.neighbours import NEIGHBOURS, in_process
 from tests.receivers.opsgenie_stand_in import OpsgenieStandIn
@@ -32,11 +32,12 @@ def rule(name: str, **more: Any) -> dict[str, Any]:
 
 RULES = [
     rule("single", repeat="7m", inhibited_by=["storm"]),
-    rule("slow", **{"for": "2m"}),
+    rule("slow", **{"for": "2m"}, escalate=[{"after": "3m", "actions": NOTIFY, "on_recovery": NOTIFY}]),
     rule("grouped", grouping={"by": ["group"], "wait": "20s", "interval": "3m"}, repeat="10m"),
     rule("throttled", throttle={"max": 1, "per": "5m"}),
     rule("muted", mute=[{"hours": "00:02-00:12"}]),
     rule("storm", trigger="outage", outage={"by": ["group"], "at_least": 3, "within": "1m"}),
+    rule("half", trigger="quorum", quorum={"by": ["group"], "down": 3}),
     rule("flaps", trigger="flapping"),
     rule("twice", trigger="duplicate"),
 ]
@@ -126,5 +127,5 @@ def test_a_storm_is_told_to_chats_with_its_incident(name: str, tmp_path: Path) -
     assert [one.incident in shown.text for one, shown in zip(messages, stand_in.shown, strict=True)] == [True] * len(
         messages
     )
-    assert {one.phase for one in messages} == {"firing", "update", "reminder", "acknowledged", "recovery"}
-    assert {one.rule for one in messages} >= {"single", "slow", "grouped", "throttled", "muted", "storm"}
+    assert {one.phase for one in messages} == set(PHASES) - {"summary"}
+    assert {one.rule for one in messages} >= {"single", "slow", "half", "grouped", "throttled", "muted", "storm"}
