@@ -44,10 +44,13 @@ def group(**changes: object) -> Group:
         "key": '{"group": "é"}',
         "first_ms": 1,
         "sent_at_ms": 2,
-        "sent": {"G@@@b", "G@@@a"},
+        "sent": ["G@@@b", "G@@@a", "\0r\0{}"],
         "passing": ["G@@@c"],
         "passed": 7,
         "remind_at_ms": 9,
+        "name": "n",
+        "is_bundle": True,
+        "ended": [1, 2, 3],
     }
     return Group(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -135,8 +138,21 @@ def test_a_group_is_kept_until_it_is_closed(store: Store) -> None:
     out = Output()
     out.groups = {one.name: one}
     (kept,) = write(store, out).groups
-    names = ("name", "rule", "key", "first_ms", "sent_at_ms", "sent", "passing", "passed", "remind_at_ms")
+    names = (
+        "name",
+        "rule",
+        "key",
+        "first_ms",
+        "sent_at_ms",
+        "sent",
+        "passing",
+        "passed",
+        "remind_at_ms",
+        "is_bundle",
+        "ended",
+    )
     assert fields_of(kept, *names) == fields_of(one, *names)
+    assert list(kept.sent) == list(one.sent)
     one.is_closed = True
     assert write(store, out).groups == []
 
