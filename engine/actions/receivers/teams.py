@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -66,7 +67,7 @@ def _body(message: Message, lines: list[str]) -> bytes:
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": footer(message),  # Markdown: nothing that a device chooses
+        "fallbackText": footer(replace(message, acknowledged_by="")),  # Markdown: nothing that others choose
         "msteams": {"width": "Full"},
         "body": [
             {"type": "Container", "style": style, "bleed": True, "items": [title]},
