@@ -48,7 +48,11 @@ def test_the_example_configuration_loads_without_a_word() -> None:
     assert load_config(ROOT / "config.example.yaml").warnings == ()
 
 
-SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN")
+SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN", "TELEGRAM_TOKEN", "DINGTALK_SECRET",
+           "FEISHU_SECRET", "PD_KEY", "OPSGENIE_KEY", "NTFY_TOPIC", "NTFY_TOKEN", "HOOK_AUTH", "HOOK_SECRET")  # fmt: skip
+
+ADDRESSES = ("SLACK_URL", "TEAMS_URL", "DISCORD_URL", "DINGTALK_URL", "FEISHU_URL", "WECOM_URL", "APPRISE_URL")
+"""Secrets that are addresses."""
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,19 @@ SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWOR
         (
             "config.example.yaml",
             "#   ",
-            {"http", "rules", "status", "reconcile", "smtp", "secrets", "mqtt", "heartbeat", "webhooks"},
+            {
+                "http",
+                "rules",
+                "status",
+                "reconcile",
+                "smtp",
+                "secrets",
+                "receivers",
+                "time_intervals",
+                "mqtt",
+                "heartbeat",
+                "webhooks",
+            },
         ),
         ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),
     ],
@@ -67,6 +83,8 @@ def test_the_sections_that_are_commented_out_load_once_they_are_not(
 ) -> None:
     for name in SECRETS:
         monkeypatch.setenv(name, "x")
+    for name in ADDRESSES:
+        monkeypatch.setenv(name, "https://chat.example.com/x")
     for name in ("aliyun", "hook"):
         (tmp_path / name).write_text("x")
     cert, key = made_certificate(tmp_path)
@@ -77,7 +95,7 @@ def test_the_sections_that_are_commented_out_load_once_they_are_not(
     text = (
         (ROOT / file).read_text().replace("/run/secrets/", "").replace("/etc/ssl/our-own-", "").replace("/etc/ssl/", "")
     )
-    commented = re.findall(rf"^{mark}([a-z]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
+    commented = re.findall(rf"^{mark}([a-z_]+:.*\n(?:{mark}  .*\n)*)", text, re.MULTILINE)
     found = {section.partition(":")[0]: re.sub(rf"^{mark}", "", section, flags=re.MULTILINE) for section in commented}
     assert set(found) == sections
     kept = re.sub(rf"^({'|'.join(sections)}):.*\n", "", text, flags=re.MULTILINE)

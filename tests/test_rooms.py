@@ -93,11 +93,11 @@ LIBRARIES = {
     "click": ["engine.cli"],
     "fastapi": ["engine.web"],
     "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
-               "engine.templates.lint_calls", "engine.templates.lint_equal", "engine.templates.lint_scope", "engine.templates.shapes", "engine.templates.breakouts", "engine.templates.burst_summary",
+               "engine.templates.lint_calls", "engine.templates.lint_equal", "engine.templates.lint_scope", "engine.templates.lint_types", "engine.templates.lint_uncalled", "engine.templates.shapes", "engine.templates.breakouts", "engine.templates.burst_summary",
                "engine.cli"],
     "markupsafe": ["engine.templates.sandbox"],
     "jsonschema": ["engine.config.schema"],
-    "multidict": ["engine.actions.webhook.request"],  # aiohttp's own headers
+    "multidict": ["engine.actions.webhook.request", "engine.actions.notify"],  # aiohttp's own headers
     "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay.runner", "engine.telemetry", "engine.web.serializers", "engine.templates.renderer",
                 "engine.web", "engine.templates.command"],
     "mypy_extensions": ["engine.core"],  # hints for the compiler, without effect where there is none

@@ -36,6 +36,7 @@ COMMANDS = {
     "why-not": ("engine.cli.why_not:why_not", "Show the stage that stops a rule for a client."),
     "silence": ("engine.cli.silences:silence", "Manage silences: add, list, expire."),
     "quarantine": ("engine.cli.quarantine:quarantine", "Manage quarantined events (not accepted): list, retry."),
+    "notify": ("engine.cli.notify:notify", "Test a receiver: send it a firing, a reminder and a recovery."),
     "simulate": ("engine.cli.simulate:simulate", "Generate events of a synthetic fleet."),
 }
 

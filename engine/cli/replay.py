@@ -184,6 +184,7 @@ def _replay(
         commands=command_routes(config),
         mail=mail_route(config),
         burst=config.deliveries.burst,
+        receivers=config.receivers,
         external_url=config.http.external_url if config.http is not None else "",
     )
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None

@@ -76,6 +76,8 @@ def done(line: Line) -> str:
     if "topic" in request:
         payload = request["payload"]
         return f"to {request['to']}: {payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)}"
+    if "receiver" in request:
+        return f"to {request['receiver'] or request.get('via')}: {request['title']}"
     message = request.get("message")
     return str(message) if message is not None else f"{request.get('method')} {request.get('url')}"
 

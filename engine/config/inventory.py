@@ -25,7 +25,7 @@ Row = tuple[str, tuple[tuple[str, str], ...]]  # pattern, (column, value) where 
 class _Table:
     """The rows of one inventory file, ready to be looked up; replaced as a whole by an edit."""
 
-    __slots__ = ("_globs", "_set", "cached", "columns", "empty", "exact", "rows")
+    __slots__ = ("_globs", "_set", "cached", "columns", "empty", "exact", "has_patterns", "rows")
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         self.columns = tuple(columns)
@@ -38,6 +38,7 @@ class _Table:
             else:
                 globs.append(index)
         self._globs = globs
+        self.has_patterns = bool(globs) or not self.exact
         self._set = compile_patterns([rows[index][0] for index in globs]) if globs else None
         self.empty = MappingProxyType(dict.fromkeys(self.columns, ""))
         self.cached: dict[str, Mapping[str, str]] = {}
@@ -108,6 +109,11 @@ class Inventory:
     def clients(self) -> list[str]:
         """The ids that rows contain literally."""
         return list(self._table.exact)
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether clients may exist that no row lists by their id: a row has a pattern, or there is no row."""
+        return self._table.has_patterns
 
     def values(self, column: str) -> set[str]:
         """Every value in a column."""

@@ -25,6 +25,7 @@ from engine.config.http import HttpConfig, read_http
 from engine.config.loading import loading
 from engine.config.matchers import as_tuple
 from engine.config.mqtt import MqttConfig, read_mqtt
+from engine.config.named_intervals import NamedIntervals, read_time_intervals
 from engine.config.paths import path_problem
 from engine.config.presence import (
     DebounceConfig,
@@ -39,6 +40,7 @@ from engine.config.presence import (
     warn_of_max_hold,
 )
 from engine.config.reader import ConfigReader
+from engine.config.receivers import Receiver, read_receivers
 from engine.config.regular_file import shown_path
 from engine.config.schema import schema_problems
 from engine.config.secret import Secret
@@ -109,6 +111,8 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     webhooks: ConnectionConfig = field(default_factory=ConnectionConfig)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    time_intervals: NamedIntervals = field(default_factory=dict)
     mqtt: MqttConfig | None = None
     smtp: SmtpConfig | None = None
     heartbeat: HeartbeatConfig | None = None
@@ -168,6 +172,8 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     reader = ConfigReader(document, folder, problems)
     raw = reader.raw
     inventory = raw.get("inventory")
+    webhooks = read_webhooks(reader)
+    intervals = read_time_intervals(reader)
     config = Config(
         path=path,
         data=_data(reader),
@@ -184,8 +190,10 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         clients=read_clients(reader),
         deliveries=read_deliveries(reader),
         network=read_network(reader),
-        webhooks=read_webhooks(reader),
+        webhooks=webhooks,
         secrets={name: reader.secret(("secrets", name), where) for name, where in (raw.get("secrets") or {}).items()},
+        time_intervals=intervals,
+        receivers=read_receivers(reader, intervals, webhooks),
         mqtt=read_mqtt(reader),
         smtp=read_smtp(reader),
         heartbeat=read_heartbeat(reader),

@@ -9,18 +9,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from engine.config.endpoints import host_bits_problem
 from engine.config.inventory import Inventory
+from engine.config.known_names import SEPARATOR, values_of
+from engine.config.lookalikes import dot_remark, mistaken_for
 from engine.config.patterns import EXPRESSION, compile_patterns, is_literal, matches_nothing, problem_of
 from engine.config.schema import did_you_mean
 from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import Match
 from engine.errors import Problem
-
-SEPARATOR = "@@@"
-"""Separates group and device in a client id."""
 
 MAX_LITERAL_BYTES = {"group": 253, "device": 253, "client": 256}
 """A client id has at most 256 bytes, so a longer literal matches nothing."""
@@ -53,10 +53,11 @@ def check_match(
 
     for field in ("group", "device", "client"):
         for at, pattern in each(written.get(field, ()), (field,)):
-            problem = problem_of(pattern) or _never(field, pattern)
+            values = partial(values_of, inventory, field)
+            problem = problem_of(pattern) or _never(field, pattern) or mistaken_for(field, pattern, values)
             if problem:
                 report(at, problem)
-            elif remark := _remark(field, pattern):
+            elif remark := _remark(field, pattern) or dot_remark(pattern, values):
                 problems.append(document.problem((*path, *at), remark, warning=True))
     for at, text in each(written.get("ip", ()), ("ip",)):
         try:
@@ -69,6 +70,8 @@ def check_match(
     for column, value in written.get("attributes", {}).items():
         for at, pattern in each(value, ("attributes", column)):
             problem = problem_of(pattern)
+            if not problem and inventory is not None and pattern not in inventory.values(column):
+                problem = mistaken_for(column, pattern, partial(values_of, inventory, column))
             if problem:
                 report(at, problem)
     if any(not problem.warning for problem in problems[before:]):

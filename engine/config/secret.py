@@ -16,7 +16,10 @@ _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 
 class Secret:
-    """Where a secret is kept: an environment variable or a file. Prints as `***`; only `reveal` reads the value."""
+    """Where a secret is kept: an environment variable or a file. Prints as `***`; only `reveal` reads the value.
+
+    Of the kind `text` it is the value itself, as it stands in the configuration.
+    """
 
     __slots__ = ("_kind", "_where")
 
@@ -25,6 +28,8 @@ class Secret:
 
     def reveal(self) -> str:
         """The value, read now from the environment or the file. Raises RollcallError when it cannot be read."""
+        if self._kind == "text":
+            return self._where
         where = self._named()
         if self._kind == "env":
             if self._where not in os.environ:
@@ -59,6 +64,8 @@ class Secret:
         return None
 
     def _named(self) -> str:
+        if self._kind == "text":
+            return "the value"
         return (
             f"the environment variable {self._where}"
             if self._kind == "env"

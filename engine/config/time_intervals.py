@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final, TypeVar
 
 from engine.config.time_zones import DAY, LAST_MS, clock_change, epoch_ms, instant_at, zone
@@ -17,6 +17,11 @@ from engine.core.rules import Calendar
 from engine.core.times import FOREVER
 
 T = TypeVar("T")
+Dates = tuple[tuple[date, date], ...]
+
+FIRST_DATE: Final = date(1970, 1, 1)
+LAST_DATE: Final = date(2199, 12, 31)
+"""Dates of windows: another one is a typing error."""
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES_A_DAY: Final = 24 * 60
@@ -28,19 +33,20 @@ SEARCHED_DAYS = 15
 def windows(entries: Sequence[Mapping[str, Any]]) -> Calendar:
     """The union of windows such as `{days: [mon-fri, sun], hours: "22:00-06:00", timezone: Europe/Berlin}`.
 
-    The end of a window is excluded; `days` name the day on which it begins. Without `days` every day, without `hours` the
-    whole day, without `timezone` UTC. ValueError with a sentence when an entry cannot be read.
+    The end of a window is excluded; `days` and `dates` name the day on which it begins, and both must allow it. Without `days` and
+    `dates` every day, without `hours` the whole day, without `timezone` UTC. ValueError with a sentence when an entry cannot be read.
     """
     return _Windows([window(entry) for entry in entries])
 
 
 def window(entry: Mapping[str, Any]) -> _Window:
     """One entry of `windows`; ValueError with a sentence that begins with the key."""
-    if "days" not in entry and "hours" not in entry:
-        raise ValueError('needs `days` or `hours`; for every moment write hours: "00:00-24:00"')
+    if not {"days", "hours", "dates"} & entry.keys():
+        raise ValueError('needs `days`, `hours` or `dates`; for every moment write hours: "00:00-24:00"')
     days = _keyed("days", lambda: _days(entry["days"])) if "days" in entry else frozenset(range(7))
     begin, end = _keyed("hours", lambda: _hours(entry["hours"])) if "hours" in entry else (0, MINUTES_A_DAY)
-    return _Window(days, begin, end, _keyed("timezone", lambda: zone(entry.get("timezone", "UTC"))))
+    dates = _keyed("dates", lambda: _dates(entry["dates"])) if "dates" in entry else None
+    return _Window(days, begin, end, _keyed("timezone", lambda: zone(entry.get("timezone", "UTC"))), dates)
 
 
 def _keyed(key: str, read: Callable[[], T]) -> T:
@@ -66,6 +72,30 @@ def _days(written: str | Sequence[str]) -> frozenset[int]:
     return frozenset(found)
 
 
+def _dates(written: str | Sequence[str]) -> Dates:
+    """Ranges of dates, both ends included, in order."""
+    found = []
+    for text in (written,) if isinstance(written, str) else written:
+        first, separator, last = text.partition("/")
+        begin = _date(first, text)
+        end = _date(last, text) if separator else begin
+        if end < begin:
+            raise ValueError(f"`{text}` ends before it begins")
+        found.append((begin, end))
+    return tuple(sorted(found))
+
+
+def _date(written: str, whole: str) -> date:
+    if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", written):
+        try:
+            found = date.fromisoformat(written)
+        except ValueError:
+            raise ValueError(f"`{whole[:40]}` contains a date that does not exist") from None
+        if FIRST_DATE <= found <= LAST_DATE:
+            return found
+    raise ValueError(f"`{whole[:40]}` is not a date such as 2026-12-24, or a range such as 2026-12-24/2026-12-26")
+
+
 def _hours(written: str) -> tuple[int, int]:
     """Minutes of the day at which a window begins and ends."""
     found = re.fullmatch(r"([0-9]{2}):([0-5][0-9])-([0-9]{2}):([0-5][0-9])", written)
@@ -80,24 +110,40 @@ def _hours(written: str) -> tuple[int, int]:
 
 
 class _Window:
-    """One weekly window; `begin` and `end` in minutes of the day, over midnight when the end comes first."""
+    """One weekly window; `begin` and `end` in minutes of the day, over midnight when the end comes first.
 
-    def __init__(self, days: frozenset[int], begin: int, end: int, zone: tzinfo) -> None:
-        self._days, self._begin, self._end, self._zone = days, begin, end, zone
-        self._is_constant = len(days) == 7 and end - begin == MINUTES_A_DAY
+    `dates`: the only days on which it begins, beside `days`; None for all.
+    """
+
+    def __init__(self, days: frozenset[int], begin: int, end: int, zone: tzinfo, dates: Dates | None = None) -> None:
+        self._days, self._begin, self._end, self._zone, self._dates = days, begin, end, zone, dates
+        self._is_constant = len(days) == 7 and end - begin == MINUTES_A_DAY and dates is None
 
     def covers(self, at_ms: int) -> bool:
         wall = instant_at(at_ms).astimezone(self._zone)
-        minute, day = wall.hour * 60 + wall.minute, wall.weekday()
+        minute, today = wall.hour * 60 + wall.minute, wall.date()
         if self._begin < self._end:
-            return day in self._days and self._begin <= minute < self._end
-        return (day in self._days and minute >= self._begin) or ((day - 1) % 7 in self._days and minute < self._end)
+            return self._begin <= minute < self._end and self._begins_on(today)
+        return (minute >= self._begin and self._begins_on(today)) or (
+            minute < self._end and self._begins_on(today - DAY)
+        )
+
+    def _begins_on(self, day: date) -> bool:
+        return day.weekday() in self._days and (
+            self._dates is None or any(first <= day <= last for first, last in self._dates)
+        )
 
     def next_change_ms(self, at_ms: int) -> int:
         if self._is_constant:
             return FOREVER
         covered = self.covers(at_ms)
         today = instant_at(at_ms).astimezone(self._zone).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)
+        if self._dates is not None and not covered:
+            begin = next((first for first, last in self._dates if last >= today.date() - DAY), None)
+            if begin is None:
+                return FOREVER
+            if begin > today.date() + 3 * DAY:  # nothing changes before it, in any zone
+                return epoch_ms(datetime(begin.year, begin.month, begin.day, tzinfo=UTC) - 2 * DAY)
         for ahead in range(-1, SEARCHED_DAYS):
             for candidate in self._candidates(today + ahead * DAY):
                 if candidate > at_ms and self.covers(candidate) != covered:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from engine.config.schema import did_you_mean
+from engine.config.zone_names import zone_hint
 from engine.core.times import EPOCH
 
 DAY: Final = timedelta(days=1)
@@ -22,9 +22,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError):
-        raise ValueError(
-            f"`{name[:60]}` is not a time zone such as Europe/Berlin or UTC{did_you_mean(name, sorted(available_timezones()))}"
-        ) from None
+        raise ValueError(f"`{name[:60]}` is not a time zone such as Europe/Berlin or UTC{zone_hint(name)}") from None
 
 
 def instant_at(at_ms: int) -> datetime:

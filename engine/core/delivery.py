@@ -116,7 +116,7 @@ class OutboxItem:
     key: str  # deterministic; sent as Idempotency-Key
     rule: str
     lane: str  # deliveries of one lane leave in the order of their ids
-    action: str  # webhook, email, command or log
+    action: str  # notify, webhook, email, command or log
     target: str  # scheme://host:port/literal/path (smtp: of an e-mail), or "log"
     request: Mapping[str, Any]
     attempts: int  # made before this one, since `decided_at_ms`

@@ -41,7 +41,7 @@ from engine.core.history import (
     stays_forgotten,
     step_of,
 )
-from engine.core.matching import Attributes, Matcher
+from engine.core.matching import NO_LISTING, Attributes, Listing, Matcher
 from engine.core.presence import clock_step, debounce, query_result, resolver
 from engine.core.presence.client_state import CONFIRMED, FLAPPING, NEVER, NEW_CLIENT, OFFLINE, ClientState
 from engine.core.presence.client_timers import CalmTimers, HoldTimers
@@ -106,10 +106,12 @@ class Fleet:
         keeps_records: bool = True,
         burst: int = 0,
         evidence_variable: EvidenceVariable = as_codes,
+        listing: Listing = NO_LISTING,
     ) -> None:
         """`keeps_records`: False where nothing is journalled or rolled back, as in a replay, which is then cheaper.
 
-        `burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit.
+        `burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit. `listing`: whom the
+        inventory lists by whole ids.
         """
         self.policy = policy
         self._keeps_records = keeps_records
@@ -126,9 +128,11 @@ class Fleet:
             each_client=self._each_client,
             burst=burst,
             evidence_variable=evidence_variable,
+            listing=listing,
         )
         self._triggers = self.alerts.triggers
         self._outages = self.alerts.outages
+        self._quorums = self.alerts.quorums
         self.clock_ms = 0  # never goes back, but by `step`
         self.latest_ms = FOREVER  # no instant of the turn in hand is later: what says so was stamped before a step
         self.facts: list[Fact] = []
@@ -247,6 +251,7 @@ class Fleet:
         states, policy, previous, committed = self.states, self.policy, self.previous, self.committed
         alerts, triggers, watches = self.alerts, self._triggers, self._outages.watches
         wake_up = alerts.wake_up
+        watches_addresses = alerts.watches_addresses
         first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
         now_ms = self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
@@ -274,6 +279,8 @@ class Fleet:
                 previous.append(before.last)
             states[client] = after
             place += 1
+            if watches_addresses and after.ip != before.ip:
+                self._moved(client, before, after, now_ms)
             if after.channels is before.channels:
                 continue
             if watches and outages.differ(before, after):
@@ -292,6 +299,12 @@ class Fleet:
                     self.counts.flaps_suppressed += 1
                 else:
                     self._hold(client, after, now_ms, watermark_ms)
+
+    def _moved(self, client: str, before: ClientState, after: ClientState, now_ms: int) -> None:
+        """A client's address is another: what is counted or found by addresses is counted and found anew."""
+        if self._quorums.watches:
+            self._quorums.moved(client, before, after, now_ms)
+        self.alerts.pipeline.parent_moved(client, now_ms)
 
     def _hold(self, client: str, state: ClientState, now_ms: int, watermark_ms: int) -> None:
         """A change of observed status starts its hold; one of no length settles at once."""
@@ -642,7 +655,7 @@ class Fleet:
     def restore(self, alerts: Iterable[Alert], throttles: Iterable[Throttled], kept: Kept | None = None) -> None:
         """Derive every deadline from the states and what the store holds: after a start, and after a failed commit.
 
-        `kept`: groups, outages, silences, schedules and bursts, as far as they are not over.
+        `kept`: groups, outages, silences, schedules, bursts and escalations, as far as they are not over.
         """
         self._rebuild()
         self.alerts.restore(alerts, throttles, kept, self.clock_ms)
@@ -738,6 +751,8 @@ class Fleet:
         self.duplicates.discard(client)
         if self._outages.watches:
             self._outages.moved(client, state, NEW_CLIENT, at_ms)
+        if self._quorums.watches:
+            self._quorums.moved(client, state, NEW_CLIENT, at_ms)
         self._triggers.forget(client, at_ms)
 
     # When our own clock was set
@@ -810,4 +825,4 @@ class Fleet:
         Every criterion given must hold; `alert_id` may be a group's, which means all that fires in it.
         """
         self.clock_ms = max(min(now_ms, self.latest_ms), self.clock_ms)
-        return self.alerts.acknowledge(alert_id=alert_id, rule=rule, client=client, by=by)
+        return self.alerts.acknowledge(self.clock_ms, alert_id=alert_id, rule=rule, client=client, by=by)

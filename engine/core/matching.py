@@ -17,7 +17,7 @@ from mypy_extensions import mypyc_attr
 
 from engine.core.addresses import Network, address, network
 from engine.core.presence.client_state import split_id
-from engine.core.rules import TRIGGERS, Match, Rule
+from engine.core.rules import TRIGGERS, Match, Rule, inhibitors_of
 
 MAX_CACHED_PLANS: Final = 200_000
 """Clients whose plan is remembered; beyond, the memory is emptied and fills again."""
@@ -38,6 +38,43 @@ CompilePatterns = Callable[[Sequence[str]], PatternSet]
 Attributes = Callable[[str], Mapping[str, str]]
 
 
+class Listing(Protocol):
+    """Which clients the inventory lists by their whole ids, as opposed to patterns."""
+
+    def lists(self, client: str) -> bool:
+        """Does a row have exactly this id?"""
+        ...
+
+    def clients(self) -> Sequence[str]:
+        """Every id that rows have."""
+        ...
+
+    @property
+    def has_patterns(self) -> bool:
+        """Is there a row with a pattern, or none at all, so that clients may exist that nobody has listed?"""
+        ...
+
+
+class NoListing:
+    """The listing of an inventory that there is not."""
+
+    def lists(self, client: str) -> bool:
+        """See `Listing`."""
+        return False
+
+    def clients(self) -> Sequence[str]:
+        """See `Listing`."""
+        return ()
+
+    @property
+    def has_patterns(self) -> bool:
+        """See `Listing`."""
+        return True
+
+
+NO_LISTING: Final = NoListing()
+
+
 class Plan:
     """The rules that could concern one client, by trigger, in the order in which they were written."""
 
@@ -51,6 +88,7 @@ class Plan:
     stable: tuple[Rule, ...]
     duplicate: tuple[Rule, ...]
     outage: tuple[Rule, ...]
+    quorum: tuple[Rule, ...]
     schedule: tuple[Rule, ...]
     unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
@@ -211,7 +249,7 @@ class _Known:
 
 def inhibitors_first(rules: Sequence[Rule]) -> list[Rule]:
     """The rules as they were written, but each behind all that inhibit it; names in a cycle are taken as they come."""
-    if not any(rule.inhibited_by for rule in rules):
+    if not any(inhibitors_of(rule) for rule in rules):
         return list(rules)
     named = {rule.name: rule for rule in rules}
     placed: dict[str, Rule] = {}
@@ -220,7 +258,9 @@ def inhibitors_first(rules: Sequence[Rule]) -> list[Rule]:
         waiting = [first]
         while waiting:
             rule = waiting[-1]
-            before = [name for name in rule.inhibited_by if name in named and name not in begun and name not in placed]
+            before = [
+                name for name in inhibitors_of(rule) if name in named and name not in begun and name not in placed
+            ]
             if rule.name in begun or not before:
                 placed.setdefault(rule.name, rule)
                 waiting.pop()

@@ -20,6 +20,7 @@ TRIGGERS = (
     "duplicate",
     "unverified",
     "outage",
+    "quorum",
     "schedule",
     "feed",
 )
@@ -28,7 +29,7 @@ TRIGGERS = (
 AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
-UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "outage", "schedule", "feed"})
+UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed"})
 """Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
 
 VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})
@@ -56,6 +57,7 @@ class Throttle:
     max: int
     per_ms: int
     by: tuple[str, ...] = ()  # "client", "group" or an inventory column
+    excess: str = "hold"  # what is beyond `max`: hold (it fires when there is room again) or drop (it never fires)
 
 
 class Calendar(Protocol):
@@ -101,19 +103,46 @@ class OutageTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumTerms:
+    """How many of a key's clients must be offline, whenever they went: so many (`down`), or such a part of them (`percent`)."""
+
+    by: tuple[str, ...] = ("group",)  # as in `OutageTerms`
+    down: int = 0  # 0: `percent` decides
+    percent: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A rule that inhibits while it fires for anything that has the same values of `equal`."""
+
+    rule: str
+    equal: tuple[str, ...]  # "client", "group", "ip/24" (any prefix length) or an inventory column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """When a rule with `trigger: schedule` fires."""
 
     ticks: Ticks
     catch_up: str = "once"  # once or skip
+    over_ms: int = 0  # a roll call says what happened in so much time before it; 0: it does not look back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, as written: `kind` is webhook, email, command or log, `spec` the mapping under it, defaults filled in."""
+    """One thing to do, as written: `kind` is notify, webhook, email, command or log, `spec` the mapping under it, defaults filled in."""
 
     kind: str
     spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStep:
+    """Whom else a rule tells of an alert that nobody has acknowledged `after_ms` after its firing, and of its recovery."""
+
+    after_ms: int
+    actions: tuple[Action, ...]
+    on_recovery: tuple[Action, ...] = ()
 
 
 Condition = Callable[[Mapping[str, Any]], bool]
@@ -128,6 +157,7 @@ class Rule:
     triggers: tuple[str, ...]
     actions: tuple[Action, ...]
     on_recovery: tuple[Action, ...] = ()
+    escalate: tuple[EscalationStep, ...] = ()  # `after_ms` ascending
     description: str = ""
     severity: str = "warning"
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -142,8 +172,10 @@ class Rule:
     grouping: Grouping | None = None
     repeat_ms: int = 0  # 0: no reminders
     outage: OutageTerms | None = None
+    quorum: QuorumTerms | None = None
     schedule: Schedule | None = field(default=None, compare=False)
-    inhibited_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()  # by name: for the same client
+    parents: tuple[Parent, ...] = ()  # and for the same values
     verify: bool = False
     verify_failure: str = "send"  # send or hold
     verify_within_ms: int = 30_000
@@ -153,6 +185,24 @@ class Rule:
     definition: str = ""
     file: str = ""
     line: int = 0
+
+
+def actions_of(rule: Rule) -> tuple[Action, ...]:
+    """Every action of a rule: of its firing, its recovery, and of the steps of its escalation."""
+    found = (*rule.actions, *rule.on_recovery)
+    for step in rule.escalate:
+        found = (*found, *step.actions, *step.on_recovery)
+    return found
+
+
+def tells_recovery(rule: Rule) -> bool:
+    """Has the rule anything to send when an alert is resolved?"""
+    return bool(rule.on_recovery) or any(step.on_recovery for step in rule.escalate)
+
+
+def inhibitors_of(rule: Rule) -> tuple[str, ...]:
+    """The names of all rules that inhibit a rule, be it for the same client or for the same values."""
+    return (*rule.inhibited_by, *[parent.rule for parent in rule.parents]) if rule.parents else rule.inhibited_by
 
 
 CLIENT: Final = "client"
@@ -165,10 +215,12 @@ def reach(rule: Rule) -> str:
 
     What is decided within a reach never depends on events outside of it, so parts of a fleet can be replayed side by side.
     """
-    if rule.outage is not None or rule.schedule is not None or rule.inhibited_by:
+    if rule.outage is not None or rule.quorum is not None or rule.schedule is not None or inhibitors_of(rule):
         return FLEET
     if rule.grouping is not None and "client" not in rule.grouping.by:
         return FLEET
+    if rule.grouping is None and (rule.active is not None or rule.mute is not None):
+        return FLEET  # what a window suppressed fires together at its end
     throttle = rule.throttle
     if throttle is None or "client" in throttle.by:
         return CLIENT

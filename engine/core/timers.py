@@ -47,10 +47,15 @@ SUPPRESSIONS: Final = TimerKind("time intervals and silences end", keeps_replay_
 THROTTLES: Final = TimerKind("throttles have room")
 FORS: Final = TimerKind("`for` is over")
 OFFLINE_FORS: Final = TimerKind("`for` of an offline alert is over", event_time=True)
+CHILDREN: Final = TimerKind("alerts that have parents are due")
 QUERY_DEADLINES: Final = TimerKind("no answer came in time")
 GROUPS: Final = TimerKind("groups are notified")
 FEED_REMINDERS: Final = TimerKind("reminders about sources", keeps_replay_running=False)
 REMINDERS: Final = TimerKind("reminders", event_time=True, keeps_replay_running=False)
+OTHER_ESCALATIONS: Final = TimerKind(
+    "steps of escalations about sources, and those that have waited for the end of a silence"
+)
+ESCALATIONS: Final = TimerKind("steps of escalations", event_time=True)
 SCHEDULES: Final = TimerKind("schedules", keeps_replay_running=False, measures=False)
 RATE_LIMITS: Final = TimerKind("summaries of held deliveries")
 
@@ -62,10 +67,13 @@ TIMERS: Final = (
     THROTTLES,
     FORS,
     OFFLINE_FORS,
+    CHILDREN,
     QUERY_DEADLINES,
     GROUPS,
     FEED_REMINDERS,
     REMINDERS,
+    OTHER_ESCALATIONS,
+    ESCALATIONS,
     SCHEDULES,
     RATE_LIMITS,
 )

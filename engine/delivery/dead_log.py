@@ -53,7 +53,7 @@ class DeadRow(Protocol):
 
     @property
     def action(self) -> str:
-        """Its kind: webhook, email, command or log."""
+        """Its kind: notify, webhook, email, command or log."""
         ...
 
     @property

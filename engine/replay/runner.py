@@ -18,6 +18,7 @@ import msgspec
 
 from engine.config.inventory import Inventory
 from engine.config.patterns import compile_patterns
+from engine.config.receivers import Receiver
 from engine.core.alerting.alert import AlertLine
 from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.alerting.rate_limit import DEFAULT_BURST
@@ -31,7 +32,7 @@ from engine.core.times import FOREVER, rfc3339
 from engine.replay.clock import ReplayClock
 from engine.replay.lines import alert_line, transition_line
 from engine.replay.recording import LongLine
-from engine.runtime.fleet_factory import renderer_of
+from engine.runtime.fleet_factory import renderer_of, routes_of
 from engine.sources.acceptance import MAX_LINE_BYTES
 from engine.sources.wire import Replayed, decode_replay_lines
 from engine.templates.burst_summary import for_rendering
@@ -68,6 +69,7 @@ class ReplaySettings:
     mail: MailRoute | None = None
     burst: int = DEFAULT_BURST
     external_url: str = ""
+    receivers: Mapping[str, Receiver] | None = None  # None: not known, every name is good
 
 
 class ReplayOutcome(NamedTuple):
@@ -97,9 +99,9 @@ class CompiledRules:
 
     def __init__(self, settings: ReplaySettings) -> None:
         self.matcher = Matcher(settings.rules, settings.inventory.attributes, compile_patterns)
-        names = {rule.name: names_used(rule) for rule in settings.rules}
+        names = {rule.name: names_used(rule, settings.receivers) for rule in settings.rules}
         self.names_used: Callable[[Rule], frozenset[str]] = lambda rule: names[rule.name]
-        self.renderer = renderer_of(settings.mail, settings.commands)
+        self.renderer = renderer_of(settings.mail, settings.commands, settings.receivers)
 
 
 class Replay:
@@ -115,8 +117,10 @@ class Replay:
             keeps_records=False,
             burst=settings.burst,
             evidence_variable=evidence_variable,
+            listing=settings.inventory,
         )
         self.fleet.alerts.variables.external_url = settings.external_url
+        self.fleet.alerts.routing.routes = routes_of(settings.receivers or {})
         self._renderer = compiled.renderer
         self._max_future_ms = settings.max_future_ms
         self._write = write

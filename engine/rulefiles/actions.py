@@ -1,4 +1,4 @@
-"""Reads the actions of one rule: `log`, `webhook`, `email` and `command`."""
+"""Reads the actions of one rule: `notify`, `log`, `webhook`, `email` and `command`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.config.yamlfile import KeyPath
+from engine.core.alerting.routing import NOTIFY
 from engine.core.rules import Action
 from engine.rulefiles.command import command_spec
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
+from engine.rulefiles.notify import read_notify
 from engine.rulefiles.template_checks import TemplateChecks
 from engine.rulefiles.webhook import webhook_spec
 from engine.templates.breakouts import JSON, PLAIN, syntax_of
@@ -19,9 +21,12 @@ def read_actions(
     context: RuleContext, entry: Mapping[str, Any], key: str, mails: MailReader, templates: TemplateChecks
 ) -> tuple[Action, ...]:
     """The actions under `key` (`actions` or `on_recovery`) of a rule; mistakes are reported."""
-    found = []
+    found: list[Action] = []
     for index, written in enumerate(entry.get(key, ())):
         kind, spec = next(iter(written.items()))
+        if kind == NOTIFY:
+            found += read_notify(context, spec, (key, index, kind))
+            continue
         found.append(Action(kind=kind, spec=_spec(context, kind, spec, (key, index, kind), mails, templates)))
     return tuple(found)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.config.durations import parse_duration
 from engine.config.inventory import Inventory
+from engine.config.known_names import KnownNames
 from engine.config.loader import Config
+from engine.config.named_intervals import NamedIntervals
+from engine.config.receivers import Receiver
 from engine.config.yamlfile import Document, KeyPath
 from engine.errors import Problem
 
@@ -20,7 +23,8 @@ class RuleContext:
 
     `inventory` and `config` None: what the rule refers to there is not checked. `is_stored`: the rule comes from the store
     instead of a file, so it was checked before and its template files may be gone. `performs`: its actions are carried out.
-    `folders`: where the files must lie that the rule names; without any, beside the rule file.
+    `folders`: where the files must lie that the rule names; without any, beside the rule file. `time_intervals`: those that it may
+    name. `inherited`: its keys that stand in the `defaults` of the file. `known_names`: what the inventory names, to warn of others.
     """
 
     document: Document
@@ -31,6 +35,13 @@ class RuleContext:
     is_stored: bool = False
     performs: bool = False
     folders: tuple[Path, ...] = ()
+    time_intervals: NamedIntervals = field(default_factory=dict)
+    inherited: frozenset[str] = frozenset()
+    known_names: KnownNames | None = None
+
+    def place(self, path: KeyPath) -> KeyPath:
+        """The way through the document to something of this rule: what is inherited stands in `defaults`."""
+        return ("defaults", *path) if path and path[0] in self.inherited else (*self.at, *path)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -42,13 +53,18 @@ class RuleContext:
         """The names of the configured secrets; None when the configuration is not known."""
         return None if self.config is None else tuple(self.config.secrets)
 
+    @property
+    def receivers(self) -> Mapping[str, Receiver] | None:
+        """The configured receivers; None when the configuration is not known."""
+        return None if self.config is None else self.config.receivers
+
     def error_count(self) -> int:
         """How many problems that are not warnings were reported so far, of this rule and of those before it."""
         return sum(not problem.warning for problem in self.problems)
 
     def report(self, path: KeyPath, message: str, *, at_key: bool = False, warning: bool = False) -> None:
         """Add a problem with the value (or, with `at_key`, the key) at `path` of this rule."""
-        problem = self.document.problem((*self.at, *path), message, at_key=at_key, warning=warning)
+        problem = self.document.problem(self.place(path), message, at_key=at_key, warning=warning)
         self.problems.append(problem)
 
     def report_all(self, path: KeyPath, messages: Iterable[str]) -> None:

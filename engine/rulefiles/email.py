@@ -141,7 +141,7 @@ class MailReader:
         if origin is None:
             self._report(at, message, warning=warning)
             return
-        path = self._context.document.problem((*self._context.at, *at[:-1], origin.key), "").path
+        path = self._context.document.problem(self._context.place((*at[:-1], origin.key)), "").path
         line = _line_of(message, source)
         self._context.problems.append(problem_in(shown_path(origin.file), line, message, path=path, warning=warning))
 

@@ -7,37 +7,49 @@ from typing import Any
 
 from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import AT_ONCE
 from engine.errors import Problem
+from engine.rulefiles.context import RuleContext
+from engine.rulefiles.options import inhibitors_in
+from engine.rulefiles.triggers import ABOUT_MANY
 
-WrittenRule = tuple[Document, int, Mapping[str, Any]]
-"""A rule as it stands in its file: the file, its index there, and its mapping."""
+WrittenRule = tuple[RuleContext, Mapping[str, Any]]
+"""A rule: where it stands, and its mapping with what it inherits."""
 
 
 def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) -> Iterator[Problem]:
-    """Every name in `inhibited_by` that is not a rule or can never inhibit, and every cycle, once.
+    """Every entry of `inhibited_by` that names no rule or can never inhibit, and every cycle, once.
 
     `names` are those of all rules, including rules too broken to be among `rules`.
     """
-    known = {entry["name"]: (document, index, entry) for document, index, entry in rules}
+    known = {entry["name"]: (context, entry) for context, entry in rules}
     inhibitors: dict[str, tuple[str, ...]] = {}
-    for name, (document, index, entry) in known.items():
-        path: KeyPath = ("rules", index, "inhibited_by")
-        written = as_tuple(entry.get("inhibited_by", ()))
+    for name, (context, entry) in known.items():
+        document = context.document
+        written = [one if isinstance(one, str) else one["rule"] for one in inhibitors_in(entry)]
         inhibitors[name] = tuple(word for word in written if word in known)
-        for word in written:
+        for place, one in enumerate(inhibitors_in(entry)):
+            path = context.place(("inhibited_by",))
+            if not isinstance(one, str) and isinstance(entry["inhibited_by"], list):
+                path = (*path, place)
+            word = one if isinstance(one, str) else one["rule"]
             if word not in names:
                 yield document.problem(path, f"there is no rule `{word[:100]}`{did_you_mean(word, list(names))}")
-            elif word in known and (message := _no_effect(known[word][2], entry)) is not None:
+            elif word not in known:
+                continue  # it has mistakes of its own
+            elif (message := _no_effect(known[word][1], entry)) is not None:
                 yield document.problem(path, message)
-            elif word in known and known[word][2].get("shadow", False) and not entry.get("shadow", False):
+            elif known[word][1].get("shadow", False) and not entry.get("shadow", False):
                 message = f"`{word}` is a shadow rule, which inhibits only shadow rules"
-                yield document.problem(path, message, warning=True)
+                yield document.problem(path, message, warning=isinstance(one, str))
+            elif not isinstance(one, str):
+                message = _unequal(known[word][1], entry, as_tuple(one["equal"]))
+                if message is not None:
+                    yield document.problem(path, message)
     for cycle in _cycles(inhibitors):
-        document, index, _ = known[cycle[0]]
+        context, _ = known[cycle[0]]
         shown = " → ".join([*cycle, cycle[0]][:20])
-        yield document.problem(("rules", index, "inhibited_by"), f"forms a cycle: {shown}")
+        yield context.document.problem(context.place(("inhibited_by",)), f"forms a cycle: {shown}")
 
 
 def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> str | None:
@@ -50,6 +62,23 @@ def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> st
         )
     if triggers <= AT_ONCE:
         return f"`{inhibitor['name']}` can never inhibit: its alerts resolve immediately"
+    return None
+
+
+def _unequal(parent: Mapping[str, Any], child: Mapping[str, Any], equal: Sequence[str]) -> str | None:
+    """Why alerts of two rules can never have the same values of these names; None when they can."""
+    for entry in (parent, child):
+        trigger = next((one for one in as_tuple(entry["trigger"]) if one in ABOUT_MANY), None)
+        if trigger is None:
+            continue
+        key = as_tuple(entry.get(trigger, {}).get("by", ("group",))) if trigger != "schedule" else ()
+        for name in equal:
+            if name not in key:
+                has = f"only {', '.join(key)}" if key else "nothing of that kind"
+                return (
+                    f"`{parent['name']}` can never inhibit `{child['name']}`: alerts of `{entry['name']}` are about many "
+                    f"clients and have {has}, not `{name[:60]}`"
+                )
     return None
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.inventory import Inventory
+from engine.config.known_names import KnownNames
 from engine.config.loader import Config
 from engine.config.loading import loading, reason_of
+from engine.config.named_intervals import NamedIntervals
 from engine.config.patterns import MAX_PROGRAM_TOGETHER, TOO_LARGE_TOGETHER, compile_patterns, program_size
 from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, Node
@@ -25,8 +27,10 @@ from engine.core.matching import MatchSet
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, Problem
 from engine.rulefiles.context import RuleContext
+from engine.rulefiles.defaults import DEFAULTS, DefaultProblems, Inherited, inherit
 from engine.rulefiles.files import read_rule_documents, rule_folders
 from engine.rulefiles.lint import WrittenRule, inhibition_problems
+from engine.rulefiles.receivers import template_findings
 from engine.rulefiles.rule import read_rule
 
 MAX_RULES = 10_000
@@ -47,18 +51,25 @@ def load_rules(
     inventory: Inventory | None = None,
     config: Config | None = None,
     performs: bool = True,
+    time_intervals: NamedIntervals | None = None,
 ) -> LoadedRules:
     """All rules of the files and folders in `paths`. Raises InvalidFiles with every problem when any of them is wrong.
 
     `inventory` and `config` are what rules may refer to (columns, secrets); None leaves those references unchecked.
-    `performs`: False where no action is carried out, so that what only sending needs (`smtp`) may be missing.
+    `performs`: False where no action is carried out, so that what only sending needs (`smtp`) may be missing. `time_intervals`: those
+    that rules may name, by default those of `config`.
 
     Nothing else is raised: whatever a file makes a library raise is a problem of the rule that was being read.
     """
     places = [Path(path) for path in paths]
-    reader = _RulesReader(rule_folders(places), inventory, config, performs)
+    if time_intervals is None:
+        time_intervals = {} if config is None else config.time_intervals
+    reader = _RulesReader(rule_folders(places), inventory, config, performs, time_intervals)
     with loading(reader.problems, places[0] if places else Path()):
         reader.read(read_rule_documents(places, reader.problems))
+    if config is not None and config.receivers:
+        with loading(reader.problems, config.path):
+            reader.problems += template_findings(config, None if inventory is None else inventory.columns)
     problems = reader.problems
     problems.sort(key=lambda problem: (reader.order.get(problem.file, -1), problem.line, problem.column))
     if any(not problem.warning for problem in problems):
@@ -70,7 +81,12 @@ class _RulesReader:
     """Reads the rules of several files; everything it finds is in `rules` and `problems`."""
 
     def __init__(
-        self, folders: tuple[Path, ...], inventory: Inventory | None, config: Config | None, performs: bool
+        self,
+        folders: tuple[Path, ...],
+        inventory: Inventory | None,
+        config: Config | None,
+        performs: bool,
+        time_intervals: NamedIntervals,
     ) -> None:
         self.rules: list[Rule] = []
         self.problems: list[Problem] = []
@@ -79,6 +95,8 @@ class _RulesReader:
         self._seen: dict[str, str] = {}
         self._written: list[WrittenRule] = []
         self._folders, self._inventory, self._config, self._performs = folders, inventory, config, performs
+        self._time_intervals = time_intervals
+        self._known_names = None if inventory is None else KnownNames(inventory)
 
     def read(self, documents: Sequence[Document]) -> None:
         """Read every file, then check the rules of all files together."""
@@ -89,7 +107,7 @@ class _RulesReader:
         if not documents:
             return
         with loading(self.problems, documents[0].path):
-            self.problems += inhibition_problems(self._written, self._seen)
+            self.problems += dict.fromkeys(inhibition_problems(self._written, self._seen))
         if len(self.rules) > MAX_RULES:
             message = f"{len(self.rules)} rules in all files, but at most {MAX_RULES} are allowed"
             self.problems.append(documents[0].problem((), message))
@@ -101,25 +119,39 @@ class _RulesReader:
         self.problems += structural
         broken = _broken_rules(structural)
         is_whole = len(structural) < MAX_PROBLEMS  # else nobody knows what else does not fit the schema
-        entries = document.value.get("rules") if isinstance(document.value, dict) else None
+        value = document.value if isinstance(document.value, dict) else {}
+        defaults, entries = value.get(DEFAULTS, {}), value.get("rules")
+        if any(problem.path.startswith(DEFAULTS) for problem in structural):
+            is_whole = False  # what a rule would inherit is not known
+        in_defaults = DefaultProblems()
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             _check_name(entry, index, document, self._seen, self.problems)
             if is_whole and index not in broken and isinstance(entry, dict):
                 with loading(self.problems, document.path, partial(document.problem, ("rules", index))):
-                    self._read_rule(document, index, entry)
+                    self._read_rule(document, index, inherit(entry, defaults), in_defaults)
+        self.problems += in_defaults.all()
 
-    def _read_rule(self, document: Document, index: int, entry: Mapping[str, Any]) -> None:
-        self._written.append((document, index, entry))
+    def _read_rule(self, document: Document, index: int, merged: Inherited, in_defaults: DefaultProblems) -> None:
+        entry, inherited = merged
+        problems: list[Problem] = []
         context = RuleContext(
             document=document,
             at=("rules", index),
-            problems=self.problems,
+            problems=problems,
             inventory=self._inventory,
             config=self._config,
             performs=self._performs,
             folders=self._folders,
+            time_intervals=self._time_intervals,
+            inherited=inherited,
+            known_names=self._known_names,
         )
-        if (rule := read_rule(context, entry)) is not None:
+        self._written.append((context, entry))
+        try:
+            rule = read_rule(context, entry)
+        finally:
+            self.problems += in_defaults.take(entry["name"], problems) if inherited else problems
+        if rule is not None:
             self.rules.append(rule)
             self._read_from.append((document, index))
 

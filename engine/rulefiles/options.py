@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,16 @@ from engine.config.matchers import as_tuple
 from engine.config.schema import did_you_mean
 from engine.config.time_intervals import windows
 from engine.config.yamlfile import KeyPath
-from engine.core.rules import AT_ONCE, VERIFIABLE, Calendar, Grouping, OutageTerms, Schedule, Throttle
+from engine.core.rules import AT_ONCE, VERIFIABLE, Grouping, OutageTerms, Parent, QuorumTerms, Schedule, Throttle
 from engine.rulefiles.context import RuleContext
+from engine.rulefiles.triggers import ABOUT_MANY
 
-ABOUT_MANY = frozenset({"outage", "schedule"})
-"""Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
+_EXAMPLES = {
+    "outage": "{by: [group], at_least: 5}",
+    "quorum": "{by: [group], down: 3}",
+    "schedule": '{cron: "0 8 * * mon-fri"}',
+}
+"""For the triggers about many clients: what their keys may look like."""
 
 MIN_REPEAT_MS = 1_000
 """A shorter interval between reminders is a typing error."""
@@ -38,13 +42,15 @@ class OptionsReader:
         self._check_throttle(entry, triggers)
         return {
             "throttle": self._throttle(entry),
-            "active": self._windows(entry, "active"),
-            "mute": self._windows(entry, "mute"),
+            "active": windows(entry["active"]) if "active" in entry else None,
+            "mute": windows(entry["mute"]) if "mute" in entry else None,
             "grouping": self._grouping(entry, triggers),
             "repeat_ms": self._repeat(entry, triggers),
             "outage": self._outage(entry),
             "schedule": self._schedule(entry),
-            "inhibited_by": as_tuple(entry.get("inhibited_by", ())),
+            "quorum": self._quorum(entry),
+            "inhibited_by": tuple(one for one in inhibitors_in(entry) if isinstance(one, str)),
+            "parents": self._parents(entry),
             **self._verification(entry, triggers),
         }
 
@@ -54,8 +60,7 @@ class OptionsReader:
             if trigger in entry and trigger not in triggers:
                 self._report((trigger,), f"needs `trigger: {trigger}`", at_key=True)
             if trigger in triggers and trigger not in entry:
-                example = "{by: [group], at_least: 5}" if trigger == "outage" else '{cron: "0 8 * * mon-fri"}'
-                message = f"the trigger `{trigger}` needs the key `{trigger}` as well, such as {trigger}: {example}"
+                message = f"the trigger `{trigger}` needs the key `{trigger}` as well, such as {trigger}: {_EXAMPLES[trigger]}"
                 self._report(("trigger",), message)
             if trigger in triggers and len(triggers) > 1:
                 self._report(
@@ -66,11 +71,12 @@ class OptionsReader:
     def _check_throttle(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
         """Alerts about many clients are not counted by client, only by the names of their own key."""
         named = as_tuple(entry.get("throttle", {}).get("by", ()))
-        known = as_tuple(entry.get("outage", {}).get("by", ("group",))) if "outage" in triggers else ()
+        about = next((trigger for trigger in ("outage", "quorum") if trigger in triggers), "")
+        known = as_tuple(entry.get(about, {}).get("by", ("group",))) if about else ()
         for word in named if ABOUT_MANY & set(triggers) else ():
             if word not in known:
                 why = (
-                    f"outages of this rule are by {', '.join(known)}"
+                    f"{about}s of this rule are by {', '.join(known)}"
                     if known
                     else "a roll call is one alert for all clients"
                 )
@@ -87,24 +93,11 @@ class OptionsReader:
         self._check_names(by, ("throttle", "by"), clients=True)
         return Throttle(max=written["max"], per_ms=per_ms, by=by)
 
-    def _windows(self, entry: Mapping[str, Any], key: str) -> Calendar | None:
-        if key not in entry:
-            return None
-        for index, written in enumerate(entry[key]):
-            try:
-                windows([written])
-            except ValueError as error:
-                found = re.match(r"(days|hours|timezone): (.*)", str(error), re.DOTALL)
-                path: KeyPath = (key, index, found[1]) if found else (key, index)
-                self._report(path, found[2] if found else str(error))
-                return None
-        return windows(entry[key])
-
     def _grouping(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Grouping | None:
         written = entry.get("grouping")
         if written is None:
             return None
-        for trigger in ("feed", "outage", "schedule"):
+        for trigger in ("feed", "outage", "quorum", "schedule"):
             if trigger in triggers:
                 why = (
                     "a source, not about clients"
@@ -156,6 +149,30 @@ class OptionsReader:
             inhibit=written.get("inhibit", True),
         )
 
+    def _quorum(self, entry: Mapping[str, Any]) -> QuorumTerms | None:
+        written = entry.get("quorum")
+        if written is None:
+            return None
+        at: KeyPath = ("quorum",)
+        by = as_tuple(written.get("by", ("group",)))
+        self._check_names(by, (*at, "by"), clients=False)
+        if "down" in written and "percent" in written:
+            self._report((*at, "percent"), "cannot be used together with `down`: write one of them", at_key=True)
+        elif "down" not in written and "percent" not in written:
+            self._report(at, "needs `down` (how many clients) or `percent` (which part of them)", at_key=True)
+        return QuorumTerms(by=by, down=written.get("down", 0), percent=written.get("percent", 0))
+
+    def _parents(self, entry: Mapping[str, Any]) -> tuple[Parent, ...]:
+        """The entries of `inhibited_by` that inhibit by values; whether they ever can is for `lint` to find."""
+        found = []
+        for place, one in enumerate(inhibitors_in(entry)):
+            if not isinstance(one, str):
+                equal = as_tuple(one["equal"])
+                at: KeyPath = ("inhibited_by", place) if isinstance(entry["inhibited_by"], list) else ("inhibited_by",)
+                self._check_names(equal, (*at, "equal"), clients=True)
+                found.append(Parent(rule=one["rule"], equal=equal))
+        return tuple(found)
+
     def _schedule(self, entry: Mapping[str, Any]) -> Schedule | None:
         written = entry.get("schedule")
         if written is None:
@@ -190,11 +207,15 @@ class OptionsReader:
         for word in by:
             problem = _name_problem(word, known, self._context.columns)
             if word == "client" and not clients:
-                problem = (
-                    "`client` would make each client an outage of its own: use group, ip/24 or an inventory column"
-                )
+                problem = f"`client` would make each client {'an' if path[0] == 'outage' else 'a'} {path[0]} of its own: use group, ip/24 or an inventory column"
             if problem:
                 self._report(path, problem)
+
+
+def inhibitors_in(entry: Mapping[str, Any]) -> list[Any]:
+    """The entries of `inhibited_by`: names of rules, and mappings with `rule` and `equal`."""
+    written = entry.get("inhibited_by", ())
+    return list(written) if isinstance(written, (list, tuple)) else [written]
 
 
 def _name_problem(word: str, known: Sequence[str], columns: Sequence[str] | None) -> str | None:

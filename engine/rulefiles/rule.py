@@ -11,16 +11,15 @@ from engine.core.rules import Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
-from engine.rulefiles.options import ABOUT_MANY, OptionsReader
+from engine.rulefiles.intervals import with_intervals
+from engine.rulefiles.notify import check_recoveries
+from engine.rulefiles.options import OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
+from engine.rulefiles.triggers import ABOUT_MANY, LASTING, WITHOUT_FOR
+from engine.rulefiles.unknown_names import warn_of_unknown
 from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
-
-WITHOUT_FOR = frozenset(
-    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", *ABOUT_MANY}
-)
-"""Triggers that are not a status that can last for a while."""
 
 
 def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
@@ -34,12 +33,17 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     templates = TemplateChecks(context, _names(context, entry, triggers))
     _check_triggers(context, entry, triggers)
     if "match" in entry:
-        check_match(entry["match"], (*context.at, "match"), context.document, context.inventory, context.problems)
+        before = context.error_count()
+        check_match(entry["match"], context.place(("match",)), context.document, context.inventory, context.problems)
+        if context.error_count() == before:
+            warn_of_unknown(context, entry["match"])
+    entry = with_intervals(context, entry)
     options = OptionsReader(context).read(entry, triggers)
     for_ms = context.duration_ms(entry, "for", ())
     _check_condition(context, entry, templates.names)
     actions = read_actions(context, entry, "actions", mails, templates)
     on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
+    check_recoveries(context, entry, "actions", actions, on_recovery)
     if context.error_count() > errors_before:
         return None
     condition = entry.get("condition", "")
@@ -107,8 +111,8 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
             if key in entry:
                 message = "cannot be used with the trigger `feed`: its alerts are about a source, not about clients"
                 context.report((key,), message, at_key=True)
-    if "existing" in entry and entry["existing"] and not {"offline", "online"} & set(triggers):
-        context.report(("existing",), "needs the trigger `offline` or `online`", at_key=True)
+    if "existing" in entry and entry["existing"] and not LASTING & set(triggers):
+        context.report(("existing",), "needs the trigger `offline`, `online` or `quorum`", at_key=True)
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
         message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)

@@ -43,19 +43,19 @@ class TemplateChecks:
         for message in breakout_warnings(source, syntax) if syntax and not found else ():
             self._context.report(at, message, warning=True)
 
-    def check_tree(self, value: Any, at: KeyPath) -> None:
+    def check_tree(self, value: Any, at: KeyPath, *, secrets_allowed: bool = False) -> None:
         """Report every mistake in any text or number inside a JSON value; keys are not templates."""
         if isinstance(value, str):
-            self.check(value, at, syntax=syntax_inside(value))
+            self.check(value, at, secrets_allowed=secrets_allowed, syntax=syntax_inside(value))
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if "{{" in key:
                     message = f"a key of `{at[3]}` is not a template: it is sent as written"
                     self._context.report((*at, key), message, at_key=True, warning=True)
-                self.check_tree(inner, (*at, key))
+                self.check_tree(inner, (*at, key), secrets_allowed=secrets_allowed)
         elif isinstance(value, list):
             for index, inner in enumerate(value):
-                self.check_tree(inner, (*at, index))
+                self.check_tree(inner, (*at, index), secrets_allowed=secrets_allowed)
         elif isinstance(value, int | float) and (problem := number_problem(value)) is not None:
             self._context.report(at, problem)
 

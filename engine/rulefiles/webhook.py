@@ -55,11 +55,11 @@ def webhook_spec(
             context.report(header_at, f"the header `{name}` is set by Rollcall and cannot be changed", at_key=True)
         templates.check(value, header_at, secrets_allowed=True, syntax=PLAIN)
     if "json" in spec:
-        templates.check_tree(spec["json"], (*at, "json"))
+        templates.check_tree(spec["json"], (*at, "json"), secrets_allowed=True)
     if "body" in spec:
         headers = {name.lower(): value for name, value in spec.get("headers", {}).items()}
         syntax = syntax_of(spec["body"], headers.get("content-type", ""))
-        templates.check(spec["body"], (*at, "body"), syntax=syntax)
+        templates.check(spec["body"], (*at, "body"), secrets_allowed=True, syntax=syntax)
     secrets = context.secrets
     if "sign" in spec and secrets is not None and spec["sign"] not in secrets:
         hint = did_you_mean(spec["sign"], secrets, all_of_them=True)

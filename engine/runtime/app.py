@@ -84,7 +84,7 @@ class App(RunningService):
         )
         client_limit = ClientLimit(config.clients.limit, inventory.lists)
         self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
-        renderer = renderer_of(mail_route(config), command_routes(config))
+        renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
         dead_log = DeadDeliveryLog(self.steady)
@@ -273,6 +273,7 @@ class App(RunningService):
         watch("deliveries", lambda: self.dispatcher.health().trouble, is_logged=False)
         watch("webhook process", self.senders.webhook_trouble, is_logged=False)
         watch("commands", self.senders.command_trouble, is_vital=False)
+        watch("receivers", self.senders.receiver_trouble, is_vital=False)
         watch(
             LOG, lambda: found.reason if (found := log_trouble()) is not None else None, is_vital=False, is_logged=False
         )

@@ -14,7 +14,7 @@ from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
 from engine.telemetry import Event, logger
 
-AT_RUN_TIME: Final = ("rules", "inventory", "history", "clients", "log")
+AT_RUN_TIME: Final = ("rules", "time_intervals", "inventory", "history", "clients", "log")
 """The keys of the configuration that take effect without a restart."""
 
 log = logger(__name__)
@@ -53,6 +53,7 @@ class ConfigReload:
             before,
             written=written,
             rules=found.rules,
+            time_intervals=found.time_intervals,
             inventory=found.inventory,
             history=found.history,
             clients=found.clients,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 
 from engine.config.inventory import Inventory
 from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
 from engine.config.patterns import compile_patterns
+from engine.config.receivers import ROUTE, Receiver
+from engine.core.alerting.routing import NOTIFY, Route
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher, MatchSet
 from engine.core.presence.debounce import Policy
@@ -16,6 +18,7 @@ from engine.core.rules import Rule
 from engine.templates.command import CommandRoutes
 from engine.templates.email import MailRenderer, MailRoute
 from engine.templates.evidence_text import evidence_variable
+from engine.templates.notify import NotifyRenderer
 from engine.templates.renderer import Renderer, names_used
 
 MAX_REMEMBERED = 100_000
@@ -75,11 +78,13 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         policy_of(config, inventory),
         matcher,
         inventory.attributes,
-        names_used,
+        partial(names_used, receivers=config.receivers),
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
+        listing=inventory,
     )
     fleet.tombstone_ms = config.clients.tombstone_ms
+    fleet.alerts.routing.routes = routes_of(config.receivers)
     if config.http is not None:
         fleet.alerts.variables.external_url = config.http.external_url
     return fleet
@@ -99,6 +104,15 @@ def mail_route(config: Config) -> MailRoute | None:
     return MailRoute(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
 
 
-def renderer_of(mail: MailRoute | None = None, commands: CommandRoutes | None = None) -> Renderer:
-    """What turns planned actions into requests."""
-    return Renderer({"email": MailRenderer(mail)}, commands)
+def routes_of(receivers: Mapping[str, Receiver]) -> dict[str, Sequence[Route]]:
+    """Of the receivers that are routes, where each leads."""
+    return {name: one.routes for name, one in receivers.items() if one.type == ROUTE}
+
+
+def renderer_of(
+    mail: MailRoute | None = None,
+    commands: CommandRoutes | None = None,
+    receivers: Mapping[str, Receiver] | None = None,
+) -> Renderer:
+    """What turns planned actions into requests. `receivers`: None where they are not known."""
+    return Renderer({"email": MailRenderer(mail), NOTIFY: NotifyRenderer(receivers)}, commands)

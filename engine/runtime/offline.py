@@ -82,7 +82,7 @@ class Offline:
     @cached_property
     def _writer(self) -> Writer:
         """A writer whose states are loaded. It has no watermark, because no source is read: event-time timers stand still."""
-        renderer = renderer_of(mail_route(self.config), command_routes(self.config))
+        renderer = renderer_of(mail_route(self.config), command_routes(self.config), self.config.receivers)
         writer = Writer(
             self.store,
             fleet_of(self.config, self.rules, self.inventory),

@@ -51,7 +51,7 @@ def last_instant(store: Store) -> int:
 
 
 def restore_alerts(store: Store, fleet: Fleet) -> None:
-    """Alerts, throttles, silences, groups, outages, schedules and bursts as they were committed last."""
+    """Alerts, throttles, silences, groups, outages, schedules, bursts and escalations as they were committed last."""
     alerts = store.alerts
     fleet.alerts.open_alerts.era = store.meta(ERA) or ""
     fleet.restore(alerts.open(), alerts.throttles(), alerts.kept())

@@ -228,7 +228,7 @@ class RuleReloader:
             remembered.write(rule.name, rule.definition, now_ms, None)
 
     def _adopt(self, rule: Rule, now_ms: int) -> None:
-        if not self._fleet.states or not {"offline", "online"} & set(rule.triggers):
+        if not self._fleet.states or not {"offline", "online", "quorum"} & set(rule.triggers):
             return
         found = self._fleet.alerts.triggers.adopt(rule, list(self._fleet.states.items()), now_ms)
         if found:

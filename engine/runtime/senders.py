@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
 from engine.actions.log import LogSender
-from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, connection_setup
+from engine.actions.notify_dispatch import MailReceiver, NotifyDispatch
+from engine.actions.receiver_setup import receiver_setups
+from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup, connection_setup
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import Clock
 from engine.config.loader import Config
+from engine.config.receivers import EMAIL
 from engine.runtime.command_sender import command_sender
 from engine.telemetry import Event, log_all
 
@@ -24,14 +27,18 @@ class Senders:
     def __init__(self, config: Config, clock: Clock) -> None:
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         denied = [str(network) for network in config.network.deny]
+        receivers = receiver_setups(config.receivers, secrets)
+        self._missing = [one.problem for one in receivers.values() if one.problem is not None]
         self._webhooks = SenderProcess(
             secrets,
             denied,
             per_target=config.deliveries.per_target,
-            connections={DEFAULT_CONNECTION: connection_setup(config.webhooks)},
+            connections=connections_of(config),
+            receivers=receivers,
         )
         self._commands = command_sender(config, clock.now_ms)
         self._mail = mail_sender(config)
+        self._config = config
 
     def by_action(self) -> Mapping[str, ActionSender | BatchSender]:
         """Each sender under the kind of action that it carries out."""
@@ -42,6 +49,8 @@ class Senders:
         }
         if self._mail is not None:
             found["email"] = self._mail
+        if self._config.receivers:
+            found["notify"] = NotifyDispatch(self._webhooks, mail_receivers(self._config), self._mail)
         return found
 
     def webhook_trouble(self) -> str | None:
@@ -51,6 +60,10 @@ class Senders:
     def command_trouble(self) -> str | None:
         """Why commands are not even tried; None while all is well."""
         return self._commands.trouble()
+
+    def receiver_trouble(self) -> str | None:
+        """Which receivers cannot be used, because a secret of theirs is missing; None while all can."""
+        return "; ".join(self._missing) or None
 
     async def start(self) -> None:
         """Start the process that sends webhooks; nothing else needs a start."""
@@ -66,6 +79,22 @@ class Senders:
         await self._commands.close()
         if self._mail is not None:
             await self._mail.close()
+
+
+def connections_of(config: Config) -> dict[str, ConnectionSetup]:
+    """How to connect: as `webhooks` says, and for each receiver."""
+    found = {DEFAULT_CONNECTION: connection_setup(config.webhooks)}
+    return found | {name: connection_setup(one.connection) for name, one in config.receivers.items()}
+
+
+def mail_receivers(config: Config) -> dict[str, MailReceiver]:
+    """The receivers that are sent e-mails."""
+    sender = config.smtp.sender if config.smtp is not None else "rollcall@localhost"
+    return {
+        name: MailReceiver(sender=sender, to=one.values["to"], cc=one.values.get("cc", ()))
+        for name, one in config.receivers.items()
+        if one.type == EMAIL
+    }
 
 
 def mail_sender(config: Config) -> MailSender | None:

@@ -222,7 +222,7 @@ class Alerts(Protocol):
         ...
 
     def write_kept(self, out: Output) -> None:
-        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        """Write what a step changed of silences, groups, outages and their members, schedules, bursts and escalations."""
         ...
 
     def kept(self) -> Kept:

@@ -66,6 +66,8 @@ def _summary_action(action: Action) -> Action:
         for key in ("template", "html"):
             spec.pop(key, None)
         return Action(kind="email", spec=spec | {"subject": f"{_NAME}: deliveries are held", "text": _DETAIL})
+    if action.kind == "notify":
+        return action  # what receivers are sent of a summary has a text of its own
     return Action(kind="log", spec={"message": _DETAIL})  # a command is for a device, not for people
 
 

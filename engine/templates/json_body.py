@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.templates.compiler import Compiler, Template, TemplateProblem
 from engine.templates.defaults import default_text
 from engine.templates.request_budget import RequestBudget
+from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
 
 MAX_PROBLEMS: Final = 20
@@ -39,7 +40,7 @@ def json_body(compiler: Compiler, written: Any) -> Rendering:
 def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
     """`value` as a rendering; `at` is the way to it."""
     if isinstance(value, str) and "{" in value:
-        return _text(_template(compiler, value), at)
+        return _text(_template(compiler, value), at, reads_secrets="secrets" in value)
     if isinstance(value, Mapping):
         entries = [(key, _compiled(compiler, entry, f"{at}.{key}")) for key, entry in value.items()]
         return lambda variables, budget, problems: {
@@ -51,10 +52,15 @@ def _compiled(compiler: Compiler, value: Any, at: str) -> Rendering:
     return lambda variables, budget, problems: value
 
 
-def _text(template: Template, at: str) -> Rendering:
+def with_secrets(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a template that may read `secrets`."""
+    return {**variables, "secrets": SECRETS}
+
+
+def _text(template: Template, at: str, *, reads_secrets: bool) -> Rendering:
     def rendering(variables: Mapping[str, Any], budget: RequestBudget, problems: list[str]) -> str:
         try:
-            return budget.text(template, variables)
+            return budget.text(template, with_secrets(variables) if reads_secrets else variables)
         except Exception as error:  # noqa: BLE001  # only this text is lost, and the request says so
             if len(problems) < MAX_PROBLEMS:
                 problems.append(f"{at}: {error_text(error)}")

@@ -22,9 +22,11 @@ from engine.templates.compiler import (
     constant_problems,
     parse,
 )
-from engine.templates.lint_calls import call_problems, order_problem, printed_problems, sign_problem, sum_problem
+from engine.templates.lint_calls import call_problems, secret_problem
 from engine.templates.lint_equal import never_equal, never_passes
 from engine.templates.lint_scope import assigned_names, dotted, guarded, names_below, set_in_branches, set_once
+from engine.templates.lint_types import order_problem, sign_problem, sum_problem
+from engine.templates.lint_uncalled import uncalled_problems
 from engine.templates.names import ABOUT_CLIENT, ANYTHING, NUMBER, TEXT, Names, Shape, Text
 from engine.templates.sandbox.environment import LOOP_NAMES, methods_of
 from engine.templates.sandbox.tree_limits import REFUSED
@@ -121,7 +123,7 @@ class _Checker:
     def unknown(self, name: str) -> str | None:
         """Why a name that the template does not define itself cannot be read; None when it can."""
         if name == "secrets":
-            return None if self._secrets_allowed else "`secrets` can be used only in webhook headers and URLs"
+            return None if self._secrets_allowed else "`secrets` can be used only in URL, headers and body of a webhook"
         if name in self._names.variables:
             return None
         if name in _CLOCKS:
@@ -147,6 +149,7 @@ class _Checker:
         if depth > MAX_TREE_DEPTH:
             raise RecursionError
         if isinstance(node, nodes.For):
+            yield from uncalled_problems(node, scope, self._macro_names)
             yield from self._loop(node, scope, depth)
             return
         yield from self._node_problems(node, scope)
@@ -213,10 +216,11 @@ class _Checker:
             yield from self.walk(statement, own, depth + 1)
 
     def _node_problems(self, node: nodes.Node, scope: Mapping[str, Shape]) -> Iterator[str]:
-        yield from printed_problems(node, scope, self._macro_names)
+        yield from uncalled_problems(node, scope, self._macro_names)
         if type(node) in REFUSED:
             yield REFUSED[type(node)]
         elif isinstance(node, (nodes.Filter, nodes.Test)):
+            yield from secret_problem(node)
             yield from call_problems(node, scope)
             yield from never_passes(node, scope)
         elif isinstance(node, nodes.BinExpr):
@@ -226,6 +230,8 @@ class _Checker:
             yield from never_equal(node, scope)
         elif isinstance(node, nodes.UnaryExpr):
             yield from sign_problem(node, scope)
+        elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+            yield from secret_problem(node.node)
         elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
             name = node.node.name
             if name not in KNOWN_FUNCTIONS and name in self.variables and scope.get(name) is self.variables[name]:

@@ -6,21 +6,19 @@ Only what fails each time that it is reached is a mistake. Read `call_problems`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from jinja2 import nodes
 
 from engine.config.schema import did_you_mean
 from engine.config.time_zones import zone
-from engine.templates.compiler import KNOWN_FILTERS, KNOWN_FUNCTIONS, KNOWN_TESTS, checker_function
+from engine.templates.compiler import KNOWN_FILTERS, KNOWN_TESTS, checker_function
 from engine.templates.lint_scope import dotted
+from engine.templates.lint_types import number_problem
 from engine.templates.names import NUMBER, Shape, Text
-from engine.templates.sandbox.environment import methods_of
 from engine.templates.sandbox.localtime import check_pattern
-from engine.templates.shapes import Scope, argument, attribute_path, constant, python_type, shape_of
-
-_TO_NUMBER: Final = "a text becomes a number with the filter `int` or `float`"
+from engine.templates.shapes import Scope, argument, attribute_path, constant, shape_of
 
 
 def call_problems(node: nodes.Filter | nodes.Test, scope: Scope) -> Iterator[str]:
@@ -35,6 +33,7 @@ def call_problems(node: nodes.Filter | nodes.Test, scope: Scope) -> Iterator[str
         yield problem
     if isinstance(node, nodes.Filter):
         yield from _of_items(node, scope)
+        yield from number_problem(node, scope)
         if name == "localtime":
             yield from _localtime(node)
 
@@ -107,67 +106,14 @@ def _localtime(node: nodes.Filter) -> Iterator[str]:
                 yield f"`localtime`: {error}"
 
 
-_ORDERS: Final = {"lt": "<", "lteq": "<=", "gt": ">", "gteq": ">="}
+_KEEPS_SECRETS: Final = frozenset({"tojson", "default", "d", "string", "e", "escape", "forceescape"})
 
 
-def order_problem(node: nodes.Compare, scope: Scope) -> Iterator[str]:
-    """A text is neither less nor more than a number. Values of the inventory are texts."""
-    left = shape_of(node.expr, scope)
-    for operand in node.ops:
-        right = shape_of(operand.expr, scope)
-        is_mixed = (isinstance(left, Text) and right is NUMBER) or (left is NUMBER and isinstance(right, Text))
-        if is_mixed and operand.op in _ORDERS:
-            yield f"`{_ORDERS[operand.op]}` cannot compare a text and a number: {_TO_NUMBER}"
-        left = right
-
-
-def sign_problem(node: nodes.UnaryExpr, scope: Scope) -> Iterator[str]:
-    """`-` and `+` before a text."""
-    if isinstance(shape_of(node.node, scope), Text) and isinstance(node, (nodes.Neg, nodes.Pos)):
-        yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
-
-
-def printed_problems(node: nodes.Node, scope: Scope, macros: Collection[str]) -> Iterator[str]:
-    """A method, a function, a macro or `loop` that is printed, joined, filtered or put into a list, and not called."""
-    for printed in _made_text_of(node):
-        if isinstance(printed, nodes.Name):
-            name = printed.name
-            if name in macros or (name in KNOWN_FUNCTIONS and name not in scope):
-                yield f"`{name}` is a {'macro' if name in macros else 'function'}: write `{name}(…)`"
-            elif name == "self" and name not in scope:
-                yield "`self` is no value that can be printed"
-            elif name == "loop" and isinstance(scope.get("loop"), dict):
-                yield "`loop` cannot be printed: write `loop.index`, `loop.first` or another part of it"
-        elif isinstance(printed, nodes.Getattr):
-            shape = shape_of(printed.node, scope)
-            kind = python_type(shape)
-            is_part = kind is not str and kind is not None and printed.attr in shape
-            is_method = kind is not None and not is_part and printed.attr in (methods_of(kind()) or ())
-            place = f"{dotted(printed.node)}.{printed.attr}"
-            if is_method or (place in ("loop.cycle", "loop.changed") and isinstance(scope.get("loop"), dict)):
-                yield f"`{place}` is a method: write `{place}()`"
-
-
-def _made_text_of(node: nodes.Node) -> Sequence[nodes.Node]:
-    """The expressions of which a node makes a text, or which it keeps for one."""
-    if isinstance(node, (nodes.Output, nodes.Concat)):
-        return node.nodes
-    if isinstance(node, (nodes.List, nodes.Tuple)):
-        return node.items
-    if isinstance(node, nodes.Dict):
-        return [pair.value for pair in node.items]
-    if isinstance(node, nodes.Filter) and node.node is not None:
-        return [node.node, *node.args, *(keyword.value for keyword in node.kwargs)]
-    return ()
-
-
-def sum_problem(node: nodes.BinExpr, scope: Mapping[str, Shape]) -> Iterator[str]:
-    """A text and a number cannot be added, and texts can only be added."""
-    if isinstance(node, (nodes.And, nodes.Or)):
+def secret_problem(node: nodes.Filter | nodes.Test | nodes.Getattr) -> Iterator[str]:
+    """A filter, a test or a method that needs the value of a secret: it is added only when the request is sent."""
+    name = node.attr if isinstance(node, nodes.Getattr) else node.name
+    secret = node.node
+    if not isinstance(secret, (nodes.Getattr, nodes.Getitem)) or not isinstance(secret.node, nodes.Name):
         return
-    kinds = {"text" if isinstance(shape, Text) else "number" if shape is NUMBER else "" for shape in
-             (shape_of(node.left, scope), shape_of(node.right, scope))}  # fmt: skip
-    if kinds == {"text", "number"} and isinstance(node, nodes.Add):
-        yield "+ cannot add a text and a number; use ~ to join them"
-    elif "text" in kinds and not isinstance(node, nodes.Add):
-        yield f"{node.operator} is for numbers, not for a text; {_TO_NUMBER}"
+    if secret.node.name == "secrets" and name not in _KEEPS_SECRETS and not isinstance(node, nodes.Test):
+        yield f"`{dotted(secret)}` cannot go through `{name[:60]}`: a secret is added when the request is sent; only `tojson` is possible"

@@ -12,6 +12,8 @@ from typing import Any
 
 from engine.core.alerting.alert import DROPPED, FIRING, PENDING, RESOLVED, SUPPRESSED
 from engine.core.alerting.planned_delivery import (
+    PHASE_ACKNOWLEDGED,
+    PHASE_ESCALATION,
     PHASE_FIRING,
     PHASE_RECOVERY,
     PHASE_REMINDER,
@@ -51,7 +53,15 @@ def one_of(*values: str) -> Text:
 _STATUS = one_of(*STATUS_NAMES)
 _SEVERITY = one_of("info", "warning", "critical")
 _STATE = one_of(PENDING, FIRING, SUPPRESSED, RESOLVED, DROPPED)
-_PHASE = one_of(PHASE_FIRING, PHASE_RECOVERY, PHASE_REMINDER, PHASE_UPDATE, PHASE_SUMMARY)
+_PHASE = one_of(
+    PHASE_FIRING,
+    PHASE_RECOVERY,
+    PHASE_REMINDER,
+    PHASE_ESCALATION,
+    PHASE_ACKNOWLEDGED,
+    PHASE_UPDATE,
+    PHASE_SUMMARY,
+)
 
 _RULE: Shape = {"name": TEXT, "severity": _SEVERITY, "description": TEXT, "labels": ANYTHING}
 _ALERT: Shape = {
@@ -65,6 +75,7 @@ _ALERT: Shape = {
     "duration": NUMBER,
     "url": TEXT,
     "acknowledged_by": TEXT,
+    "escalation": NUMBER,
     "source": TEXT,
     "detail": TEXT,
     "count": NUMBER,
@@ -100,7 +111,8 @@ ABOUT_CLIENT: Mapping[str, Shape] = {
 }
 
 _INSTANTS = ("occurred_at", "since", "settled_at", "duration")
-_OF_MANY = {"schedule": _INSTANTS, "outage": (*_INSTANTS, "status", "previous")}
+_CHANGE = (*_INSTANTS, "status", "previous")
+_OF_MANY = {"schedule": _INSTANTS, "outage": _CHANGE, "quorum": _CHANGE}
 """Variables beside `alert` and `rule` of alerts that are about many clients."""
 
 
@@ -126,7 +138,7 @@ def names_of(
     """The names known to one rule's templates. `columns` (of the inventory), `secrets` and `key`: None when they are not known.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
-    `about_many`: `outage`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
+    `about_many`: `outage`, `quorum`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
     `key`: what `alert.key` may have, by the `by` of the rule.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
@@ -140,7 +152,7 @@ def names_of(
         alert = {**alert, "members": [{**member, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
         alert |= {"total": NUMBER, "back": NUMBER}
-    if about_many == "schedule":
+    if about_many in ("schedule", "quorum"):
         alert |= {"total": NUMBER}
     if about_many in _OF_MANY:
         known_here = {name: ABOUT_CLIENT[name] for name in _OF_MANY[about_many]}

@@ -7,16 +7,19 @@ Read `Renderer.planned`; each kind of action has a module of its own.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from engine.config.receivers import Receiver
 from engine.core.alerting.planned_delivery import PlannedDelivery
-from engine.core.rules import Action, Rule
+from engine.core.alerting.routing import NOTIFY
+from engine.core.rules import Action, Rule, actions_of
 from engine.templates.command import CommandRoutes, render_command
-from engine.templates.compiler import Compiler, names_in
+from engine.templates.compiler import Compiler, TemplateProblem, names_in
 from engine.templates.defaults import default_text
 from engine.templates.rendered import KindRenderer, Rendered
 from engine.templates.text import CONTROL, error_text
@@ -78,12 +81,20 @@ def templates_of(actions: Iterable[Action]) -> Iterable[str]:
         yield from inside(action.spec)
 
 
-def names_used(rule: Rule) -> frozenset[str]:
-    """The top-level names that any template of a rule reads. Values that are costly to make are made only for these."""
+def names_used(rule: Rule, receivers: Mapping[str, Receiver] | None = None) -> frozenset[str]:
+    """The top-level names that any template of a rule reads. Values that are costly to make are made only for these.
+
+    `receivers`: those of the configuration, whose texts count for a rule with `notify`.
+    """
     found: set[str] = set()
-    for source in templates_of((*rule.actions, *rule.on_recovery)):
+    actions = actions_of(rule)
+    for source in templates_of(actions):
         if "{" in source:
             found |= names_in(source)
+    if receivers and any(action.kind == NOTIFY for action in actions):
+        for source in [text for one in receivers.values() for text in (one.title, one.text) if text is not None]:
+            with contextlib.suppress(TemplateProblem):
+                found |= names_in(source)
     return frozenset(found)
 
 

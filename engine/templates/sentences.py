@@ -6,6 +6,7 @@ Read `headline`. It says something for every trigger, for a firing, an update, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, tzinfo
 from typing import Any, Final, NamedTuple
 
 from engine.core.times import duration_text
@@ -45,12 +46,17 @@ _STATES: Final = frozenset({"offline", "online"})
 _VERBS: Final = frozenset({"is", "are", "has", "have", "cannot"})
 
 
-def headline(variables: Mapping[str, Any], *, short: bool = False, since: bool = True) -> str:
-    """The sentence, without a full stop. `short`: a device instead of the whole id. `since`: also since when, or for how long it was."""
+def headline(
+    variables: Mapping[str, Any], *, short: bool = False, since: bool = True, zone: tzinfo | None = None
+) -> str:
+    """The sentence, without a full stop.
+
+    `short`: a device instead of the whole id. `since`: also since when, or for how long it was. `zone`: of its instants; None for UTC.
+    """
     alert, client = variables.get("alert") or {}, variables.get("client") or {}
     text = _what(variables, alert, client, short)
     if since:
-        text += _when(variables, alert)
+        text += _when(variables, alert, zone)
     return f"{text}, unverified" if alert.get("unverified") else text
 
 
@@ -63,6 +69,8 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
         return str(alert.get("detail", ""))
     if trigger == "outage":
         return _outage(alert, phase)
+    if trigger == "quorum":
+        return _quorum(alert, phase)
     if about := alert.get("source") or alert.get("target"):
         if _is_over(alert):
             return f"{about} is healthy again"
@@ -112,6 +120,17 @@ def _outage(alert: Mapping[str, Any], phase: Any) -> str:
     return f"{name}: {many} {'still ' if phase == 'reminder' else ''}offline"
 
 
+def _quorum(alert: Mapping[str, Any], phase: Any) -> str:
+    count, many = alert.get("count", 0), _clients(alert.get("total", 0)) + _of(alert)
+    if _is_over(alert):
+        return (
+            f"only {count} of {many} {'is' if count == 1 else 'are'} offline now"
+            if count
+            else f"none of {many} is offline now"
+        )
+    return f"{count} of {many} {'is' if count == 1 else 'are'} {'still ' if phase == 'reminder' else ''}offline"
+
+
 def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: bool) -> str:
     """`is offline`, `are online again`."""
     trigger, status, be = alert.get("trigger"), variables.get("status"), "is" if is_one else "are"
@@ -131,22 +150,29 @@ def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: b
     return known.one_after if is_one else known.many_after
 
 
-def _when(variables: Mapping[str, Any], alert: Mapping[str, Any]) -> str:
+def _when(variables: Mapping[str, Any], alert: Mapping[str, Any], zone: tzinfo | None) -> str:
     began = str(alert.get("started_at") or "")
     if alert.get("reason") == "rule_removed" or alert.get("phase") == "summary":
         return ""
     if _is_over(alert):
         after = alert.get("duration")
         text = f" after {duration_text(int(after * 1000))}" if isinstance(after, (int, float)) else ""
-        return f"{text} (it began at {_instant(began)})" if began else text
+        return f"{text} (it began at {instant_text(began, zone)})" if began else text
     trigger = alert.get("trigger")
     if trigger in {"schedule", "first_seen", "stable"}:
-        return f" at {_instant(began)}" if began else ""
-    is_change = trigger == "outage" or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
+        return f" at {instant_text(began, zone)}" if began else ""
+    is_change = trigger in {"outage", "quorum"} or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
     since = str((variables.get("occurred_at") if is_change else "") or began)
-    return f" since {_instant(since)}" if since else ""
+    return f" since {instant_text(since, zone)}" if since else ""
 
 
-def _instant(text: str) -> str:
-    """`2026-01-01T00:00:05.000Z` as people read it."""
-    return f"{text[:10]} {text[11:19]} UTC" if text.endswith("Z") and len(text) >= 20 else text
+def instant_text(text: str, zone: tzinfo | None = None) -> str:
+    """`2026-01-01T00:00:05.000Z` as people read it, on the clocks of a time zone."""
+    if not text.endswith("Z") or len(text) < 20:
+        return text
+    if zone is None:
+        return f"{text[:10]} {text[11:19]} UTC"
+    try:
+        return datetime.fromisoformat(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError):
+        return text

@@ -26,6 +26,9 @@ _TEXTS: Final = frozenset(
     }
 )
 _NUMBERS: Final = frozenset({"count", "length", "wordcount"})
+_MADE_NUMBERS: Final = frozenset({"int", "float"})
+"""Filters that give a number unless they are given another default."""
+
 _TEXT_METHODS: Final = frozenset({"upper", "lower", "strip", "replace", "title", "capitalize", "join"})
 
 
@@ -91,7 +94,7 @@ def _item(node: nodes.Getattr | nodes.Getitem, scope: Scope) -> Shape:
 def _filter(node: nodes.Filter, scope: Scope) -> Shape:
     if node.name in _TEXTS:
         return changed(shape_of(node.node, scope), node.name)
-    if node.name in _NUMBERS:
+    if node.name in _NUMBERS or (node.name in _MADE_NUMBERS and not node.args and not node.kwargs):
         return NUMBER
     shape = shape_of(node.node, scope)
     if not isinstance(shape, list):

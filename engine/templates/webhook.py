@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 
 from engine.templates.compiler import Compiler
 from engine.templates.defaults import default_json
-from engine.templates.json_body import json_body
+from engine.templates.json_body import json_body, with_secrets
 from engine.templates.rendered import Rendered
 from engine.templates.request_budget import RequestBudget
-from engine.templates.secret_markers import SECRETS
 from engine.templates.text import error_text
 
 MAX_PATH_CHARS: Final = 200
@@ -36,7 +35,7 @@ def render_webhook(compiler: Compiler, spec: Mapping[str, Any], variables: Mappi
     dead = None
     if "{" in url:
         try:
-            request["url"], dead = _finished_url(budget.text(compiler.url(url), {**variables, "secrets": SECRETS}))
+            request["url"], dead = _finished_url(budget.text(compiler.url(url), with_secrets(variables)))
         except Exception as error:  # noqa: BLE001  # the delivery is dead and says so
             dead = f"the url cannot be rendered: {error_text(error)}"
     request["headers"] = _headers(compiler, spec.get("headers", {}), variables, budget, problems)
@@ -60,7 +59,7 @@ def _headers(
     found = {}
     for name, value in headers.items():
         try:
-            text = budget.text(compiler.text(value), {**variables, "secrets": SECRETS}) if "{" in value else value
+            text = budget.text(compiler.text(value), with_secrets(variables)) if "{" in value else value
         except Exception as error:  # noqa: BLE001  # sent without it, and the request says so
             problems.append(f"header {name}: {error_text(error)}")
             continue
@@ -82,7 +81,8 @@ def _body(
         request["json"] = json_body(compiler, spec["json"])(variables, budget, problems)
     elif "body" in spec:
         try:
-            request["body"] = budget.text(compiler.text(spec["body"]), variables)
+            read = with_secrets(variables) if "secrets" in spec["body"] else variables
+            request["body"] = budget.text(compiler.text(spec["body"]), read)
         except Exception as error:  # noqa: BLE001  # a default is sent instead, and says so
             problems.append(f"body: {error_text(error)}")
             request["json"] = default_json(variables, problems[-1])

@@ -83,7 +83,9 @@ def _silence(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
 
 
 def _inhibited(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
-    names = ", ".join(_words(rule.get("inhibited_by", ())))
+    written = rule.get("inhibited_by", ())
+    entries = written if isinstance(written, list) else [written] if written else []
+    names = ", ".join(one if isinstance(one, str) else str(one.get("rule", "")) for one in entries)
     yield f"not inhibited by an outage{f' or by {names}' if names else ''}"
 
 

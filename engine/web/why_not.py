@@ -64,6 +64,8 @@ def _match(is_open: bool, detail: Detail) -> str:
 
 def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
+    if "quorum_key" in detail:
+        return _quorum(is_open, detail)
     if not detail["is_known"] and not is_open:
         near = f"; did you mean {detail['near']}?" if detail.get("near") else ""
         return f"the client is unknown: no event has ever named it{near}; the trigger is {triggers}"
@@ -79,6 +81,19 @@ def _trigger(is_open: bool, detail: Detail) -> str:
     if not detail["has_alert"]:
         return f"{status}; the trigger is {triggers}, but no alert is open: the client had this status before the rule existed, or its alert has ended"
     return f"{status}; the trigger {triggers} has happened"
+
+
+def _quorum(is_open: bool, detail: Detail) -> str:
+    if detail["quorum_key"] is None:
+        return (
+            "the client belongs to no key of this quorum: it lacks a value of `by`, or the inventory does not list it"
+        )
+    many = f"of {_key(detail['quorum_key'])} {detail['down']} of {detail['total']} clients are offline"
+    if is_open:
+        return f"{many}: the quorum of {detail['needed']} is reached"
+    if detail["down"] >= detail["needed"]:
+        return f"{many}, which is enough, but no alert is open: the rule is newer than that, or its condition was false; the next client that goes offline decides again"
+    return f"{many}; the trigger quorum needs {detail['needed']}"
 
 
 def _for(is_open: bool, detail: Detail) -> str:
@@ -110,9 +125,18 @@ def _inhibited(is_open: bool, detail: Detail) -> str:
     if is_open:
         names = ", ".join(detail["inhibited_by"])
         return f"not inhibited{f' (an alert of {names} or an outage would inhibit it)' if names else ''}"
+    if "quorum" in detail:
+        return f"inhibited by {detail['rule']}, which fires for {_key(detail['key'])}: {detail['quorum']} of {detail['total']} clients are offline"
+    if "equal" in detail:
+        about = detail["client"] or _key(detail["key"])
+        return f"inhibited: {detail['rule']} is firing for {about}, which has the same {_equal(detail['equal'])}"
     if "down" in detail:
         return f"inhibited by the outage of {detail['rule']} at {_key(detail['key'])}: {detail['down']} of {detail['total']} clients are offline"
     return f"inhibited: an alert of {detail['rule']} is firing for the client"
+
+
+def _equal(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({value})" for name, value in values.items())
 
 
 def _throttle(is_open: bool, detail: Detail) -> str:

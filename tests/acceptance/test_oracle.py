@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.oracle import bundle_traces
 from tests.oracle.oracle import Line, expected
 from tests.oracle.running import disagreements, kept, replay_as_a_process, replay_in_process, shrunk, told
 from tests.oracle.settings import Settings
@@ -40,6 +41,18 @@ def assert_agreement(trial: Scenario, name: str) -> None:
 def test_replay_and_the_oracle_agree_on_every_line_of_adversarial_traces(first: int) -> None:
     for seed in range(first, min(first + SEEDS_A_TEST, SEEDS)):
         assert_agreement(scenario(seed), f"seed {seed}")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        first if not first else pytest.param(first, marks=pytest.mark.long)
+        for first in range(0, SEEDS, SEEDS_A_TEST * 2)
+    ],
+)
+def test_replay_and_the_oracle_agree_on_what_fires_together(first: int) -> None:
+    for seed in range(first, min(first + SEEDS_A_TEST * 2, SEEDS)):
+        assert_agreement(bundle_traces.scenario(seed), f"bundle seed {seed}")
 
 
 @pytest.mark.parametrize("file", HISTORIES, ids=lambda file: file.stem)
@@ -105,6 +118,29 @@ def test_the_oracle_releases_all_that_a_throttle_held_as_one_delivery() -> None:
         ("01:30", "g@@@c", "firing"),
     ]
     assert [line.get("clients") for line in lines if line["type"] == "delivery"] == [None, ["g@@@b", "g@@@c"]]
+
+
+def test_the_oracle_tells_what_fired_together_as_one_thing_until_the_last_of_it_is_back() -> None:
+    story = [(second, f"g@@@{device}", "tcpclean", "1") for second, device in enumerate("abcd")]
+    story += [(100, "g@@@b", "connect", "2"), (200, "g@@@b", "tcpclean", "2"), (400, "g@@@c", "connect", "2")]
+    story += [(401, "g@@@b", "connect", "3"), (402, "g@@@d", "connect", "2")]
+    rule: dict[str, object] = {
+        "trigger": "offline",
+        "throttle": {"max": 1, "per": "1m"},
+        "on_recovery": [{"log": {"message": "x"}}],
+    }
+    told = [line for line in lines_of(rule, *story) if line["type"] == "delivery"]
+    assert [(line["at"][14:19], line["phase"], line.get("clients") or line["client"]) for line in told] == [
+        ("00:30", "firing", "g@@@a"),
+        ("01:30", "firing", ["g@@@b", "g@@@c", "g@@@d"]),
+        ("03:50", "firing", "g@@@b"),
+        ("06:30", "firing", ["g@@@c", "g@@@d"]),  # b was back at 1:40: five minutes after the first list
+        ("06:41", "recovery", "g@@@b"),
+        ("11:30", "recovery", ["g@@@c", "g@@@d"]),  # five minutes after the second
+    ]
+    bundle = {line["about"] for line in told if "clients" in line}
+    assert len(bundle) == 1
+    assert not bundle & {line["about"] for line in told if "clients" not in line}
 
 
 def test_the_oracle_fires_what_flapping_held_back_when_it_stops() -> None:

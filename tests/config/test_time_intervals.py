@@ -142,7 +142,7 @@ def test_days_alone_are_whole_days_of_that_place() -> None:
             {"hours": "08:00-09:00", "timezone": "Europe/Berlln"},
             "timezone: `Europe/Berlln` is not a time zone such as Europe/Berlin or UTC; did you mean `Europe/Berlin`?",
         ),
-        ({}, 'needs `days` or `hours`; for every moment write hours: "00:00-24:00"'),
+        ({}, 'needs `days`, `hours` or `dates`; for every moment write hours: "00:00-24:00"'),
     ],
 )
 def test_a_window_that_cannot_be_read_is_reported_in_a_sentence(entry: dict[str, object], message: str) -> None:
@@ -403,3 +403,43 @@ def test_month_names_are_those_of_cron() -> None:
     assert [ticks(f"0 0 1 {name} *", "UTC", "2025-12-31T00:00:00Z", 1)[0][5:7] for name in MONTHS] == [
         f"{number:02}" for number in range(1, 13)
     ]
+
+
+def test_dates_name_the_day_on_which_a_window_begins() -> None:
+    over_midnight: list[dict[str, object]] = [
+        {"dates": "2026-12-31", "hours": "22:00-06:00", "timezone": "Europe/Berlin"}
+    ]
+    assert edges(over_midnight, "2026-01-01T00:00:00Z", 2) == ["2026-12-31T21:00:00.000Z", "2027-01-01T05:00:00.000Z"]
+    mondays_of_a_week: list[dict[str, object]] = [{"dates": ["2026-12-21/2026-12-27"], "days": ["mon"]}]
+    assert edges(mondays_of_a_week, "2026-12-01T00:00:00Z", 2) == [
+        "2026-12-21T00:00:00.000Z",
+        "2026-12-22T00:00:00.000Z",
+    ]
+
+
+def test_after_the_last_of_its_dates_a_window_never_changes() -> None:
+    calendar = windows([{"dates": ["2020-01-01", "2026-01-01"]}])
+    assert calendar.next_change_ms(at("2026-01-02T00:00:00Z")) == FOREVER
+    assert calendar.next_change_ms(at("2026-01-01T12:00:00Z")) == at("2026-01-02T00:00:00Z")
+
+
+@given(
+    st.integers(0, 400),
+    st.integers(0, 30),
+    st.integers(0, 24 * 60),
+    st.sampled_from(["UTC", "Pacific/Apia"]),
+    st.booleans(),
+)
+def test_no_instant_before_the_next_change_is_otherwise(
+    first: int, length: int, minute: int, zone: str, over_midnight: bool
+) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=first)
+    dates = f"{begin:%Y-%m-%d}/{begin + timedelta(days=length):%Y-%m-%d}"
+    calendar = windows([{"dates": dates, "hours": "22:00-06:00" if over_midnight else "08:00-18:00", "timezone": zone}])
+    now = at("2026-02-01T00:00:00Z") + minute * MINUTE_MS
+    change = calendar.next_change_ms(now)
+    assert change > now
+    for part in range(50):
+        assert calendar.covers(now + (min(change, now + 86_400_000 * 400) - 1 - now) * part // 50) == calendar.covers(
+            now
+        )

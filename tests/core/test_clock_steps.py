@@ -19,7 +19,7 @@ from engine.core.history import FACT_OFFSET, Fact, apply_row
 from engine.core.presence.client_state import ClientState, Transition
 from engine.core.rules import Grouping, OutageTerms, Rule, Schedule
 from engine.core.times import FOREVER
-from tests.core.test_kept import GROUPS, STORY, RowWorld, Turn, act, stories
+from tests.core.test_kept import GROUPS, NOTIFY, STEPS, STORY, RowWorld, Turn, act, stories
 from tests.core.worlds import START_MS, Every, World, at, rule
 
 DAY_MS = 86_400_000
@@ -32,6 +32,14 @@ MEASURED = (
     rule("few", "offline", throttle=(1, "80s"), recovery=True, inhibited_by=("gone",)),
     rule("grouped", "offline", grouping=Grouping(wait_ms=20_000, interval_ms=60_000), repeat_ms=100_000, recovery=True),
     rule("new", "first_seen", grouping=Grouping(wait_ms=20_000, interval_ms=60_000)),
+    rule("climbs", "offline", actions=(NOTIFY,), escalate=STEPS, recovery=True),
+    rule(
+        "climbs-together",
+        "offline",
+        actions=(NOTIFY,),
+        escalate=STEPS,
+        grouping=Grouping(wait_ms=10_000, interval_ms=45_000),
+    ),
 )
 """Rules that measure time. Those with windows and schedules go by the wall clock, and are told about one by one below."""
 

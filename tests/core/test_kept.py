@@ -15,16 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Kept, Output, Throttled
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
-from engine.core.rules import Grouping, Match, Rule, Schedule
+from engine.core.rules import Action, Grouping, Match, Rule, Schedule
 from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
-from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule
+from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule, step
+
+NOTIFY = Action(kind="notify", spec={"receiver": "pager"})
+STEPS = (step("22s", told="first"), step("60s", told="second", recovery=True))
 
 RULES = (
     rule("muted", "offline", mute=Hours(("1m", "3m"), ("5m", "6m")), recovery=True),
@@ -41,6 +45,15 @@ RULES = (
     rule(
         "roll", "schedule", schedule=Schedule(ticks=Every("2m3s")), condition=lambda seen: seen["status"] == "offline"
     ),
+    rule("climbs", "offline", actions=(NOTIFY,), escalate=STEPS, recovery=True, mute=Hours(("100s", "140s"))),
+    rule(
+        "climbs-together",
+        "offline",
+        actions=(NOTIFY,),
+        escalate=STEPS,
+        grouping=Grouping(wait_ms=10_000, interval_ms=45_000),
+    ),
+    rule("climbs-outage", "outage", outage=Terms(at_least=2, within_ms=40_000, inhibit=False), escalate=STEPS),
 )
 GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
 
@@ -51,6 +64,12 @@ KEPT = (
     *("acknowledged_by", "remind_at_ms", "verified", "until"),
 )
 """What a store keeps of an alert."""
+
+
+def _escalation(*row: Any) -> Escalation:
+    id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, sent = row
+    steps = [SentStep(*step) for step in sent]
+    return Escalation(id_, rule_name, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, steps)
 
 
 class Rows:
@@ -65,6 +84,7 @@ class Rows:
         self.silences: dict[str, Silence] = {}
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
+        self.escalations: dict[str, tuple[Any, ...]] = {}
 
     def write(self, out: Output) -> None:
         """Keep what changed."""
@@ -75,8 +95,8 @@ class Rows:
         for key, throttled in out.throttles.items():
             self.throttles[key] = list(throttled.firings)
         for name, group in out.groups.items():
-            self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, sorted(group.sent),
-                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle)  # fmt: skip
+            self.groups[name] = (group.rule, group.key, group.first_ms, group.sent_at_ms, list(group.sent),
+                                 list(group.passing), group.passed, group.remind_at_ms, group.name, group.is_bundle, list(group.ended))  # fmt: skip
             if group.is_closed:
                 del self.groups[name]
         self.members |= out.members
@@ -91,6 +111,12 @@ class Rows:
         self.bursts |= {
             name: (name, list(burst.times), burst.held, burst.is_announced) for name, burst in out.bursts.items()
         }
+        for id_, escalation in out.escalations.items():
+            sent = [(step.actions, step.after_ms, step.at_ms, step.ladder) for step in escalation.sent]
+            self.escalations[id_] = (id_, escalation.rule, escalation.from_ms, escalation.ladder, escalation.reached_ms,
+                                     escalation.is_stopped, escalation.is_held, escalation.freed_ms, sent)  # fmt: skip
+            if escalation.is_over:
+                del self.escalations[id_]
 
     def read(self) -> tuple[list[Alert], list[Throttled], Kept]:
         """What `restore` takes, made anew."""
@@ -101,6 +127,7 @@ class Rows:
             silences=self.silences.values(),
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
+            escalations=[_escalation(*row) for row in self.escalations.values()],
         )
         alerts = [Alert(**fields) for fields in self.alerts.values()]
         alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
@@ -217,6 +244,7 @@ STORY = [
     Turn(95_041, "tcpclean", "c", "c1", ""),
     Turn(150_053, "connect", "a", "a2", ""),
     Turn(155_061, "expire", "b", "", ""),
+    Turn(165_067, "ack", "c", "", ""),
     Turn(260_071, "connect", "b", "b2", ""),
     Turn(340_083, "connect", "c", "c2", ""),
 ]
@@ -244,6 +272,9 @@ def test_the_story_has_everything_in_it() -> None:
         "grouped",
         "roll",
         "new",
+        "climbs",
+        "escalation",
+        "acknowledged",
     } <= words
 
 
@@ -255,4 +286,4 @@ def test_rows_of_what_is_over_are_gone() -> None:
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
     assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
     assert {row[0] for row in world.rows.groups.values()} == {"active"}  # in a bundle
-    assert (world.rows.outages, world.rows.members) == ({}, {})
+    assert (world.rows.outages, world.rows.members, world.rows.escalations) == ({}, {}, {})

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.rules import CLIENT, FLEET, GROUP, Grouping, Match, OutageTerms, Rule, Schedule, reach
-from tests.core.worlds import Every, rule
+from engine.core.rules import (
+    CLIENT,
+    FLEET,
+    GROUP,
+    Grouping,
+    Match,
+    OutageTerms,
+    Parent,
+    QuorumTerms,
+    Rule,
+    Schedule,
+    reach,
+)
+from tests.core.worlds import Every, Hours, rule
 
 TABLE: list[tuple[str, Rule, str]] = [
     ("a plain rule", rule("r", "offline"), CLIENT),
@@ -13,8 +25,11 @@ TABLE: list[tuple[str, Rule, str]] = [
     ("a throttle of one group", rule("r", "offline", throttle=(1, "1m"), match=Match(group=("G",))), GROUP),
     ("groups", rule("r", "offline", grouping=Grouping()), FLEET),
     ("groups of one client each", rule("r", "offline", grouping=Grouping(by=("client",))), CLIENT),
+    ("what a window suppressed", rule("r", "offline", mute=Hours(("0s", "1m"))), FLEET),
     ("an outage", rule("r", "outage", outage=OutageTerms()), FLEET),
     ("an inhibited one", rule("r", "offline", inhibited_by=("s",)), FLEET),
+    ("one with parents", rule("r", "offline", parents=(Parent(rule="s", equal=("site",)),)), FLEET),
+    ("a quorum", rule("r", "quorum", quorum=QuorumTerms()), FLEET),
     ("a roll call", rule("r", "schedule", schedule=Schedule(ticks=Every("1h"))), FLEET),
 ]
 

@@ -24,11 +24,11 @@ from engine.core.alerting.rate_limit import DEFAULT_BURST
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
-from engine.core.matching import Matcher
+from engine.core.matching import NO_LISTING, Listing, Matcher
 from engine.core.presence.client_state import OFFLINE, STATUS_NAMES, ClientState, Transition
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import StatusAnswer
-from engine.core.rules import Action, Match, Rule, Throttle
+from engine.core.rules import Action, EscalationStep, Match, Rule, Throttle
 from engine.core.times import FOREVER
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -109,6 +109,12 @@ def rule(
     )
 
 
+def step(after: str, kind: str = "log", *, recovery: bool = False, told: str = "boss") -> EscalationStep:
+    """A step of `escalate` with one action of a kind; `recovery`: the same action tells the end too; `told`: whom."""
+    action = Action(kind=kind, spec={"message": told, "to": (told,), "receiver": told})
+    return EscalationStep(after_ms=ms(after), actions=(action,), on_recovery=(action,) if recovery else ())
+
+
 def no_names(rule: Rule) -> frozenset[str]:
     """Which costly names the templates read: none."""
     return frozenset()
@@ -149,7 +155,9 @@ class World:
         policy: Policy = POLICY,
         attributes: Mapping[str, Mapping[str, str]] | None = None,
         burst: int = DEFAULT_BURST,
+        listing: Listing = NO_LISTING,
     ) -> None:
+        self.listing = listing
         self.policy = policy
         self.burst = burst
         self._attributes = attributes or {}
@@ -163,7 +171,7 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst)
+        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
 
     def matcher(self) -> Matcher:
         """The rules, ready to be asked."""

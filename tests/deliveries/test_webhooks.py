@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -49,6 +50,21 @@ def test_a_json_body_goes_out_with_its_key_and_type() -> None:
 def test_a_text_body_and_another_method_go_out_as_written() -> None:
     _, (request,) = post("/ok", method="PUT", body="dark: ü")
     assert request.head.startswith(b"PUT /ok ") and request.body.decode() == "dark: ü"
+
+
+def test_secrets_in_a_body_are_added_when_it_is_sent_and_escaped_for_json_where_they_stand_in_it() -> None:
+    secrets = {"k": 'a"b\\'}
+    _, (request,) = post("/ok", secrets, json={"key": "\0k\0", "in": ["x \0k\0"]})
+    assert json.loads(request.body) == {"key": 'a"b\\', "in": ['x a"b\\']}
+    _, (request,) = post("/ok", secrets, body='{"key": "\0json:k\0", "n": 1}')
+    assert json.loads(request.body) == {"key": 'a"b\\', "n": 1}
+    _, (request,) = post("/ok", secrets, body="key=\0k\0")
+    assert request.body == b'key=a"b\\'
+
+
+def test_a_secret_of_a_body_that_is_not_configured_is_waited_for() -> None:
+    answer, arrived = post("/ok", {}, json={"key": "\0k\0"})
+    assert isinstance(answer, RetryLater) and "the secret 'k' is not configured" in answer.reason and arrived == []
 
 
 def test_a_signature_can_be_checked_with_the_shared_secret() -> None:

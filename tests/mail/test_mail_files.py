@@ -92,7 +92,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"to": []}, "email.to: must not be an empty list"),
     ({"cc": "{{ client.device }}@x.y"}, "`client.device` does not exist (known: attributes); recipients can use client.attributes, alert.key and rule only"),
     ({"to": "{{ client.attributes.ownr }}"}, "`client.attributes.ownr` does not exist; did you mean `owner`?"),
-    ({"to": "{{ secrets.x }}"}, "`secrets` can be used only in webhook headers and URLs"),
+    ({"to": "{{ secrets.x }}"}, "`secrets` can be used only in URL, headers and body of a webhook"),
     ({"subject": "{{ cleint.id }}"}, "email.subject: `cleint` does not exist; did you mean `client`?"),
     ({"text": "{% if x %}"}, "email.text: is not a valid template: "),
     ({"html": "{{ client.id|safe }}"}, "email.html: the filter `safe` does not exist"),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from engine.actions.email.message import message_of
 from engine.config.addresses import is_address, mailbox
-from engine.core.alerting.notification import Notification
-from engine.core.alerting.notification import planned as planned_deliveries
+from engine.core.alerting.delivery_plan import Notification
+from engine.core.alerting.delivery_plan import planned as planned_deliveries
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.rules import Action, Rule
 from engine.templates.email import MAX_LISTED, MAX_SUBJECT_CHARACTERS, SHIPPED, MailRenderer, MailRoute

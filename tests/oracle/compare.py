@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 from .oracle import Line
+
+ALERT_ID = re.compile("[0-9a-f]{28}")
 
 
 def parsed(output: str) -> list[Line]:
@@ -30,7 +33,7 @@ def differences(expected: list[Line], actual: list[Line]) -> list[str]:
             f"order of {thread}: {theirs[thread]} instead of {ours[thread]}"
             for thread in ours
             if ours[thread] != theirs[thread]
-        ]
+        ] or _identities(expected, actual)
     instants = [instant for line in actual if (instant := line.get("settled_at", line.get("at")))]
     found += [f"the clock goes back from {a} to {b}" for a, b in pairwise(instants) if b < a]
     if actual and actual[-1]["type"] != "summary":
@@ -49,7 +52,7 @@ def essence(line: Line) -> str:
     told: dict[str, Any] = dict(line)
     if line["type"] == "delivery":
         told["shadow"] = line.get("shadow", line.get("state") == "shadow")
-        told = {key: told[key] for key in ("type", "rule", "client", "action", "at", "shadow")}
+        told = {key: told[key] for key in ("type", "rule", "client", "action", "phase", "at", "shadow")}
         if line["client"] is None:
             told["clients"] = sorted(line.get("clients", []))
     if line["type"] == "alert":
@@ -68,6 +71,28 @@ def _unmatched(word: str, these: Iterable[Line], those: Iterable[Line]) -> list[
         else:
             found.append(f"{word} {text}")
     return found
+
+
+def _identities(expected: list[Line], actual: list[Line]) -> list[str]:
+    """Deliveries about one thing carry one `alert.id`, which is nobody else's. Looks at log lines, whose message is that id."""
+    names: dict[Any, str] = {}
+    found = []
+    ours, theirs = _logged(expected), _logged(actual)
+    for thread, lines in ours.items():
+        for line, other in zip(lines, theirs[thread], strict=True):
+            id_ = other["request"]["message"]
+            if ALERT_ID.fullmatch(id_) and names.setdefault(line["about"], id_) != id_:
+                found.append(f"{essence(other)} is called {id_} instead of {names[line['about']]}")
+    doubles = [id_ for id_, count in Counter(names.values()).items() if count > 1]
+    return found + [f"{id_} stands for more than one thing" for id_ in doubles]
+
+
+def _logged(lines: list[Line]) -> dict[tuple[Any, ...], list[Line]]:
+    logged: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["type"] == "delivery" and line["action"] == "log":
+            logged[line["rule"], line["client"]].append(line)
+    return logged
 
 
 def _threads(lines: list[Line]) -> dict[tuple[Any, ...], list[str]]:

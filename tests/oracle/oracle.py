@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from . import presence
+from .bundles import Bundle
 from .reading import Malformed, Told, read_line
 from .settings import Settings, halves, matches, milliseconds
 
@@ -82,6 +83,7 @@ class Alert:
     order: int
     state: str = "pending"
     reason: str = ""
+    bundle: Bundle | None = None  # what tells of it, once it fired together with others
 
 
 def expected(settings: Settings, trace: bytes, choices: Choices | None = None) -> list[Line]:
@@ -102,6 +104,7 @@ class Oracle:
         self.choices = choices
         self.clients: dict[str, Client] = {}
         self.alerts: dict[tuple[str, str, str], Alert] = {}
+        self.bundles: list[Bundle] = []
         self.firings: list[tuple[str, tuple[str, ...], int]] = []  # (rule, throttle key, at), never forgotten
         self.lines: list[Line] = []
         self.now = 0
@@ -144,6 +147,9 @@ class Oracle:
                 yield alert.due
             if alert.state == "suppressed" and alert.reason == "throttle":
                 yield self.room_at(alert)
+        for bundle in self.bundles:
+            if bundle.due is not None:
+                yield bundle.due
 
     def instant(self) -> None:
         """Everything due now, in the order of one instant."""
@@ -157,6 +163,7 @@ class Oracle:
             self.settle(client)
         self.release()
         self.judge_due()
+        self.tell_bundles()
 
     def rank(self, due: int, order: int, client: Client) -> tuple[int, int, str]:
         """Who comes first among those due at one instant."""
@@ -349,7 +356,11 @@ class Oracle:
         for alert in alerts:
             alert.state, alert.reason = "firing", ""
             self.say(alert, "firing")
-        self.deliver(rule, rule["actions"], [alert.client.id for alert in alerts])
+        clients = [alert.client.id for alert in alerts]
+        if len(alerts) == 1:
+            self.deliver(rule, "firing", clients, about=alerts[0].order)
+        else:
+            self.begin_bundle(rule, alerts, clients)
         for alert in alerts:
             if alert.trigger in MOMENTARY:
                 self.say(alert, "resolved")
@@ -359,8 +370,32 @@ class Oracle:
         """What the alert rests on is over; only what fired says so."""
         if alert.state == "firing":
             self.say(alert, "resolved")
-            self.deliver(alert.rule, alert.rule.get("on_recovery", []), [alert.client.id])
+            if alert.bundle is None:
+                self.deliver(alert.rule, "recovery", [alert.client.id], about=alert.order)
+            else:
+                alert.bundle.back(alert.client.id, self.now, self.next_order())
         self.drop(alert)
+
+    def begin_bundle(self, rule: Mapping[str, Any], alerts: list[Alert], clients: list[str]) -> None:
+        """The first list leaves at once; those that last are told of by the bundle from now on."""
+        lasting = [alert for alert in alerts if alert.trigger not in MOMENTARY]
+        names = [alert.client.id for alert in lasting]
+        bundle = Bundle(rule=rule, id=self.next_order(), firing=names, sent=list(names), sent_at=self.now)
+        self.deliver(rule, "firing", clients, about=bundle.id, as_list=True)
+        self.bundles.append(bundle)
+        for alert in lasting:
+            alert.bundle = bundle
+
+    def tell_bundles(self) -> None:
+        """Every bundle of which something is due: who still fires, or that all are back, about those who were in the last list."""
+        due = [(b.due, b.order, b) for b in self.bundles if b.due is not None and b.due <= self.now]
+        for _, _, bundle in sorted(due, key=lambda one: one[:2]):
+            before = sorted(bundle.sent)
+            clients = bundle.next_list(self.now)
+            phase = "firing" if clients else "recovery"
+            self.deliver(bundle.rule, phase, clients or before, about=bundle.id, as_list=True)
+            if not clients:
+                self.bundles.remove(bundle)
 
     def drop(self, alert: Alert) -> None:
         """Forget the alert."""
@@ -371,12 +406,15 @@ class Oracle:
         told = {"rule": alert.rule["name"], "client": alert.client.id, "state": state, **more}
         self.lines.append({"type": "alert", **told, "at": rfc3339(self.now)})
 
-    def deliver(self, rule: Mapping[str, Any], actions: list[dict[str, Any]], clients: list[str]) -> None:
-        """One delivery line an action."""
-        for action in actions:
-            line = {"type": "delivery", "rule": rule["name"], "client": clients[0] if len(clients) == 1 else None}
+    def deliver(
+        self, rule: Mapping[str, Any], phase: str, clients: list[str], *, about: int, as_list: bool = False
+    ) -> None:
+        """One delivery line an action, about one client or with a list; `about`: what all that is said of one thing shares."""
+        for action in rule["actions"] if phase == "firing" else rule.get("on_recovery", []):
+            line = {"type": "delivery", "rule": rule["name"], "client": None if as_list else clients[0]}
             line |= {"action": next(iter(action)), "at": rfc3339(self.now), "shadow": bool(rule.get("shadow"))}
-            self.lines.append(line if len(clients) == 1 else {**line, "clients": clients})
+            line |= {"phase": phase, "about": about}
+            self.lines.append({**line, "clients": clients} if as_list else line)
 
     # Throttles.
 

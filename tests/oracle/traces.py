@@ -302,7 +302,7 @@ def _rule(random: Random, grid: Grid, number: int) -> dict[str, Any]:
         rule["flapping"] = random.choice(["fire", "skip"])
     if random.random() < 0.1:
         rule["shadow"] = True
-    log, hook = {"log": {"message": "x"}}, {"webhook": {"url": "http://127.0.0.1:9/hook", "json": {}}}
+    log, hook = {"log": {"message": "{{ alert.id }}"}}, {"webhook": {"url": "http://127.0.0.1:9/hook", "json": {}}}
     rule["actions"] = random.choice([[log], [log], [hook], [log, hook]])
     if random.random() < 0.5 and trigger not in ("first_seen", "stable"):  # those are over at once
         rule["on_recovery"] = random.choice([[log], [hook, log]])

@@ -47,13 +47,32 @@ WITH_NEIGHBOURS = """
 smtp: {host: 127.0.0.1, port: 2525, starttls: false, from: rollcall@waterworks.example}
 mqtt: {endpoint: "127.0.0.1:1883", parent_topic: fleet}
 status: {provider: route, endpoint: "http://127.0.0.1:8900", instance: i, access_key: {file: key}, secret: {file: key}}
+receivers:
+  team-chat: {type: slack, url: {file: address}}
+  operations: {type: teams, url: {file: address}}
+  hobby: {type: discord, url: {file: address}}
+  field-team: {type: telegram, token: {file: key}, chat: "-1001234567890"}
+  group: {type: dingtalk, url: {file: address}, secret: {file: key}}
+  team: {type: feishu, url: {file: address}, secret: {file: key}}
+  duty: {type: wecom, url: {file: address}}
+  pager: {type: pagerduty, routing_key: {file: key}}
+  on-call: {type: opsgenie, api_key: {file: key}, url: https://api.eu.opsgenie.com}
+  phone: {type: ntfy, topic: {file: key}}
+  hook: {type: webhook, url: https://hooks.example.com/rollcall, headers: {Authorization: {file: key}}}
+  office: {type: email, to: [office@waterworks.example], timezone: Europe/Berlin}
+  signal: {type: apprise, url: {file: address}}
+  day-chat: {type: slack, url: {file: address}}
+  night-pager: {type: pagerduty, routing_key: {file: key}}
+  on-duty: {type: route, routes: [{when: {active: office-hours}, to: day-chat}, {when: {severity: critical}, to: night-pager}, {to: day-chat}]}
+time_intervals: {office-hours: [{days: [mon-fri], hours: "08:00-18:00", timezone: Europe/Berlin}]}
 """
 
 
-def test_every_example_rule_loads_without_a_word_where_mail_mqtt_and_status_are_configured(tmp_path: Path) -> None:
+def test_every_example_rule_loads_without_a_word_where_everything_is_configured(tmp_path: Path) -> None:
     rules = ROOT / "rules"
     folders = [str(path) for path in (rules, *sorted(rules.iterdir())) if path.is_dir()]
     (tmp_path / "key").write_text("none")
+    (tmp_path / "address").write_text("https://hooks.example.com/x")
     config = {"version": 1, "rules": folders, "inventory": str(rules / "inventory.csv")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config) + WITH_NEIGHBOURS)
     done = subprocess.run([ROLLCALL, "check"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -182,9 +182,9 @@ def test_the_configuration_is_checked_as_the_service_checks_it(tmp_path: Path) -
 def test_the_configuration_of_a_scenario_is_described_as_that_of_the_service() -> None:
     ours, theirs = load_schema("rule-test"), load_schema("config")
     sections = ours["properties"]["config"]["properties"]
-    assert set(sections) == {"resolver", "debounce", "flapping", "feed", "deliveries"}
+    assert set(sections) == {"resolver", "debounce", "flapping", "feed", "deliveries", "time_intervals", "receivers"}
     assert {name: theirs["properties"][name] for name in sections} == sections
-    shared = ("duration", "match", "patterns")
+    shared = ("duration", "match", "patterns", "window")
     assert {name: ours["$defs"][name] for name in shared} == {name: theirs["$defs"][name] for name in shared}
 
 

@@ -9,7 +9,7 @@ import pytest
 from engine.config.durations import parse_rfc3339
 from engine.config.inventory import Inventory
 from engine.config.loader import load_config
-from engine.core.rules import Grouping, OutageTerms, Rule
+from engine.core.rules import Grouping, OutageTerms, Parent, Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import LoadedRules, load_rules, rule_from_definition
 
@@ -142,7 +142,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "offline",
             "mute: [{timezone: UTC}]",
-            'rules[0].mute[0]: needs `days` or `hours`; for every moment write hours: "00:00-24:00"',
+            'rules[0].mute[0]: needs `days`, `hours` or `dates`; for every moment write hours: "00:00-24:00"',
         ),
         ("offline", "mute: [{day: mon}]", "rules[0].mute[0].day: unknown key `day`; write `days`"),
         ("schedule", 'schedule: {cron: "0 25 * * *"}', "rules[0].schedule.cron: `25` is not a valid hour: 0 to 23"),
@@ -200,7 +200,7 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         (
             "offline",
             "mute: {days: sun}",
-            "rules[0].mute: must be a list, not a mapping; begin each entry with `- `, or put [ ] around it",
+            "rules[0].mute: must be a list of windows such as [{days: [mon-fri]",
         ),
         (
             "schedule",
@@ -217,6 +217,29 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         ),
         ("offline", "inhibited_by: [b]", "rules[0].inhibited_by: there is no rule `b`"),
         ("offline", "inhibited_by: [a]", "rules[0].inhibited_by: forms a cycle: a → a"),
+        ("offline", "inhibited_by: {rule: a, equal: group}", "rules[0].inhibited_by: forms a cycle: a → a"),
+        ("offline", "inhibited_by: [{rule: b, equal: group}]", "rules[0].inhibited_by[0]: there is no rule `b`"),
+        ("offline", "inhibited_by: [{rule: b}]", "rules[0].inhibited_by[0]: `equal` is missing"),
+        (
+            "offline",
+            "inhibited_by: [{rule: b, equal: group, by: site}]",
+            "rules[0].inhibited_by[0].by: unknown key `by`; write `equal`",
+        ),
+        (
+            "quorum",
+            "description: x",
+            "rules[0].trigger: the trigger `quorum` needs the key `quorum` as well, such as quorum: {by: [group], down: 3}",
+        ),
+        ("quorum", "quorum: {by: group}", "rules[0].quorum: needs `down` (how many clients) or `percent`"),
+        ("quorum", "quorum: {down: 1, percent: 5}", "rules[0].quorum.percent: cannot be used together with `down`"),
+        ("quorum", "quorum: {percent: 0}", "rules[0].quorum.percent: must be a number greater than 0 and at most 100"),
+        ("quorum", "quorum: {down: 2}, grouping: {}", "rules[0].grouping: cannot be used with the trigger `quorum`"),
+        ("offline", "quorum: {down: 2}", "rules[0].quorum: needs `trigger: quorum`"),
+        (
+            "quorum",
+            "quorum: {down: 2}, throttle: {max: 1, per: 1m, by: client}",
+            "rules[0].throttle.by: `client` cannot be used here: quorums of this rule are by group",
+        ),
         (
             "outage",
             'outage: {}, condition: client.id == "x"',
@@ -269,6 +292,48 @@ def test_inhibitors_are_looked_for_in_all_files(tmp_path: Path) -> None:
 def test_a_rule_that_can_never_inhibit_is_reported(inhibitor: str, message: str, tmp_path: Path) -> None:
     (told,) = problems(tmp_path, quiet("a", "b"), inhibitor)
     assert told.endswith(message)
+
+
+CHILD = "{rule: b, equal: [site]}"
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "message"),
+    [
+        (quiet("a", CHILD), quiet("b", trigger="stable"), "`b` can never inhibit: its alerts resolve immediately"),
+        (
+            quiet("a", CHILD),
+            quiet("b", more=", shadow: true"),
+            "`b` is a shadow rule, which inhibits only shadow rules",
+        ),
+        (
+            quiet("a", CHILD),
+            quiet("b", trigger="outage", more=", outage: {by: [group]}"),
+            "`b` can never inhibit `a`: alerts of `b` are about many clients and have only group, not `site`",
+        ),
+        (
+            quiet("a", CHILD, trigger="quorum", more=", quorum: {down: 2}"),
+            quiet("b"),
+            "`b` can never inhibit `a`: alerts of `a` are about many clients and have only group, not `site`",
+        ),
+        (
+            quiet("a", CHILD, trigger="schedule", more=', schedule: {cron: "0 8 * * *"}'),
+            quiet("b"),
+            "`b` can never inhibit `a`: alerts of `a` are about many clients and have nothing of that kind, not `site`",
+        ),
+    ],
+)
+def test_a_parent_that_can_never_inhibit_is_an_error_at_its_place(
+    child: str, parent: str, message: str, tmp_path: Path
+) -> None:
+    (told,) = problems(tmp_path, child, parent)
+    assert told.partition(": ")[2] == f"rules[0].inhibited_by[0]: {message}"
+
+
+def test_a_parent_has_a_name_and_what_must_be_equal(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(f"version: 1\nrules: [{{{quiet('a', CHILD, 'b')}}}, {{{quiet('b')}}}]\n")
+    rule = load_rules([tmp_path]).rules[0]
+    assert (rule.inhibited_by, rule.parents) == (("b",), (Parent(rule="b", equal=("site",)),))
 
 
 def test_a_broken_rule_is_not_reported_as_missing_as_well(tmp_path: Path) -> None:

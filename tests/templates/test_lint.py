@@ -107,3 +107,54 @@ def test_macros_that_call_themselves_and_each_other_are_checked_once() -> None:
         "{{ a(alert.clients, client) }}{{ b(alert.clients, client) }}"
     )
     assert "`d.idd` does not exist; did you mean `id`?" in template_problems(template, NAMES)
+
+
+CONDITIONS = [
+    ("flaps > '3'", "`>` cannot compare a text and a number"),
+    ("client.id > 3", "`>` cannot compare a text and a number"),
+    ("client.attributes.site|int > '3'", "`>` cannot compare a text and a number"),
+    ("alert.clients > 3", "`>` cannot compare a list and a number; its size is `|length`"),
+    ("client.attributes >= client.attributes", "`>=` cannot compare a mapping and a mapping"),
+    ("'x' in flaps", "`flaps` is a number or true or false: `in` can look into texts and lists only"),
+    ("flaps in client.id", "`in` can look into a text only for a text, not for a number"),
+    ("flaps|length > 3", "`length` is for texts and lists, and `flaps` is a number or true or false"),
+    ("duration|localtime == 'x'", "`localtime` is for instants such as occurred_at, and `duration` is a number"),
+    ("evidence + 1", "+ cannot be used with a list"),
+    ("flaps / 0 > 1", "/ 0 always fails"),
+    ("not client.id.upper", "`client.id.upper` is a method: write `client.id.upper()`"),
+    ("client.device.upper == 'X'", "`client.device.upper` is a method: write `client.device.upper()`"),
+    ("flaps and client.id.lower", "`client.id.lower` is a method: write `client.id.lower()`"),
+]
+
+
+@pytest.mark.parametrize(("condition", "wanted"), CONDITIONS)
+def test_a_condition_that_can_only_fail_is_a_mistake(condition: str, wanted: str) -> None:
+    (message,) = template_problems(condition, NAMES, expression=True)
+    assert message.startswith(wanted)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "client.device.startswith('x') and flaps|int > 3",
+        "client.attributes.site|int(default='x') == 'x'",
+        "'a' in client.id and client.id in alert.clients and 'site' in client.attributes",
+        "alert.clients|length > 3 and client.id > 'a' and flaps > graceful",
+    ],
+)
+def test_a_condition_that_may_hold_is_no_mistake(condition: str) -> None:
+    assert template_problems(condition, NAMES, expression=True) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        ("{{ secrets.a|upper }}", "`secrets.a` cannot go through `upper`"),
+        ("{{ secrets.a.upper() }}", "`secrets.a` cannot go through `upper`"),
+        ("{{ secrets.b }}", "`secrets.b` does not exist"),
+    ],
+)
+def test_a_secret_can_only_be_inserted(template: str, wanted: str) -> None:
+    names = names_of(secrets=("a",))
+    assert template_problems("{{ secrets.a }}{{ secrets.a|tojson }}", names, secrets_allowed=True) == []
+    assert template_problems(template, names, secrets_allowed=True)[0].startswith(wanted)

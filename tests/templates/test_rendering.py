@@ -188,8 +188,21 @@ def test_a_secret_is_a_marker_in_headers_and_urls_and_is_never_shown() -> None:
     assert shown["headers"] == {"Authorization": "Bearer ***"}
 
 
-def test_a_body_cannot_read_a_secret() -> None:
-    assert "secrets" in refusal("{{ secrets.pager }}")
+def test_a_secret_in_a_body_is_a_marker_too_and_is_never_shown() -> None:
+    found = webhook(
+        {"json": {"key": "{{ secrets.pager }}", "list": ["k={{ secrets.pager|tojson }}", 7], "id": "{{ client.id }}"}}
+    )
+    assert "pager" in found.request["json"]["key"] and found.problem is None
+    shown = conceal(found.request)["json"]
+    assert (shown["key"], shown["list"]) == ("***", ['k="***"', 7])
+    assert conceal(webhook({"body": "token={{ secrets.pager }}"}).request)["body"] == "token=***"
+
+
+def test_an_id_that_looks_like_a_marker_is_no_secret() -> None:
+    """`tojson` writes the marker's NUL as an escape, and a device can send the characters of that escape."""
+    found = webhook({"body": "{{ '\\\\u0000pager\\\\u0000'|tojson }}"}).request
+    assert found["body"] == '"\\\\u0000pager\\\\u0000"'
+    assert conceal(found)["body"] == found["body"]
 
 
 # A failing template never loses the page.

@@ -35,6 +35,29 @@ def test_every_stage_of_the_core_has_a_sentence() -> None:
             StageReport("inhibited", False, {"rule": "site", "key": '{"group": "G"}', "down": 3, "total": 4}),
             "inhibited by the outage of site at group G: 3 of 4 clients are offline",
         ),
+        (
+            StageReport("inhibited", False, {"rule": "gw", "client": "G@@@g1", "equal": {"site": "north"}}),
+            "inhibited: gw is firing for G@@@g1, which has the same site (north)",
+        ),
+        (
+            StageReport("inhibited", False, {"rule": "half", "key": '{"site": "n"}', "quorum": 2, "total": 4}),
+            "inhibited by half, which fires for site n: 2 of 4 clients are offline",
+        ),
+        (
+            StageReport(
+                "trigger",
+                False,
+                {
+                    "triggers": ["quorum"],
+                    "is_known": True,
+                    "quorum_key": '{"site": "n"}',
+                    "down": 1,
+                    "total": 4,
+                    "needed": 2,
+                },
+            ),
+            "of site n 1 of 4 clients are offline; the trigger quorum needs 2",
+        ),
         (StageReport("inhibited", False, {"rule": "twice"}), "inhibited: an alert of twice is firing for the client"),
         (
             StageReport("inhibited", True, {"inhibited_by": ["a", "b"]}),

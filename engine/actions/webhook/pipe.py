@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.actions.base import Answer, Delivered, Outcome, Rejected, RetryLater, Untried
+from engine.actions.receiver_setup import ReceiverSetup
 from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.core.delivery import LONGEST_RETRY_AFTER_MS
 
@@ -23,6 +24,9 @@ MAX_FRAME_BYTES: Final = 256 * 2**20
 
 DELIVERED, RETRY_LATER, REJECTED, UNTRIED = 0, 1, 2, 3
 
+WEBHOOK, NOTIFY = "webhook", "notify"
+"""The kinds of action that the child carries out."""
+
 
 class SenderSetup(msgspec.Struct, array_like=True):
     """The first frame: how to send, and what to log."""
@@ -33,6 +37,7 @@ class SenderSetup(msgspec.Struct, array_like=True):
     per_target: int
     log_level: str = "info"
     connections: dict[str, ConnectionSetup] = {}  # by name; see `connecting`
+    receivers: dict[str, ReceiverSetup] = {}  # by name
 
 
 class Job(msgspec.Struct, array_like=True, gc=False):
@@ -42,6 +47,7 @@ class Job(msgspec.Struct, array_like=True, gc=False):
     key: str
     target: str
     request: dict[str, Any]
+    action: str = WEBHOOK
 
 
 class Result(msgspec.Struct, array_like=True, gc=False):
@@ -60,7 +66,7 @@ class Result(msgspec.Struct, array_like=True, gc=False):
 def to_result(id_: int, answer: Answer, at_ms: int, duration_ms: int | None = None) -> Result:
     """An answer in the form that is sent through the pipe, which holds no halves of surrogate pairs."""
     if isinstance(answer, Delivered):
-        return Result(id_, DELIVERED, at_ms, duration_ms=duration_ms)
+        return Result(id_, DELIVERED, at_ms, answer.detail, duration_ms=duration_ms)
     reason = answer.reason.encode("utf-8", "backslashreplace").decode()
     if isinstance(answer, Rejected):
         return Result(id_, REJECTED, at_ms, reason, duration_ms=duration_ms)
@@ -73,7 +79,7 @@ _TAKEN, _UNTRIED = Delivered(), Untried()
 
 def to_outcome(result: Result) -> Outcome:
     """The outcome that a result stands for: the reverse of `to_result`."""
-    answer: Answer | Untried = _TAKEN
+    answer: Answer | Untried = _TAKEN if not result.reason else Delivered(detail=result.reason)
     if result.kind == UNTRIED:
         answer = _UNTRIED
     elif result.kind == REJECTED:

@@ -14,18 +14,21 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.actions.base import Answer, RetryLater
-from engine.actions.webhook.pipe import MAX_FRAME_BYTES, UNTRIED, Job, Result, SenderSetup, to_result
+from engine.actions.base import Answer, Rejected, RetryLater
+from engine.actions.webhook.pipe import MAX_FRAME_BYTES, NOTIFY, UNTRIED, Job, Result, SenderSetup, to_result
 from engine.actions.webhook.request import WebhookSender
 from engine.core.frames import Frames, frame
 from engine.telemetry import Event, logger, setup_logging
 
 GATHER_S: Final = 0.002
 """How long results may be collected while more jobs wait; without any they are written at once."""
+
+if TYPE_CHECKING:
+    from engine.actions.notify import ReceiverSender
 
 log = logger(__name__)
 
@@ -54,6 +57,7 @@ class _Child(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._per_target = 0
         self.sender: WebhookSender | None = None
+        self.notifier: ReceiverSender | None = None  # without receivers, none is needed
 
     def data_received(self, data: bytes) -> None:
         """The first frame is the setup, every other one a list of jobs."""
@@ -61,7 +65,14 @@ class _Child(asyncio.Protocol):
             if self.sender is None:
                 setup = msgspec.msgpack.decode(payload, type=SenderSetup)
                 setup_logging(setup.log_level, "json")
-                self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent, setup.connections)
+                hidden = [secret for receiver in setup.receivers.values() for secret in receiver.secrets()]
+                self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent, setup.connections, hidden)
+                if setup.receivers:
+                    from engine.actions.notify import (
+                        ReceiverSender,  # most services have none, and start sooner without it
+                    )
+
+                    self.notifier = ReceiverSender(setup.receivers, self.sender, setup.user_agent)
                 self._per_target = setup.per_target
                 self._flush()  # an empty list of results: ready
                 continue
@@ -92,8 +103,11 @@ class _Child(asyncio.Protocol):
         while waiting.jobs:
             job = waiting.jobs.popleft()
             self._waiting -= 1
+            waited = (
+                await self.notifier.wait(job.request) if job.action == NOTIFY and self.notifier is not None else None
+            )
             began_ns = time.monotonic_ns()
-            answer = await _carry_out(sender, job)
+            answer = waited or await self._carry_out(sender, job)
             took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
             self._add(to_result(job.id, answer, time.time_ns() // 1_000_000, took_ms))
             if isinstance(answer, RetryLater):
@@ -101,6 +115,20 @@ class _Child(asyncio.Protocol):
         waiting.under_way -= 1
         if not waiting.under_way:
             self._targets.pop(target, None)
+
+    async def _carry_out(self, sender: WebhookSender, job: Job) -> Answer:
+        try:
+            if job.action == NOTIFY:
+                if self.notifier is None:
+                    return Rejected(reason=f"the configuration has no receiver {job.request.get('receiver')}")
+                return await self.notifier.send(job.key, job.request)
+            return await sender.post(job.key, job.request)
+        except Exception as error:  # one job must not cost the others
+            # Only the kind of the error is shown: its text may hold a secret.
+            log.error(
+                Event.SENDER_FAILED, action=job.action, delivery=job.id, error=type(error).__name__, exc_info=error
+            )
+            return RetryLater(reason=f"sending failed: {type(error).__name__}", may_have_arrived=True)
 
     def _hand_back(self, waiting: _TargetJobs) -> None:
         """The target fails: return what was not begun, for the engine to decide."""
@@ -125,15 +153,6 @@ class _Child(asyncio.Protocol):
             self._ended.set()  # the engine was killed: webhooks without a recorded result are sent again after its next start
             return
         self._out.write(frame(self._encoder.encode(results)))
-
-
-async def _carry_out(sender: WebhookSender, job: Job) -> Answer:
-    try:
-        return await sender.post(job.key, job.request)
-    except Exception as error:  # one job must not cost the others
-        # Only the kind of the error is shown: its text may hold a secret.
-        log.error(Event.SENDER_FAILED, action="webhook", delivery=job.id, error=type(error).__name__, exc_info=error)
-        return RetryLater(reason=f"sending failed: {type(error).__name__}", may_have_arrived=True)
 
 
 async def _serve() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,15 @@ from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
 from engine.actions.webhook.http_client import HttpClient, Response
 from engine.actions.webhook.pipe import USER_AGENT
-from engine.actions.webhook.signing import SIGNATURE_HEADER, MissingSecret, find, reveal, reveal_in_url, signature
+from engine.actions.webhook.signing import (
+    SIGNATURE_HEADER,
+    MissingSecret,
+    find,
+    reveal,
+    reveal_in_url,
+    reveal_inside,
+    signature,
+)
 from engine.config.scrubber import Scrubber
 from engine.core.retry_after import retry_after_s
 
@@ -55,13 +63,15 @@ class WebhookSender:
         deny: Sequence[str] = (),
         user_agent: str = USER_AGENT,
         connections: Mapping[str, ConnectionSetup] | None = None,
+        other_secrets: Iterable[str] = (),
     ) -> None:
+        """`other_secrets`: what must not appear in an answer either, such as the secrets of receivers."""
         setups = connections or {}
         self._secrets = dict(secrets)
         logins = [secret for setup in setups.values() for secret in setup.secrets()]
-        self._scrub = Scrubber([*self._secrets.values(), *logins])
+        self._scrub = Scrubber([*self._secrets.values(), *logins, *other_secrets])
         self._user_agent = user_agent
-        self.http = HttpClient(Connections(setups, DenyList(deny)), self._shown)
+        self.http = HttpClient(Connections(setups, DenyList(deny)), self.shown)
 
     async def send(self, item: OutboxItem) -> Answer:
         """Try once, within the request's timeout; whatever a target does becomes an answer, never an exception."""
@@ -74,13 +84,13 @@ class WebhookSender:
         except MissingSecret as missing:
             return RetryLater(reason=str(missing), our_fault=True)
         except (ValueError, TypeError, KeyError) as broken:
-            return Rejected(reason=f"the request is not valid: {self._shown(broken)}")
+            return Rejected(reason=f"the request is not valid: {self.shown(broken)}")
         timeout = request.get("timeout_ms") or TIMEOUT_MS
         connection = request.get("connection") or DEFAULT_CONNECTION
         return await self._attempt(method, url, headers, body, timeout, request.get("ok") or (), connection)
 
     def _prepare(self, key: str, request: Mapping[str, Any]) -> tuple[str, URL, CIMultiDict[str], bytes]:
-        url = _parsed(reveal_in_url(request["url"], self._secrets))
+        url = parsed_url(reveal_in_url(request["url"], self._secrets))
         headers = CIMultiDict({"User-Agent": self._user_agent, "Accept-Encoding": "identity"})
         for name, value in (request.get("headers") or {}).items():
             headers[name] = value = reveal(value, self._secrets)
@@ -88,9 +98,11 @@ class WebhookSender:
                 raise ValueError(f"the header {name} has a line break or another control character")
         if "json" in request and request["json"] is not None:
             body = msgspec.json.encode(request["json"])
+            if b"\\u0000" in body:
+                body = msgspec.json.encode(reveal_inside(request["json"], self._secrets))
             headers.setdefault("Content-Type", "application/json")
         else:
-            body = (request.get("body") or "").encode()
+            body = reveal(request.get("body") or "", self._secrets).encode()
         headers["Idempotency-Key"] = key
         if request.get("sign"):
             secret = find(self._secrets, request["sign"])
@@ -118,7 +130,7 @@ class WebhookSender:
         shown = self._scrub.shown(readable(text, answer.headers), EXCERPT_CHARS)
         return judge(answer.status, answer.headers.get("Retry-After"), shown, ok, time.time())
 
-    def _shown(self, error: object) -> str:
+    def shown(self, error: object) -> str:
         """An error of the library or the system, without secrets."""
         return self._scrub.shown(str(error) or type(error).__name__, EXCERPT_CHARS)
 
@@ -155,8 +167,8 @@ def judge(status: int, retry_after: str | None, text: str, ok: Collection[int], 
 
 
 @lru_cache(maxsize=1024)
-def _parsed(url: str) -> URL:
-    """Parsed once for each text: most rules post to one URL."""
+def parsed_url(url: str) -> URL:
+    """An http or https address; ValueError for anything else. Parsed once for each text: most rules post to one URL."""
     parsed = URL(url)
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError("not an http or https URL")

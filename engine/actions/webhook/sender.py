@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from engine.actions.base import Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.receiver_setup import ReceiverSetup
 from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.actions.webhook.pipe import MAX_FRAME_BYTES, USER_AGENT, Job, Result, SenderSetup, to_outcome
 from engine.core.frames import Frames, frame
@@ -63,9 +64,16 @@ class SenderProcess:
         user_agent: str = USER_AGENT,
         per_target: int = 16,
         connections: Mapping[str, ConnectionSetup] | None = None,
+        receivers: Mapping[str, ReceiverSetup] | None = None,
     ) -> None:
         self._setup = SenderSetup(
-            dict(secrets), list(deny), user_agent, per_target, log_level(), dict(connections or {})
+            dict(secrets),
+            list(deny),
+            user_agent,
+            per_target,
+            log_level(),
+            dict(connections or {}),
+            dict(receivers or {}),
         )
         self.prefetch = PREFETCH
         self._encoder = msgspec.msgpack.Encoder()
@@ -110,7 +118,7 @@ class SenderProcess:
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Pass items on; the outcomes come in batches through `done`."""
-        jobs = [Job(item.id, item.key, item.target, dict(item.request)) for item in items]
+        jobs = [Job(item.id, item.key, item.target, dict(item.request), item.action) for item in items]
         if self._process is None:
             self._waiting += [(job, done) for job in jobs]
             return

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 from engine.config.scrubber import IN_PATH
 
 SIGNATURE_HEADER = "X-Rollcall-Signature"
 MARKER = re.compile("\0([^\0]*)\0")
+
+AFTER_TOJSON: Final = "json:"
+"""Before the name of a secret that went through `tojson`."""
 
 
 class MissingSecret(LookupError):
@@ -41,8 +46,23 @@ def find(secrets: Mapping[str, str], name: str) -> str:
 
 
 def reveal(text: str, secrets: Mapping[str, str]) -> str:
-    """`text` with every marker replaced as it is, for a header's value. Raises MissingSecret."""
-    return MARKER.sub(lambda found: find(secrets, found[1]), text) if "\0" in text else text
+    """`text` of a header or a body with every marker replaced: as it is, or escaped for JSON after `tojson`. Raises MissingSecret."""
+    return MARKER.sub(lambda found: _in_text(secrets, found[1]), text) if "\0" in text else text
+
+
+def _in_text(secrets: Mapping[str, str], name: str) -> str:
+    plain = name.removeprefix(AFTER_TOJSON)
+    found = find(secrets, plain)
+    return found if plain == name else json.dumps(found)[1:-1]
+
+
+def reveal_inside(value: Any, secrets: Mapping[str, str]) -> Any:
+    """A JSON value with every marker in its texts replaced. Raises MissingSecret."""
+    if isinstance(value, str):
+        return reveal(value, secrets)
+    if isinstance(value, Mapping):
+        return {key: reveal_inside(inner, secrets) for key, inner in value.items()}
+    return [reveal_inside(inner, secrets) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def reveal_in_url(url: str, secrets: Mapping[str, str]) -> str:

@@ -11,10 +11,12 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from engine.core.alerting.escalation import Escalation
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
@@ -218,10 +220,12 @@ class Output:
         "alerts",
         "bursts",
         "deliveries",
+        "escalations",
         "groups",
         "lines",
         "members",
         "outages",
+        "routed",
         "schedules",
         "silences",
         "throttles",
@@ -241,12 +245,14 @@ class Output:
         self.silences: dict[str, Silence] = {}  # by id; one whose end has come is over
         self.schedules: dict[str, Tick] = {}  # by rule
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
+        self.escalations: dict[str, Escalation] = {}  # by the id of its notification; one that is over needs no row
+        self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
 
 
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "groups", "members", "outages", "schedules", "silences")
+    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -257,6 +263,8 @@ class Kept:
         silences: Iterable[Silence] = (),
         schedules: Iterable[Tick] = (),
         bursts: Iterable[Burst] = (),
+        escalations: Iterable[Escalation] = (),
+        routed: Iterable[Routed] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
@@ -264,3 +272,5 @@ class Kept:
         self.silences = list(silences)
         self.schedules = list(schedules)
         self.bursts = list(bursts)
+        self.escalations = list(escalations)
+        self.routed = list(routed)

@@ -16,16 +16,22 @@ is what its notifications say of these; when they leave is in `grouping`, what i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from engine.core.alerting.alert import Alert
 from engine.core.keys import key_values
 
+COUNTS: Final = ("count", "total", "back")
+"""What `alert` says of an outage in numbers: how many are down, ever joined, and are back."""
 
-def clients_in(subjects: Iterable[str]) -> list[str]:
-    """The clients among what alerts are filed under."""
-    return [subject for subject in subjects if not subject.startswith("\0")]
+
+def clients_in(subjects: Iterable[str], keyed: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """The clients among what alerts are filed under, and those of alerts about keys; `keyed`: what `alert` says of each of these."""
+    found = [subject for subject in subjects if not subject.startswith("\0")]
+    for shown in keyed:
+        found += shown["clients"]
+    return found
 
 
 def sources_in(subjects: Iterable[str]) -> list[str]:
@@ -56,3 +62,19 @@ def about_sources(subjects: Iterable[str], alerts: Sequence[Alert]) -> dict[str,
         return {}
     details = [alert.detail for alert in alerts if alert.source is not None]
     return {"source": ", ".join(sources), "detail": "; ".join(details)}
+
+
+def counted(keyed: Iterable[Mapping[str, Any]], before: Sequence[int] = ()) -> list[int]:
+    """The `COUNTS` of alerts about keys, each added up, on top of those `before`; an alert without one adds nothing."""
+    found = list(before) or [0] * len(COUNTS)
+    for shown in keyed:
+        found = [sum_ + shown.get(name, 0) for sum_, name in zip(found, COUNTS, strict=True)]
+    return found
+
+
+def about_keys(keyed: Sequence[Mapping[str, Any]], ended: Sequence[int]) -> dict[str, Any]:
+    """What `alert` says of the keys in a bundle, in numbers: of the alerts that fire, and of those that `ended`. Nothing without any."""
+    if not keyed and not ended:
+        return {}
+    count, total, back = counted(keyed, ended)
+    return {"count": count, "total": total, "back": back} if total else {"count": count}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from engine.core.alerting.alert import FIRING, PENDING, Alert
 from engine.core.alerting.manager import AlertManager
+from engine.core.alerting.quorums import QuorumWatch
 from engine.core.alerting.stage_compiler import STAGES
 from engine.core.alerting.stages.base import StageReport
 from engine.core.alerting.triggers import STATUS_TRIGGERS
@@ -35,13 +36,18 @@ def why_not(manager: AlertManager, rule_name: str, client: str, state: ClientSta
     if rule is None:
         return []
     is_loaded = rule in manager.matcher.rules
-    alerts = [alert for alert in manager.open_alerts.of(client) if alert.rule == rule_name]
+    subject_of = client
+    watch = manager.quorums.watches.get(rule_name)
+    key = watch.key_if_counted(client, state) if watch is not None else None
+    if key is not None:
+        subject_of = f"\0{rule_name}\0{key}"  # the alert is about the client's key
+    alerts = [alert for alert in manager.open_alerts.of(subject_of) if alert.rule == rule_name]
     alert = alerts[-1] if alerts else None
     subject = alert or _imagined(rule, client, state, now_ms)
     found = [
         StageReport(RULE, is_loaded, {"name": rule.name, "shadow": rule.shadow, "is_removed": not is_loaded}),
         StageReport(MATCH, rule in manager.matcher.plan(client, state.ip).rules, {"client": client, "ip": state.ip}),
-        _trigger(rule, alert, state, manager),
+        _trigger(rule, alert, state, manager) if watch is None else _quorum(rule, alert, state, watch, key),
     ]
     if rule.for_ms:
         found.append(_for(rule, alert, state, now_ms))
@@ -77,6 +83,14 @@ def _trigger(rule: Rule, alert: Alert | None, state: ClientState, manager: Alert
     # A rule fires at a transition: for a status that was settled before the rule was loaded, it waits for the next one.
     detail["has_alert"] = alert is not None
     return StageReport(TRIGGER, has_happened, detail, until_ms)
+
+
+def _quorum(rule: Rule, alert: Alert | None, state: ClientState, watch: QuorumWatch, key: str | None) -> StageReport:
+    """Are enough of the client's key offline, and has that opened an alert?"""
+    down, total = watch.size(key) if key is not None else (0, 0)
+    detail: dict[str, Any] = {"triggers": list(rule.triggers), "is_known": state.heard_ms != NEVER, "quorum_key": key}
+    detail |= {"down": down, "total": total, "needed": watch.needed(total)}
+    return StageReport(TRIGGER, alert is not None, detail)
 
 
 def _for(rule: Rule, alert: Alert | None, state: ClientState, now_ms: int) -> StageReport:

@@ -34,6 +34,7 @@ class Group:
         "_fresh",
         "_gone",
         "due_at_ms",
+        "ended",
         "first_ms",
         "is_bundle",
         "is_closed",
@@ -59,6 +60,7 @@ class Group:
         remind_at_ms: int | None = None,
         name: str | None = None,
         is_bundle: bool = False,
+        ended: Iterable[int] = (),
     ) -> None:
         """`name`: None for that of its first instant; it has another one once the clock was set, because a name stays."""
         self.rule = rule
@@ -66,11 +68,14 @@ class Group:
         self.first_ms = first_ms  # when its first alert fired
         self.name = group_name(first_ms, rule, key) if name is None else name
         self.sent_at_ms = sent_at_ms  # when its last delivery left; None: none has
-        self.sent = set(sent)  # who fired then: clients; in a bundle, any `Alert.subject`
+        self.sent = dict.fromkeys(sent)  # who fired then, in that order: clients; in a bundle, any `Alert.subject`
         self.passing = list(passing)  # clients whose alerts ended as they fired, to be listed in the next delivery
         self.passed = passed  # how many those are; not all are listed
         self.remind_at_ms = remind_at_ms
         self.is_bundle = is_bundle
+        self.ended = list(
+            ended
+        )  # of its outages that are over: how many were down, had joined and were back, see `bundles`
         self.due_at_ms: int | None = None
         self.is_closed = False
         self._clients: dict[str, int] = {}  # who fires, and by how many alerts
@@ -126,6 +131,11 @@ class Group:
             else:
                 self._fresh -= 1
 
+    def restored(self) -> None:
+        """Everybody who fires was added again, in any order: those who were sent are in the order in which they were sent."""
+        known = {client: self._clients[client] for client in self.sent if client in self._clients}
+        self._clients = known | self._clients
+
     def pass_through(self, client: str, limit: int) -> None:
         """An alert of the client fired and is over."""
         self.passed += 1
@@ -153,7 +163,7 @@ class Group:
 
     def sent_now(self, at_ms: int) -> None:
         """What fires now has been sent."""
-        self.sent = set(self._clients)
+        self.sent = dict.fromkeys(self._clients)
         self.sent_at_ms = at_ms
         self.passing, self.passed = [], 0
         self._fresh = self._gone = 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, Alert
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group, group_name
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import stamped
 from engine.core.alerting.schedules import LISTED
-from engine.core.alerting.template_variables import VariableSource
+from engine.core.alerting.template_variables import NO_NAMES, VariableSource
 from engine.core.keys import key_text, values_of
-from engine.core.presence.client_state import ClientState
+from engine.core.presence.client_state import NEW_CLIENT, ClientState
 from engine.core.rules import AT_ONCE, Grouping, Rule
 from engine.core.timers import GROUPS, NextWakeUp, TimerQueue
 
@@ -39,12 +41,14 @@ class Groups:
         wake_up: NextWakeUp,
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
+        escalations: Escalations,
     ) -> None:
         self.all: dict[tuple[str, str], Group] = {}  # by rule and place
         self.timers: Final = TimerQueue(GROUPS, wake_up, _is_due)
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
+        self._escalations = escalations
 
     def enter(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> None:
         """These alerts fire: they are listed with the others of their group."""
@@ -66,13 +70,15 @@ class Groups:
             else:
                 alert.group = key
                 group.add(client)
+                if client in group.sent:
+                    self._escalations.more_fires(group, at_ms)
             self.plan(group, terms, at_ms)
 
     def bundle(self, rule: Rule, alerts: Sequence[Alert], at_ms: int) -> Group:
-        """These alerts fire together by one decision: a bundle of their own, which has not been notified yet."""
+        """These alerts (the oldest first) fire together by one decision: a bundle of their own, which has not been notified yet."""
         first = alerts[0]
         is_shared = all(alert.throttle_key == first.throttle_key for alert in alerts)
-        name = stamped(at_ms, "\0".join(["bundle", *[alert.id for alert in alerts]]))
+        name = stamped(at_ms, "\0".join(["bundle", *sorted([alert.id for alert in alerts])]))
         started_ms = min([alert.started_at_ms for alert in alerts])
         key = first.throttle_key if is_shared else ""
         group = self.all[rule.name, name] = Group(rule.name, key, started_ms, name=name, is_bundle=True)
@@ -89,7 +95,15 @@ class Groups:
         group = self.all.get((alert.rule, alert.group or ""))
         if group is not None and alert.fired_at_ms is not None:
             group.remove(alert.subject)
+            if rule is not None and alert.key is not None:
+                self._note_end(group, rule, alert, at_ms)
             self.plan(group, terms_of(rule), at_ms)
+
+    def _note_end(self, group: Group, rule: Rule, alert: Alert, at_ms: int) -> None:
+        """An outage of a bundle is over: the bundle's recovery will say how many it was."""
+        shown = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, NO_NAMES)["alert"]
+        group.ended = bundles.counted([shown], group.ended)
+        self._alerts.out.groups[group.name] = group
 
     def plan(self, group: Group, terms: Grouping, at_ms: int) -> None:
         """Note when the group is to be notified, if it has anything to say."""
@@ -100,14 +114,20 @@ class Groups:
             group.due_at_ms = due_ms
             self.timers.push(due_ms, group)
 
+    def names(self) -> list[str]:
+        """The names of all groups that are not closed: the ids of their notifications."""
+        return [group.name for group in self.all.values()]
+
     def firing(self, group: Group) -> list[Alert]:
         """The group's alerts that fire, in the order in which their clients began to."""
-        return [
-            alert
-            for subject in group.clients
-            for alert in self._alerts.of(subject)
-            if alert.rule == group.rule and alert.group == group.place and alert.state == FIRING
-        ]
+        return list(self.each_firing(group))
+
+    def each_firing(self, group: Group) -> Iterator[Alert]:
+        """The same, one after the other."""
+        for subject in group.clients:
+            for alert in self._alerts.of(subject):
+                if alert.rule == group.rule and alert.group == group.place and alert.state == FIRING:
+                    yield alert
 
     def of_rule(self, rule: str) -> list[Group]:
         """The groups of a rule."""
@@ -118,6 +138,7 @@ class Groups:
         group.is_closed = True
         self.all.pop((group.rule, group.place), None)
         self._alerts.out.groups[group.name] = group
+        self._escalations.close(group.name)
 
     def step(self, step_ms: int) -> None:
         """The clock was set: every group waits for as long as before."""

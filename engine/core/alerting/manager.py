@@ -9,8 +9,9 @@ parts that it needs.
 | `OpenAlerts` | holds the open alerts and the output of the step |
 | `Pipeline` with its stages | due -> suppressed or firing -> resolved |
 | `Triggers` | what happens to a client, a source or an answer opens and ends alerts |
-| `OutageAlerts`, `ScheduledAlerts` | alerts about many clients |
-| `Groups`, `Reminders`, `Renotification` | what is sent after the first notification |
+| `OutageAlerts`, `QuorumAlerts`, `ScheduledAlerts` | alerts about many clients |
+| `Groups`, `Reminders`, `Renotification`, `Escalations`, `StepSender` | what is sent after the first notification |
+| `Acknowledgements` | an operator knows of it |
 | `Notifier`, `VariableSource`, `RateLimits` | from alerts to deliveries |
 
 `AlertManager` puts them together, in one `TimerTable`, and is what the fleet and operators speak to. Read `Pipeline.due` first.
@@ -22,22 +23,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from engine.core.alerting.acknowledgements import Acknowledgements
 from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Kept, Output, Throttled
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.outage_alerts import EachClient, OutageAlerts
+from engine.core.alerting.parents import Parents
 from engine.core.alerting.pipeline import Pipeline
+from engine.core.alerting.quorum_alerts import QuorumAlerts
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.rate_limit import Burst, RateLimits
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.renotification import Renotification
+from engine.core.alerting.routing import Routing
 from engine.core.alerting.scheduled_alerts import ScheduledAlerts
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.alerting.stages.inhibition import Inhibitors
+from engine.core.alerting.step_sender import StepSender
 from engine.core.alerting.suppressions import FREED, silence_until
 from engine.core.alerting.template_variables import EvidenceVariable, VariableSource, as_codes
 from engine.core.alerting.triggers import Triggers
-from engine.core.matching import Attributes, Matcher
+from engine.core.matching import NO_LISTING, Attributes, Listing, Matcher
 from engine.core.presence.client_state import ClientState
 from engine.core.presence.debounce import Policy
 from engine.core.presence.query import QueryRequest
@@ -68,16 +76,24 @@ class AlertManager:
         each_client: EachClient = no_clients,
         burst: int = 0,
         evidence_variable: EvidenceVariable = as_codes,
+        listing: Listing = NO_LISTING,
     ) -> None:
-        """`burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit."""
+        """`burst`: deliveries that one rule may decide in a minute, what is beyond is held; 0: no such limit.
+
+        `listing`: whom the inventory lists by whole ids, known or not.
+        """
         self._names_used = names_used
         wake_up = NextWakeUp()
         alerts = OpenAlerts()
-        inhibitors = Inhibitors(alerts, state_of)
-        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, evidence_variable)
+        quorums = Quorums()
+        inhibitors = Inhibitors(alerts, quorums, Parents(attributes, state_of), state_of)
+        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, quorums, evidence_variable)
         rate_limits = RateLimits(burst, wake_up)
-        notifier = Notifier(alerts, variables, state_of, rate_limits)
-        groups = Groups(alerts, wake_up, variables, state_of)
+        routing = Routing(alerts)
+        escalations = Escalations(alerts, wake_up)
+        notifier = Notifier(alerts, variables, state_of, rate_limits, routing, escalations)
+        groups = Groups(alerts, wake_up, variables, state_of, escalations)
+        acknowledgements = Acknowledgements(alerts, groups, escalations, notifier, state_of)
         reminders = Reminders(alerts, wake_up)
         silences = Silences()
         pipeline = Pipeline(
@@ -87,6 +103,8 @@ class AlertManager:
             notifier=notifier,
             groups=groups,
             reminders=reminders,
+            escalations=escalations,
+            acknowledgements=acknowledgements,
             silences=silences,
             inhibitors=inhibitors,
             state_of=state_of,
@@ -94,13 +112,15 @@ class AlertManager:
         )
         outages = OutageAlerts(pipeline, wake_up, each_client)
         schedules = ScheduledAlerts(pipeline, wake_up, each_client)
-        triggers = Triggers(pipeline, outages)
+        self.quorums: Final = QuorumAlerts(pipeline, quorums, listing, each_client, state_of)
+        triggers = Triggers(pipeline, outages, self.quorums)
         renotification = Renotification(pipeline)
         self.wake_up: Final = wake_up
         self.open_alerts: Final = alerts
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.rate_limits: Final = rate_limits
+        self.routing: Final = routing
         self.silences: Final = silences
         self.pipeline: Final = pipeline
         self.outages: Final = outages
@@ -109,13 +129,15 @@ class AlertManager:
         self._notifier: Final = notifier
         self._renotification: Final = renotification
         self._to_look_at: list[Alert] = []  # of a restart: suppressed ones that nothing seems to suppress any more
+        self._is_restored = False  # of a restart: what fires may have been given steps meanwhile
         self._timers: Final = self._timer_table(groups, reminders)
+        self.watches_addresses = False  # does anything depend on a client's address alone?
         self.watches_duplicates = False  # is there a rule of trigger `duplicate`?
         self.use(matcher)
 
     def _timer_table(self, groups: Groups, reminders: Reminders) -> TimerTable:
         """Every queue and what is done with its items, in the order of `timers.TIMERS`."""
-        pipeline, renotification = self.pipeline, self._renotification
+        pipeline, renotification, steps = self.pipeline, self._renotification, StepSender(self.pipeline)
         return TimerTable(
             [
                 Timer(self.outages.timers, self.outages.on_timer),
@@ -123,10 +145,13 @@ class AlertManager:
                 Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
                 Timer(pipeline.fors, pipeline.for_over),
                 Timer(pipeline.offline_fors, pipeline.for_over),
+                Timer(pipeline.children, pipeline.child_due),
                 Timer(pipeline.verification.timers, self.triggers.answer_overdue),
                 Timer(groups.timers, renotification.notify_group),
                 Timer(reminders.feed_timers, renotification.remind),
                 Timer(reminders.timers, renotification.remind),
+                Timer(pipeline.escalations.other_timers, steps.on_timer),
+                Timer(pipeline.escalations.timers, steps.on_timer),
                 Timer(self.schedules.timers, self.schedules.on_timer),
                 Timer(self.rate_limits.timers, self._rate_limited),
             ]
@@ -163,6 +188,8 @@ class AlertManager:
         self._notifier.names = {name: self._names_used(rule) for name, rule in rules.items()}
         pipeline.use(matcher, rules)
         self.outages.use(now_ms)
+        self.quorums.use(now_ms)
+        self.watches_addresses = self.quorums.quorums.reads_ip or pipeline.inhibitors.parents.reads_ip
         self.schedules.use(now_ms)
         self._compile_silences(self.silences.open.values())
         pipeline.stages.compile()
@@ -172,6 +199,9 @@ class AlertManager:
             rule for name, rule in rules.items() if rule.repeat_ms and name in before and not before[name].repeat_ms
         ]
         self._renotification.begin_reminders(newly_repeated, now_ms)
+        pipeline.escalations.use(rules, now_ms)
+        if any(rule.escalate and name in before and not before[name].escalate for name, rule in rules.items()):
+            pipeline.escalations.adopt(rules, pipeline.groups.all.values(), now_ms)
 
     def retire(self, rule: str, at_ms: int) -> None:
         """The rule is gone: alerts that were sent get their recovery, the others vanish."""
@@ -218,22 +248,28 @@ class AlertManager:
             self.pipeline.stages.compile()
 
     def acknowledge(
-        self, *, alert_id: str | None = None, rule: str | None = None, client: str | None = None, by: str = ""
+        self,
+        now_ms: int,
+        *,
+        alert_id: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        by: str = "",
     ) -> int:
         """An operator knows of these alerts: no more reminders are sent. Returns how many were firing and not acknowledged.
 
-        Every criterion that is given must hold; `alert_id` is an alert's, or a group's for all alerts in it.
+        Every criterion that is given must hold; `alert_id` is an alert's, or a group's for all alerts in it. A client that is down in
+        an outage of the rule stands for the outage.
         """
-        found = 0
-        for alert in list(self.open_alerts) if client is None else list(self.open_alerts.of(client)):
-            if alert.state != FIRING or alert.acknowledged or (rule is not None and alert.rule != rule):
-                continue
-            if alert_id is not None and alert_id not in (alert.id, alert.notification_id or alert.id):
-                continue
-            alert.acknowledged, alert.acknowledged_by, alert.remind_at_ms = True, by, None
-            self.open_alerts.changed(alert)
-            found += 1
-        return found
+        found = [
+            alert
+            for alert in (self.open_alerts if client is None else self.open_alerts.of(client))
+            if (rule is None or alert.rule == rule)
+            and (alert_id is None or alert_id in (alert.id, alert.notification_id))
+        ]
+        if not found and rule is not None and client is not None:
+            found = [alert for alert in self.open_alerts.of_rule(rule) if self.outages.is_down_in(client, alert)]
+        return self.pipeline.acknowledgements.acknowledge(found, by, now_ms)
 
     # Queries
 
@@ -273,10 +309,14 @@ class AlertManager:
 
     def resume(self, to_ms: int) -> None:
         """Time is about to pass to `to_ms`."""
+        self.quorums.resume(to_ms)
         self.schedules.resume(to_ms)
         if self._to_look_at:
             self.pipeline.suppressions.free(self._to_look_at, to_ms)
             self._to_look_at = []
+        if self._is_restored:
+            self._is_restored = False
+            self.pipeline.escalations.adopt(self.rules, self.pipeline.groups.all.values(), to_ms)
 
     def step(self, step_ms: int, now_ms: int, era: str) -> None:
         """The wall clock was set by `step_ms` and shows `now_ms`: what waits goes on waiting for as long as before.
@@ -289,6 +329,7 @@ class AlertManager:
         self.open_alerts.step(step_ms, now_ms)
         self.pipeline.throttles.step(step_ms)
         self.pipeline.groups.step(step_ms)
+        self.pipeline.escalations.step(step_ms)
         self.outages.step(step_ms)
         self.rate_limits.step(step_ms)
         for burst in self.rate_limits.bursts.values():
@@ -327,6 +368,7 @@ class AlertManager:
         self.pipeline.throttles.purge(self.rules, at_ms, limit)
         for burst in self.rate_limits.purge(at_ms):
             self.out.bursts[burst.rule] = burst
+        self.routing.purge(self.pipeline.groups.names(), at_ms)
 
     # After a restart
 
@@ -344,13 +386,19 @@ class AlertManager:
         pipeline.clear_timers()
         pipeline.throttles.restore(throttles)
         self.rate_limits.restore(kept.bursts)
+        self.routing.restore(kept.routed)
         self.open_alerts.restore(alerts)
         self._compile_silences([silence for silence in kept.silences if silence.until_ms > base_ms])
         for silence in self.silences.open.values():
             pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
         self.outages.restore(alerts, kept.outages, kept.members)
         self.outages.count_all()
+        self.quorums.restore()
+        self.inhibitors.parents.file_all(alerts)
         self._renotification.restore(kept.groups, alerts, base_ms)
+        pipeline.escalations.restore(kept.escalations, kept.groups, self.rules)
+        pipeline.acknowledgements.restore()
+        self._is_restored = any(rule.escalate for rule in self.rules.values())
         self.schedules.restore(kept.schedules)
         names = {alert.name for alert in alerts}
         for alert in alerts:
@@ -358,3 +406,5 @@ class AlertManager:
                 pipeline.await_for(alert)
             elif alert.state == SUPPRESSED and not pipeline.restore_suppressed(alert, names, base_ms):
                 self._to_look_at.append(alert)
+            elif alert.state == FIRING and alert.until and not pipeline.restore_muted(alert, names, base_ms):
+                pipeline.escalations.look_again(alert, base_ms)

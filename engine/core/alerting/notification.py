@@ -1,121 +1,37 @@
 """Notifications: from what was decided about alerts to the deliveries of a rule's actions.
 
 One alert has a notification of its own; a group, a bundle and an outage have one with a list. What one rule says of one client,
-throttle key, group or outage stays in one lane, so that no recovery overtakes its firing. Read `Notifier.one`, then `planned`.
+throttle key, group or outage stays in one lane, so that no recovery overtakes its firing. Which deliveries a notification has is in
+`delivery_plan`. Read `Notifier.one` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
+from engine.core.alerting.delivery_plan import Notification, planned
+from engine.core.alerting.escalation import number_of_latest
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import (
+    PHASE_ESCALATION,
     PHASE_FIRING,
     PHASE_RECOVERY,
-    PHASE_REMINDER,
     PHASE_SUMMARY,
     PHASE_UPDATE,
     PlannedDelivery,
-    delivery_key,
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
-from engine.core.alerting.template_variables import VariableSource, rule_variables
+from engine.core.alerting.routing import NOTIFY, Routing
+from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
-from engine.core.presence.client_state import ClientState, Transition
-from engine.core.rules import Action, Rule
-
-NO_NAMES: Final[frozenset[str]] = frozenset()
-
-
-class Notification:
-    """What one notification is about; nothing of it changes."""
-
-    __slots__ = ("client", "clients", "decision", "first_sent_ms", "id", "key", "lane", "variables")
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        decision: str,
-        lane: str,
-        variables: Mapping[str, Any],
-        client: str | None = None,
-        key: Mapping[str, str] | None = None,
-        clients: tuple[str, ...] | None = None,
-        first_sent_ms: int | None = None,
-    ) -> None:
-        self.id: Final = id  # the same for a firing and its recovery
-        self.decision: Final = decision  # what the keys of its deliveries are made of
-        self.lane: Final = lane
-        self.variables: Final = variables
-        self.client: Final = client
-        self.key: Final = key  # what it is about when it is about no single client
-        self.clients: Final = clients
-        self.first_sent_ms: Final = first_sent_ms  # when its firing was decided, for whatever follows one
-
-
-def planned(
-    rule: Rule,
-    phase: str,
-    notification: Notification,
-    at_ms: int,
-    burst: Burst | None = None,
-    limit: int = 0,
-    era: str = "",
-) -> list[PlannedDelivery]:
-    """One delivery for each action of the phase, in the order in which the actions were written.
-
-    With `burst`, each counts in it and is held beyond `limit`. `era`: see `OpenAlerts.era`.
-    """
-    found = []
-    decision = notification.decision
-    if era and (phase != PHASE_FIRING or notification.client is None):  # a client's alert fires once
-        decision = f"{decision}\0{era}"
-    first_sent_ms = notification.first_sent_ms if phase != PHASE_FIRING else None
-    for index, action in enumerate(rule.on_recovery if phase == PHASE_RECOVERY else rule.actions):
-        reply_to = None
-        if first_sent_ms is not None and action.kind == "email":
-            reply_to = _reply_to(rule, action, notification.id, first_sent_ms)
-        found.append(
-            PlannedDelivery(
-                key=delivery_key(at_ms, decision, phase, index, action.kind),
-                rule=rule,
-                action=action,
-                phase=phase,
-                client=notification.client,
-                group_key=notification.key,
-                clients=notification.clients,
-                alert=notification.id,
-                lane=f"{rule.name}\n{notification.lane}",
-                at_ms=at_ms,
-                variables=notification.variables,
-                held=burst is not None and burst.take(at_ms, limit),
-                reply_to=reply_to,
-            )
-        )
-    return found
-
-
-def _reply_to(rule: Rule, action: Action, notification_id: str, first_sent_ms: int) -> str | None:
-    """The key of the firing's e-mail that a later one continues: to the same people, else to the same `to`, else the first."""
-    best: int | None = None
-    best_score = -1
-    for index, sent in enumerate(rule.actions):
-        if sent.kind != "email":
-            continue
-        score = 0
-        if sent.spec.get("to") == action.spec.get("to"):
-            score = 2 if sent.spec.get("cc") == action.spec.get("cc") else 1
-        if sent is action:
-            score = 3  # a reminder: the very same action
-        if score > best_score:
-            best, best_score = index, score
-    return None if best is None else delivery_key(first_sent_ms, notification_id, PHASE_FIRING, best, "email")
+from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
+from engine.core.rules import Rule
 
 
 class Notifier:
@@ -127,12 +43,16 @@ class Notifier:
         variables: VariableSource,
         state_of: Callable[[str], ClientState],
         rate_limits: RateLimits,
+        routing: Routing,
+        escalations: Escalations,
     ) -> None:
         self.names: dict[str, frozenset[str]] = {}  # of each rule: the costly names that its templates read
         self._alerts = alerts
         self._variables = variables
         self._state_of = state_of
         self._rate_limits = rate_limits
+        self._escalations = escalations
+        self._routing = routing
 
     def one(
         self,
@@ -174,9 +94,13 @@ class Notifier:
     ) -> None:
         """A group's notification: `subjects` (of alerts) in the order in which they are listed, `alerts` those that fire."""
         is_recovery = phase == PHASE_RECOVERY
-        is_listed = group.is_bundle or phase == PHASE_REMINDER or not group.passing  # else the list begins with others
+        is_listed = group.is_bundle or phase != PHASE_FIRING or not group.passing  # else the list begins with others
         first = alerts[0] if alerts and is_listed else None
-        listed = tuple(bundles.clients_in(subjects)[:limit] if group.is_bundle else subjects[:limit])
+        keyed: list[dict[str, Any]] = []  # what each alert about a key says
+        listed = tuple(subjects[:limit])
+        if group.is_bundle:
+            keyed = [self._of_key(rule, alert, at_ms) for alert in alerts if alert.key is not None]
+            listed = tuple(bundles.clients_in(subjects, keyed)[:limit])
         client = first.client if first is not None else listed[0] if listed else None
         transition = first.transition if first is not None else None
         variables = self._variables.of_group(rule, client, transition, at_ms, self._names_of(rule))
@@ -189,6 +113,7 @@ class Notifier:
         alert |= self._variables.of_several(listed) | {"count": count, "key": key}
         if group.is_bundle:
             alert |= bundles.about_sources(subjects, alerts)
+            alert |= bundles.about_keys(keyed, group.ended if is_recovery else [])
         alert["unverified"] = first is not None and first.verified == "failed"
         alert["acknowledged_by"] = first.acknowledged_by if first is not None else ""
         alert["phase"] = PHASE_UPDATE if phase == PHASE_FIRING and group.sent_at_ms is not None else phase
@@ -203,6 +128,10 @@ class Notifier:
             first_sent_ms=group.sent_at_ms,
         )
         self._deliver(rule, phase, notification, at_ms)
+
+    def _of_key(self, rule: Rule, alert: Alert, at_ms: int) -> dict[str, Any]:
+        shown: dict[str, Any] = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, self._names_of(rule))["alert"]
+        return shown
 
     def rate_limited(self, rule: Rule | None, burst: Burst, at_ms: int) -> None:
         """Deliveries of a rule are held by `deliveries.burst`: one delivery, by its first action, is to say so."""
@@ -227,6 +156,8 @@ class Notifier:
             at_ms=at_ms,
             variables={"client": None, "rule": rule_variables(rule), "alert": alert},
         )
+        if summary.action.kind == NOTIFY:
+            summary = self._addressed(summary)
         out.lines.append(summary)
         out.deliveries.append(summary)
 
@@ -236,13 +167,36 @@ class Notifier:
     def _deliver(self, rule: Rule, phase: str, notification: Notification, at_ms: int) -> None:
         limits, out = self._rate_limits, self._alerts.out
         burst = limits.of(rule.name) if not rule.shadow else None
-        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era)
+        escalation = self._escalations.all.get(notification.id)
+        if phase == PHASE_ESCALATION and escalation is not None:
+            notification.variables["alert"]["escalation"] = number_of_latest(rule.escalate, escalation)
+        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation)
+        if any(one.action.kind == NOTIFY for one in found):
+            found = self._all_addressed(found)
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:
             out.bursts[rule.name] = burst
             if burst.held and not burst.is_announced:
                 limits.timers.push(at_ms, burst)
+
+    def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
+        """The same deliveries, each to its receiver; a receiver that several names come to gets one."""
+        found, receivers = [], set()
+        for one in planned:
+            if one.action.kind == NOTIFY:
+                one = self._addressed(one)
+                receiver = one.action.spec["receiver"]
+                if receiver and receiver in receivers:
+                    continue
+                receivers.add(receiver)
+            found.append(one)
+        return found
+
+    def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:
+        """The delivery to the receiver that a route decides; to the very one that its action names, when that is no route."""
+        action = self._routing.addressed(planned)
+        return planned if action is planned.action else planned.evolve(action=action)
 
 
 def _lane(alert: Alert) -> str:

@@ -222,6 +222,11 @@ class OutageAlerts:
         else:
             self._pipeline.end(alert, at_ms, state, None, reason)
 
+    def is_down_in(self, client: str, alert: Alert) -> bool:
+        """Is the alert that of an outage in which the client is down?"""
+        outage = self._inhibitors.outages.get(alert.name)
+        return outage is not None and outage.is_down(client)
+
     def step(self, step_ms: int) -> None:
         """The clock was set: an outage has as long left from now as before. When its members' changes occurred is the broker's."""
         for outage in self._inhibitors.outages.values():

@@ -15,26 +15,32 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from engine.core.alerting import lifecycle
+from engine.core.alerting.acknowledgements import Acknowledgements
 from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Throttled
+from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.group_notifications import GroupNotifications
 from engine.core.alerting.groups import Groups
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
+from engine.core.alerting.parents import STILL_INHIBITING
 from engine.core.alerting.planned_delivery import PHASE_FIRING, PHASE_RECOVERY
 from engine.core.alerting.reminders import Reminders
 from engine.core.alerting.silences import Silences
 from engine.core.alerting.stage_compiler import RuleStages, StageCompiler
 from engine.core.alerting.stages import flapping, throttle, verification
 from engine.core.alerting.stages.base import AWAITS_ANSWER, PASS, Stage, Suppressed, Verdict
-from engine.core.alerting.stages.inhibition import STILL_INHIBITING, Inhibitors
+from engine.core.alerting.stages.inhibition import Inhibitors
 from engine.core.alerting.stages.throttle import Throttles
 from engine.core.alerting.stages.verification import Verification
 from engine.core.alerting.suppressions import Suppressions, mute_until
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.matching import Matcher
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
-from engine.core.rules import AT_ONCE, Rule
-from engine.core.timers import FORS, OFFLINE_FORS, NextWakeUp, TimerQueue
+from engine.core.rules import AT_ONCE, Rule, inhibitors_of, tells_recovery
+from engine.core.timers import CHILDREN, FORS, OFFLINE_FORS, NextWakeUp, TimerQueue
+
+RESTS_ON_SILENCE: Final = frozenset({"offline", "quorum"})
+"""Triggers whose `for` is over only when no event can be waiting to be read that ends it."""
 
 
 class Pipeline:
@@ -49,6 +55,8 @@ class Pipeline:
         notifier: Notifier,
         groups: Groups,
         reminders: Reminders,
+        escalations: Escalations,
+        acknowledgements: Acknowledgements,
         silences: Silences,
         inhibitors: Inhibitors,
         state_of: Callable[[str], ClientState],
@@ -58,7 +66,9 @@ class Pipeline:
         self.notifier: Final = notifier
         self.groups: Final = groups
         self.reminders: Final = reminders
-        self.group_notifications: Final = GroupNotifications(alerts, groups, notifier, reminders)
+        self.escalations: Final = escalations
+        self.acknowledgements: Final = acknowledgements
+        self.group_notifications: Final = GroupNotifications(alerts, groups, notifier, reminders, escalations)
         self.inhibitors: Final = inhibitors
         self.variables: Final = variables
         self.silences: Final = silences
@@ -67,6 +77,7 @@ class Pipeline:
         self.verification: Final = Verification(alerts, wake_up, variables.current_policy)
         self.fors: Final = TimerQueue(FORS, wake_up, _is_pending)
         self.offline_fors: Final = TimerQueue(OFFLINE_FORS, wake_up, _is_pending)
+        self.children: Final = TimerQueue(CHILDREN, wake_up, _is_pending)
         self.matcher = matcher  # the rules in force
         self.rules: dict[str, Rule] = {}  # and those that are being retired
         self.state_of: Final = state_of
@@ -87,6 +98,8 @@ class Pipeline:
         """Work with these rules from now on; `rules` also has those that are being retired."""
         self.matcher, self.rules = matcher, rules
         self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
+        self.acknowledgements.rules = rules
+        self.inhibitors.parents.use(rules, self.alerts)
         self._depths = _depths(matcher.rules)
         self.stages.use(rules)
 
@@ -106,19 +119,33 @@ class Pipeline:
         if rule.for_ms and transition is not None and trigger != "first_seen":
             due_ms = max(at_ms, transition.since_ms + rule.for_ms)
         alert = self.alerts.add(rule, trigger, at_ms, client=client, due_ms=due_ms, transition=transition)
-        if due_ms > at_ms:
+        self.opened(alert, state, at_ms)
+
+    def opened(self, alert: Alert, state: ClientState, at_ms: int) -> None:
+        """A new alert is due at `alert.due_at_ms`: now, or when `for` is over."""
+        if alert.due_at_ms > at_ms:
             self.alerts.line(alert, at_ms)
             self.await_for(alert)
+        elif self.rules[alert.rule].parents:
+            self.children.push(at_ms, alert, self._depths.get(alert.rule, 0))
         else:
             self.due(alert, state, at_ms)
 
     def await_for(self, alert: Alert) -> None:
         """The alert is pending until its `for` is over."""
-        queue = self.offline_fors if alert.trigger == "offline" else self.fors
+        queue = self.offline_fors if alert.trigger in RESTS_ON_SILENCE else self.fors
         queue.push(alert.due_at_ms, alert, self._depths.get(alert.rule, 0))
 
     def for_over(self, alert: Alert, at_ms: int) -> None:
-        """The timer of an alert's `for`."""
+        """The timer of an alert's `for`. Alerts that have parents are decided last of an instant, when all parents are."""
+        rule = self.rules.get(alert.rule)
+        if rule is not None and rule.parents:
+            self.children.push(at_ms, alert, self._depths.get(alert.rule, 0))
+        else:
+            self.due(alert, self.state_of_subject(alert), at_ms)
+
+    def child_due(self, alert: Alert, at_ms: int) -> None:
+        """Everything else of this instant that could inhibit the alert has happened."""
         self.due(alert, self.state_of_subject(alert), at_ms)
 
     def state_of_subject(self, alert: Alert) -> ClientState:
@@ -171,6 +198,8 @@ class Pipeline:
         for alert in alerts:
             if alert.open and alert.state == SUPPRESSED:
                 by_rule.setdefault(alert.rule, []).append(alert)
+            elif alert.state == FIRING:
+                self.escalations.look_again(alert, at_ms)
         for name in self._inhibitors_first(by_rule):
             compiled = self.stages.of(name)
             if compiled is None:
@@ -218,6 +247,8 @@ class Pipeline:
             self.alerts.line(alert, at_ms)
             if alert.trigger == "outage" and verdict.reason not in STILL_INHIBITING:
                 self.suppressions.inhibitor_ended(alert, at_ms)
+        if self.inhibitors.parents.watched:
+            self._note_parent(alert, at_ms)
         if alert.trigger == "schedule":
             self.drop(alert, at_ms)
         elif stage is not None:
@@ -241,8 +272,15 @@ class Pipeline:
         return True
 
     def may_remind(self, alert: Alert, at_ms: int) -> bool:
-        """May a reminder of the alert be sent now?"""
+        """May a reminder of the alert, or a step of its escalation, be sent now?"""
         return self._muting_stage(alert, at_ms) is None
+
+    def await_unmuted(self, alert: Alert, at_ms: int) -> None:
+        """Have an alert looked at that fires and is muted, when that ends: see `release`."""
+        self.suppressions.leave(alert)
+        found = self._muting_stage(alert, at_ms)
+        if found is not None:
+            found[0].wait(alert, found[1].until, at_ms)
 
     def _muting_stage(self, alert: Alert, at_ms: int) -> tuple[Stage, Suppressed] | None:
         """The stage that mutes an alert that fires; None for none."""
@@ -263,6 +301,8 @@ class Pipeline:
             lifecycle.fire(alert, at_ms)
             alert.notified = is_alone
             self.alerts.line(alert, at_ms)
+            if self.inhibitors.parents.watched:
+                self._note_parent(alert, at_ms)
         if is_grouped:
             self.groups.enter(rule, alerts, at_ms)
         elif not is_alone:
@@ -271,6 +311,8 @@ class Pipeline:
             self.notifier.one(rule, alerts[0], PHASE_FIRING, at_ms, self.state_of_subject(alerts[0]))
             if rule.repeat_ms:
                 self.reminders.plan(rule, alerts[0], at_ms)
+            if rule.escalate:
+                self.escalations.begin(rule, alerts[0], at_ms)
         for alert in alerts:
             if alert.trigger in AT_ONCE:
                 self._resolve(alert, at_ms)
@@ -291,8 +333,9 @@ class Pipeline:
             return
         self._resolve(alert, at_ms, reason)
         rule = self.rules.get(alert.rule)
-        if rule is not None and rule.on_recovery and alert.notified and alert.group is None:
+        if rule is not None and tells_recovery(rule) and alert.notified and alert.group is None:
             self.notifier.one(rule, alert, PHASE_RECOVERY, at_ms, state, transition)
+        self.escalations.left(alert)
 
     def _resolve(self, alert: Alert, at_ms: int, reason: str | None = None) -> None:
         lifecycle.resolve(alert, at_ms, reason)
@@ -304,6 +347,7 @@ class Pipeline:
         lifecycle.drop(alert, at_ms)
         self.alerts.changed(alert)
         self._leave(alert, at_ms)
+        self.escalations.left(alert)
 
     def _leave(self, alert: Alert, at_ms: int) -> None:
         self.alerts.remove(alert)
@@ -313,8 +357,21 @@ class Pipeline:
             self.suppressions.leave(alert)
         if alert.group is not None:
             self.groups.leave(alert, self.rules.get(alert.rule), at_ms)
+            self.acknowledgements.left(alert, at_ms)
         if self.suppressions.any_waiting:
             self.suppressions.inhibitor_ended(alert, at_ms)
+        if self.inhibitors.parents.watched:
+            self._note_parent(alert, at_ms)
+
+    def _note_parent(self, alert: Alert, at_ms: int) -> None:
+        """An alert may inhibit others by its values, or no longer: who waited for the last one with these values is looked at."""
+        for until in self.inhibitors.parents.note(alert):
+            self.suppressions.free(self.suppressions.take(until), at_ms)
+
+    def parent_moved(self, client: str, at_ms: int) -> None:
+        """A client's address is another: its alerts inhibit others than before."""
+        for until in self.inhibitors.parents.moved(self.alerts.of(client)):
+            self.suppressions.free(self.suppressions.take(until), at_ms)
 
     # Timers
 
@@ -365,6 +422,7 @@ class Pipeline:
         self.verification.clear()
         self.fors.clear()
         self.offline_fors.clear()
+        self.children.clear()
         self.suppressions.clear()
         for intervals in self.stages.intervals.values():
             intervals.edge_ms = None
@@ -385,6 +443,17 @@ class Pipeline:
             self.verification.request(alert, 0)
         elif alert.reason != flapping.REASON and rule is not None:
             return self._find_suppressing_stage(alert, names, max(at_ms, alert.due_at_ms))
+        return True
+
+    def restore_muted(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
+        """Have an alert wait again that fires and was muted when it was kept. False when that is over. See `await_unmuted`."""
+        until, alert.until = alert.until, ""
+        if not self._still_goes_on(alert.rule, until, names, at_ms):
+            return False
+        intervals = self.stages.intervals.get(alert.rule)
+        if intervals is not None and until == mute_until(alert.rule):
+            intervals.await_edge(at_ms)
+        self.suppressions.wait(until, alert)
         return True
 
     def _find_suppressing_stage(self, alert: Alert, names: Collection[str], at_ms: int) -> bool:
@@ -409,6 +478,8 @@ class Pipeline:
             return intervals is not None and intervals.is_muted(at_ms)
         if kind == "silence":
             return name in self.silences.open
+        if kind == "parent":
+            return self.inhibitors.parents.goes_on(until)
         return kind == "alert" and name in names
 
 
@@ -420,6 +491,7 @@ def _depths(rules: Iterable[Rule]) -> dict[str, int]:
     """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first."""
     found: dict[str, int] = {}
     for rule in rules:
-        if rule.inhibited_by:
-            found[rule.name] = 1 + max([found.get(name, 0) for name in rule.inhibited_by])
+        inhibitors = inhibitors_of(rule)
+        if inhibitors:
+            found[rule.name] = 1 + max([found.get(name, 0) for name in inhibitors])
     return found

@@ -18,6 +18,10 @@ PHASE_FIRING: Final = "firing"
 PHASE_RECOVERY: Final = "recovery"
 PHASE_REMINDER: Final = "reminder"
 """Still firing: the actions of the firing are carried out again."""
+PHASE_ESCALATION: Final = "escalation"
+"""Still firing and acknowledged by nobody: the actions of a step of `escalate`."""
+PHASE_ACKNOWLEDGED: Final = "acknowledged"
+"""An operator knows of it: those receivers are told that were told of the firing."""
 PHASE_UPDATE: Final = "update"
 """What templates are told of a firing that follows another of the same group: who fires has changed. It is stored as a firing."""
 PHASE_SUMMARY: Final = "summary"
@@ -64,7 +68,7 @@ class PlannedDelivery:
         self.key: Final = key
         self.rule: Final = rule
         self.action: Final = action
-        self.phase: Final = phase  # firing, recovery, reminder or summary
+        self.phase: Final = phase  # firing, recovery, reminder, escalation, acknowledged or summary
         self.client: Final = client
         self.group_key: Final = group_key  # for deliveries about several clients, or about a source
         self.clients: Final = clients

@@ -84,7 +84,7 @@ class Renotification:
         waiting = [alert for alert in self._groups.firing(group) if alert.notified and not alert.acknowledged]
         alerts = [alert for alert in waiting if self._pipeline.may_remind(alert, at_ms)]
         if alerts:
-            self._notifications.reminder(rule, group, alerts, at_ms)
+            self._notifications.again(rule, group, PHASE_REMINDER, alerts, at_ms)
         group.remind_at_ms = None
         if waiting:
             self._reminders.plan_group(rule, group, at_ms)
@@ -114,6 +114,7 @@ class Renotification:
             elif alert.remind_at_ms is not None:
                 self._reminders.push(alert.remind_at_ms, alert)
         for group in self._groups.all.values():
+            group.restored()
             self._groups.plan(group, terms_of(self._pipeline.rules.get(group.rule)), base_ms)
             if group.remind_at_ms is not None:
                 self._reminders.push_group(group.remind_at_ms, group)

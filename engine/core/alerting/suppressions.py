@@ -35,6 +35,11 @@ def cover_until(alert_name: str) -> str:
     return f"cover\0{alert_name}"
 
 
+def parent_until(rule: str, key: str) -> str:
+    """Until the last alert of a parent with these values has ended."""
+    return f"parent\0{rule}\0{key}"
+
+
 def covering_alert(until: str) -> str:
     """The name of the alert that such a text is about; any other text names none."""
     kind, _, name = until.partition("\0")

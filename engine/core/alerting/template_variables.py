@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
 from engine.core.alerting.outages import Outage, is_down_on_hold
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.schedules import LISTED
 from engine.core.matching import Attributes
 from engine.core.presence.client_state import (
@@ -30,6 +31,9 @@ from engine.core.presence.evidence import Reading, doubts, readings
 from engine.core.presence.reconcile import Gaps, is_unsure
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+"""None of the costly names."""
 
 EvidenceVariable = Callable[[Sequence[Reading]], list[dict[str, Any]]]
 """Puts readings into the words that the template variable `evidence` shows."""
@@ -71,6 +75,7 @@ class VariableSource:
         attributes: Attributes,
         state_of: Callable[[str], ClientState],
         outages: Mapping[str, Outage],
+        quorums: Quorums,
         evidence_variable: EvidenceVariable = as_codes,
     ) -> None:
         """`outages`: those going on, by the name of their alert; the caller keeps it up to date."""
@@ -80,6 +85,7 @@ class VariableSource:
         self.gaps: Gaps = ()  # in feeds: clients that they affect count as unverified
         self._state_of = state_of
         self._outages = outages
+        self._quorums = quorums
         self._evidence_variable = evidence_variable
 
     def current_policy(self) -> Policy:
@@ -108,6 +114,7 @@ class VariableSource:
             "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),
             "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
             "acknowledged_by": "",
+            "escalation": 0,
             "source": "",
             "unverified": False,
             "detail": "",
@@ -141,6 +148,8 @@ class VariableSource:
             shown["clients"] = []
             if alert.trigger == "outage":
                 self._add_outage(alert, found, shown, at_ms)
+            elif alert.trigger == "quorum":
+                self._add_quorum(alert, found, shown, at_ms)
             elif alert.trigger == "schedule":
                 shown |= self.of_several(alert.listed) | {"count": alert.count, "total": alert.total}
                 found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
@@ -195,6 +204,22 @@ class VariableSource:
             member |= _down(self._state_of(member["id"]))
         shown |= {"count": outage.down, "total": outage.total, "back": outage.back}
         found |= _instants(outage.earliest_ms, alert.started_at_ms, at_ms)
+        found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
+
+    def _add_quorum(self, alert: Alert, found: dict[str, Any], shown: dict[str, Any], at_ms: int) -> None:
+        """Who of the key is down now, those first who went first, and since when the quorum is reached."""
+        key = alert.key or ""
+        down, total = self._quorums.size(alert.rule, key)
+        states = [self._state_of(client) for client in self._quorums.down(alert.rule, key)]
+        states.sort(key=lambda state: (state.since_ms, state.client))
+        shown |= self.of_several([state.client for state in states[:LISTED]])
+        shown |= {"count": down, "total": total}
+        transition = alert.transition
+        if transition is not None:
+            found |= _instants(transition.occurred_at_ms, transition.since_ms, at_ms)
+            found["settled_at"] = rfc3339(transition.settled_at_ms)
+        else:
+            found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
         found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
 
     def _client(

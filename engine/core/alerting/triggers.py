@@ -9,6 +9,7 @@ from engine.core.alerting import lifecycle
 from engine.core.alerting.alert import SUPPRESSED, Alert
 from engine.core.alerting.outage_alerts import OutageAlerts
 from engine.core.alerting.pipeline import Pipeline
+from engine.core.alerting.quorum_alerts import QuorumAlerts
 from engine.core.alerting.stages import flapping, verification
 from engine.core.presence.client_state import (
     FIRST_HEARD,
@@ -33,9 +34,10 @@ STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 class Triggers:
     """Opens and ends alerts."""
 
-    def __init__(self, pipeline: Pipeline, outages: OutageAlerts) -> None:
+    def __init__(self, pipeline: Pipeline, outages: OutageAlerts, quorums: QuorumAlerts) -> None:
         self._pipeline = pipeline
         self._outages = outages
+        self._quorums = quorums
         self._alerts = pipeline.alerts
         self._suppressions = pipeline.suppressions
 
@@ -51,14 +53,20 @@ class Triggers:
         if status == OFFLINE and state.heard_ms != NEVER:  # a client that no event ever named is `never_seen`
             if outages.watches:
                 outages.went_offline(client, state, plan.outage, at_ms)
+            if plan.quorum:
+                self._quorums.settled(transition, state)
             for rule in plan.offline:
                 pipeline.open(rule, "offline", client, state, transition, at_ms)
         elif status == ONLINE:
             if outages.watches:
                 outages.came_back(client, at_ms)
+            if plan.quorum:
+                self._quorums.settled(transition, state)
             if not transition.first_seen:
                 for rule in plan.online:
                     pipeline.open(rule, "online", client, state, transition, at_ms)
+        elif plan.quorum:
+            self._quorums.settled(transition, state)
         if state.flags & FIRST_HEARD:
             lasting = "offline" if status == OFFLINE else "" if transition.first_seen else "online"
             for rule in plan.first_seen:
@@ -224,7 +232,7 @@ class Triggers:
 
     def adopt(self, rule: Rule, clients: Iterable[tuple[str, ClientState]], at_ms: int) -> int:
         """A rule is new: with `existing` it fires for clients in its status; returns how many such clients there were."""
-        found = 0
+        found = self._quorums.adopt(rule, at_ms) if rule.quorum is not None else 0
         for client, state in clients:
             trigger = STATUS_NAMES[state.settled]
             if trigger not in rule.triggers or rule not in self._pipeline.matcher.plan(client, state.ip).rules:

@@ -17,6 +17,7 @@ from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config, config_under
 from engine.config.loading import loading
 from engine.config.matchers import as_tuple
+from engine.config.named_intervals import NamedIntervals
 from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, read_document
 from engine.core.rules import Rule
@@ -82,7 +83,7 @@ class _FileReader:
         """The whole file. Raises InvalidFiles when anything is wrong."""
         config = self._config()
         inventory = self._inventory()
-        rules = self._rules(inventory)
+        rules = self._rules(inventory, config.time_intervals)
         tests = self._raw.get("tests")
         scenarios: list[Scenario] = []
         seen: dict[str, int] = {}
@@ -102,6 +103,7 @@ class _FileReader:
             inventory=inventory or NO_INVENTORY,
             max_future_ms=config.events.max_future_ms,
             burst=config.deliveries.burst,
+            receivers=config.receivers or None,
             scenarios=tuple(scenarios),
         )
 
@@ -139,7 +141,7 @@ class _FileReader:
             return _PartialInventory(rows.columns, rows.rows)
         return None
 
-    def _rules(self, inventory: Inventory | None) -> tuple[Rule, ...] | None:
+    def _rules(self, inventory: Inventory | None, time_intervals: NamedIntervals) -> tuple[Rule, ...] | None:
         """The rules; None when they do not load."""
         if not self._usable("rules"):
             return None
@@ -152,7 +154,7 @@ class _FileReader:
             else:
                 self._report(("rules", index) if isinstance(written, list) else ("rules",), f"{path} does not exist")
         try:
-            found = load_rules(paths, inventory=inventory).rules if paths else ()
+            found = load_rules(paths, inventory=inventory, time_intervals=time_intervals).rules if paths else ()
         except InvalidFiles as error:
             self._problems += error.problems
             return None

@@ -61,6 +61,7 @@ class ScenarioRunner:
             inventory=file.inventory,
             max_future_ms=file.max_future_ms,
             burst=file.burst,
+            receivers=file.receivers,
         )
         self._compiled = CompiledRules(self._settings)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config.inventory import Inventory
+from engine.config.receivers import Receiver
 from engine.core.presence.debounce import Policy
 from engine.core.rules import Match, Rule
 from engine.replay.scenarios.event_line import EventLine
@@ -83,4 +84,5 @@ class ScenarioFile:
     inventory: Inventory
     max_future_ms: int
     burst: int
+    receivers: Mapping[str, Receiver] | None  # None: it names none, and every name is good
     scenarios: tuple[Scenario, ...]

@@ -55,7 +55,7 @@ class SqliteAlerts:
         return [Throttled(rule, key, json.loads(firings)) for rule, key, firings in rows]
 
     def write_kept(self, out: Output) -> None:
-        """Write what a step changed of silences, groups, outages and their members, schedules and bursts."""
+        """Write what a step changed of silences, groups, outages and their members, schedules, bursts and escalations."""
         kept.write(self._connection, out)
 
     def kept(self) -> Kept:

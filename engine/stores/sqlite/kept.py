@@ -12,9 +12,11 @@ from dataclasses import fields
 from typing import Any
 
 from engine.core.alerting.alert import Kept, Output
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
+from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.rules import Match
@@ -23,13 +25,14 @@ from engine.stores.sqlite.queries import queries
 Q = queries("kept.sql")
 
 GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
+ROUTED, ESCALATION = "routed", "escalation"
 
 
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
     if out.silences:
         connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
-    if not (out.groups or out.outages or out.schedules or out.bursts or out.members):
+    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.routed or out.escalations):
         return
     kept = list(_rows(out))
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
@@ -48,12 +51,13 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
             group.key,
             group.first_ms,
             group.sent_at_ms,
-            sorted(group.sent),
+            list(group.sent),
             group.passing,
             group.passed,
             group.remind_at_ms,
             group.name,
             group.is_bundle,
+            group.ended,
         ]
         yield GROUP, name, None if group.is_closed else _json(arguments)
     for name, outage in out.outages.items():
@@ -70,11 +74,36 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
         yield SCHEDULE, rule, _json([tick.rule, tick.at_ms])
     for rule, burst in out.bursts.items():
         yield BURST, rule, _json([burst.rule, burst.times, burst.held, burst.is_announced]) if burst.times else None
+    for id_, routed in out.routed.items():
+        yield ROUTED, id_, None if routed.is_over else _json([id_, routed.choices, routed.used_ms])
+    for id_, escalation in out.escalations.items():
+        yield ESCALATION, id_, None if escalation.is_over else _json(_escalation_arguments(escalation))
+
+
+def _escalation_arguments(escalation: Escalation) -> list[Any]:
+    return [
+        escalation.id,
+        escalation.rule,
+        escalation.from_ms,
+        escalation.ladder,
+        escalation.reached_ms,
+        escalation.is_stopped,
+        escalation.is_held,
+        escalation.freed_ms,
+        [[step.actions, step.after_ms, step.at_ms, step.ladder] for step in escalation.sent],
+    ]
+
+
+def _escalation(row: Sequence[Any]) -> Escalation:
+    id_, rule, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, sent = row
+    steps = [SentStep(*step) for step in sent]
+    return Escalation(id_, rule, from_ms, ladder, reached_ms, is_stopped, is_held, freed_ms, steps)
 
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    found: dict[str, list[list[Any]]] = {GROUP: [], OUTAGE: [], SCHEDULE: [], BURST: []}
+    kinds = (GROUP, OUTAGE, SCHEDULE, BURST, ROUTED, ESCALATION)
+    found: dict[str, list[list[Any]]] = {kind: [] for kind in kinds}
     for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
     return Kept(
@@ -87,6 +116,8 @@ def read(connection: sqlite3.Connection) -> Kept:
             Burst(rule, [(at_ms, count) for at_ms, count in times], held, is_announced)
             for rule, times, held, is_announced in found[BURST]
         ],
+        escalations=[_escalation(row) for row in found[ESCALATION]],
+        routed=[Routed(*arguments) for arguments in found[ROUTED]],
     )
 
 

@@ -39,6 +39,7 @@ from engine.templates.sandbox.meter import (
     size_of,
 )
 from engine.templates.sandbox.operations import as_list, is_number, plain_text, replaced
+from engine.templates.secret_markers import after_tojson
 
 MAX_DIGITS = 15
 """Most digits for the filter `round`: a float has no more."""
@@ -178,9 +179,10 @@ def _tojson_filter(eval_context: Any, value: Any, indent: int | None = None) -> 
     if indent is not None and not (isinstance(indent, int) and 0 <= indent <= 8):
         raise LimitExceeded("`tojson` indents by 8 at most")
     try:
-        return do_tojson(eval_context, plain_json(value), indent)
+        found = do_tojson(eval_context, plain_json(value), indent)
     except ValueError as error:
         raise jinja2.TemplateRuntimeError(f"`tojson`: {error}") from error
+    return Markup(after_tojson(found)) if "\\u0000" in found else found  # it was made by `tojson`
 
 
 def plain_json(value: Any) -> Any:

@@ -1,47 +1,42 @@
 """Stage `inhibited`: does another alert mute this one? It ends with that alert, or when the outage no longer covers the client.
 
-A rule in `inhibited_by` inhibits while its alert fires for the same client, or while its outage covers the client. An outage with
+A rule that `inhibited_by` names inhibits while its alert fires for the same client, or while its outage or quorum covers the client; a
+parent (`{rule, equal}`) while it fires for anything with the same values, see `parents`. An outage with
 `inhibit: true` inhibits every rule for whoever it covers, of every trigger (see `outages`), and the `online` of a member that comes
-back. An outage is inhibited by an outage of a rule in `inhibited_by` that covers all who are down in it. Shadow alerts inhibit
+back. An outage or a quorum is inhibited by an outage or a quorum of a rule in `inhibited_by` that covers all who are down in it. Shadow alerts inhibit
 only shadow rules. An outage that is muted, silenced or inhibited itself still inhibits; a throttled one does not. Read
 `Inhibitors.of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from engine.core.alerting.alert import FIRING, SUPPRESSED, Alert
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.outage_watch import OutageWatch
 from engine.core.alerting.outages import Outage, is_down_on_hold
+from engine.core.alerting.parents import STILL_INHIBITING, Inhibition, Parents
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppressed, Verdict
 from engine.core.alerting.suppressions import Suppressions, alert_until, cover_until, covering_alert
+from engine.core.keys import key_values
 from engine.core.matching import Matcher
 from engine.core.presence.client_state import ClientState
-from engine.core.rules import Rule
+from engine.core.rules import Rule, inhibitors_of
 
 REASON: Final = "inhibited"
 
-STILL_INHIBITING: Final = frozenset({"mute", "silence", "inhibited"})
-"""Reasons for which an outage may be suppressed and inhibit all the same."""
-
-
-class Inhibition:
-    """The alert that inhibits another, and what has to end before the other is looked at again (see `suppressions`)."""
-
-    __slots__ = ("by", "until")
-
-    def __init__(self, by: Alert, until: str) -> None:
-        self.by: Final = by
-        self.until: Final = until
-
 
 class Inhibitors:
-    """What may inhibit: the open alerts, and the outages going on."""
+    """What may inhibit: the open alerts, and the outages and quorums going on."""
 
-    def __init__(self, alerts: OpenAlerts, state_of: Callable[[str], ClientState]) -> None:
+    def __init__(
+        self, alerts: OpenAlerts, quorums: Quorums, parents: Parents, state_of: Callable[[str], ClientState]
+    ) -> None:
+        self.quorums: Final = quorums
+        self.parents: Final = parents
         self.watches: dict[str, OutageWatch] = {}  # by rule
         self.outages: dict[str, Outage] = {}  # by the name of their alert
         self.rules: dict[str, Rule] = {}  # those in force and those that are being retired
@@ -52,12 +47,26 @@ class Inhibitors:
 
     def of(self, rule: Rule, alert: Alert, state: ClientState) -> Inhibition | None:
         """What inhibits this alert; None for nothing. `state`: that of its client."""
+        found = self._by_name(rule, alert, state)
+        return self.parents.of(rule, alert) if found is None and rule.parents else found
+
+    def _by_name(self, rule: Rule, alert: Alert, state: ClientState) -> Inhibition | None:
+        """What inhibits this alert because it is about the same client or covers it."""
         if alert.client is None:
-            return self._of_outage(rule, alert) if rule.inhibited_by else None
+            if not rule.inhibited_by:
+                return None
+            outage = self.outages.get(alert.name)
+            found = self._of_outage(rule, outage) if outage is not None else None
+            return found if found is not None else self._by_what_covers_all(rule, alert, outage)
         if rule.inhibited_by:
             for other in self._alerts.of(alert.client):
                 if other.rule in rule.inhibited_by and other.state == FIRING and self._may(other.rule, rule):
                     return Inhibition(other, alert_until(other.name))
+            if self.quorums.watches:
+                for name in rule.inhibited_by:
+                    by = self._covering_quorum(name, alert.client, rule)
+                    if by is not None:
+                        return Inhibition(by, alert_until(by.name))
         for name, watch in self.watches.items():
             if watch.outages and (watch.terms.inhibit or name in rule.inhibited_by):
                 found = self._by_outage(watch, rule, alert, alert.client, state)
@@ -86,11 +95,47 @@ class Inhibitors:
             return None
         return watch.would_join(client, state) if watch.rule in self.matcher.plan(client, state.ip).outage else None
 
-    def _of_outage(self, rule: Rule, alert: Alert) -> Inhibition | None:
-        """An outage is inhibited by another that covers all who are down in it."""
-        outage = self.outages.get(alert.name)
-        if outage is None:
+    def _by_what_covers_all(self, rule: Rule, alert: Alert, outage: Outage | None) -> Inhibition | None:
+        """A quorum by an outage or a quorum, or an outage by a quorum, that covers all who are down in it."""
+        clients: Iterable[str] = ()
+        if outage is not None:
+            clients = outage.offline_members() if self.quorums.watches else ()
+        elif alert.trigger == "quorum":
+            clients = self.quorums.down(alert.rule, alert.key or "")
+        clients = list(clients)
+        for name in rule.inhibited_by if clients else ():
+            by = self._covering_settled(name, clients[0], rule)
+            if by is not None and all(self._covering_settled(name, client, rule) is by for client in clients):
+                return Inhibition(by, alert_until(by.name))
+        return None
+
+    def still_covers_down(self, rule: Rule, alert: Alert, client: str) -> bool:
+        """Does what inhibits a quorum by name cover one more client that is down in it? True when something else inhibits it."""
+        name = covering_alert(alert.until)
+        if not name:
+            return True
+        found = [self._covering_settled(one, client, rule) for one in rule.inhibited_by]
+        return any(by is not None and by.name == name for by in found)
+
+    def _covering_settled(self, name: str, client: str, rule: Rule) -> Alert | None:
+        """The alert of an outage or a quorum of the rule `name` in which the client is down, and that inhibits alerts of `rule`."""
+        watch = self.watches.get(name)
+        if watch is None:
+            return self._covering_quorum(name, client, rule)
+        return self._inhibiting(watch.member_of[client], rule) if watch.is_down(client) else None
+
+    def _covering_quorum(self, name: str, client: str, rule: Rule) -> Alert | None:
+        """The alert of a quorum, when it fires, counts the client as down, and may inhibit alerts of the rule."""
+        key = self.quorums.key_where_down(name, client)
+        if key is None or not self._may(name, rule):
             return None
+        for other in self._alerts.of(f"\0{name}\0{key}"):
+            if other.state == FIRING and other.trigger == "quorum":
+                return other
+        return None
+
+    def _of_outage(self, rule: Rule, outage: Outage) -> Inhibition | None:
+        """An outage is inhibited by another that covers all who are down in it."""
         for name in rule.inhibited_by:
             watch = self.watches.get(name)
             other = self._covering_all(watch, outage) if watch is not None else None
@@ -196,9 +241,14 @@ class InhibitionStage(Stage):
         """See `Stage`."""
         found = self._inhibitors.of(self._rule, alert, state)
         if found is None:
-            return StageReport(REASON, True, {"inhibited_by": list(self._rule.inhibited_by)})
-        outage = self._inhibitors.outages.get(found.by.name)
-        about: dict[str, Any] = {"rule": found.by.rule}
+            return StageReport(REASON, True, {"inhibited_by": list(inhibitors_of(self._rule))})
+        by, outage = found.by, self._inhibitors.outages.get(found.by.name)
+        about: dict[str, Any] = {"rule": by.rule}
+        if found.values:
+            about |= {"equal": key_values(found.values), "client": by.client}
         if outage is not None:
             about |= {"key": outage.key, "down": outage.down, "total": outage.total}
+        elif by.trigger == "quorum":
+            down, total = self._inhibitors.quorums.size(by.rule, by.key or "")
+            about |= {"key": by.key, "quorum": down, "total": total}
         return StageReport(REASON, False, about)

@@ -7,6 +7,7 @@ from typing import Final
 
 from engine.core.alerting.alert import Alert
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppressed, Verdict
 from engine.core.alerting.suppressions import Suppressions, silence_until
@@ -23,6 +24,7 @@ class SilenceStage(Stage):
         silences: Silences,
         suppressions: Suppressions,
         outages: Mapping[str, Outage],
+        quorums: Quorums,
         state_of: Callable[[str], ClientState],
     ) -> None:
         """`outages`: those going on, by the name of their alert."""
@@ -31,6 +33,7 @@ class SilenceStage(Stage):
         self._silences = silences
         self._suppressions = suppressions
         self._outages = outages
+        self._quorums = quorums
         self._state_of = state_of
 
     def check(self, alert: Alert, state: ClientState, at_ms: int) -> Verdict:
@@ -48,7 +51,9 @@ class SilenceStage(Stage):
         """The clients that an alert about a key is about, with their addresses."""
         outage = self._outages.get(alert.name)
         clients: Iterable[str] = outage.offline_members() if outage is not None else alert.listed
-        if outage is None and alert.count > len(alert.listed):
+        if alert.trigger == "quorum":
+            clients = self._quorums.down(alert.rule, alert.key or "")
+        elif outage is None and alert.count > len(alert.listed):
             return  # not all of them are known: a silence that covers those that are must not silence the others
         for client in clients:
             yield client, self._state_of(client).ip
