@@ -19,6 +19,9 @@ from tests.core.worlds import POLICY, START_MS, full, rule
 
 SITES = dict.fromkeys("abcdef", "north") | dict.fromkeys("ghi", "south") | {"j": ""}
 FLAPPING = (3, 1, 60_000)
+SITE: tuple[str, ...] = ("site",)
+KEYS: tuple[tuple[tuple[str, ...], ...], ...] = ((SITE,), ((),), (SITE, ()), (SITE, ()), ((), SITE))
+"""What the outage rules go by; () is everybody."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def story_of(seed: int) -> list[Turn]:
 def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
     """One or two outage rules, the second perhaps inhibited by the first, and what is said of single clients; inhibitors first."""
     found: list[Rule] = []
-    keys = draw(st.sampled_from([[("site",)], [()], [("site",), ()], [("site",), ()], [(), ("site",)]]))
+    keys: tuple[tuple[str, ...], ...] = draw(st.sampled_from(KEYS))
     for name, by in zip(("big", "small"), keys, strict=False):
         terms = OutageTerms(
             by=by,
@@ -75,7 +78,8 @@ def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
             recover_within_ms=draw(st.sampled_from([20_000, 120_000])),
             inhibit=draw(st.sampled_from([True, True, False])),
         )
-        inhibited_by = ("big",) if found and draw(st.booleans()) else ()
+        is_named = bool(found) and draw(st.integers(0, 1)) == 1
+        inhibited_by = ("big",) if is_named else ()
         found.append(rule(name, "outage", outage=terms, inhibited_by=inhibited_by))
     names = tuple(each.name for each in found)
     found.append(rule("dark", "offline", flapping_skip=False))
@@ -137,7 +141,7 @@ def test_outages_are_what_looking_at_everybody_says(seed: int, rules: tuple[Rule
         told = LifecycleEvent(full(turn.client), kind, occurred_ms, turn.channel, "10.0.0.1:1")
         world.turn(
             at_ms,
-            lambda fleet, told=told, at_ms=at_ms: fleet.apply([told], at_ms, at_ms),  # type: ignore[misc]
+            lambda fleet, told=told, at_ms=at_ms: fleet.apply([told], at_ms, at_ms),
             fails=turn.befalls == "fails",
         )
         oracle.event(at_ms, full(turn.client), occurred_ms, up=turn.up)

@@ -21,7 +21,6 @@ CLIENTS = 2_000
 STORM_MS = 120_000
 SPREAD_MS = 180_000  # who returns is back within this
 LATEST_MS = 90_000  # the outage is over within this of the last return
-SIMULATED = {"flaps": 0.2, "takeovers": 0.1, "graceful": 0.5}  # as `rollcall simulate` makes them
 RULES = (
     rule("site", "outage", outage=OutageTerms(at_least=5, percent=10), recovery=True),
     rule("dark", "offline", recovery=True, flapping_skip=False),
@@ -48,7 +47,8 @@ class Told:
 def told(rate: float, returns: float, hold_ms: int, until_ms: int) -> Told:
     """A storm amid traffic of so many events a second."""
     storm = Storm(at_ms=STORM_MS, returns=returns, spread_ms=SPREAD_MS)
-    fleet = SyntheticFleet(clients=CLIENTS, storm=storm, **SIMULATED).at_rate(rate)
+    # As `rollcall simulate` makes them.
+    fleet = SyntheticFleet(clients=CLIENTS, storm=storm, flaps=0.2, takeovers=0.1, graceful=0.5).at_rate(rate)
     world = World(*RULES, policy=Policy(offline_ms=hold_ms))
     storm_ms = START_MS + STORM_MS
     back: dict[str, int] = {}
