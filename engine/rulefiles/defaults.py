@@ -52,6 +52,7 @@ _POSSIBLE: Final[Mapping[str, Callable[[frozenset[str]], bool]]] = {
     "grouping": lambda triggers: not triggers & {"feed", *ABOUT_MANY},
     "repeat": lambda triggers: not triggers <= AT_ONCE,
     "on_recovery": lambda triggers: not triggers <= AT_ONCE,
+    "escalate": lambda triggers: not triggers & AT_ONCE,
     "outage": lambda triggers: "outage" in triggers,
     "schedule": lambda triggers: "schedule" in triggers,
 }

@@ -108,6 +108,7 @@ FULL = (
     ("definition", "changes", "gates"),
     [
         ('{"trigger":"offline"}', {}, ["trigger", "flapping", "silence", "inhibited"]),
+        ('{"trigger":"offline"}', {"client": None}, ["trigger", "flapping", "silence", "inhibited", "grouping"]),
         ('{"trigger":"feed"}', {"client": None}, ["trigger", "silence", "inhibited"]),
         (
             FULL,
