@@ -1,4 +1,4 @@
-"""What every store keeps for alerts beside their own rows: silences, groups, outages and their members, schedules, bursts."""
+"""What every store keeps for alerts beside their own rows: silences, groups, outages and their members, schedules, bursts, escalations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Kept, Output
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
@@ -69,7 +70,7 @@ def fields_of(value: object, *names: str) -> list[object]:
 
 def test_a_new_store_keeps_nothing(store: Store) -> None:
     kept = store.alerts.kept()
-    assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts") == [[]] * 6
+    assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts", "escalations") == [[]] * 7
 
 
 def test_a_silence_is_kept_whole_and_may_be_changed(store: Store) -> None:
@@ -202,6 +203,24 @@ def test_schedules_and_bursts_are_kept(store: Store) -> None:
     assert [fields_of(tick, "rule", "at_ms") for tick in kept.schedules] == [["r", 6]]
     assert [fields_of(burst, "rule", "times", "total", "held", "is_announced") for burst in kept.bursts] == [
         ["r", [(1, 2), (3, 4)], 6, 5, True]
+    ]
+
+
+def test_an_escalation_is_kept_until_it_is_over(store: Store) -> None:
+    out = Output()
+    sent = [SentStep("digest", 900_000, 7, 1), SentStep("other", 3_600_000, 9, 2)]
+    out.escalations = {"n": Escalation("n", "r", 5, 2, 900_000, True, False, 8, sent), "m": Escalation("m", "r", 6)}
+    write(store, out)
+    out = Output()
+    over = Escalation("m", "r", 6)
+    over.is_over = True
+    out.escalations = {"m": over}
+    (kept,) = write(store, out).escalations
+    names = ("id", "rule", "from_ms", "ladder", "reached_ms", "is_stopped", "is_held", "freed_ms")
+    assert fields_of(kept, *names) == ["n", "r", 5, 2, 900_000, True, False, 8]
+    assert [fields_of(step, "actions", "after_ms", "at_ms", "ladder") for step in kept.sent] == [
+        ["digest", 900_000, 7, 1],
+        ["other", 3_600_000, 9, 2],
     ]
 
 
