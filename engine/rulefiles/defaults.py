@@ -53,6 +53,8 @@ _POSSIBLE: Final[Mapping[str, Callable[[frozenset[str]], bool]]] = {
     "repeat": lambda triggers: not triggers <= AT_ONCE,
     "on_recovery": lambda triggers: not triggers <= AT_ONCE,
     "outage": lambda triggers: "outage" in triggers,
+    "quorum": lambda triggers: "quorum" in triggers,
+    "escalate": lambda triggers: not triggers <= AT_ONCE,
     "schedule": lambda triggers: "schedule" in triggers,
 }
 """Keys that only some triggers can have; every other key fits each rule."""

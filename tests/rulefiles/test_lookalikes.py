@@ -54,8 +54,10 @@ def told(folder: Path, match: str, inventory: Inventory = INVENTORY) -> list[str
         ('device: "(a|b)-1"', "device: seems to be a regular expression: write `re:(a|b)-1`"),
         (
             'device: "pump|valve"',
-            ("device: `|` means nothing in a glob: write a list, [pump, valve], or `re:pump|valve`; "
-            "if it is an id as it stands, write `re:pump\\|valve`"),
+            (
+                "device: `|` means nothing in a glob: write a list, [pump, valve], or `re:pump|valve`; "
+                "if it is an id as it stands, write `re:pump\\|valve`"
+            ),
         ),
         ('device: "a*|b*"', "device: `|` means nothing in a glob: write a list, [a*, b*], or `re:a.*|b.*`"),
         ('device: "a*,b*"', "device: is one pattern, not several: write a list, [a*, b*]"),
