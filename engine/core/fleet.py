@@ -133,6 +133,7 @@ class Fleet:
         self._triggers = self.alerts.triggers
         self._outages = self.alerts.outages
         self._quorums = self.alerts.quorums
+        self._lookback = self.alerts.lookback
         self.clock_ms = 0  # never goes back, but by `step`
         self.latest_ms = FOREVER  # no instant of the turn in hand is later: what says so was stamped before a step
         self.facts: list[Fact] = []
@@ -297,6 +298,8 @@ class Fleet:
                     self._query(client, CONFIRM, now_ms)  # older than an answer that had agreed with what was believed
                 if after.hold_since_ms == NEVER:
                     self.counts.flaps_suppressed += 1
+                    if self._lookback.over_ms:
+                        self._lookback.flap(client, now_ms)
                 else:
                     self._hold(client, after, now_ms, watermark_ms)
 
@@ -371,6 +374,8 @@ class Fleet:
             self._query(client, CONFIRM, now_ms + self.policy.confirm_after_ms)
         if after.observed != before.observed and after.hold_since_ms == NEVER:
             self.counts.flaps_suppressed += after.flaps > before.flaps
+            if self._lookback.over_ms and after.flaps > before.flaps:
+                self._lookback.flap(client, now_ms)
         if not after.on_hold:
             return
         due_ms = after.hold_since_ms + self.policy.hold_ms(client, after.observed)
@@ -463,6 +468,8 @@ class Fleet:
         self.states[client] = after
         self.counts.transitions += 1
         self.alerts.out.lines.append(transition)
+        if self._lookback.over_ms:
+            self._lookback.settled(transition, state)
         self._triggers.transition(transition, after)
 
     # Timers
@@ -753,6 +760,8 @@ class Fleet:
             self._outages.moved(client, state, NEW_CLIENT, at_ms)
         if self._quorums.watches:
             self._quorums.moved(client, state, NEW_CLIENT, at_ms)
+        if self._lookback.over_ms:
+            self._lookback.forget(client)
         self._triggers.forget(client, at_ms)
 
     # When our own clock was set

@@ -18,16 +18,16 @@ from engine.templates.breakouts import JSON, PLAIN, syntax_of
 
 
 def read_actions(
-    context: RuleContext, entry: Mapping[str, Any], key: str, mails: MailReader, templates: TemplateChecks
+    context: RuleContext, entry: Mapping[str, Any], at: KeyPath, mails: MailReader, templates: TemplateChecks
 ) -> tuple[Action, ...]:
-    """The actions under `key` (`actions` or `on_recovery`) of a rule; mistakes are reported."""
+    """The actions at `at`, whose last key is `actions` or `on_recovery`, of a rule or of a step; mistakes are reported."""
     found: list[Action] = []
-    for index, written in enumerate(entry.get(key, ())):
+    for index, written in enumerate(entry.get(str(at[-1]), ())):
         kind, spec = next(iter(written.items()))
         if kind == NOTIFY:
-            found += read_notify(context, spec, (key, index, kind))
+            found += read_notify(context, spec, (*at, index, kind))
             continue
-        found.append(Action(kind=kind, spec=_spec(context, kind, spec, (key, index, kind), mails, templates)))
+        found.append(Action(kind=kind, spec=_spec(context, kind, spec, (*at, index, kind), mails, templates)))
     return tuple(found)
 
 

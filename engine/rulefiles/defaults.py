@@ -52,9 +52,9 @@ _POSSIBLE: Final[Mapping[str, Callable[[frozenset[str]], bool]]] = {
     "grouping": lambda triggers: not triggers & {"feed", *ABOUT_MANY},
     "repeat": lambda triggers: not triggers <= AT_ONCE,
     "on_recovery": lambda triggers: not triggers <= AT_ONCE,
+    "escalate": lambda triggers: not triggers & AT_ONCE,
     "outage": lambda triggers: "outage" in triggers,
     "quorum": lambda triggers: "quorum" in triggers,
-    "escalate": lambda triggers: not triggers <= AT_ONCE,
     "schedule": lambda triggers: "schedule" in triggers,
 }
 """Keys that only some triggers can have; every other key fits each rule."""

@@ -54,12 +54,23 @@ class MailReader:
 
     def with_files(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
         """The rule with the text of its template files in place of their names; a file that cannot be read is reported."""
-        found = dict(entry)
+        found = self._with_files(entry, ())
+        if "escalate" in found:
+            found["escalate"] = [
+                self._with_files(step, ("escalate", index)) for index, step in enumerate(entry["escalate"])
+            ]
+        return found
+
+    def _with_files(self, holder: Mapping[str, Any], at: KeyPath) -> dict[str, Any]:
+        """The same for what holds actions, a rule or one of its steps."""
+        found = dict(holder)
         for key in ("actions", "on_recovery"):
-            if any("email" in action for action in entry.get(key, ())):
+            if any("email" in action for action in holder.get(key, ())):
                 found[key] = [
-                    {"email": self._inlined(action["email"], (key, index, "email"))} if "email" in action else action
-                    for index, action in enumerate(entry[key])
+                    {"email": self._inlined(action["email"], (*at, key, index, "email"))}
+                    if "email" in action
+                    else action
+                    for index, action in enumerate(holder[key])
                 ]
         return found
 

@@ -43,9 +43,13 @@ def reached(names: Sequence[str], receivers: Mapping[str, Receiver]) -> set[str]
 
 
 def check_recoveries(
-    context: RuleContext, entry: Mapping[str, Any], key: str, actions: Sequence[Action], on_recovery: Sequence[Action]
+    context: RuleContext,
+    entry: Mapping[str, Any],
+    at: KeyPath,
+    actions: Sequence[Action],
+    on_recovery: Sequence[Action],
 ) -> None:
-    """Warn of receivers that keep an incident open and are never sent its end. `key`: where the firing's actions stand."""
+    """Warn of receivers that keep an incident open and are never sent its end. `at`: where the actions stand."""
     receivers = context.receivers
     if not receivers:
         return
@@ -56,4 +60,4 @@ def check_recoveries(
     for name in sorted(keeping if not resolves else keeping - ended):
         why = f"add `notify: {name}` to `on_recovery`" if resolves else "an alert of this trigger has no recovery"
         message = f"`{name}` ({receivers[name].type}) keeps an incident open that is never closed: {why}"
-        context.report((key,), message, warning=True)
+        context.report(at, message, warning=True)

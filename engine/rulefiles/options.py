@@ -24,6 +24,9 @@ _EXAMPLES = {
 }
 """For the triggers about many clients: what their keys may look like."""
 
+SHORTEST_OVER_MS, LONGEST_OVER_MS = 60_000, 31 * 86_400_000
+"""What a roll call may look back over: what is recorded grows with it."""
+
 MIN_REPEAT_MS = 1_000
 """A shorter interval between reminders is a typing error."""
 
@@ -93,7 +96,7 @@ class OptionsReader:
             self._report(("throttle", "per"), "must be longer than 0")
         by = as_tuple(written.get("by", ()))
         self._check_names(by, ("throttle", "by"), clients=True)
-        return Throttle(max=written["max"], per_ms=per_ms, by=by)
+        return Throttle(max=written["max"], per_ms=per_ms, by=by, excess=written.get("excess", "hold"))
 
     def _grouping(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> Grouping | None:
         written = entry.get("grouping")
@@ -186,7 +189,10 @@ class OptionsReader:
             key = "timezone" if "is not a time zone" in str(error) else "cron"
             self._report(("schedule", key), str(error))
             return None
-        return Schedule(ticks=ticks, catch_up=written.get("catch_up", "once"))
+        over_ms = self._duration_ms(written, "over", ("schedule",))
+        if "over" in written and not SHORTEST_OVER_MS <= over_ms <= LONGEST_OVER_MS:
+            self._report(("schedule", "over"), "must be at least 1m and at most 31d")
+        return Schedule(ticks=ticks, catch_up=written.get("catch_up", "once"), over_ms=over_ms)
 
     def _verification(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> dict[str, Any]:
         verify = entry.get("verify", False)

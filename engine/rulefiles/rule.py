@@ -11,6 +11,7 @@ from engine.core.rules import Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
+from engine.rulefiles.escalate import read_steps
 from engine.rulefiles.intervals import with_intervals
 from engine.rulefiles.notify import check_recoveries
 from engine.rulefiles.options import OptionsReader
@@ -41,9 +42,10 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
     options = OptionsReader(context).read(entry, triggers)
     for_ms = context.duration_ms(entry, "for", ())
     _check_condition(context, entry, templates.names)
-    actions = read_actions(context, entry, "actions", mails, templates)
-    on_recovery = read_actions(context, entry, "on_recovery", mails, templates)
-    check_recoveries(context, entry, "actions", actions, on_recovery)
+    actions = read_actions(context, entry, ("actions",), mails, templates)
+    on_recovery = read_actions(context, entry, ("on_recovery",), mails, templates)
+    check_recoveries(context, entry, ("actions",), actions, on_recovery)
+    escalate = read_steps(context, entry, triggers, on_recovery, mails, templates)
     if context.error_count() > errors_before:
         return None
     condition = entry.get("condition", "")
@@ -53,6 +55,7 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
         triggers=triggers,
         actions=actions,
         on_recovery=on_recovery,
+        escalate=escalate,
         description=entry.get("description", ""),
         severity=entry.get("severity", "warning"),
         labels=dict(entry.get("labels", {})),
@@ -81,6 +84,7 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
         feed_only=set(triggers) == {"feed"},
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         key=None if context.lost & {"grouping", "throttle", *ABOUT_MANY} else _key_names(entry, triggers),
+        looks_back="schedule" in triggers and "over" in entry.get("schedule", {}),
     )
 
 

@@ -23,11 +23,14 @@ def is_oversized(context: RuleContext, entry: Mapping[str, Any]) -> bool:
     if context.is_stored:
         return False
     found: list[tuple[KeyPath, int]] = []
-    for key in ("actions", "on_recovery"):
-        for index, action in enumerate(entry.get(key, ())):
-            kind = next(iter(action))
-            if is_larger(action[kind], MAX_ACTION_CHARACTERS):
-                found.append(((key, index, kind), MAX_ACTION_CHARACTERS))
+    places: list[tuple[KeyPath, Mapping[str, Any]]] = [((), entry)]
+    places += [(("escalate", index), step) for index, step in enumerate(entry.get("escalate", ()))]
+    for at, holder in places:
+        for key in ("actions", "on_recovery"):
+            for index, action in enumerate(holder.get(key, ())):
+                kind = next(iter(action))
+                if is_larger(action[kind], MAX_ACTION_CHARACTERS):
+                    found.append(((*at, key, index, kind), MAX_ACTION_CHARACTERS))
     if not found and is_larger(entry, MAX_RULE_CHARACTERS):
         found = [((), MAX_RULE_CHARACTERS)]
     for path, limit in found:

@@ -50,7 +50,7 @@ class TemplateChecks:
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if "{{" in key:
-                    message = f"a key of `{at[3]}` is not a template: it is sent as written"
+                    message = f"a key of `{at[at.index('escalate') + 5 if 'escalate' in at[:1] else 3]}` is not a template: it is sent as written"
                     self._context.report((*at, key), message, at_key=True, warning=True)
                 self.check_tree(inner, (*at, key), secrets_allowed=secrets_allowed)
         elif isinstance(value, list):

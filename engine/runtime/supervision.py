@@ -127,6 +127,8 @@ class Supervisor:
                 self._failed(part, "it was cancelled from inside", error, event)  # by a library; nobody wants it to end
             except Exception as error:  # noqa: BLE001  # whatever it is, this part is tried again and the others go on
                 self._failed(part, f"{type(error).__name__}: {error}", error, event)
+            if task is not None and task.cancelling():  # a library answered the end with another exception
+                raise asyncio.CancelledError
             if loop.time() - (part.began_s or 0) >= STEADY_S:
                 part.failures = 1
             part.began_s = None

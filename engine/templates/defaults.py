@@ -7,7 +7,9 @@ from typing import Any
 
 from engine.templates.sentences import headline
 
-_NOT_TOLD = frozenset({"members", "shared", "phase", "trigger", "url", "ended_at", "duration", "acknowledged_by"})
+_NOT_TOLD = frozenset(
+    {"members", "shared", "phase", "trigger", "url", "ended_at", "duration", "acknowledged_by", "escalation"}
+)
 
 
 def default_text(variables: Mapping[str, Any]) -> str:

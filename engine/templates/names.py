@@ -135,12 +135,14 @@ def names_of(
     about_many: str = "",
     key: tuple[str, ...] | None = None,
     any_trigger: bool = False,
+    looks_back: bool = False,
 ) -> Names:
     """The names known to one rule's templates. `columns` (of the inventory), `labels`, `secrets` and `key`: None when they are not known.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
     `about_many`: `outage`, `quorum`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
     `key`: what `alert.key` may have, by the `by` of the rule. `any_trigger`: the trigger is not known, so `alert` may have anything.
+    `looks_back`: it is a roll call that has `over`.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
     rule = _RULE if labels is None else {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
@@ -151,7 +153,11 @@ def names_of(
         return Names(variables={"alert": alert, "rule": rule}, secrets=known)
     attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
     if about_many:
-        member = {**_MEMBER, "flaps": NUMBER} if about_many == "outage" else _MEMBER
+        member = dict(_MEMBER)
+        if looks_back or about_many in ("outage", "quorum"):
+            member["flaps"] = NUMBER
+        if looks_back:
+            member["downtime"] = NUMBER
         alert = {**alert, "members": [{**member, "attributes": attributes}], "shared": attributes}
     if about_many == "outage":
         alert |= {"total": NUMBER, "back": NUMBER}

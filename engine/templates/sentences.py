@@ -42,6 +42,9 @@ _PREDICATES: Final[Mapping[str, _Predicate]] = {
     ),
 }
 
+GOES_ON: Final = frozenset({"reminder", "escalation", "acknowledged"})
+"""Phases in which what was told before still goes on."""
+
 _STATES: Final = frozenset({"offline", "online"})
 _VERBS: Final = frozenset({"is", "are", "has", "have", "cannot"})
 
@@ -74,12 +77,12 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
     if about := alert.get("source") or alert.get("target"):
         if _is_over(alert):
             return f"{about} is healthy again"
-        return f"{about}: {alert.get('detail', '')}{', still' if phase == 'reminder' else ''}"
+        return f"{about}: {alert.get('detail', '')}{', still' if phase in GOES_ON else ''}"
     if trigger == "schedule":
         total = alert.get("total", 0)
         subject = f"{alert.get('count', 0)} of {_clients(total)}" if total else subject
     predicate = _predicate(variables, alert, is_one)
-    if phase == "reminder":
+    if phase in GOES_ON:
         verb, _, rest = predicate.partition(" ")
         predicate = f"{verb} still {rest}" if verb in _VERBS else f"{predicate}, still"
     return f"{'now ' if phase == 'update' else ''}{subject} {predicate}".rstrip()
@@ -117,7 +120,7 @@ def _outage(alert: Mapping[str, Any], phase: Any) -> str:
     if _is_over(alert):
         return f"{name} is over: {f'all {_clients(total)}' if back == total else f'{back} of {_clients(total)}'} back online"
     many = f"{count} of {_clients(total)}" if back else _clients(count)
-    return f"{name}: {many} {'still ' if phase == 'reminder' else ''}offline"
+    return f"{name}: {many} {'still ' if phase in GOES_ON else ''}offline"
 
 
 def _quorum(alert: Mapping[str, Any], phase: Any) -> str:
@@ -128,7 +131,7 @@ def _quorum(alert: Mapping[str, Any], phase: Any) -> str:
             if count
             else f"none of {many} is offline now"
         )
-    return f"{count} of {many} {'is' if count == 1 else 'are'} {'still ' if phase == 'reminder' else ''}offline"
+    return f"{count} of {many} {'is' if count == 1 else 'are'} {'still ' if phase in GOES_ON else ''}offline"
 
 
 def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: bool) -> str:

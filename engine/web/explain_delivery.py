@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.alerting.explain import WAY
 from engine.core.rules import UNFLAPPABLE
@@ -12,6 +12,9 @@ from engine.core.times import rfc3339
 from engine.stores.base import DeliveryRow
 
 Object = dict[str, Any]
+
+ABOUT_NO_CLIENT: Final = frozenset({"outage", "quorum", "schedule", "feed", "undelivered"})
+"""Triggers whose deliveries name no client, be they in a bundle or not."""
 
 
 def stages(definition: str | None, row: DeliveryRow) -> list[Object]:
@@ -25,12 +28,17 @@ def _reasons(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[tuple[str, s
     if row.phase == "summary":
         yield "burst", "this is the summary: it reports that deliveries of the rule are held"
         return
-    if row.phase == "recovery":
+    if row.phase == "acknowledged":
+        yield "alert", "an operator acknowledged it: the receivers of the firing get the acknowledgement"
+    elif row.phase == "recovery":
         yield "alert", "the alert was resolved: its recovery goes to the recipients that got the firing"
     else:
         yield from _way_to_firing(rule, row)
     if row.phase == "reminder":
         yield "repeat", f"`repeat: {rule.get('repeat', '')}` was over, and the alert was not acknowledged"
+    if row.phase == "escalation":
+        steps = ", ".join(str(step.get("after")) for step in rule.get("escalate", ()))
+        yield "escalate", f"a step of `escalate` (after {steps}) was due, and the alert was not acknowledged"
     if rule.get("shadow"):
         yield "shadow", "the rule is a shadow rule: its deliveries are recorded and never sent"
     if row.state == "held":
@@ -103,6 +111,8 @@ def _verify(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
 def _grouping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "grouping" in rule:
         yield f"notified with its group: `grouping: {_shown(rule['grouping'])}`"
+    elif row.client is None and not set(_words(rule["trigger"])) & ABOUT_NO_CLIENT:
+        yield "notified as a bundle: its alerts fired together because one thing ended"
 
 
 def _nothing(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:

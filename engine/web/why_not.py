@@ -169,10 +169,19 @@ def _alert(is_open: bool, detail: Detail) -> str:
     if not is_open:
         unsent = "" if detail["notified"] else ", not notified yet"
         seen = ", acknowledged" if detail["acknowledged"] else ""
-        return f"{state} since {rfc3339(detail['fired_at_ms'] or detail['started_at_ms'])}{unsent}{seen}: it has fired already"
+        return f"{state} since {rfc3339(detail['fired_at_ms'] or detail['started_at_ms'])}{unsent}{seen}{_steps(detail)}: it has fired already"
     return (
         f"{state}{' (' + detail['reason'] + ')' if detail['reason'] else ''} since {rfc3339(detail['started_at_ms'])}"
     )
+
+
+def _steps(detail: Detail) -> str:
+    """What its escalation has done, and does next."""
+    if not detail.get("steps"):
+        return ""
+    sent = f", {detail['steps_sent']} of {detail['steps']} steps of its escalation sent"
+    due_ms = detail.get("step_due_ms")
+    return f"{sent}, the next one at {rfc3339(due_ms)}" if due_ms is not None else sent
 
 
 def _key(text: str) -> str:

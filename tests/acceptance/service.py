@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeVar
 import requests
 
 from tests.command_line import command
+from tests.warm_process import WarmProcess
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class Service:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | WarmProcess | None = None
         (folder / "rules").mkdir(exist_ok=True)
         told = {
             "version": 1,
@@ -146,16 +147,19 @@ class Service:
 
     # Its life
 
-    def start(self, *, ready: bool = True, under: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *, ready: bool = True, under: Sequence[str] = (), **environment: str
+    ) -> subprocess.Popen[bytes] | WarmProcess:
         """A new process, perhaps `under` a command that watches it; waits until it is ready, unless told not to."""
         assert self.process is None or self.process.poll() is not None
-        with (self.folder / "log.jsonl").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*under, ROLLCALL, "run", "-c", "config.yaml"],
-                cwd=self.folder,
-                env=os.environ | environment,
-                stderr=log,
-            )
+        arguments, log_file = ["run", "-c", "config.yaml"], self.folder / "log.jsonl"
+        if under:
+            with log_file.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*under, ROLLCALL, *arguments], cwd=self.folder, env=os.environ | environment, stderr=log
+                )
+        else:
+            self.process = WarmProcess(arguments, self.folder, os.environ | environment, log_file)
         if ready:
             self.wait_ready()
         return self.process

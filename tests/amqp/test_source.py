@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,26 @@ def test_it_stops_within_a_second_while_a_broker_says_nothing_at_all() -> None:
                 assert await ask(lambda: connection.recv(8)) == b"AMQP\x00\x00\x09\x01"
 
         assert running(engine, story) < 1.0
+
+
+def test_it_stops_even_when_what_it_waits_for_swallows_the_stop(shared_broker: Broker) -> None:
+    # `asyncio.wait_for` of Python 3.11 does that when an answer of the broker comes in the same moment.
+    shared_broker.publish(lines(1))
+    engine, offered = Engine(shared_broker.port), asyncio.Event()
+
+    async def swallow(batch: Batch) -> None:
+        offered.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def story() -> None:
+        serving = asyncio.create_task(engine.source.run(swallow, None))
+        await asyncio.wait_for(offered.wait(), PATIENCE_S)
+        serving.cancel()
+        await asyncio.wait([serving], timeout=PATIENCE_S)
+        assert serving.cancelled()
+
+    asyncio.run(story())
 
 
 def test_a_secret_that_is_not_there_is_named_and_taken_when_it_comes(shared_broker: Broker) -> None:

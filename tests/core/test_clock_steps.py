@@ -17,7 +17,7 @@ from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.events import LifecycleEvent
 from engine.core.history import FACT_OFFSET, Fact, apply_row
 from engine.core.presence.client_state import ClientState, Transition
-from engine.core.rules import Grouping, OutageTerms, Rule, Schedule
+from engine.core.rules import Grouping, OutageTerms, Parent, QuorumTerms, Rule, Schedule
 from engine.core.times import FOREVER
 from tests.core.test_kept import GROUPS, NOTIFY, STEPS, STORY, RowWorld, Turn, act, stories
 from tests.core.worlds import START_MS, Every, World, at, rule
@@ -31,6 +31,8 @@ MEASURED = (
     rule("gone", "outage", outage=OutageTerms(at_least=2, within_ms=40_000), recovery=True, repeat_ms=60_000),
     rule("few", "offline", throttle=(1, "80s"), recovery=True, inhibited_by=("gone",)),
     rule("grouped", "offline", grouping=Grouping(wait_ms=20_000, interval_ms=60_000), repeat_ms=100_000, recovery=True),
+    rule("pair", "quorum", quorum=QuorumTerms(down=2), for_="30s", recovery=True, repeat_ms=45_000),
+    rule("child", "offline", "online", parents=(Parent(rule="pair", equal=("group",)),), recovery=True),
     rule("new", "first_seen", grouping=Grouping(wait_ms=20_000, interval_ms=60_000)),
     rule("climbs", "offline", actions=(NOTIFY,), escalate=STEPS, recovery=True),
     rule(

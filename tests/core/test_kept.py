@@ -18,17 +18,20 @@ from engine.core.alerting.alert import Alert, Kept, Output, Throttled
 from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
 from engine.core.events import LifecycleEvent
-from engine.core.rules import Action, Grouping, Match, Rule, Schedule
+from engine.core.rules import Action, Grouping, Match, Parent, QuorumTerms, Rule, Schedule
 from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
 from tests.core.worlds import POLICY, START_MS, Every, Hours, World, rule, step
 
 NOTIFY = Action(kind="notify", spec={"receiver": "pager"})
 STEPS = (step("22s", told="first"), step("60s", told="second", recovery=True))
+
+PAST = Action(kind="log", spec={"message": "{{ alert.members }}"})
 
 RULES = (
     rule("muted", "offline", mute=Hours(("1m", "3m"), ("5m", "6m")), recovery=True),
@@ -54,12 +57,31 @@ RULES = (
         grouping=Grouping(wait_ms=10_000, interval_ms=45_000),
     ),
     rule("climbs-outage", "outage", outage=Terms(at_least=2, within_ms=40_000, inhibit=False), escalate=STEPS),
+    rule("pair", "quorum", quorum=QuorumTerms(down=2), for_="30s", recovery=True, repeat_ms=45_000),
+    rule("most", "quorum", quorum=QuorumTerms(by=(), percent=60), recovery=True, inhibited_by=("large",)),
+    rule("child", "offline", "online", parents=(Parent(rule="pair", equal=("group",)),), recovery=True),
+    rule(
+        "orphan", "offline", parents=(Parent(rule="restless", equal=("group",)), Parent(rule="gone", equal=("group",)))
+    ),
+    rule("past", "schedule", schedule=Schedule(ticks=Every("2m3s"), over_ms=240_000), actions=(PAST,)),
 )
 GROUPS = {"a": "G", "b": "G", "c": "G", "d": "H"}
 
 
 KEPT = (
-    *("name", "rule", "client", "source", "trigger", "state", "started_at_ms", "due_at_ms", "transition", "reason"),
+    *(
+        "id",
+        "name",
+        "rule",
+        "client",
+        "source",
+        "trigger",
+        "state",
+        "started_at_ms",
+        "due_at_ms",
+        "transition",
+        "reason",
+    ),
     *("fired_at_ms", "notified", "notification_id", "detail", "throttle_key", "key", "group", "acknowledged"),
     *("acknowledged_by", "remind_at_ms", "verified", "until"),
 )
@@ -85,6 +107,7 @@ class Rows:
         self.schedules: dict[str, int] = {}
         self.bursts: dict[str, tuple[Any, ...]] = {}
         self.escalations: dict[str, tuple[Any, ...]] = {}
+        self.past: dict[str, dict[int, list[int]]] = {}
 
     def write(self, out: Output) -> None:
         """Keep what changed."""
@@ -107,6 +130,10 @@ class Rows:
                 del self.outages[name]
                 self.members = {pair: down for pair, down in self.members.items() if pair[0] != name}
         self.silences |= out.silences
+        for client, record in out.past.items():
+            self.past[client] = {number: list(numbers) for number, numbers in record.parts.items()}
+            if not record.parts:
+                del self.past[client]
         self.schedules |= {name: tick.at_ms for name, tick in out.schedules.items()}
         self.bursts |= {
             name: (name, list(burst.times), burst.held, burst.is_announced) for name, burst in out.bursts.items()
@@ -128,6 +155,10 @@ class Rows:
             schedules=[Tick(*row) for row in self.schedules.items()],
             bursts=[Burst(*row) for row in self.bursts.values()],
             escalations=[_escalation(*row) for row in self.escalations.values()],
+            past=[
+                PastRecord(client, {number: list(numbers) for number, numbers in parts.items()})
+                for client, parts in self.past.items()
+            ],
         )
         alerts = [Alert(**fields) for fields in self.alerts.values()]
         alerts.sort(key=lambda alert: (alert.started_at_ms, alert.name))  # oldest first
@@ -224,7 +255,12 @@ def played(story: list[Turn], *, troubled: bool, rules: Sequence[Rule] = RULES, 
         world.turn(due, lambda fleet: None)
         if troubled and len(world.lines) % 3 == 0:
             world.cut()
-    return sorted(" ".join("+".join(sorted(word.split("+"))) for word in line.split()) for line in world.story)
+    told = [" ".join("+".join(sorted(word.split("+"))) for word in line.split()) for line in world.story]
+    for planned in world.planned:
+        if planned.rule.name == "past":
+            members = planned.variables["alert"]["members"]
+            told += [f"{planned.at_ms} {one['id']} {one['flaps']} {one['downtime']}" for one in members]
+    return sorted(told)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
@@ -284,6 +320,6 @@ def test_rows_of_what_is_over_are_gone() -> None:
         now_ms = START_MS + turn.at_ms
         world.turn(now_ms, act(turn, now_ms))
     world.turn(START_MS + 7_200_000, lambda fleet: fleet.alerts.purge(START_MS + 7_200_000))
-    assert {row["rule"] for row in world.rows.alerts.values()} == {"active"}  # they are online
-    assert {row[0] for row in world.rows.groups.values()} == {"active"}  # in a bundle
+    assert {row["rule"] for row in world.rows.alerts.values()} == {"active", "child"}  # they are online
+    assert {row[0] for row in world.rows.groups.values()} == {"active", "child"}  # in bundles
     assert (world.rows.outages, world.rows.members, world.rows.escalations) == ({}, {}, {})

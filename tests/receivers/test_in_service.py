@@ -118,9 +118,8 @@ def test_an_incident_is_opened_once_and_closed_once_over_restarts(
     with service(
         tmp_path, receivers=receivers(server, tmp_path), debounce={"offline": "1s", "online": "0s"}
     ) as running:
-        running.rules(
-            rule(outage={"by": ["group"], "at_least": 5, "within": "1m"}, trigger="outage", name="site-down"), rule()
-        )
+        storm = {"name": "site-down", "trigger": "outage", "outage": {"by": ["group"], "at_least": 5, "within": "1m"}}
+        running.rules(rule(**storm), rule())
         running.start()
         running.tell(event(HOSTILE, "connect", "1"))
         running.tell(event(HOSTILE, "tcpclean", "1"))
@@ -141,6 +140,9 @@ def test_an_incident_is_opened_once_and_closed_once_over_restarts(
         running.tell(*[event(client, "tcpclean", "1") for client in OUTAGE])
         wait_told(running, neighbours, 2, 1)
         running.terminate()
+        running.rules(
+            rule(**storm, description="An edit changes no incident.", severity="warning"), rule(severity="info")
+        )
         running.start()
         running.tell(*[event(client, "connect", "2") for client in OUTAGE])
         wait_told(running, neighbours, 2, 2)

@@ -106,7 +106,6 @@ def test_acts_are_read(tmp_path: Path) -> None:
         ({"at": "1m", "silence": {"match": {"grp": "G"}, "for": "1h"}}, "unknown key `grp`; did you mean `group`?"),
         ({"at": "1m", "silence": {"match": {"group": "re:("}, "for": "1h"}}, "acts[0].silence.match.group"),
         ({"at": "1m", "silence": {"match": {"group": "G"}, "until": "1h"}}, "unknown key `until`; write `for`"),
-        ({"at": "1m", "ack": "pump-offline"}, "acts[0].ack: must be `RULE CLIENT`, or the id of an alert"),
         ({"at": "1m", "ack": "pump-ofline G@@@p1"}, "there is no rule `pump-ofline`; did you mean `pump-offline`?"),
         ({"at": "1m", "mute": {}}, "unknown key `mute`; write `silence`"),
         ({"at": "2h", "ack": "pump-offline p"}, "acts[0].at: is after `until` (1h)"),

@@ -234,6 +234,21 @@ def test_a_stored_definition_makes_the_same_rule(tmp_path: Path) -> None:
         ("quorum", "quorum: {down: 1, percent: 5}", "rules[0].quorum.percent: cannot be used together with `down`"),
         ("quorum", "quorum: {percent: 0}", "rules[0].quorum.percent: must be a number greater than 0 and at most 100"),
         ("quorum", "quorum: {down: 2}, grouping: {}", "rules[0].grouping: cannot be used with the trigger `quorum`"),
+        (
+            "schedule",
+            'schedule: {cron: "0 8 * * *", over: 32d}',
+            "rules[0].schedule.over: must be at least 1m and at most 31d",
+        ),
+        (
+            "schedule",
+            'schedule: {cron: "0 8 * * *", period: 7d}',
+            "rules[0].schedule.period: unknown key `period`; write `over`",
+        ),
+        (
+            "schedule",
+            "schedule: {cron: '0 8 * * *'}, condition: \"alert.members|sort(attribute='flaps')\"",
+            "rules[0].condition: ",
+        ),
         ("offline", "quorum: {down: 2}", "rules[0].quorum: needs `trigger: quorum`"),
         (
             "quorum",
@@ -353,6 +368,14 @@ def test_templates_of_an_outage_know_its_counts_and_no_client(tmp_path: Path) ->
     )
     other = 'name: a, trigger: offline, actions: [{log: {message: "{{ alert.total }}"}}]'
     assert len(problems(tmp_path, other)) == 1
+
+
+def test_only_a_roll_call_that_looks_back_knows_the_downtime_of_its_members(tmp_path: Path) -> None:
+    rule = 'name: a, trigger: schedule, schedule: {cron: "0 8 * * *"%s}, actions: [{log: {message: "%s"}}]'
+    text = "{{ (alert.members|sort(attribute='flaps'))[0].name }}{{ alert.members|sum(attribute='downtime') }}"
+    assert problems(tmp_path, rule % (", over: 7d", text)) == []
+    told = " ".join(problems(tmp_path, rule % ("", text)))
+    assert "an item has no `flaps`" in told and "an item has no `downtime`" in told
 
 
 def test_the_condition_of_a_roll_call_is_about_each_client_and_its_text_about_all(tmp_path: Path) -> None:

@@ -104,6 +104,26 @@ def test_a_part_that_is_done_is_not_started_again() -> None:
     asyncio.run(go())
 
 
+def test_a_part_ends_although_a_library_answers_the_end_with_another_exception() -> None:
+    async def go() -> None:
+        begun = asyncio.Event()
+
+        async def work() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise OSError("the connection is closed") from None
+
+        task = Supervisor(SystemClock()).keep("source cloud", work)
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=60)
+        assert task.cancelled()
+
+    asyncio.run(go())
+
+
 HANGS = """
 import threading, time
 from engine.runtime.shutdown import end_within

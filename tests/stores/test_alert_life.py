@@ -1,4 +1,4 @@
-"""What every store keeps for alerts beside their own rows: silences, groups, outages and their members, schedules, bursts."""
+"""What every store keeps for alerts beside their own rows: silences, groups, outages and their members, schedules, bursts, escalations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.alerting.alert import Alert, Kept, Output
+from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.rate_limit import Burst
@@ -42,10 +43,13 @@ def group(**changes: object) -> Group:
         "key": '{"group": "é"}',
         "first_ms": 1,
         "sent_at_ms": 2,
-        "sent": {"G@@@b", "G@@@a"},
+        "sent": ["G@@@b", "G@@@a", "\0r\0{}"],
         "passing": ["G@@@c"],
         "passed": 7,
         "remind_at_ms": 9,
+        "name": "n",
+        "is_bundle": True,
+        "ended": [1, 2, 3],
     }
     return Group(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -69,7 +73,7 @@ def fields_of(value: object, *names: str) -> list[object]:
 
 def test_a_new_store_keeps_nothing(store: Store) -> None:
     kept = store.alerts.kept()
-    assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts") == [[]] * 6
+    assert fields_of(kept, "groups", "outages", "members", "silences", "schedules", "bursts", "escalations") == [[]] * 7
 
 
 def test_a_silence_is_kept_whole_and_may_be_changed(store: Store) -> None:
@@ -133,8 +137,21 @@ def test_a_group_is_kept_until_it_is_closed(store: Store) -> None:
     out = Output()
     out.groups = {one.name: one}
     (kept,) = write(store, out).groups
-    names = ("name", "rule", "key", "first_ms", "sent_at_ms", "sent", "passing", "passed", "remind_at_ms")
+    names = (
+        "name",
+        "rule",
+        "key",
+        "first_ms",
+        "sent_at_ms",
+        "sent",
+        "passing",
+        "passed",
+        "remind_at_ms",
+        "is_bundle",
+        "ended",
+    )
     assert fields_of(kept, *names) == fields_of(one, *names)
+    assert list(kept.sent) == list(one.sent)
     one.is_closed = True
     assert write(store, out).groups == []
 
@@ -202,6 +219,24 @@ def test_schedules_and_bursts_are_kept(store: Store) -> None:
     assert [fields_of(tick, "rule", "at_ms") for tick in kept.schedules] == [["r", 6]]
     assert [fields_of(burst, "rule", "times", "total", "held", "is_announced") for burst in kept.bursts] == [
         ["r", [(1, 2), (3, 4)], 6, 5, True]
+    ]
+
+
+def test_an_escalation_is_kept_until_it_is_over(store: Store) -> None:
+    out = Output()
+    sent = [SentStep("digest", 900_000, 7, 1), SentStep("other", 3_600_000, 9, 2)]
+    out.escalations = {"n": Escalation("n", "r", 5, 2, 900_000, True, False, 8, sent), "m": Escalation("m", "r", 6)}
+    write(store, out)
+    out = Output()
+    over = Escalation("m", "r", 6)
+    over.is_over = True
+    out.escalations = {"m": over}
+    (kept,) = write(store, out).escalations
+    names = ("id", "rule", "from_ms", "ladder", "reached_ms", "is_stopped", "is_held", "freed_ms")
+    assert fields_of(kept, *names) == ["n", "r", 5, 2, 900_000, True, False, 8]
+    assert [fields_of(step, "actions", "after_ms", "at_ms", "ladder") for step in kept.sent] == [
+        ["digest", 900_000, 7, 1],
+        ["other", 3_600_000, 9, 2],
     ]
 
 

@@ -150,6 +150,23 @@ def test_the_recovery_of_a_firing_that_died_dies_with_it(box: Box) -> None:
     assert recovery.state == "dead" and "never delivered" in (recovery.last_error or "")
 
 
+def test_the_recovery_of_a_step_shares_the_fate_of_the_step_and_not_that_of_a_firing_elsewhere(box: Box) -> None:
+    chat = {"alert": "a", "target": "http://chat.test:80"}
+    box.add(delivery("f", **chat), delivery("s", alert="a", phase="escalation"))
+    box.ended("s", ANSWERS["never"])
+    box.add(delivery("of-step", alert="a", phase="recovery"), delivery("of-rule", phase="recovery", **chat))
+    assert box.states("of-step", "of-rule") == ["dead", "due"]
+
+
+def test_a_step_that_arrived_keeps_the_recovery_of_a_firing_that_died_at_the_same_target(box: Box) -> None:
+    box.add(delivery("f", alert="a"))
+    box.ended("f", ANSWERS["never"])
+    box.add(delivery("s", alert="a", phase="escalation"))
+    box.ended("s", ANSWERS["ok"])
+    box.add(delivery("r", alert="a", phase="recovery"))
+    assert box.states("r") == ["due"]
+
+
 def test_a_recovery_decided_after_its_firing_died_is_dead_at_once(box: Box) -> None:
     box.add(delivery("f", alert="a", lane="l"))
     box.ended("f", Rejected(reason="HTTP 404"))

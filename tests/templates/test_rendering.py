@@ -339,6 +339,9 @@ GROWING = {
     "filters in a loop": LONG + "{% for i in range(1000) %}{{ a|urlencode|length }}{% endfor %}",
     "slices in a loop": LONG + "{% set c = a|list %}{% for i in range(1000) %}{% if c[1:] %}{% endif %}{% endfor %}",
     "sorting in a loop": LONG + "{% for i in range(1000) %}{{ a|sort|length }}{% endfor %}",
+    "sorting by an attribute in a loop": "{% set a = [client] * 1000 %}"
+    "{% for i in range(1000) %}{{ a|sort(attribute='id')|length }}{% endfor %}",
+    "sorting by an attribute again and again": "{% set a = [client] * 1000 %}{{ a|sort(attribute='id' ~ ',id' * 10000)|length }}",
     "splitting in a loop": LONG + "{% for i in range(1000) %}{{ a.split('a')|length }}{% endfor %}",
     "maps over maps": "{% for i in range(1000) %}{{ range(1000)|map('string')|map('upper')|list|length }}{% endfor %}",
     "a macro that calls itself twice": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
@@ -410,6 +413,14 @@ WORKING = [
 @pytest.mark.parametrize(("template", "expected"), WORKING, ids=[template for template, _ in WORKING])
 def test_what_people_write_works(template: str, expected: str) -> None:
     assert text(template, alert={"clients": ["a", "b", "c"]}) == expected
+
+
+def test_a_thousand_members_with_many_attributes_are_sorted_by_one_of_them() -> None:
+    attributes = {f"column {number}": "some value of it" for number in range(20)}
+    members = [{"id": f"G@@@d{number}", "flaps": number % 700, "attributes": attributes} for number in range(1_000)]
+    ten = "{% for one in (alert.members|sort(attribute='flaps', reverse=true))[:10] %}{{ one.flaps }} {% endfor %}"
+    assert text(ten, alert={"members": members}) == "699 698 697 696 695 694 693 692 691 690 "
+    assert text("{{ (alert.members|sort(attribute='flaps,id'))[0].id }}", alert={"members": members}) == "G@@@d0"
 
 
 def test_a_storm_of_clients_is_listed_as_long_as_it_fits() -> None:

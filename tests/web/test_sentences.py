@@ -108,6 +108,7 @@ FULL = (
     ("definition", "changes", "gates"),
     [
         ('{"trigger":"offline"}', {}, ["trigger", "flapping", "silence", "inhibited"]),
+        ('{"trigger":"offline"}', {"client": None}, ["trigger", "flapping", "silence", "inhibited", "grouping"]),
         ('{"trigger":"feed"}', {"client": None}, ["trigger", "silence", "inhibited"]),
         (
             FULL,
@@ -117,6 +118,9 @@ FULL = (
         ),
         (FULL, {"phase": "recovery"}, ["alert"]),
         ('{"trigger":"offline","shadow":true}', {"phase": "recovery"}, ["alert", "shadow"]),
+        ('{"trigger":"offline","escalate":[{"after":"15m"}]}', {"phase": "escalation"},
+         ["trigger", "flapping", "silence", "inhibited", "escalate"]),
+        (FULL, {"phase": "acknowledged"}, ["alert"]),
         (FULL, {"phase": "summary"}, ["burst"]),
         (None, {}, []),
     ],

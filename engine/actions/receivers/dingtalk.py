@@ -8,8 +8,8 @@ codes listed there.
 - **Success:** `{"errcode": 0}`. Failures answer 200 as well. Those of `_RETRIED` pass; one that was too fast says in `wait` for how long.
 - **Rate:** 20 messages a minute; whoever sends more is refused for ten minutes.
 - **Size:** 20,000 bytes of body.
-- **Hostile texts:** what Markdown may use has a backslash, `&`, `<` and `>` are entities; nobody is mentioned, since `at` names nobody. The client
-  still makes a link of a written-out `https://` address; nothing prevents that.
+- **Hostile texts:** what Markdown may use has a backslash, `&`, `<` and `>` are entities; nobody is mentioned, since `at` names nobody. `https:` has one
+  before its colon, but some clients make a link of a written-out address all the same; nothing prevents that.
 - **Identity:** none for what is only posted; each message ends with the incident's id.
 """
 
@@ -43,7 +43,7 @@ _REFUSED: Final = {
     400013: "the group does not exist any more",
 }
 
-_SPECIAL: Final = re.compile(r"([\\`*_\[\]~|]|^#)")
+_SPECIAL: Final = re.compile(r"([\\`*_\[\]~|]|^#|(?<=\])\(|:(?=//))")
 
 
 class DingTalk:

@@ -29,7 +29,7 @@ DESCRIPTION_CHARS: Final = 4096
 FOOTER_CHARS: Final = 2048
 EMBED_CHARS: Final = 6000
 
-_SPECIAL: Final = re.compile(r"([\\*_~`|<>\[\]:@#])")
+_SPECIAL: Final = re.compile(r"([\\*_~`|<>\[\]:@#]|(?<=\])\()")
 
 
 class Discord:

@@ -60,7 +60,7 @@ class Acknowledgements:
 
     def left(self, alert: Alert, at_ms: int) -> None:
         """An alert that nobody acknowledged fires no more in its group: what is left of it may be acknowledged as a whole."""
-        if not alert.acknowledged and (alert.rule, alert.group) in self._begun:
+        if self._begun and not alert.acknowledged and (alert.rule, alert.group) in self._begun:
             self._look_at_group(alert, at_ms)
 
     def _tell(self, alert: Alert, at_ms: int) -> None:

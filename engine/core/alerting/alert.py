@@ -14,6 +14,7 @@ from mypy_extensions import mypyc_attr
 from engine.core.alerting.escalation import Escalation
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import Routed
@@ -225,6 +226,7 @@ class Output:
         "lines",
         "members",
         "outages",
+        "past",
         "routed",
         "schedules",
         "silences",
@@ -247,12 +249,13 @@ class Output:
         self.bursts: dict[str, Burst] = {}  # by rule; one without deliveries needs no row
         self.escalations: dict[str, Escalation] = {}  # by the id of its notification; one that is over needs no row
         self.routed: dict[str, Routed] = {}  # by the id of the notification; one that is over needs no row
+        self.past: dict[str, PastRecord] = {}  # by client; one without parts needs no row
 
 
 class Kept:
     """What a store hands back beside alerts and throttles: the rows that it was to write by `Output` and that are not over."""
 
-    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "routed", "schedules", "silences")
+    __slots__ = ("bursts", "escalations", "groups", "members", "outages", "past", "routed", "schedules", "silences")
 
     def __init__(
         self,
@@ -265,6 +268,7 @@ class Kept:
         bursts: Iterable[Burst] = (),
         escalations: Iterable[Escalation] = (),
         routed: Iterable[Routed] = (),
+        past: Iterable[PastRecord] = (),
     ) -> None:
         self.groups = list(groups)
         self.outages = list(outages)
@@ -274,3 +278,4 @@ class Kept:
         self.bursts = list(bursts)
         self.escalations = list(escalations)
         self.routed = list(routed)
+        self.past = list(past)

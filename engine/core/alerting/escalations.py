@@ -45,6 +45,10 @@ class Escalations:
         """What an escalation is about: an alert, or a group."""
         return self._alerts_of.get(escalation.id), self._groups_of.get(escalation.id)
 
+    def of(self, alert: Alert) -> Escalation | None:
+        """The escalation that an alert is part of."""
+        return self.all.get(alert.notification_id or alert.id)
+
     def listed(self, rule: Rule, group: Group, alerts: Iterable[Alert], at_ms: int) -> None:
         """A group's list is about to be sent, of these alerts, all of which fire: its ladder begins, goes on, or begins anew."""
         escalation = self.all.get(group.name)

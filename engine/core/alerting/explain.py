@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine.core.alerting.alert import FIRING, PENDING, Alert
+from engine.core.alerting.escalation import sent_steps
 from engine.core.alerting.manager import AlertManager
 from engine.core.alerting.quorums import QuorumWatch
 from engine.core.alerting.stage_compiler import STAGES
@@ -61,7 +62,7 @@ def why_not(manager: AlertManager, rule_name: str, client: str, state: ClientSta
     if alert is not None and group is not None and not group.is_bundle:  # a bundle is notified as soon as it fires
         due_ms = group.due_at_ms
         found.append(StageReport(GROUPING, alert.notified, {"key": alert.group, "notified": alert.notified}, due_ms))
-    found.append(_alert(alert))
+    found.append(_alert(alert, _steps(rule, alert, manager)))
     return found
 
 
@@ -110,7 +111,16 @@ def _for(rule: Rule, alert: Alert | None, state: ClientState, now_ms: int) -> St
     return StageReport(FOR, is_over, detail, None if is_over else due_ms)
 
 
-def _alert(alert: Alert | None) -> StageReport:
+def _steps(rule: Rule, alert: Alert | None, manager: AlertManager) -> dict[str, Any]:
+    """What the escalation of an alert has done, and when it goes on; nothing for a rule without steps."""
+    escalation = manager.pipeline.escalations.of(alert) if alert is not None and rule.escalate else None
+    if escalation is None:
+        return {}
+    sent = len(sent_steps(rule.escalate, escalation))
+    return {"steps": len(rule.escalate), "steps_sent": sent, "step_due_ms": escalation.due_at_ms}
+
+
+def _alert(alert: Alert | None, steps: dict[str, Any]) -> StageReport:
     """The alert that there is already: one that fires is no reason to fire again."""
     if alert is None:
         return StageReport(ALERT, True, {"state": None})
@@ -122,7 +132,7 @@ def _alert(alert: Alert | None) -> StageReport:
         "fired_at_ms": alert.fired_at_ms,
         "acknowledged": alert.acknowledged,
         "notified": alert.notified,
-    }
+    } | steps
     return StageReport(ALERT, alert.state != FIRING, detail)
 
 

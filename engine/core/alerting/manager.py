@@ -27,6 +27,7 @@ from engine.core.alerting.acknowledgements import Acknowledgements
 from engine.core.alerting.alert import FIRING, PENDING, SUPPRESSED, Alert, Kept, Output, Throttled
 from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.groups import Groups
+from engine.core.alerting.lookback import LookBack
 from engine.core.alerting.notification import Notifier
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.outage_alerts import EachClient, OutageAlerts
@@ -86,8 +87,11 @@ class AlertManager:
         wake_up = NextWakeUp()
         alerts = OpenAlerts()
         quorums = Quorums()
+        lookback = LookBack(alerts)
         inhibitors = Inhibitors(alerts, quorums, Parents(attributes, state_of), state_of)
-        variables = VariableSource(policy, attributes, state_of, inhibitors.outages, quorums, evidence_variable)
+        variables = VariableSource(
+            policy, attributes, state_of, inhibitors.outages, quorums, lookback, evidence_variable
+        )
         rate_limits = RateLimits(burst, wake_up)
         routing = Routing(alerts)
         escalations = Escalations(alerts, wake_up)
@@ -111,7 +115,8 @@ class AlertManager:
             matcher=matcher,
         )
         outages = OutageAlerts(pipeline, wake_up, each_client)
-        schedules = ScheduledAlerts(pipeline, wake_up, each_client)
+        schedules = ScheduledAlerts(pipeline, wake_up, each_client, lookback)
+        self.lookback: Final = lookback
         self.quorums: Final = QuorumAlerts(pipeline, quorums, listing, each_client, state_of)
         triggers = Triggers(pipeline, outages, self.quorums)
         renotification = Renotification(pipeline)
@@ -189,6 +194,7 @@ class AlertManager:
         pipeline.use(matcher, rules)
         self.outages.use(now_ms)
         self.quorums.use(now_ms)
+        self.lookback.use(matcher.rules, now_ms)
         self.watches_addresses = self.quorums.quorums.reads_ip or pipeline.inhibitors.parents.reads_ip
         self.schedules.use(now_ms)
         self._compile_silences(self.silences.open.values())
@@ -310,6 +316,7 @@ class AlertManager:
     def resume(self, to_ms: int) -> None:
         """Time is about to pass to `to_ms`."""
         self.quorums.resume(to_ms)
+        self.lookback.resume(to_ms)
         self.schedules.resume(to_ms)
         if self._to_look_at:
             self.pipeline.suppressions.free(self._to_look_at, to_ms)
@@ -331,6 +338,7 @@ class AlertManager:
         self.pipeline.groups.step(step_ms)
         self.pipeline.escalations.step(step_ms)
         self.outages.step(step_ms)
+        self.lookback.step(step_ms)
         self.rate_limits.step(step_ms)
         for burst in self.rate_limits.bursts.values():
             self.out.bursts[burst.rule] = burst
@@ -394,6 +402,7 @@ class AlertManager:
         self.outages.restore(alerts, kept.outages, kept.members)
         self.outages.count_all()
         self.quorums.restore()
+        self.lookback.restore(kept.past)
         self.inhibitors.parents.file_all(alerts)
         self._renotification.restore(kept.groups, alerts, base_ms)
         pipeline.escalations.restore(kept.escalations, kept.groups, self.rules)

@@ -249,7 +249,7 @@ class Pipeline:
                 self.suppressions.inhibitor_ended(alert, at_ms)
         if self.inhibitors.parents.watched:
             self._note_parent(alert, at_ms)
-        if alert.trigger == "schedule":
+        if alert.trigger == "schedule" or verdict.is_final:
             self.drop(alert, at_ms)
         elif stage is not None:
             stage.wait(alert, verdict.until, at_ms)

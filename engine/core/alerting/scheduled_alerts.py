@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable
 from typing import Final
 
+from engine.core.alerting.lookback import LookBack
 from engine.core.alerting.outage_alerts import EachClient
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.schedules import LISTED, NOT_AGAIN_MS, Tick, missed, next_tick
@@ -24,12 +25,13 @@ BY_STATUS: Final = frozenset({"status"})
 class ScheduledAlerts:
     """The schedules of all rules with `trigger: schedule`, and their alerts."""
 
-    def __init__(self, pipeline: Pipeline, wake_up: NextWakeUp, each_client: EachClient) -> None:
+    def __init__(self, pipeline: Pipeline, wake_up: NextWakeUp, each_client: EachClient, lookback: LookBack) -> None:
         self.ticks: dict[str, Tick] = {}  # by rule
         self.timers: Final = TimerQueue(SCHEDULES, wake_up, self._is_due)
         self._pipeline = pipeline
         self._wake_up = wake_up
         self._each_client = each_client
+        self._lookback = lookback
         self._is_resumed = False  # has time stood still, so that ticks may have been missed?
         self._due: dict[str, int] = {}  # rule -> its next tick
         self._unplanned: list[Rule] = []  # rules whose next tick is not known yet
@@ -95,8 +97,19 @@ class ScheduledAlerts:
             self._pipeline.drop(alert, at_ms)
             return
         alert.count = len(found)
-        alert.listed = tuple(heapq.nsmallest(LISTED, found))
+        alert.listed = tuple(self._first(rule, found, at_ms))
         self._pipeline.due(alert, NEW_CLIENT, at_ms)
+
+    def _first(self, rule: Rule, clients: list[str], at_ms: int) -> list[str]:
+        """Those that are listed: with `over`, who flapped most in that time, then who was offline longest."""
+        over_ms = rule.schedule.over_ms if rule.schedule is not None else 0
+        if not over_ms:
+            return heapq.nsmallest(LISTED, clients)
+        ranked = []
+        for client in clients:
+            flaps, offline_ms = self._lookback.of(client, self._pipeline.state_of(client), at_ms, over_ms)
+            ranked.append((-flaps, -offline_ms, client))
+        return [client for _, _, client in heapq.nsmallest(LISTED, ranked)]
 
     def _clients_of(self, rule: Rule, at_ms: int) -> tuple[list[str], int]:
         """The clients that match and meet the condition, and how many match."""

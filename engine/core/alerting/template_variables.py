@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from engine.core.addresses import address
 from engine.core.alerting.alert import RESOLVED, Alert
+from engine.core.alerting.lookback import LookBack
 from engine.core.alerting.outages import Outage, is_down_on_hold
 from engine.core.alerting.quorums import Quorums
 from engine.core.alerting.schedules import LISTED
@@ -76,6 +77,7 @@ class VariableSource:
         state_of: Callable[[str], ClientState],
         outages: Mapping[str, Outage],
         quorums: Quorums,
+        lookback: LookBack,
         evidence_variable: EvidenceVariable = as_codes,
     ) -> None:
         """`outages`: those going on, by the name of their alert; the caller keeps it up to date."""
@@ -86,6 +88,7 @@ class VariableSource:
         self._state_of = state_of
         self._outages = outages
         self._quorums = quorums
+        self._lookback = lookback
         self._evidence_variable = evidence_variable
 
     def current_policy(self) -> Policy:
@@ -152,6 +155,8 @@ class VariableSource:
                 self._add_quorum(alert, found, shown, at_ms)
             elif alert.trigger == "schedule":
                 shown |= self.of_several(alert.listed) | {"count": alert.count, "total": alert.total}
+                if rule.schedule is not None and rule.schedule.over_ms:
+                    self._add_past(shown["members"], alert.started_at_ms, rule.schedule.over_ms)
                 found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
         found["rule"] = rule_variables(rule)
         found["alert"] = shown
@@ -213,6 +218,8 @@ class VariableSource:
         states = [self._state_of(client) for client in self._quorums.down(alert.rule, key)]
         states.sort(key=lambda state: (state.since_ms, state.client))
         shown |= self.of_several([state.client for state in states[:LISTED]])
+        for member, state in zip(shown["members"], states, strict=False):
+            member["flaps"] = state.last_flaps
         shown |= {"count": down, "total": total}
         transition = alert.transition
         if transition is not None:
@@ -221,6 +228,13 @@ class VariableSource:
         else:
             found |= _instants(alert.started_at_ms, alert.started_at_ms, at_ms)
         found["status"], found["previous"] = ("offline", "online") if alert.state != RESOLVED else ("online", "offline")
+
+    def _add_past(self, members: list[dict[str, Any]], at_ms: int, over_ms: int) -> None:
+        """What happened to each member in `over_ms` before an instant."""
+        for member in members:
+            client = member["id"]
+            flaps, offline_ms = self._lookback.of(client, self._state_of(client), at_ms, over_ms)
+            member["flaps"], member["downtime"] = flaps, duration(0, offline_ms)
 
     def _client(
         self, client: str, state: ClientState, transition: Transition | None, at_ms: int, names: frozenset[str]

@@ -37,7 +37,7 @@ class SilenceAct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckAct:
-    """An operator acknowledges alerts: those of a rule and a client, or the one with the id `alert`."""
+    """An operator acknowledges alerts: those of a rule, or of a rule and a client, or the one with the id `alert`."""
 
     at_ms: int
     text: str

@@ -147,9 +147,7 @@ class ScenarioReader:
             return AckAct(at_ms=at_ms, text=f"ack {text}", rule=None, client=None, alert=text)
         if self._rules is not None and rule not in self._rules:
             self._report(at, f"there is no rule `{rule[:60]}`{did_you_mean(rule, self._rules, all_of_them=True)}")
-        elif not client.strip():
-            self._report(at, "must be `RULE CLIENT`, or the id of an alert")
-        return AckAct(at_ms=at_ms, text=f"ack {text}", rule=rule, client=client.strip(), alert=None)
+        return AckAct(at_ms=at_ms, text=f"ack {text}", rule=rule, client=client.strip() or None, alert=None)
 
     def _expected(self, key: str) -> tuple[Expected, ...] | None:
         if key not in self._raw:

@@ -116,8 +116,7 @@ class AmqpSource:
             except Exception as fault:  # whatever it is: a source that has stopped reads nothing any more
                 self._trouble = f"internal error: {fault!r}"
                 log.error(Event.INTERNAL_ERROR, source=self.name, exc_info=fault)
-            if _is_cancelled():  # the library may answer our end with another exception
-                raise asyncio.CancelledError
+            _end_if_cancelled()  # the library may answer our end with another exception
             await asyncio.sleep(self._retry.next_s())
 
     def caught_up_to(self, now_ms: int) -> int | None:
@@ -240,6 +239,8 @@ class AmqpSource:
     async def _next(self, consumer: AmqpConsumer) -> list[Message]:
         """The next batch; answers the broker meanwhile."""
         while True:
+            # `asyncio.wait_for` of Python 3.11, in the library, swallows an end that comes together with its answer.
+            _end_if_cancelled()
             consumer.raise_if_lost()
             under_way = len(consumer.handed)
             failure = await consumer.answer()
@@ -291,6 +292,11 @@ async def _hang_up(connection: aiormq.Connection) -> None:
             raise
     except Exception:  # noqa: BLE001, S110  # whatever it is: the connection is given up
         pass
+
+
+def _end_if_cancelled() -> None:
+    if _is_cancelled():
+        raise asyncio.CancelledError
 
 
 def _is_cancelled() -> bool:

@@ -49,6 +49,9 @@ FAULTS_OF_A_ROW: Final = (
 
 MAX_ID: Final = 2**63 - 1
 
+TELLING: Final = frozenset({"firing", "escalation"})
+"""Phases whose deliveries tell somebody of an alert for the first time: a recovery shares their fate."""
+
 SIBLINGS = 64
 """How far apart, in ids, the deliveries of one decision may lie: more than the actions of any rule."""
 
@@ -110,7 +113,7 @@ class SqliteDeliveries:
         except FAULTS_OF_A_ROW:  # those that are in the table already are skipped
             buried = {row.key for row in rows if not self._insert_or_bury(row, any_lost, row.key in older)}
         for row in rows:
-            if row.state == DEAD and row.phase == "firing":  # its recovery may be among the rows
+            if row.state == DEAD and row.phase in TELLING:  # its recovery may be among the rows
                 self._end_recoveries(row.alert, row.target, DEAD, row.decided_at_ms)
         if inserted == len(rows):
             # Ids count up from the largest when nothing was skipped, which is nearly always.
@@ -236,7 +239,7 @@ class SqliteDeliveries:
             return ""
         self._write(outcome.id, before, after, with_one_more(row[11], attempts.one(outcome)))
         alert, phase, target = row[6:9]
-        if phase == "firing" and delivery.takes_recovery_along(after):
+        if phase in TELLING and delivery.takes_recovery_along(after):
             self._end_recoveries(alert, target, DEAD, now_ms)
         return after.state
 
@@ -293,7 +296,7 @@ class SqliteDeliveries:
         after = delivery.act(before, what, now_ms)
         self._write(number, before, after, row[11])
         alert, phase, target = row[6:9]
-        if phase == "firing" and delivery.takes_recovery_along(after):
+        if phase in TELLING and delivery.takes_recovery_along(after):
             self._end_recoveries(alert, target, DISCARDED, now_ms)
         return True
 

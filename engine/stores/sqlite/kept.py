@@ -15,6 +15,7 @@ from engine.core.alerting.alert import Kept, Output
 from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
@@ -25,14 +26,24 @@ from engine.stores.sqlite.queries import queries
 Q = queries("kept.sql")
 
 GROUP, OUTAGE, SCHEDULE, BURST = "group", "outage", "schedule", "burst"
-ROUTED, ESCALATION = "routed", "escalation"
+ROUTED, ESCALATION, PAST = "routed", "escalation", "past"
 
 
 def write(connection: sqlite3.Connection, out: Output) -> None:
     """Write what a step changed; what is over leaves no row."""
     if out.silences:
         connection.executemany(Q["write_silence"], [_silence_row(one) for one in out.silences.values()])
-    if not (out.groups or out.outages or out.schedules or out.bursts or out.members or out.routed or out.escalations):
+    kinds_changed = (
+        out.groups,
+        out.outages,
+        out.schedules,
+        out.bursts,
+        out.members,
+        out.routed,
+        out.escalations,
+        out.past,
+    )
+    if not any(kinds_changed):
         return
     kept = list(_rows(out))
     connection.executemany(Q["write_kept"], [row for row in kept if row[2] is not None])
@@ -78,6 +89,9 @@ def _rows(out: Output) -> Iterator[tuple[str, str, str | None]]:
         yield ROUTED, id_, None if routed.is_over else _json([id_, routed.choices, routed.used_ms])
     for id_, escalation in out.escalations.items():
         yield ESCALATION, id_, None if escalation.is_over else _json(_escalation_arguments(escalation))
+    for client, record in out.past.items():
+        parts = [[number, *numbers] for number, numbers in record.parts.items()]
+        yield PAST, client, _json([client, parts]) if parts else None
 
 
 def _escalation_arguments(escalation: Escalation) -> list[Any]:
@@ -102,7 +116,7 @@ def _escalation(row: Sequence[Any]) -> Escalation:
 
 def read(connection: sqlite3.Connection) -> Kept:
     """Everything that is kept, silences included that are over."""
-    kinds = (GROUP, OUTAGE, SCHEDULE, BURST, ROUTED, ESCALATION)
+    kinds = (GROUP, OUTAGE, SCHEDULE, BURST, ROUTED, ESCALATION, PAST)
     found: dict[str, list[list[Any]]] = {kind: [] for kind in kinds}
     for kind, value in connection.execute(Q["all_kept"]):
         found[kind].append(json.loads(value))
@@ -118,6 +132,7 @@ def read(connection: sqlite3.Connection) -> Kept:
         ],
         escalations=[_escalation(row) for row in found[ESCALATION]],
         routed=[Routed(*arguments) for arguments in found[ROUTED]],
+        past=[PastRecord(client, {number: numbers for number, *numbers in parts}) for client, parts in found[PAST]],
     )
 
 

@@ -125,6 +125,13 @@ class Environment(ImmutableSandboxedEnvironment):
         METER.charge(value)
         return plain_text(value) if isinstance(value, str) else value
 
+    def charged_to_cut(self, value: Any) -> Any:
+        """The value that a slice is cut from: of a list the items are not looked at."""
+        if isinstance(value, (list, tuple)):
+            METER.spend(len(value))
+            return value
+        return self.charged(value)
+
     def charged_items(self, values: Iterable[Any], steps: int) -> Iterator[Any]:
         """The values of a loop, each paid for when it is taken."""
         return METER.charge_each(values, steps)

@@ -106,8 +106,23 @@ def _sorted_list(values: Iterable[Any]) -> list[Any]:
 
 
 @pass_environment
-def _sort_filter(environment: jinja2.Environment, value: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
-    return do_sort(environment, _sorted_list(value), *args, **kwargs)
+def _sort_filter(
+    environment: jinja2.Environment,
+    value: Iterable[Any],
+    reverse: bool = False,
+    case_sensitive: bool = False,
+    attribute: str | int | None = None,
+) -> list[Any]:
+    """With an attribute only its values are compared, so only they are paid for: a thousand members are sorted within the budget."""
+    found = as_list(value)
+    if attribute is None:
+        _sorted_list(found)
+    else:
+        for name in str(attribute).split(","):
+            METER.spend(len(found) + 1)
+            get = make_attrgetter(environment, name)
+            _sorted_list([get(one) for one in found])
+    return do_sort(environment, found, reverse, case_sensitive, attribute)
 
 
 def _dictsort_filter(value: Mapping[Any, Any], *args: Any, **kwargs: Any) -> list[Any]:
@@ -237,6 +252,9 @@ _MAKES_TEXT = frozenset(
 )
 """Filters that make a text of whatever they are given."""
 
+_SAME_ITEMS = frozenset({"sort"})
+"""Filters whose result is a list of the very items that they are given, which have been paid for."""
+
 _PASSES_ON = frozenset({"default", "d"})
 """Filters that only choose: what comes of it is looked at where it is printed."""
 
@@ -263,7 +281,7 @@ def bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
             return plain_text(result) if type(result) is Markup and name not in _KEEPS_HTML else result
         if isinstance(result, Iterator):
             return METER.charge_each(result)
-        METER.spend(size_of(result))
+        METER.spend(len(result) if name in _SAME_ITEMS else size_of(result))
         return result
 
     return charged

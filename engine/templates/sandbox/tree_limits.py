@@ -132,10 +132,10 @@ class TreeLimits(NodeTransformer):
         return found
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:
-        """A slice copies, which is paid for by the size of what it is cut from."""
+        """A slice copies: of a text its characters, of a list the references to its items. That is paid for."""
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
-            node.node = _internal("charged", node.node, lineno=node.lineno)
+            node.node = _internal("charged_to_cut", node.node, lineno=node.lineno)
         return node
 
     def visit_List(self, node: nodes.List) -> nodes.Expr:

@@ -34,10 +34,11 @@ class AwaitsAnswer(Verdict):
 class Suppressed(Verdict):
     """The stage keeps the alert back."""
 
-    __slots__ = ("reason", "until")
+    __slots__ = ("is_final", "reason", "until")
 
-    def __init__(self, reason: str, until: str = "") -> None:
+    def __init__(self, reason: str, until: str = "", *, is_final: bool = False) -> None:
         self.reason: Final = reason
+        self.is_final: Final = is_final  # it is not looked at again: the alert is dropped
         # What has to end before the alert is looked at again, see `suppressions`; "": the stage itself says so, when the client
         # stops flapping, when there is room in a throttle, when an answer comes.
         self.until: Final = until

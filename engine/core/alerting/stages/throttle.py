@@ -1,6 +1,6 @@
-"""Stage `throttle`: have as many of the rule's firings as it allows counted already? It ends when there is room again.
+"""Stage `throttle`: have as many of the rule's firings as it allows counted already?
 
-What fires by one decision counts once a throttle. Read `ThrottleStage.check`.
+It ends when there is room again, or, with `excess: drop`, never. What fires by one decision counts once a throttle. Read `ThrottleStage.check`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from engine.core.timers import THROTTLES, NextWakeUp, TimerQueue
 
 REASON: Final = "throttle"
 SUPPRESSED: Final = Suppressed(REASON)
+DROPPED: Final = Suppressed(REASON, is_final=True)
+
+OPENED_AGAIN: Final = frozenset({"never_seen", "unverified", "feed", "outage", "quorum", "undelivered"})
+"""Triggers that are asked again while what they are about goes on: one that is in excess stays, so that it does not begin anew."""
 
 
 class Throttles:
@@ -43,7 +47,9 @@ class Throttles:
         self._alerts.out.throttles[throttled.rule, throttled.key] = throttled
 
     def wait(self, terms: Throttle | None, throttled: Throttled, alert: Alert) -> None:
-        """The alert waits for room."""
+        """The alert waits for room; one that `excess: drop` keeps waits for nothing."""
+        if terms is not None and terms.excess == "drop" and alert.trigger in OPENED_AGAIN:
+            return
         throttled.waiting[alert.name] = alert
         self.await_room(terms, throttled)
 
@@ -133,7 +139,10 @@ class ThrottleStage(Stage):
     def check(self, alert: Alert, state: ClientState, at_ms: int) -> Verdict:
         """See `Stage`."""
         throttled = self._throttle_of(alert, state)
-        return PASS if has_room(self._terms, throttled, at_ms) else SUPPRESSED
+        if has_room(self._terms, throttled, at_ms):
+            return PASS
+        is_dropped = self._terms.excess == "drop" and alert.trigger not in OPENED_AGAIN
+        return DROPPED if is_dropped else SUPPRESSED
 
     def _throttle_of(self, alert: Alert, state: ClientState) -> Throttled:
         """The throttle that an alert counts in."""

@@ -57,16 +57,16 @@ SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_blocking
 -- Of each: whom it was for, as [to, cc].
 SELECT id, may_have_arrived, CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END
 FROM deliveries INDEXED BY deliveries_lost
-WHERE alert = ?1 AND state IN ('dead', 'discarded') AND phase = 'firing' AND target IN (?2, ?3)
+WHERE alert = ?1 AND state IN ('dead', 'discarded') AND phase IN ('firing', 'escalation') AND target IN (?2, ?3)
 
 -- name: told_firings
 SELECT CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END FROM deliveries INDEXED BY deliveries_told
-WHERE alert = ?1 AND state = 'delivered' AND phase = 'firing' AND action <> 'log' AND target IN (?2, ?3)
+WHERE alert = ?1 AND state = 'delivered' AND phase IN ('firing', 'escalation') AND action <> 'log' AND target IN (?2, ?3)
 
 -- name: unfinished_siblings
 -- One decision's deliveries are written together, so another action of the same firing lies close by.
 SELECT CASE WHEN json_valid(request) THEN json_array(json_extract(request, '$.to'), json_extract(request, '$.cc')) ELSE '[null, null]' END FROM deliveries
-WHERE id BETWEEN ?1 AND ?2 AND alert = ?3 AND target IN (?4, ?5) AND phase = 'firing' AND state IN ('due', 'held')
+WHERE id BETWEEN ?1 AND ?2 AND alert = ?3 AND target IN (?4, ?5) AND phase IN ('firing', 'escalation') AND state IN ('due', 'held')
 
 -- name: next_fresh_target
 SELECT target FROM deliveries INDEXED BY deliveries_fresh
