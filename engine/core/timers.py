@@ -49,7 +49,7 @@ FORS: Final = TimerKind("`for` is over")
 OFFLINE_FORS: Final = TimerKind("`for` of an offline alert is over", event_time=True)
 CHILDREN: Final = TimerKind("alerts that have parents are due")
 QUERY_DEADLINES: Final = TimerKind("no answer came in time")
-GROUPS: Final = TimerKind("groups are notified")
+GROUPS: Final = TimerKind("groups and bundles are notified")
 FEED_REMINDERS: Final = TimerKind("reminders about sources", keeps_replay_running=False)
 REMINDERS: Final = TimerKind("reminders", event_time=True, keeps_replay_running=False)
 OTHER_ESCALATIONS: Final = TimerKind(

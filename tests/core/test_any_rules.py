@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from engine.core.alerting.alert import AlertLine
 from engine.core.alerting.planned_delivery import PlannedDelivery
-from engine.core.rules import Grouping, Rule
+from engine.core.rules import Grouping, Parent, QuorumTerms, Rule
 from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
-from tests.core.test_kept import GROUPS, RowWorld, Turn, act, played, stories
+from tests.core.test_kept import GROUPS, PLANNED_MS, RowWorld, Turn, act, played, stories
 from tests.core.worlds import START_MS, Hours, rule
 
 SILENCE_MS = 77_777  # as `act` makes them
@@ -40,6 +40,13 @@ def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
         lasting = [other.name for other in found if other.triggers not in OVER_AT_ONCE]
         if draw(st.booleans()) and lasting:
             more["inhibited_by"] = tuple(sorted({draw(st.sampled_from(lasting)) for _ in range(2)}))
+        if draw(st.integers(0, 2)) == 0 and lasting:
+            more["parents"] = (Parent(rule=draw(st.sampled_from(lasting)), equal=("group",)),)
+        if draw(st.integers(0, 4)) == 0:
+            by = draw(st.sampled_from([("group",), ()]))
+            terms = draw(st.sampled_from([QuorumTerms(by=by, down=2), QuorumTerms(by=by, percent=60)]))
+            found.append(rule(f"r{number}", "quorum", quorum=terms, for_=draw(st.sampled_from(["0s", "50s"])), **more))
+            continue
         if draw(st.integers(0, 3)) == 0:
             more["outage"] = Terms(
                 at_least=draw(st.integers(2, 3)),
@@ -66,11 +73,12 @@ def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
 
 @dataclass
 class Told:
-    """A story that has been told to its end, with the silences that were in force: client, from, until."""
+    """A story that has been told to its end, with the silences that were in force: client, from, until; and those that were planned."""
 
     rules: dict[str, Rule]
     world: RowWorld
     silences: list[tuple[str, int, int]] = field(default_factory=list)
+    planned: list[tuple[str, int, int]] = field(default_factory=list)
 
     @property
     def steps(self) -> list[AlertLine]:
@@ -84,7 +92,7 @@ class Told:
                 continue
             if line.state == "firing":
                 since = line.at_ms
-            elif line.state == "resolved" and since is not None:
+            elif since is not None:  # resolved, or held back before its group was told
                 yield since, line.at_ms
                 since = None
         if since is not None:
@@ -101,6 +109,9 @@ def told(story: list[Turn], rules: tuple[Rule, ...]) -> Told:
         if turn.what in ("silence", "expire") and turn.client in on:  # a second one takes the first one's place
             from_ms = on.pop(turn.client)
             found.silences.append((turn.client, from_ms, min(now_ms, from_ms + SILENCE_MS)))
+        if turn.what == "plan":
+            from_ms = now_ms + PLANNED_MS
+            found.planned.append((turn.client, from_ms, from_ms + 55_555))
         if turn.what == "silence":
             on[turn.client] = now_ms
     found.silences += [(client, from_ms, from_ms + SILENCE_MS) for client, from_ms in on.items()]
@@ -144,7 +155,7 @@ def test_a_recovery_goes_to_whoever_got_the_firing_and_once(story: list[Turn], r
         assert line.key not in seen, "two deliveries have one key"
         seen.add(line.key)
         name = line.rule.name
-        if "outage" in line.rule.triggers:  # several of one key may go on at once
+        if {"outage", "quorum"} & set(line.rule.triggers):  # several of one key may go on at once
             outages[name] = outages.get(name, 0) + {"firing": 1, "recovery": -1}.get(line.phase, 0)
             assert outages[name] >= 0
             continue
@@ -172,13 +183,20 @@ def test_nothing_fires_and_nobody_is_reminded_behind_a_closed_gate(story: list[T
         assert its.mute is None or not its.mute.covers(at_ms), (name, client, at_ms)
         if client is None:
             continue
-        for covered, from_ms, until_ms in found.silences:
+        of_its_rule = found.silences + (found.planned if "a" in name else [])
+        for covered, from_ms, until_ms in of_its_rule:
             if covered == "d" or client.endswith(f"@@@{covered}"):  # d's silence is about everybody
                 assert not from_ms < at_ms < until_ms, (name, client, at_ms)
         for other in its.inhibited_by:
             if its.shadow or not found.rules[other].shadow:
                 for since_ms, until_ms in found.firing(other, client):
                     assert not since_ms < at_ms < until_ms, (name, other, client, at_ms)
+        for parent in its.parents:
+            if its.shadow or not found.rules[parent.rule].shadow:
+                for device, group in GROUPS.items():
+                    if group == client.partition("@@@")[0]:
+                        for since_ms, until_ms in found.firing(parent.rule, f"{group}@@@{device}"):
+                            assert not since_ms < at_ms < until_ms, (name, parent, client, at_ms)
 
 
 @often

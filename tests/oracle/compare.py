@@ -24,7 +24,8 @@ def differences(expected: list[Line], actual: list[Line]) -> list[str]:
     """Every way in which two replays disagree; empty when they agree.
 
     Lines are compared as multisets, and as sequences for one client (transitions) and for one rule and client (alerts,
-    deliveries), which is the order that matters within an instant; over all, instants never go back.
+    deliveries), which is the order that matters within an instant; over all, instants never go back. Which of several bundles is
+    first that are told of in one instant is nobody's promise.
     """
     found = _unmatched("missing", expected, actual) + _unmatched("not expected", actual, expected)
     if not found:
@@ -89,15 +90,22 @@ def _identities(expected: list[Line], actual: list[Line]) -> list[str]:
 
 def _logged(lines: list[Line]) -> dict[tuple[Any, ...], list[Line]]:
     logged: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
-    for line in lines:
+    for line in _bundles_sorted(lines):
         if line["type"] == "delivery" and line["action"] == "log":
             logged[line["rule"], line["client"]].append(line)
     return logged
 
 
+def _bundles_sorted(lines: list[Line]) -> list[Line]:
+    """The lines, in another order only where lists leave in one instant."""
+    lists = [line for line in lines if line["type"] == "delivery" and line["client"] is None]
+    others = [line for line in lines if line["type"] != "delivery" or line["client"] is not None]
+    return [*others, *sorted(lists, key=lambda line: (line["at"], essence(line)))]
+
+
 def _threads(lines: list[Line]) -> dict[tuple[Any, ...], list[str]]:
     threads: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for line in lines:
+    for line in _bundles_sorted(lines):
         if line["type"] == "transition":
             threads["transitions", line["client"]].append(essence(line))
         elif line["type"] in ("alert", "delivery"):

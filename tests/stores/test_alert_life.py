@@ -10,6 +10,7 @@ from engine.core.alerting.alert import Alert, Kept, Output
 from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
+from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
@@ -32,6 +33,8 @@ def silence(id_: str = "s1", **changes: object) -> Silence:
         "until_ms": 20,
         "author": "Zoë",
         "comment": "why",
+        "rules": ("pump-*", "re:é"),
+        "planned": True,
     }
     return Silence(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -43,10 +46,13 @@ def group(**changes: object) -> Group:
         "key": '{"group": "é"}',
         "first_ms": 1,
         "sent_at_ms": 2,
-        "sent": {"G@@@b", "G@@@a"},
+        "sent": ["G@@@b", "G@@@a", "\0r\0{}"],
         "passing": ["G@@@c"],
         "passed": 7,
         "remind_at_ms": 9,
+        "name": "n",
+        "is_bundle": True,
+        "ended": [1, 2, 3],
     }
     return Group(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -94,14 +100,32 @@ def test_a_silence_is_kept_whole_and_may_be_changed(store: Store) -> None:
     ),
     TIMES,
     TIMES,
+    PATTERNS,
+    st.booleans(),
     TEXTS,
     TEXTS,
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_silence_comes_back_as_it_was(
-    store: Store, match: Match, from_ms: int, until_ms: int, author: str, comment: str
+    store: Store,
+    match: Match,
+    from_ms: int,
+    until_ms: int,
+    rules: tuple[str, ...],
+    planned: bool,
+    author: str,
+    comment: str,
 ) -> None:
-    one = Silence(id="s", match=match, from_ms=from_ms, until_ms=until_ms, author=author, comment=comment)
+    one = Silence(
+        id="s",
+        match=match,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        rules=rules,
+        planned=planned,
+        author=author,
+        comment=comment,
+    )
     out = Output()
     out.silences = {"s": one}
     assert write(store, out).silences == [one]
@@ -134,8 +158,21 @@ def test_a_group_is_kept_until_it_is_closed(store: Store) -> None:
     out = Output()
     out.groups = {one.name: one}
     (kept,) = write(store, out).groups
-    names = ("name", "rule", "key", "first_ms", "sent_at_ms", "sent", "passing", "passed", "remind_at_ms")
+    names = (
+        "name",
+        "rule",
+        "key",
+        "first_ms",
+        "sent_at_ms",
+        "sent",
+        "passing",
+        "passed",
+        "remind_at_ms",
+        "is_bundle",
+        "ended",
+    )
     assert fields_of(kept, *names) == fields_of(one, *names)
+    assert list(kept.sent) == list(one.sent)
     one.is_closed = True
     assert write(store, out).groups == []
 
@@ -204,6 +241,23 @@ def test_schedules_and_bursts_are_kept(store: Store) -> None:
     assert [fields_of(burst, "rule", "times", "total", "held", "is_announced") for burst in kept.bursts] == [
         ["r", [(1, 2), (3, 4)], 6, 5, True]
     ]
+
+
+def test_what_roll_calls_look_back_on_is_kept(store: Store) -> None:
+    out = Output()
+    out.past = {
+        "": PastRecord("", {3_600_000: [5, 7]}),
+        "G@@@é": PastRecord("G@@@é", {-1: [2, 1_500], 40: [0, 9]}),
+        "b": PastRecord("b", {1: [1, 1]}),
+    }
+    write(store, out)
+    out = Output()
+    out.past = {"b": PastRecord("b", {})}
+    kept = write(store, out)
+    assert {record.client: record.parts for record in kept.past} == {
+        "": {3_600_000: [5, 7]},
+        "G@@@é": {-1: [2, 1_500], 40: [0, 9]},
+    }
 
 
 def test_an_escalation_is_kept_until_it_is_over(store: Store) -> None:
