@@ -116,7 +116,7 @@ LIBRARIES = {
     "uvicorn": ["engine.runtime.http_server", "engine.runtime.http_connections"],
     "uvloop": ["engine.runtime.app", "engine.actions.webhook.process"],
     "watchfiles": ["engine.sources.file.source"],
-    "yarl": ["engine.actions.webhook", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
+    "yarl": ["engine.actions.webhook", "engine.runtime.heartbeat", "engine.sources.amqp.source", "engine.sources.amqp.transport"],  # its own addresses, and those of aiormq
     "yaml": ["engine.config.yamlfile", "engine.config.inventory"],
 }  # fmt: skip
 """Where a library may be imported: at the one edge that it serves."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.config.regular_file import shown_path
+from engine.config.reader import MAX_CERTIFICATES_BYTES
+from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
 
 
 def authorities_problem(ca: Path) -> str | None:
@@ -52,3 +54,46 @@ def ssl_words(error: Exception) -> str:
     if "NO_CERTIFICATE_OR_CRL_FOUND" in text or "NO_START_LINE" in text:
         return "it holds no certificate (PEM: `-----BEGIN CERTIFICATE-----`)"
     return re.sub(r"\s*\(_ssl\.c:\d+\)|^\[[A-Z0-9_: ]+\]\s*", "", text) or "it is no PEM file"
+
+
+def expired_at(cert: Path) -> datetime | None:
+    """When the first certificate of a file ran out, if it has; None when it has not, or cannot be read."""
+    try:
+        text = read_regular_file(cert, MAX_CERTIFICATES_BYTES).decode("ascii", "replace")
+        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+        first = text[text.index(begin) : text.index(end) + len(end)]
+        ends = _valid_until(ssl.PEM_cert_to_DER_cert(first))
+    except (UnreadableFile, ValueError, IndexError):
+        return None
+    return ends if ends < datetime.now(UTC) else None
+
+
+def _valid_until(der: bytes) -> datetime:
+    """The end of a certificate's validity (RFC 5280, 4.1). Raises ValueError or IndexError for what is no certificate."""
+    at, _ = _inside(der, 0)  # Certificate
+    at, _ = _inside(der, at)  # TBSCertificate
+    if der[at] == 0xA0:  # the version, which may be missing
+        at = _after(der, at)
+    for _field in ("serial number", "signature", "issuer"):
+        at = _after(der, at)
+    at, _ = _inside(der, at)  # Validity
+    at = _after(der, at)  # notBefore
+    start, length = _inside(der, at)
+    text = der[start : start + length].decode("ascii")
+    if der[at] == 0x17:  # UTCTime, with two digits of the year
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _inside(der: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the value at `at` begins, and how long it is."""
+    length = der[at + 1]
+    if length < 0x80:
+        return at + 2, length
+    count = length & 0x7F
+    return at + 2 + count, int.from_bytes(der[at + 2 : at + 2 + count], "big")
+
+
+def _after(der: bytes, at: int) -> int:
+    start, length = _inside(der, at)
+    return start + length

@@ -148,7 +148,10 @@ def _check_pair(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any], found
             reader.report((*at, name), f"{shown_path(path)} {problem}")
     if broken or found.cert is None:
         return
-    from engine.config.certificates import pair_problem  # as above
+    from engine.config.certificates import expired_at, pair_problem  # as above
 
     if problem := pair_problem(found.cert, found.key):
         reader.report((*at, "cert" if found.key is None else "key"), problem)
+    elif ended := expired_at(found.cert):
+        message = f"{shown_path(found.cert)} has expired on {ended:%Y-%m-%d}: no server will accept it"
+        reader.report((*at, "cert"), message, warning=True)

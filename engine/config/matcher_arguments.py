@@ -20,11 +20,11 @@ ClientPredicate = Callable[[str, str], bool]
 """Whether a client, by its id and its `ip:port`, is matched."""
 
 
-def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
+def match_of_arguments(pairs: Sequence[str], inventory: Inventory, also: Sequence[str] = ()) -> Match:
     """The match of `key=pattern` arguments: a key given twice accepts either pattern, different keys must all match.
 
-    Keys are group, device, client, ip, and columns of the inventory (also as `attributes.COLUMN`). Raises ValueError
-    with a sentence for the first argument that is invalid.
+    Keys are group, device, client, ip, and columns of the inventory (also as `attributes.COLUMN`), and `also` as if they were columns.
+    Raises ValueError with a sentence for the first argument that is invalid.
     """
     if len(pairs) > MAX_MATCHERS:
         raise ValueError(f"{len(pairs)} matchers, but at most {MAX_MATCHERS} are allowed")
@@ -35,7 +35,7 @@ def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
         if not equals or not key:
             raise ValueError(f"`{pair[:100]}` is not key=pattern, such as group=GID_PUMP or device=p-*")
         kind = attributes if key not in FIELDS else fields
-        name = key if key in FIELDS else _column(key, inventory)
+        name = key if key in FIELDS else _column(key, inventory, also)
         problem = _problem(key, pattern)
         if problem:
             raise ValueError(f"`{pair[:100]}` {problem}")
@@ -46,10 +46,10 @@ def match_of_arguments(pairs: Sequence[str], inventory: Inventory) -> Match:
     return Match(**fields, attributes=tuple(sorted(attributes.items())))
 
 
-def _column(key: str, inventory: Inventory) -> str:
+def _column(key: str, inventory: Inventory, also: Sequence[str]) -> str:
     name = key.removeprefix(ATTRIBUTES)
-    if name not in inventory.columns:
-        known = [*FIELDS, *inventory.columns]
+    if name not in inventory.columns and key not in also:
+        known = [*FIELDS, *inventory.columns, *also]
         raise ValueError(f"`{key[:60]}` is not a key of a match{did_you_mean(name, known, all_of_them=True)}")
     return name
 

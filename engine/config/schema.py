@@ -24,7 +24,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from engine.config.durations import duration_hint
-from engine.config.yamlfile import Document
+from engine.config.yamlfile import Document, KeyPath
 from engine.errors import Problem
 
 MAX_PROBLEMS = 200
@@ -69,19 +69,28 @@ def _validator(name: str) -> Any:
     return _STRICT(load_schema(name))
 
 
-def schema_problems(document: Document, name: str) -> list[Problem]:
+def schema_problems(document: Document, name: str, *, broken: set[KeyPath] | None = None) -> list[Problem]:
     """Every way in which the document violates the schema `name`, in the order of the file.
 
-    With `MAX_PROBLEMS` of them or more the list is not complete: more of the document may be wrong.
+    With `MAX_PROBLEMS` of them or more the list is not complete: more of the document may be wrong. `broken`: the way of what does not
+    fit is added to it; of what is missing, the way that it would have.
     """
     found: dict[tuple[str, str], Problem] = {}
     for error in _validator(name).iter_errors(document.value):
         for path, message, at_key in _problems_of(error):
+            if broken is not None:
+                broken.add((*path, *_missing_key(message)))
             problem = document.problem(tuple(path), message, at_key=at_key)
             found.setdefault((problem.path, message), problem)
         if len(found) >= MAX_PROBLEMS:
             break
     return sorted(found.values(), key=lambda problem: (problem.line, problem.column))
+
+
+def _missing_key(message: str) -> tuple[str, ...]:
+    """The key that a message says is missing."""
+    found = re.match(r"`([a-z_]+)` is missing", message)
+    return (found[1],) if found else ()
 
 
 _Finding = tuple[list[str | int], str, bool]  # path, message, whether the key is meant

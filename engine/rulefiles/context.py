@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class RuleContext:
     `inventory` and `config` None: what the rule refers to there is not checked. `is_stored`: the rule comes from the store
     instead of a file, so it was checked before and its template files may be gone. `performs`: its actions are carried out.
     `folders`: where the files must lie that the rule names; without any, beside the rule file. `time_intervals`: those that it may
-    name. `inherited`: its keys that stand in the `defaults` of the file. `known_names`: what the inventory names, to warn of others.
+    name, None when they are not known. `inherited`: its keys that stand in the `defaults` of the file. `known_names`: what the inventory names, to warn of others.
+    `lost`: its keys that do not fit the schema, or not in full: they are not among what is read, and nothing follows from that.
     """
 
     document: Document
@@ -35,9 +36,10 @@ class RuleContext:
     is_stored: bool = False
     performs: bool = False
     folders: tuple[Path, ...] = ()
-    time_intervals: NamedIntervals = field(default_factory=dict)
+    time_intervals: NamedIntervals | None = None
     inherited: frozenset[str] = frozenset()
     known_names: KnownNames | None = None
+    lost: frozenset[str] = frozenset()
 
     def place(self, path: KeyPath) -> KeyPath:
         """The way through the document to something of this rule: what is inherited stands in `defaults`."""

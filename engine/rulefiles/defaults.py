@@ -54,6 +54,7 @@ _POSSIBLE: Final[Mapping[str, Callable[[frozenset[str]], bool]]] = {
     "on_recovery": lambda triggers: not triggers <= AT_ONCE,
     "escalate": lambda triggers: not triggers & AT_ONCE,
     "outage": lambda triggers: "outage" in triggers,
+    "quorum": lambda triggers: "quorum" in triggers,
     "schedule": lambda triggers: "schedule" in triggers,
 }
 """Keys that only some triggers can have; every other key fits each rule."""

@@ -23,10 +23,10 @@ def with_intervals(context: RuleContext, entry: Mapping[str, Any]) -> Mapping[st
     for key in KEYS:
         if key not in entry:
             continue
-        written, known = entry[key], context.time_intervals
+        written, known = entry[key], context.time_intervals or {}
         some = as_tuple(written)
         for index, word in enumerate(some):
-            if isinstance(word, str) and word not in known:
+            if isinstance(word, str) and context.time_intervals is not None and word not in known:
                 context.report((key,) if isinstance(written, str) else (key, index), unknown_interval(word, known))
         broken = dict.fromkeys(path[0] for path, _ in window_problems(some))
         for path, message in window_problems(some):

@@ -8,7 +8,6 @@ must leave the running ones in place.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from engine.config.loader import Config
 from engine.config.loading import loading, reason_of
 from engine.config.named_intervals import NamedIntervals
 from engine.config.patterns import MAX_PROGRAM_TOGETHER, TOO_LARGE_TOGETHER, compile_patterns, program_size
+from engine.config.pruning import pruned
 from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.yamlfile import Document, KeyPath, Node
 from engine.core.matching import MatchSet
@@ -31,6 +31,7 @@ from engine.rulefiles.defaults import DEFAULTS, DefaultProblems, Inherited, inhe
 from engine.rulefiles.files import read_rule_documents, rule_folders
 from engine.rulefiles.lint import WrittenRule, inhibition_problems
 from engine.rulefiles.receivers import template_findings
+from engine.rulefiles.remainder import consequences, lost_keys, rule_placeholder
 from engine.rulefiles.rule import read_rule
 
 MAX_RULES = 10_000
@@ -63,7 +64,7 @@ def load_rules(
     """
     places = [Path(path) for path in paths]
     if time_intervals is None:
-        time_intervals = {} if config is None else config.time_intervals
+        time_intervals = None if config is None else config.time_intervals
     reader = _RulesReader(rule_folders(places), inventory, config, performs, time_intervals)
     with loading(reader.problems, places[0] if places else Path()):
         reader.read(read_rule_documents(places, reader.problems))
@@ -86,7 +87,7 @@ class _RulesReader:
         inventory: Inventory | None,
         config: Config | None,
         performs: bool,
-        time_intervals: NamedIntervals,
+        time_intervals: NamedIntervals | None,
     ) -> None:
         self.rules: list[Rule] = []
         self.problems: list[Problem] = []
@@ -94,6 +95,7 @@ class _RulesReader:
         self._read_from: list[tuple[Document, int]] = []  # where each of `rules` stands
         self._seen: dict[str, str] = {}
         self._written: list[WrittenRule] = []
+        self._consequences: set[tuple[str, str]] = set()  # file and place of what lacks something that was left out
         self._folders, self._inventory, self._config, self._performs = folders, inventory, config, performs
         self._time_intervals = time_intervals
         self._known_names = None if inventory is None else KnownNames(inventory)
@@ -107,7 +109,7 @@ class _RulesReader:
         if not documents:
             return
         with loading(self.problems, documents[0].path):
-            self.problems += dict.fromkeys(inhibition_problems(self._written, self._seen))
+            self.problems += self._own(dict.fromkeys(inhibition_problems(self._written, self._seen)))
         if len(self.rules) > MAX_RULES:
             message = f"{len(self.rules)} rules in all files, but at most {MAX_RULES} are allowed"
             self.problems.append(documents[0].problem((), message))
@@ -115,23 +117,44 @@ class _RulesReader:
             self._check_together()
 
     def _read_document(self, document: Document) -> None:
-        structural = schema_problems(document, "rules")
+        broken: set[KeyPath] = set()
+        structural = schema_problems(document, "rules", broken=broken)
         self.problems += structural
-        broken = _broken_rules(structural)
-        is_whole = len(structural) < MAX_PROBLEMS  # else nobody knows what else does not fit the schema
         value = document.value if isinstance(document.value, dict) else {}
-        defaults, entries = value.get(DEFAULTS, {}), value.get("rules")
-        if any(problem.path.startswith(DEFAULTS) for problem in structural):
-            is_whole = False  # what a rule would inherit is not known
-        in_defaults = DefaultProblems()
+        entries = value.get("rules")
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             _check_name(entry, index, document, self._seen, self.problems)
-            if is_whole and index not in broken and isinstance(entry, dict):
-                with loading(self.problems, document.path, partial(document.problem, ("rules", index))):
-                    self._read_rule(document, index, inherit(entry, defaults), in_defaults)
+        if not structural:
+            self._read_rules(document, document.value, {})
+        elif len(structural) < MAX_PROBLEMS:  # else it is not known what else does not fit the schema
+            rest = pruned(document, "rules", broken, rule_placeholder)
+            if rest is not None:
+                before = len(self.problems)
+                self._consequences |= consequences(rest)
+                self._read_rules(rest, rest.value, lost_keys(rest))
+                self.problems[before:] = self._own(self.problems[before:])
+
+    def _own(self, problems: Iterable[Problem]) -> list[Problem]:
+        """The problems that do not follow from what was left out of a document."""
+        if not self._consequences:
+            return list(problems)
+        return [
+            problem
+            for problem in problems
+            if not problem.warning and (problem.file, problem.path) not in self._consequences
+        ]
+
+    def _read_rules(self, document: Document, value: Mapping[str, Any], lost: Mapping[int, frozenset[str]]) -> None:
+        """Read the rules of a document that fits the schema; `lost`: what was left out of each, for it to fit."""
+        defaults, in_defaults = value.get(DEFAULTS, {}), DefaultProblems()
+        for index, entry in enumerate(value["rules"]):
+            with loading(self.problems, document.path, partial(document.problem, ("rules", index))):
+                self._read_rule(document, index, inherit(entry, defaults), in_defaults, lost.get(index, frozenset()))
         self.problems += in_defaults.all()
 
-    def _read_rule(self, document: Document, index: int, merged: Inherited, in_defaults: DefaultProblems) -> None:
+    def _read_rule(
+        self, document: Document, index: int, merged: Inherited, in_defaults: DefaultProblems, lost: frozenset[str]
+    ) -> None:
         entry, inherited = merged
         problems: list[Problem] = []
         context = RuleContext(
@@ -145,6 +168,7 @@ class _RulesReader:
             time_intervals=self._time_intervals,
             inherited=inherited,
             known_names=self._known_names,
+            lost=lost,
         )
         self._written.append((context, entry))
         try:
@@ -196,12 +220,6 @@ class _RulesReader:
 
 def _no_attributes(client: str) -> Mapping[str, str]:
     return {}
-
-
-def _broken_rules(problems: Iterable[Problem]) -> set[int]:
-    """The indices of rules whose structure is wrong: they are not read."""
-    found = (re.match(r"rules\[(\d+)\]", problem.path) for problem in problems)
-    return {int(match.group(1)) for match in found if match}
 
 
 def _check_name(entry: Any, index: int, document: Document, seen: dict[str, str], problems: list[Problem]) -> None:

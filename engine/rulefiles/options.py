@@ -59,7 +59,7 @@ class OptionsReader:
 
     def _check_triggers(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
         """A trigger about many clients is the only one of its rule and has the key of its name; no other rule has that key."""
-        for trigger in sorted(ABOUT_MANY):
+        for trigger in sorted(ABOUT_MANY - self._context.lost) if "trigger" not in self._context.lost else ():
             if trigger in entry and trigger not in triggers:
                 self._report((trigger,), f"needs `trigger: {trigger}`", at_key=True)
             if trigger in triggers and trigger not in entry:
@@ -73,6 +73,8 @@ class OptionsReader:
 
     def _check_throttle(self, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
         """Alerts about many clients are not counted by client, only by the names of their own key."""
+        if self._context.lost & {"trigger", *ABOUT_MANY}:
+            return
         named = as_tuple(entry.get("throttle", {}).get("by", ()))
         about = next((trigger for trigger in ("outage", "quorum") if trigger in triggers), "")
         known = as_tuple(entry.get(about, {}).get("by", ("group",))) if about else ()
@@ -196,9 +198,9 @@ class OptionsReader:
         verify = entry.get("verify", False)
         within_ms = self._duration_ms(entry, "verify_within", (), 30_000)
         for key in ("verify_failure", "verify_within"):
-            if key in entry and not verify:
+            if key in entry and not verify and "verify" not in self._context.lost:
                 self._report((key,), "needs `verify: true`", at_key=True)
-        if verify and not VERIFIABLE & set(triggers):
+        if verify and "trigger" not in self._context.lost and not VERIFIABLE & set(triggers):
             can = ", ".join(sorted(VERIFIABLE))
             message = f"cannot be used with the trigger `{', '.join(triggers)}`: a query can verify only {can}"
             self._report(("verify",), message, at_key=True)

@@ -78,11 +78,12 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
     """What templates of this rule may read."""
     return names_of(
         columns=context.columns,
-        labels=tuple(entry.get("labels", {})),
+        labels=None if "labels" in context.lost else tuple(entry.get("labels", {})),
         secrets=context.secrets,
+        any_trigger="trigger" in context.lost,
         feed_only=set(triggers) == {"feed"},
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
-        key=_key_names(entry, triggers),
+        key=None if context.lost & {"grouping", "throttle", *ABOUT_MANY} else _key_names(entry, triggers),
         looks_back="schedule" in triggers and "over" in entry.get("schedule", {}),
     )
 
@@ -101,6 +102,10 @@ def _key_names(entry: Mapping[str, Any], triggers: Sequence[str]) -> tuple[str, 
 
 def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[str]) -> None:
     """Report keys that cannot be used with the rule's triggers."""
+    if not entry.get("actions") and "actions" not in context.lost:
+        context.report(("actions",), "has no actions: alerts are recorded, nothing is sent", warning=True)
+    if "trigger" in context.lost:
+        return
     without_for = [trigger for trigger in triggers if trigger in WITHOUT_FOR]
     if "for" in entry and without_for:
         trigger = without_for[0]
@@ -120,8 +125,6 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
     if "on_recovery" in entry and set(triggers) <= {"first_seen", "stable", "schedule"}:
         message = f"would never run: alerts of the trigger `{triggers[0]}` resolve immediately"
         context.report(("on_recovery",), message, at_key=True)
-    if not entry.get("actions"):
-        context.report(("actions",), "has no actions: alerts are recorded, nothing is sent", warning=True)
 
 
 def _check_condition(context: RuleContext, entry: Mapping[str, Any], names: Names) -> None:

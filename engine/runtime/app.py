@@ -252,7 +252,8 @@ class App(RunningService):
             tasks.append(keep("alive", self._remember_alive, is_vital=False))
         beat = self.config.heartbeat
         if beat is not None:
-            post = partial(ping, [str(network) for network in self.config.network.deny])
+            denied = [str(network) for network in self.config.network.deny]
+            post = partial(ping, denied, connection=self.config.webhooks)
             heartbeat = Heartbeat(beat.url, beat.every_ms, post, self._is_flowing)
             tasks.append(keep(HEARTBEAT, heartbeat.run, is_vital=False))
         first = dict(left)

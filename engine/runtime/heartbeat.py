@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
+from engine.config.connection import DIRECT, ConnectionConfig
 from engine.errors import RollcallError
 from engine.telemetry import Event, logger
 
@@ -60,24 +60,33 @@ class Heartbeat:
             await asyncio.sleep(self._every_ms / 1000)
 
 
-async def ping(deny: Sequence[str], url: str) -> None:
-    """Request a URL; 2xx means that the ping arrived. As with webhooks, no redirect is followed, `network.deny` holds, and the answer is bounded.
+async def ping(deny: Sequence[str], url: str, connection: ConnectionConfig = DIRECT) -> None:
+    """Request a URL, connected as webhooks are; 2xx means that the ping arrived.
 
-    Raises TimeoutError when the whole takes longer than `TIMEOUT_S`; the body is not read.
+    As with webhooks, no redirect is followed, `network.deny` holds, and the answer is bounded. Raises TimeoutError when the whole takes longer than `TIMEOUT_S`; the body is not read.
     """
     import aiohttp
+    from yarl import URL
 
-    from engine.actions.webhook.answers import CheckedConnector
+    from engine.actions.webhook.connecting import Connections
+    from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, connection_setup
     from engine.actions.webhook.deny import DenyList
 
-    denied = DenyList(deny)
-    denied.check_literal(urlsplit(url).hostname or "")
-    # The deadline stands outside the library, over names, connecting and every byte of the answer's head.
-    async with (
-        asyncio.timeout(TIMEOUT_S),
-        aiohttp.ClientSession(connector=CheckedConnector(denied), timeout=aiohttp.ClientTimeout(total=None)) as session,
-    ):
-        answer = await session.get(url, allow_redirects=False)
-        answer.close()
-        if not 200 <= answer.status < 300:
-            raise RollcallError(f"the heartbeat URL answered with HTTP status {answer.status:03}")
+    connections = Connections({DEFAULT_CONNECTION: connection_setup(connection)}, DenyList(deny))
+    try:
+        # The deadline stands outside the library, over names, connecting and every byte of the answer's head.
+        async with asyncio.timeout(TIMEOUT_S):
+            target = URL(url)
+            way = await connections.open(DEFAULT_CONNECTION, target)
+            answer = await way.session.get(
+                target,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                proxy=way.proxy,
+                proxy_headers=way.login,
+            )
+            answer.close()
+    finally:
+        await connections.close()
+    if not 200 <= answer.status < 300:
+        raise RollcallError(f"the heartbeat URL answered with HTTP status {answer.status:03}")

@@ -10,9 +10,12 @@ from typing import Any
 
 from engine.config.inventory import Inventory
 from engine.config.matcher_arguments import ClientPredicate, match_of_arguments, predicate_of_arguments
+from engine.core.alerting.silence_coverage import Covered
+from engine.core.alerting.silences import SUBJECTS, Silence
 from engine.core.events import LifecycleEvent
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.rules import Match
+from engine.runtime.silence_request import silence_warnings
 from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
 from engine.stores.base import QuarantineRow
@@ -34,8 +37,12 @@ class HistoryCodec:
         return predicate_of_arguments(pairs, self._inventory)
 
     def match(self, pairs: Sequence[str]) -> Match:
-        """The match that `key=pattern` pairs stand for, as in a rule. ValueError for an invalid pair."""
-        return match_of_arguments(pairs, self._inventory)
+        """The match that `key=pattern` pairs of a silence stand for. ValueError for an invalid pair."""
+        return match_of_arguments(pairs, self._inventory, SUBJECTS)
+
+    def silence_warnings(self, silence: Silence, covered: Covered, rules: Sequence[str]) -> list[str]:
+        """What is probably not meant with a silence, as sentences; `rules`: the names of those in force."""
+        return silence_warnings(silence, covered, rules)
 
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """The events of stored lines; `received_at_ms` is when they were received."""

@@ -66,6 +66,7 @@ class Offline:
         self.codec = HistoryCodec(self.inventory)
         self.views = Views(self)
         self.rules_problem: str | None = None
+        self.is_loaded = True  # when they are needed
         self._clock = EngineClock()
         self._reader = reader
         self._queries: QueryService | None = None  # at work since a sweep began

@@ -30,6 +30,9 @@ RETRIED_ROWS = 500
 MAX_OPEN_SILENCES = 1_000
 """Silences at one time: each of them is compared with every alert that is due."""
 
+DRY_RUN = {"for": "1h", "author": "dry run", "comment": "dry run"}
+"""What a silence that is only tried need not say."""
+
 MAX_NUMBER = (1 << 63) - 1
 """The largest number that the store can give to a delivery."""
 
@@ -39,29 +42,42 @@ MAX_NUMBER = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddSilence:
-    """Silence the clients that match all matchers, from now on and for as long as `for` says; see `silence_request`."""
+    """Silence the clients that match all matchers, alerts of the rules that `rule` names, or both, for as long as `for` says.
+
+    See `silence_request`. With `dry_run` nothing is made: the answer says what it would cover.
+    """
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
     match: Any = None
+    rule: Any = None
+    from_: Any = None
     for_: Any = None
     author: Any = None
     comment: Any = None
+    dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:
-        """The new silence."""
+        """The silence, with what it covers now; `warnings` say what is probably not meant."""
+        if not isinstance(self.dry_run, bool):
+            raise BadQuestion("`dry_run` must be true or false")
         now_ms = backend.now_ms()
-        wanted = {"match": self.match, "for": self.for_, "author": self.author, "comment": self.comment}
+        wanted = {"match": self.match, "rule": self.rule, "from": self.from_, "for": self.for_}
+        wanted |= {"author": self.author, "comment": self.comment}
+        if self.dry_run:
+            wanted = {**DRY_RUN, **{key: value for key, value in wanted.items() if value is not None}}
         silence = read_silence(wanted, backend.codec.match, now_ms)
 
         def add() -> None:
             if open_silences(backend.fleet) >= MAX_OPEN_SILENCES:
                 raise Conflict(
-                    f"there are already {MAX_OPEN_SILENCES} active silences, the maximum; expire some of them first"
+                    f"there are already {MAX_OPEN_SILENCES} silences that have not expired, the maximum; expire some of them first"
                 )
             backend.fleet.silence(silence, now_ms)
 
-        backend.change(add)
-        return serializers.silence_object(silence, now_ms)
+        if not self.dry_run:
+            backend.change(add)
+        (found,) = backend.views.silence_objects([silence], now_ms)
+        return found | {"id": None, "dry_run": True} if self.dry_run else found
 
 
 def open_silences(fleet: Fleet) -> int:
@@ -71,7 +87,7 @@ def open_silences(fleet: Fleet) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireSilence:
-    """End a silence now. Alerts that it suppressed and that still hold fire, in one notification."""
+    """End a silence now; one that has not begun never does. Alerts that it suppressed and that still hold fire, in one notification."""
 
     routes: ClassVar[tuple[Route, ...]] = (
         Route(method="DELETE", path="/v1/silences/{id_}"),

@@ -22,7 +22,7 @@ from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, Unavailable
 from engine.runtime.history_codec import HistoryCodec
-from engine.runtime.operator_acts import act_routes, forget_clients, open_silences
+from engine.runtime.operator_acts import act_routes, forget_clients
 from engine.runtime.operator_api import Act, ActRoute
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
@@ -81,6 +81,11 @@ class RunningService:
     def views(self) -> Views:
         """What can be read, as JSON objects."""
         return Views(self)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Have the states of all clients been loaded?"""
+        return self.ready_at_ms is not None
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -214,9 +219,10 @@ class RunningService:
         """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
         return self.fleet.alerts.inhibitors.progress()
 
-    def silences_open(self) -> int:
-        """How many silences have not expired."""
-        return open_silences(self.fleet)
+    def silences_active(self) -> int:
+        """How many silences are in force now."""
+        now_ms = self.now_ms()
+        return sum(silence.is_on(now_ms) for silence in list(self.fleet.alerts.silences.open.values()))
 
 
 class ServiceBackend:

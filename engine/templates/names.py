@@ -129,23 +129,27 @@ class Names:
 def names_of(
     *,
     columns: tuple[str, ...] | None = None,
-    labels: tuple[str, ...] = (),
+    labels: tuple[str, ...] | None = (),
     secrets: tuple[str, ...] | None = None,
     feed_only: bool = False,
     about_many: str = "",
     key: tuple[str, ...] | None = None,
+    any_trigger: bool = False,
     looks_back: bool = False,
 ) -> Names:
-    """The names known to one rule's templates. `columns` (of the inventory), `secrets` and `key`: None when they are not known.
+    """The names known to one rule's templates. `columns` (of the inventory), `labels`, `secrets` and `key`: None when they are not known.
 
     A rule of the trigger `feed` alone is about no client, so it has only `alert` and `rule`.
     `about_many`: `outage`, `quorum`, `schedule` or `group` for a rule whose alerts list many clients; only a group has a `client`, its first.
-    `key`: what `alert.key` may have, by the `by` of the rule. `looks_back`: it is a roll call that has `over`.
+    `key`: what `alert.key` may have, by the `by` of the rule. `any_trigger`: the trigger is not known, so `alert` may have anything.
+    `looks_back`: it is a roll call that has `over`.
     """
     known = ANYTHING if secrets is None else dict.fromkeys(secrets, TEXT)
-    rule = {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
+    rule = _RULE if labels is None else {**_RULE, "labels": dict.fromkeys(labels, TEXT)}
     alert = _ALERT if key is None else {**_ALERT, "key": dict.fromkeys(key, TEXT)}
-    if feed_only:
+    if any_trigger:
+        about_many, alert = "", ANYTHING
+    elif feed_only:
         return Names(variables={"alert": alert, "rule": rule}, secrets=known)
     attributes: Shape = ANYTHING if columns is None else dict.fromkeys(columns, TEXT)
     if about_many:

@@ -37,7 +37,7 @@ class _Metrics:
         yield GaugeMetricFamily(
             "rollcall_clients", "clients that the engine keeps a state for", value=len(service.fleet.states)
         )
-        yield GaugeMetricFamily("rollcall_silences", "active silences", value=service.silences_open())
+        yield GaugeMetricFamily("rollcall_silences", "active silences", value=service.silences_active())
         suppressed = CounterMetricFamily(
             "rollcall_alerts_suppressed", "alerts suppressed since the process started, by reason", labels=["reason"]
         )

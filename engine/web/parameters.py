@@ -22,7 +22,7 @@ Matchers = Annotated[list[str] | None, Query(description="key=pattern, as in a r
 Status = Literal["online", "offline", "unknown"]
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
-SilenceState = Literal["active", "expired"]
+SilenceState = Literal["planned", "active", "expired"]
 
 
 def json_response(found: Any, status: int = 200) -> Response:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from engine.core.addresses import address
+from engine.core.alerting.silence_coverage import Covered
 from engine.core.alerting.silences import Silence
 from engine.core.keys import key_values
 from engine.core.presence.client_state import (
@@ -203,18 +204,25 @@ def _key_of(row: AlertRow) -> dict[str, str] | None:
     return key_values(row.key) if row.key is not None else {"source": row.source or ""}
 
 
-def silence_object(silence: Silence, now_ms: int) -> dict[str, Any]:
-    """One silence; it is active until it expires."""
+def silence_object(
+    silence: Silence, now_ms: int, covered: Covered | None = None, warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One silence: planned, then active until it expires. `covered`: what it covers now; None when that was not counted."""
     match = silence.match
     fields = {"group": match.group, "device": match.device, "client": match.client, "ip": match.ip}
+    state = "expired" if silence.until_ms <= now_ms else "active" if silence.is_on(now_ms) else "planned"
+    covers = None if covered is None else {"clients": covered.clients, "alerts": covered.alerts}
     return {
         "id": silence.id,
-        "state": "active" if silence.is_on(now_ms) else "expired",
+        "state": state,
         "match": {name: list(patterns) for name, patterns in [*fields.items(), *match.attributes] if patterns},
+        "rule": list(silence.rules),
         "author": silence.author,
         "comment": silence.comment,
         "from": rfc3339(silence.from_ms),
         "until": rfc3339(silence.until_ms),
+        "covers": covers,
+        "warnings": list(warnings),
     }
 
 

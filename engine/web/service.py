@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from engine.core.alerting.silence_coverage import Covered
+from engine.core.alerting.silences import Silence
 from engine.core.fleet import Fleet
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.presence.query import StatusAnswer
@@ -56,6 +58,10 @@ class Codec(Protocol):
         """The predicate (client id, `ip:port`) -> bool that `key=pattern` pairs stand for. ValueError for an invalid pair."""
         ...
 
+    def silence_warnings(self, silence: Silence, covered: Covered, rules: Sequence[str]) -> list[str]:
+        """What is probably not meant with a silence, as sentences; `rules`: the names of those in force."""
+        ...
+
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[Any]:
         """The events of stored lines."""
         ...
@@ -86,6 +92,8 @@ class Subject(Protocol):
     def rules_problem(self) -> str | None: ...
     @property
     def codec(self) -> Codec: ...
+    @property
+    def is_loaded(self) -> bool: ...  # have the states of all clients been loaded, or are they when they are asked for?
 
     def healths(self) -> Sequence[SourceHealth]:
         """The health of every configured source."""
@@ -209,8 +217,8 @@ class Service(Subject, Protocol):
         """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
         ...
 
-    def silences_open(self) -> int:
-        """How many silences have not expired."""
+    def silences_active(self) -> int:
+        """How many silences are in force now."""
         ...
 
     def readiness(self, now_ms: int) -> list[str]:

@@ -19,7 +19,6 @@ from jinja2 import Environment, StrictUndefined, Template
 from starlette.responses import Response
 
 from engine import __version__
-from engine.core.alerting.silences import Silence
 from engine.core.foreign_text import visible_text
 from engine.core.times import duration_text, rfc3339
 from engine.sources.base import SourceHealth
@@ -89,7 +88,7 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
         "firing": [alert(row) for row in reader.alerts(state="firing", limit=SHOWN)],
         "outages": [alert(row) for row in map(reader.alert, islice(counted, SHOWN)) if row is not None],
         "suppressed": [alert(row) for row in reader.held_back(limit=SHOWN)],
-        "silences": [_silence(found, now_ms) for found in reader.silences(now_ms=now_ms, state="active", limit=SHOWN)],
+        "silences": _silences(views, reader, now_ms),
         "held": Counter(row.rule for row in reader.deliveries(state="held", limit=HELD_SHOWN)),
         "due": [
             serializers.delivery_object(row, pauses.get(row.target))
@@ -99,9 +98,21 @@ def collect(service: Service, views: Views, reader: Reader) -> dict[str, Any]:
     }
 
 
-def _silence(silence: Silence, now_ms: int) -> dict[str, Any]:
-    """A silence and how many seconds are left of it."""
-    return serializers.silence_object(silence, now_ms) | {"left": max(0, silence.until_ms - now_ms) / 1000}
+def _silences(views: Views, reader: Reader, now_ms: int) -> list[dict[str, Any]]:
+    """Active and planned silences, with what they cover and how many seconds are left of each, or until it begins."""
+    found = [
+        silence
+        for state in ("active", "planned")
+        for silence in reader.silences(now_ms=now_ms, state=state, limit=SHOWN)
+    ]
+    return [
+        shown
+        | {
+            "left": max(0, silence.until_ms - now_ms) / 1000,
+            "begins_in": max(0, silence.from_ms - now_ms) / 1000,
+        }
+        for silence, shown in zip(found, views.silence_objects(found, now_ms), strict=True)
+    ]
 
 
 def _last_sweep(reader: Reader) -> dict[str, Any] | None:

@@ -7,17 +7,19 @@ answers. Nothing here waits or writes. `BadQuestion` says which parameter is inv
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from engine.core.alerting.silence_coverage import Coverage, Covered
+from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.client_ids import impossible_id, shown_name
 from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
-from engine.errors import BadQuestion, NotThere
+from engine.errors import BadQuestion, NotThere, Unavailable
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, why_not
 from engine.web.client_names import ClientNames
@@ -47,6 +49,9 @@ MAX_CORRECTIONS = 10_000
 
 MAX_COMPARED = 200
 """Characters of a mistyped rule's name that are compared with the names of rules."""
+
+COUNTED_AGAIN = 5
+"""How often alerts are counted while what they are about changes at the same time."""
 
 MAX_CURSOR = 1 << 62
 MAX_CURSOR_DIGITS = 19
@@ -257,7 +262,7 @@ class Views:
         now_ms = self._subject.now_ms()
         rows = reader.silences(now_ms=now_ms, state=state, author=author, limit=limit + 1, cursor=after)
         last = rows[limit - 1] if len(rows) > limit else None
-        items = [serializers.silence_object(row, now_ms) for row in rows[:limit]]
+        items = self.silence_objects(rows[:limit], now_ms)
         return page(items, f"{last.from_ms}-{last.id}" if last is not None else None)
 
     def silence(self, reader: Reader, id_: str) -> Object:
@@ -265,7 +270,44 @@ class Views:
         found = reader.silence(id_)
         if found is None:
             raise NotThere(f"there is no silence {id_[:60]!r}")
-        return serializers.silence_object(found, self._subject.now_ms())
+        return self.silence_objects([found], self._subject.now_ms())[0]
+
+    def silence_objects(self, silences: Sequence[Silence], now_ms: int) -> list[Object]:
+        """Silences with what those that have not expired cover now."""
+        open_ones = [silence for silence in silences if silence.until_ms > now_ms]
+        covered = self.coverage(open_ones) if open_ones and self._subject.is_loaded else {}
+        rules = [rule.name for rule in self._subject.fleet.alerts.matcher.rules] if covered else []
+        return [
+            serializers.silence_object(
+                silence,
+                now_ms,
+                covered[silence.id],
+                self._subject.codec.silence_warnings(silence, covered[silence.id], rules),
+            )
+            if silence.id in covered
+            else serializers.silence_object(silence, now_ms)
+            for silence in silences
+        ]
+
+    def coverage(self, silences: Sequence[Silence]) -> Mapping[str, Covered]:
+        """What each of these silences covers now, by id. Alerts are counted as they are at the moment, perhaps not committed yet."""
+        fleet = self._subject.fleet
+        alerts = fleet.alerts
+        for attempt in range(COUNTED_AGAIN):
+            counted = Coverage(
+                silences, alerts.matcher.rules, alerts.variables.attributes, alerts.matcher.compile_patterns
+            )
+            try:
+                open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
+                counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
+            except RuntimeError:  # the members of an outage have changed meanwhile
+                if attempt == COUNTED_AGAIN - 1:
+                    raise Unavailable("too much changes to count what the silence covers", 1) from None
+                continue
+            break
+        states = ((name, fleet.published(name)) for name in list(fleet.states))
+        counted.count_clients((name, state.ip) for name, state in states if state is not None)
+        return counted.covered()
 
     def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""

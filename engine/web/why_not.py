@@ -117,8 +117,9 @@ def _mute(is_open: bool, _: Detail) -> str:
 
 def _silence(is_open: bool, detail: Detail) -> str:
     if is_open:
-        return "no active silence matches the client"
-    return f"silenced by {detail['author']}: {detail['comment']} (silence {detail['id']})"
+        return "no active silence matches the client and the rule"
+    rules = f" for rule {', '.join(detail['rules'])}" if detail.get("rules") else ""
+    return f"silenced{rules} by {detail['author']}: {detail['comment']} (silence {detail['id']})"
 
 
 def _inhibited(is_open: bool, detail: Detail) -> str:

@@ -165,6 +165,45 @@ def test_a_silence_for_no_client_in_particular_must_be_asked_for(idle: Service) 
     assert everything[0]["match"] == {}
 
 
+def test_before_and_after_it_is_made_a_silence_says_what_it_covers(tmp_path: Path) -> None:
+    with service(tmp_path) as running:
+        running.rules(offline_rule("http://127.0.0.1:9/"), offline_rule("http://127.0.0.1:9/", name="other"))
+        running.start()
+        connect(running, "P@@@a", "P@@@b", "Q@@@c")
+        close(running, "P@@@a")
+        (tried,) = running.printed("silence", "add", "--dry-run", "--match", "group=P", "--match", "rule=oth*")
+        assert (tried["id"], tried["state"], tried["covers"]) == (None, "active", {"clients": 2, "alerts": 1})
+        assert (tried["match"], tried["rule"], tried["warnings"]) == ({"group": ["P"]}, ["oth*"], [])
+        assert running.items("/v1/silences") == []
+        body = {"match": {"group": "P"}, "rule": "other", "for": "1h", "author": "Zoë", "comment": "c"}
+        made = asked(running, "POST", "/v1/silences", json=body).json()
+        assert (made["covers"], made["warnings"]) == ({"clients": 2, "alerts": 1}, [])
+        assert running.items("/v1/silences") == [made]
+        table = running.command("silence", "list").stdout
+        assert "2 clients, 1 alert" in table and "other" in table
+        none = running.command("silence", "add", "--match", "rule=othre", "--for", "1h", *SAID)
+        assert none.returncode == 0
+        assert "it covers 0 clients and 0 open alerts" in none.stdout
+        assert "no rule that is loaded matches `rule=othre`; did you mean `other`?" in none.stderr
+        assert "it covers no client that is known and no open alert" in none.stderr
+
+
+def test_a_silence_that_is_planned_waits_for_its_beginning_also_over_a_restart(tmp_path: Path) -> None:
+    with service(tmp_path) as running:
+        running.rules(offline_rule("http://127.0.0.1:9/"))
+        running.start()
+        connect(running, "P@@@a")
+        (made,) = running.printed("silence", "add", "--match", "rule=*", "--from", "1h", "--for", "1h", *SAID)
+        running.kill()
+        running.start()
+        (found,) = running.printed("silence", "list", "--state", "planned")
+        assert found == made and found["state"] == "planned"
+        close(running, "P@@@a")
+        assert alerts(running) == [("P@@@a", "firing", None)]
+        (ended,) = running.printed("silence", "expire", made["id"])
+        assert (ended["state"], ended["from"]) == ("expired", ended["until"])
+
+
 def test_an_acknowledged_alert_reminds_nobody_and_still_recovers(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         running.rules(offline_rule(target.url, repeat="1s"))

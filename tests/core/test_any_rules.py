@@ -17,7 +17,7 @@ from engine.core.alerting.planned_delivery import PlannedDelivery
 from engine.core.rules import Grouping, Parent, QuorumTerms, Rule
 from engine.core.rules import OutageTerms as Terms
 from engine.core.times import FOREVER
-from tests.core.test_kept import GROUPS, RowWorld, Turn, act, played, stories
+from tests.core.test_kept import GROUPS, PLANNED_MS, RowWorld, Turn, act, played, stories
 from tests.core.worlds import START_MS, Hours, rule
 
 SILENCE_MS = 77_777  # as `act` makes them
@@ -73,11 +73,12 @@ def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
 
 @dataclass
 class Told:
-    """A story that has been told to its end, with the silences that were in force: client, from, until."""
+    """A story that has been told to its end, with the silences that were in force: client, from, until; and those that were planned."""
 
     rules: dict[str, Rule]
     world: RowWorld
     silences: list[tuple[str, int, int]] = field(default_factory=list)
+    planned: list[tuple[str, int, int]] = field(default_factory=list)
 
     @property
     def steps(self) -> list[AlertLine]:
@@ -108,6 +109,9 @@ def told(story: list[Turn], rules: tuple[Rule, ...]) -> Told:
         if turn.what in ("silence", "expire") and turn.client in on:  # a second one takes the first one's place
             from_ms = on.pop(turn.client)
             found.silences.append((turn.client, from_ms, min(now_ms, from_ms + SILENCE_MS)))
+        if turn.what == "plan":
+            from_ms = now_ms + PLANNED_MS
+            found.planned.append((turn.client, from_ms, from_ms + 55_555))
         if turn.what == "silence":
             on[turn.client] = now_ms
     found.silences += [(client, from_ms, from_ms + SILENCE_MS) for client, from_ms in on.items()]
@@ -179,7 +183,8 @@ def test_nothing_fires_and_nobody_is_reminded_behind_a_closed_gate(story: list[T
         assert its.mute is None or not its.mute.covers(at_ms), (name, client, at_ms)
         if client is None:
             continue
-        for covered, from_ms, until_ms in found.silences:
+        of_its_rule = found.silences + (found.planned if "a" in name else [])
+        for covered, from_ms, until_ms in of_its_rule:
             if covered == "d" or client.endswith(f"@@@{covered}"):  # d's silence is about everybody
                 assert not from_ms < at_ms < until_ms, (name, client, at_ms)
         for other in its.inhibited_by:

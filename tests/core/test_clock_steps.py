@@ -97,7 +97,7 @@ def told(
     """A story to an engine whose clock is set: (when, by how much), after the start and in milliseconds."""
     world, left = SteppedWorld(rules), sorted(steps)
     for turn in story:
-        if turn.what in ("silence", "expire"):  # these go by the wall clock
+        if turn.what in ("silence", "plan", "expire"):  # these go by the wall clock
             continue
         while left and left[0][0] < turn.at_ms:
             world.set_clock(START_MS + left[0][0], left[0][1])
@@ -191,6 +191,15 @@ def test_a_silence_that_was_made_while_the_clock_was_ahead_lasts_as_long_as_it_w
     world.tell("1s p1 connect A", "2s p1 tcpclean A")
     assert world.pass_to("4m59s").deliveries == []
     assert world.pass_to("5m").deliveries == ["5m dark > p1 log firing"]
+
+
+def test_a_planned_silence_keeps_the_instants_that_people_wrote_down() -> None:
+    world = World(rule("dark", "offline")).plan("1h", "1h10m", "1h20m", device=("p1",))
+    stepped_world(world, "1h", -1_800_000)  # the clock shows 30m now
+    world.tell("31m p1 connect A", "32m p1 tcpclean A").pass_to("33m")
+    assert world.deliveries == ["32m30s dark > p1 log firing"]
+    world.tell("1h9m p1 connect B", "1h10m p1 tcpclean B")
+    assert world.pass_to("2h").deliveries[1:] == ["1h20m dark > p1 log firing"]
 
 
 def test_the_journal_tells_a_step_again_to_every_client_whose_row_does_not_hold_it() -> None:

@@ -197,12 +197,17 @@ class RowWorld(World):
         self.commit()
 
 
+PLANNED_RULES = ("*a*",)
+PLANNED_MS = 15_151
+"""A planned silence is of rules that have an `a` in their name, and begins so much later."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """What happens, when (ms after the start), and what befalls the engine."""
 
     at_ms: int
-    what: str  # connect, tcpclean, silence, expire, ack
+    what: str  # connect, tcpclean, silence, plan, expire, ack
     client: str
     channel: str
     befalls: str
@@ -216,9 +221,7 @@ def stories(draw: st.DrawFn) -> list[Turn]:
     for number in range(draw(st.integers(1, 24))):
         second += draw(st.sampled_from([1, 3, 5, 11, 20, 31]))
         client = draw(st.sampled_from("abcd"))
-        what = draw(
-            st.sampled_from(["connect", "connect", "tcpclean", "tcpclean", "tcpclean", "silence", "expire", "ack"])
-        )
+        what = draw(st.sampled_from(["connect", "connect", *3 * ["tcpclean"], "silence", "plan", "expire", "ack"]))
         channels[client] += what == "connect"
         at_ms = second * 1_000 + 7 * number + 101 * "abcd".index(client)
         befalls = draw(st.sampled_from(["", "cut", "fails"]))
@@ -233,6 +236,16 @@ def act(turn: Turn, now_ms: int) -> Any:
         match = Match(device=(turn.client,)) if turn.client != "d" else Match()
         silence = Silence(id=turn.client, match=match, from_ms=now_ms, until_ms=now_ms + 77_777)
         return lambda fleet: fleet.silence(silence, now_ms)
+    if turn.what == "plan":
+        later = Silence(
+            id=f"{turn.at_ms}",
+            match=Match(device=(turn.client,)) if turn.client != "d" else Match(),
+            rules=PLANNED_RULES,
+            from_ms=now_ms + PLANNED_MS,
+            until_ms=now_ms + PLANNED_MS + 55_555,
+            planned=True,
+        )
+        return lambda fleet: fleet.silence(later, now_ms)
     if turn.what == "expire":
         return lambda fleet: fleet.expire_silence(turn.client, now_ms)
     if turn.what == "ack":
@@ -277,6 +290,7 @@ STORY = [
     Turn(25_017, "tcpclean", "b", "b1", ""),
     Turn(26_023, "silence", "b", "", ""),
     Turn(61_031, "ack", "a", "", ""),
+    Turn(80_037, "plan", "c", "", ""),
     Turn(95_041, "tcpclean", "c", "c1", ""),
     Turn(150_053, "connect", "a", "a2", ""),
     Turn(155_061, "expire", "b", "", ""),

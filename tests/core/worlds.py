@@ -228,6 +228,21 @@ class World:
         silence = Silence(id=id, match=Match(**match), from_ms=at(instant), until_ms=at(until))  # type: ignore[arg-type]
         return self.act(lambda fleet: fleet.silence(silence, at(instant)))
 
+    def plan(
+        self, instant: str, from_: str, until: str, id: str = "s", rules: tuple[str, ...] = (), **match: tuple[str, ...]
+    ) -> World:
+        """At `instant` an operator plans a silence of what matches and of alerts of these rules."""
+        self.pass_to(instant)
+        silence = Silence(
+            id=id,
+            match=Match(**match),  # type: ignore[arg-type]
+            rules=rules,
+            from_ms=at(from_),
+            until_ms=at(until),
+            planned=at(from_) > at(instant),
+        )
+        return self.act(lambda fleet: fleet.silence(silence, at(instant)))
+
     def acknowledge(self, instant: str, **what: str) -> int:
         """At `instant` an operator acknowledges; how many alerts those are."""
         self.pass_to(instant)

@@ -139,6 +139,8 @@ def test_what_is_unfinished_in_an_old_store_is_sent_first_and_what_follows_waits
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as old:
         for name in ("tries", "renewed_at", "attempts_before"):
             old.execute(f"ALTER TABLE deliveries DROP COLUMN {name}")
+        for name in ("rules", "planned"):
+            old.execute(f"ALTER TABLE silences DROP COLUMN {name}")
         for key in ("firing", "lost"):
             old.execute(
                 "INSERT INTO deliveries (key, rule, client, alert, action, target, lane, phase, state, retrying, attempts,"

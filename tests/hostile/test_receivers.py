@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
 from engine.actions.webhook.answers import BoundedAnswers
+from engine.actions.webhook.connecting import Connections
+from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
+from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.request import WebhookSender
 from tests.hostile.receiver import BEHAVIOURS, echoes
 from tests.hostile.serving import running
@@ -157,13 +161,13 @@ def test_connections_are_read_by_what_bounds_them(receiver: str) -> None:
     """The library's hook has no public name: a new version must not lose it unnoticed."""
 
     async def go() -> object:
-        sender = WebhookSender({})
-        session = sender._open()
-        async with session.post(f"{receiver}/200-held", data=b"{}") as response:
+        connections, url = Connections({}, DenyList(())), URL(f"{receiver}/200-held")
+        way = await connections.open(DEFAULT_CONNECTION, url)
+        async with way.session.post(url, data=b"{}") as response:
             assert response.connection is not None
             found = response.connection.protocol
             response.close()
-        await sender.close()
+        await connections.close()
         return found
 
     assert isinstance(asyncio.run(go()), BoundedAnswers)

@@ -27,6 +27,7 @@ class TeamsStandIn(StandIn):
             raise Refused(Reply(status=400, body=b"not an adaptive card"))
         texts: list[str] = []
         mentions = [str(one) for one in card.get("msteams", {}).get("entities", [])]
+        mentions += _MARKUP.findall(card.get("fallbackText", ""))  # what older clients show instead, as Markdown
         for element in card["body"]:
             self._read(element, texts, mentions)
         links = tuple(action["url"] for action in card.get("actions", []) if action["type"] == "Action.OpenUrl")

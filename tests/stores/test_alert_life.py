@@ -33,6 +33,8 @@ def silence(id_: str = "s1", **changes: object) -> Silence:
         "until_ms": 20,
         "author": "Zoë",
         "comment": "why",
+        "rules": ("pump-*", "re:é"),
+        "planned": True,
     }
     return Silence(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -98,14 +100,32 @@ def test_a_silence_is_kept_whole_and_may_be_changed(store: Store) -> None:
     ),
     TIMES,
     TIMES,
+    PATTERNS,
+    st.booleans(),
     TEXTS,
     TEXTS,
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_silence_comes_back_as_it_was(
-    store: Store, match: Match, from_ms: int, until_ms: int, author: str, comment: str
+    store: Store,
+    match: Match,
+    from_ms: int,
+    until_ms: int,
+    rules: tuple[str, ...],
+    planned: bool,
+    author: str,
+    comment: str,
 ) -> None:
-    one = Silence(id="s", match=match, from_ms=from_ms, until_ms=until_ms, author=author, comment=comment)
+    one = Silence(
+        id="s",
+        match=match,
+        from_ms=from_ms,
+        until_ms=until_ms,
+        rules=rules,
+        planned=planned,
+        author=author,
+        comment=comment,
+    )
     out = Output()
     out.silences = {"s": one}
     assert write(store, out).silences == [one]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
+from engine.stores.sqlite.queries import queries, script
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 
 FOLDER = resources.files("engine.stores.sqlite") / "sql"
@@ -82,3 +83,15 @@ def test_an_outage_that_an_earlier_version_kept_goes_on(tmp_path: Path) -> None:
     (outage,) = kept.outages
     assert (outage.earliest_ms, outage.quiet_since_ms, outage.peak) == (100, 200, 7)
     assert kept.members == [("a", "c1", 1)]
+
+
+def test_silences_of_an_older_store_are_of_every_rule(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as old:
+        for name in [name for name in MIGRATIONS if int(name[:4]) < 10]:
+            old.executescript(script(name) + (queries("outbox.sql")["create"] if name.startswith("0001") else ""))
+        old.execute("INSERT INTO silences VALUES ('s', '{\"group\":[\"G\"]}', 1, 2, 'Zoë', 'why')")
+        old.execute("PRAGMA user_version = 9")
+    with closing(SqliteStore.open(tmp_path)) as store:
+        (found,) = store.alerts.kept().silences
+    assert (found.match.group, found.rules, found.planned) == (("G",), (), False)
+    assert (found.from_ms, found.until_ms, found.author, found.comment) == (1, 2, "Zoë", "why")

@@ -89,7 +89,8 @@ def test_what_is_suppressed_has_its_reason(page: str) -> None:
 
 def test_a_silence_has_its_author_and_comment(page: str) -> None:
     (line,) = lines(page, "Silences")
-    assert line[1:] == ["group GID_CAM", HOSTILE, "new switch"]
+    assert (line[1], *line[3:]) == ("group GID_CAM", HOSTILE, "new switch")
+    assert line[2].startswith("2 clients, ")
     assert line[0].startswith("1h59m")
 
 

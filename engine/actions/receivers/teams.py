@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import DELIVERED, by_status, excerpt, is_page, later, not_the_service, text_of
 from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
-from engine.actions.receivers.wording import fitted, footer, links, marked_title, title_of
+from engine.actions.receivers.wording import fitted, footer, links, title_of
 from engine.core.delivery import Answer, Rejected
 
 MAX_BYTES: Final = 24_000
@@ -66,7 +67,7 @@ def _body(message: Message, lines: list[str]) -> bytes:
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": marked_title(message),
+        "fallbackText": footer(replace(message, acknowledged_by="")),  # Markdown: nothing that others choose
         "msteams": {"width": "Full"},
         "body": [
             {"type": "Container", "style": style, "bleed": True, "items": [title]},

@@ -8,6 +8,7 @@ is named by the configuration and may lie in a denied network. Over https the ce
 from __future__ import annotations
 
 import asyncio
+import base64
 import ipaddress
 import os
 import re
@@ -47,7 +48,8 @@ class Way:
 
     session: aiohttp.ClientSession
     proxy: URL | None = None
-    login: aiohttp.BasicAuth | None = None
+    login: Mapping[str, str] | None = None  # headers for the proxy alone
+    cert: str | None = None  # the file of the certificate that is shown to servers that ask for one
 
 
 class Connections:
@@ -74,7 +76,7 @@ class Connections:
             raise Unconnectable(setup.problem)
         proxy = setup.https_proxy if url.scheme == "https" else setup.http_proxy
         if not proxy or is_excepted(host, url.port or 0, setup.no_proxy):
-            return Way(self._session(setup, proxied=False))
+            return Way(self._session(setup, proxied=False), cert=setup.cert)
         if self._deny.denies_any:
             try:
                 await self._resolver.resolve(host, url.port or 0)
@@ -84,7 +86,7 @@ class Connections:
                 raise OSError(
                     f"the name {host} cannot be resolved here, which network.deny needs also with a proxy: {error}"
                 ) from error
-        return Way(self._session(setup, proxied=True), URL(proxy).with_user(None), _login(URL(proxy)))
+        return Way(self._session(setup, proxied=True), URL(proxy).with_user(None), _login(URL(proxy)), setup.cert)
 
     def _session(self, setup: ConnectionSetup, *, proxied: bool) -> aiohttp.ClientSession:
         stamp = _stamp(setup)
@@ -178,8 +180,9 @@ def _is_within(host: str, network: str) -> bool:
         return False
 
 
-def _login(proxy: URL) -> aiohttp.BasicAuth | None:
-    """The login in the URL of a proxy; None when it has none."""
+def _login(proxy: URL) -> dict[str, str] | None:
+    """The header for the login in the URL of a proxy, which the library renames; None when it has none."""
     if proxy.user is None and proxy.password is None:
         return None
-    return aiohttp.BasicAuth(proxy.user or "", proxy.password or "", "utf-8")
+    login = f"{proxy.user or ''}:{proxy.password or ''}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(login).decode()}"}

@@ -18,7 +18,7 @@ from engine.actions.webhook.answers import Endless
 from engine.actions.webhook.connecting import Connections, Unconnectable, Way
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
 from engine.actions.webhook.deny import Denied
-from engine.actions.webhook.tls_words import certificate_trouble
+from engine.actions.webhook.tls_words import certificate_trouble, expired
 
 BODY_S: Final = 1.0
 """How long an answer's body may take once its status is known, when it decides nothing: the connection can be used again when it has ended."""
@@ -92,7 +92,7 @@ class HttpClient:
                     allow_redirects=False,
                     timeout=_limits(timeout_ms),
                     proxy=way.proxy,
-                    proxy_auth=way.login,
+                    proxy_headers=way.login,
                 )
         except Exception as error:  # noqa: BLE001  # told apart there, and what is not known is raised again
             return self._answer_for(error, way, url, timeout_ms)
@@ -108,7 +108,7 @@ class HttpClient:
         if isinstance(error, Unconnectable):
             return RetryLater(reason=self._shown(error), our_fault=True)
         if isinstance(error, aiohttp.ClientConnectorError):
-            return self._unconnected(error, url)
+            return self._unconnected(error, url, None if way is None else way.cert)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return RetryLater(reason=f"no connection within {timeout_ms} ms")
         if isinstance(error, TimeoutError):
@@ -138,11 +138,13 @@ class HttpClient:
                 return RetryLater(reason=f"no connection: {self._shown(error)}")
             if trouble := certificate_trouble(error, url.host or ""):
                 return RetryLater(reason=trouble)
+            if trouble := expired(way.cert, url):
+                return RetryLater(reason=f"{trouble}: {self._shown(error)}", may_have_arrived=True)
             # The connection was lost after the request was sent: it may have arrived.
             return RetryLater(reason=f"no answer: {self._shown(error)}", may_have_arrived=True)
         raise error
 
-    def _unconnected(self, error: aiohttp.ClientConnectorError, url: URL) -> RetryLater | Rejected:
+    def _unconnected(self, error: aiohttp.ClientConnectorError, url: URL, cert: str | None) -> RetryLater | Rejected:
         """There was no connection, or nothing on it could be trusted."""
         cause = getattr(error, "os_error", error)
         if isinstance(cause, Denied):
@@ -151,6 +153,8 @@ class HttpClient:
             return RetryLater(reason=trouble)
         if isinstance(error, aiohttp.ClientProxyConnectionError):
             return RetryLater(reason=f"no connection to the proxy {error.host}:{error.port}: {self._shown(cause)}")
+        if trouble := expired(cert, url):
+            return RetryLater(reason=f"{trouble}: {self._shown(cause)}")
         return RetryLater(reason=f"no connection: {self._shown(cause)}")
 
     async def close(self) -> None:

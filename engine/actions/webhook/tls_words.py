@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
+from pathlib import Path
 from typing import Final
+
+from yarl import URL
+
+from engine.config.certificates import expired_at
+from engine.config.regular_file import shown_path
 
 _ALERT: Final = re.compile(r"ALERT_([A-Z_]+)|alert ([a-z ]+)")
 
@@ -34,6 +40,17 @@ def certificate_trouble(error: BaseException, host: str) -> str | None:
             if said in _OURS:
                 return f"{host} refuses the connection: {_OURS[said]}"
     return None
+
+
+def expired(cert: str | None, url: URL) -> str | None:
+    """What to say when a server ended an encrypted connection and our certificate has run out; None when it has not.
+
+    Many servers say nothing, or say it when the request is on its way already.
+    """
+    ended = expired_at(Path(cert)) if cert is not None and url.scheme == "https" else None
+    return (
+        None if ended is None else f"our certificate {shown_path(str(cert))} (`cert`) has expired on {ended:%Y-%m-%d}"
+    )
 
 
 def _theirs(error: ssl.SSLCertVerificationError) -> str:

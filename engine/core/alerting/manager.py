@@ -235,11 +235,15 @@ class AlertManager:
             self.pipeline.suppressions.timers.push(silence.until_ms, silence_until(silence.id))
 
     def expire_silence(self, silence_id: str, now_ms: int) -> bool:
-        """The silence is over now: what it suppressed and still holds fires, together. Was there such a silence?"""
+        """The silence is over now: what it suppressed and still holds fires, together. Was there such a silence?
+
+        One that has not begun never does: its beginning is put where its end is.
+        """
         known = self.silences.open.get(silence_id)
         if known is None:
             return False
-        self._end_silence(replace(known, until_ms=min(known.until_ms, now_ms)), now_ms)
+        until_ms = min(known.until_ms, now_ms)
+        self._end_silence(replace(known, from_ms=min(known.from_ms, until_ms), until_ms=until_ms), now_ms)
         return True
 
     def _end_silence(self, silence: Silence, at_ms: int) -> None:
@@ -348,8 +352,8 @@ class AlertManager:
         self.wake_up.by(0)
 
     def _step_silences(self, step_ms: int, now_ms: int) -> None:
-        """Silences that would begin in the future now were made by the clock as it was before."""
-        early = [one for one in self.silences.open.values() if one.from_ms > now_ms]
+        """Silences that would begin in the future now were made by the clock as it was before, unless they were planned."""
+        early = [one for one in self.silences.open.values() if one.from_ms > now_ms and not one.planned]
         if not early:
             return
         moved = [replace(one, from_ms=one.from_ms + step_ms, until_ms=one.until_ms + step_ms) for one in early]

@@ -59,7 +59,7 @@ class StageCompiler:
     ) -> None:
         self.flapping: Final = FlappingStage()
         self.intervals: dict[str, TimeIntervalStage] = {}  # by rule; one remembers what its intervals say
-        self._silence: Final = SilenceStage(silences, suppressions, inhibitors.outages, inhibitors.quorums, state_of)
+        self.silence: Final = SilenceStage(silences, suppressions, inhibitors.outages, inhibitors.quorums, state_of)
         self._verification: Final = VerificationStage(verification)
         self._silences = silences
         self._suppressions = suppressions
@@ -103,7 +103,7 @@ class StageCompiler:
         if reason == time_intervals.REASON:
             return self.intervals.get(rule.name)
         if reason == silence.REASON:
-            return self._silence if self._silences.open else None
+            return self.silence if self._silences.open else None
         if reason == inhibition.REASON:
             is_needed = bool(rule.inhibited_by or rule.parents or self._inhibitors.watches)
             return InhibitionStage(rule, self._inhibitors, self._suppressions) if is_needed else None

@@ -100,11 +100,14 @@ def _discard(_: object) -> None:
 
 
 def _silence(act: SilenceAct, now_ms: int) -> Silence:
+    from_ms = now_ms if act.from_ms is None else max(act.from_ms, now_ms)
     return Silence(
         id=act.where,
         match=act.match,
-        from_ms=now_ms,
-        until_ms=now_ms + act.for_ms,
+        rules=act.rules,
+        from_ms=from_ms,
+        until_ms=from_ms + act.for_ms,
+        planned=from_ms > now_ms,
         author=act.author or OPERATOR,
         comment=act.comment,
     )

@@ -24,12 +24,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceAct:
-    """An operator silences clients."""
+    """An operator silences clients, alerts of rules, or both."""
 
     at_ms: int
     where: str  # such as acts[0]
     text: str  # as a timeline shows it
     match: Match
+    rules: tuple[str, ...]  # patterns; none: alerts of every rule
+    from_ms: int | None  # None: from the act on
     for_ms: int
     author: str
     comment: str

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.config.durations import parse_duration, parse_rfc3339
 from engine.config.inventory import Inventory
-from engine.config.matchers import check_match, match_of
+from engine.config.matchers import as_tuple, check_match, match_of
+from engine.config.patterns import compile_patterns, problem_of
 from engine.config.schema import did_you_mean
 from engine.config.yamlfile import Document, KeyPath
 from engine.core.rules import Rule
@@ -129,17 +130,41 @@ class ScenarioReader:
                 yield self._ack((*at, "ack"), at_ms, raw["ack"])
 
     def _silence(self, at: KeyPath, at_ms: int, raw: Mapping[str, Any]) -> Act:
-        place = (*self._at, *at, "silence", "match")
-        check_match(raw["match"], place, self._document, self._inventory, self._problems)
+        here: KeyPath = (*at, "silence")
+        match, rules = raw.get("match", {}), as_tuple(raw.get("rule", ()))
+        if "match" not in raw and not rules:
+            self._report(here, "`match` is missing: write {} to silence everything, or name rules in `rule`")
+        check_match(match, (*self._at, *here, "match"), self._document, self._inventory, self._problems)
+        for pattern in rules:
+            self._check_rule((*here, "rule"), pattern)
+        from_ms = None
+        if "from" in raw:
+            from_ms = self._instant((*here, "from"), raw["from"])
+            if from_ms < at_ms:
+                self._report((*here, "from"), "is before the act (`at`): leave it out to begin with it")
+        beginning = f" from {raw['from']}" if "from" in raw else ""
+        what = [json.dumps(raw["match"], ensure_ascii=False)] if "match" in raw else []
+        what += [f"rule {', '.join(rules)}"] if rules else []
         return SilenceAct(
             at_ms=at_ms,
             where=f"{at[0]}[{at[1]}]",
-            text=f"silence {json.dumps(raw['match'], ensure_ascii=False)} for {raw['for']}",
-            match=match_of(raw["match"]),
-            for_ms=self._ms((*at, "silence", "for"), raw["for"]),
+            text=f"silence {' and '.join(what)}{beginning} for {raw['for']}",
+            match=match_of(match),
+            rules=rules,
+            from_ms=from_ms,
+            for_ms=self._ms((*here, "for"), raw["for"]),
             author=raw.get("author", ""),
             comment=raw.get("comment", ""),
         )
+
+    def _check_rule(self, at: KeyPath, pattern: str) -> None:
+        """Report a pattern for names of rules that is invalid, or matches no rule of the test."""
+        problem = problem_of(pattern)
+        if problem is not None:
+            self._report(at, f"`{pattern[:60]}` {problem}")
+        elif self._rules is not None and not any(compile_patterns([pattern]).matching(name) for name in self._rules):
+            hint = did_you_mean(pattern, self._rules, all_of_them=True)
+            self._report(at, f"no rule of this file matches `{pattern[:60]}`{hint}")
 
     def _ack(self, at: KeyPath, at_ms: int, text: str) -> Act:
         rule, _, client = text.partition(" ")

@@ -145,10 +145,9 @@ def silences(
     limit: int,
     cursor: tuple[int, str] | None,
 ) -> list[Silence]:
-    """Silences, newest first; `state`: active or expired; `cursor` is (from_ms, id)."""
+    """Silences, newest first; `state`: planned, active or expired; `cursor` is (from_ms, id)."""
     at_ms, id_ = cursor if cursor is not None else (None, "")
-    over = None if state is None else int(state == "expired")
-    wanted = {"over": over, "now": now_ms, "author": author, "at": at_ms, "id": id_, "limit": limit}
+    wanted = {"state": state, "now": now_ms, "author": author, "at": at_ms, "id": id_, "limit": limit}
     return [_silence(row) for row in connection.execute(Q["silences"], wanted)]
 
 
@@ -171,12 +170,31 @@ def _json(value: Any) -> str:
 def _silence_row(silence: Silence) -> tuple[Any, ...]:
     match = {field.name: getattr(silence.match, field.name) for field in fields(Match)}
     written = _json({name: value for name, value in match.items() if value})
-    return silence.id, written, silence.from_ms, silence.until_ms, silence.author, silence.comment
+    rules = _json(silence.rules)
+    return (
+        silence.id,
+        written,
+        silence.from_ms,
+        silence.until_ms,
+        silence.author,
+        silence.comment,
+        rules,
+        silence.planned,
+    )
 
 
 def _silence(row: Sequence[Any]) -> Silence:
-    id_, match, from_ms, until_ms, author, comment = row
+    id_, match, from_ms, until_ms, author, comment, rules, planned = row
     written = json.loads(match)
     attributes = tuple((column, tuple(patterns)) for column, patterns in written.pop("attributes", ()))
     found = Match(**{name: tuple(patterns) for name, patterns in written.items()}, attributes=attributes)
-    return Silence(id=id_, match=found, from_ms=from_ms, until_ms=until_ms, author=author, comment=comment)
+    return Silence(
+        id=id_,
+        match=found,
+        rules=tuple(json.loads(rules)),
+        from_ms=from_ms,
+        until_ms=until_ms,
+        author=author,
+        comment=comment,
+        planned=bool(planned),
+    )

@@ -44,10 +44,10 @@ class SilenceStage(Stage):
     def covering(self, alert: Alert, state: ClientState, at_ms: int) -> Silence | None:
         """The silence that covers what the alert is about; None for none."""
         if alert.client is not None:
-            return self._silences.covering(alert.client, state.ip, at_ms)
-        return self._silences.covering_key(alert.shown_key or {}, self._clients_of(alert), at_ms)
+            return self._silences.covering(alert.rule, alert.client, state.ip, at_ms)
+        return self._silences.covering_key(alert.rule, alert.shown_key or {}, self.clients_of(alert), at_ms)
 
-    def _clients_of(self, alert: Alert) -> Iterator[tuple[str, str]]:
+    def clients_of(self, alert: Alert) -> Iterator[tuple[str, str]]:
         """The clients that an alert about a key is about, with their addresses."""
         outage = self._outages.get(alert.name)
         clients: Iterable[str] = outage.offline_members() if outage is not None else alert.listed
@@ -70,5 +70,5 @@ class SilenceStage(Stage):
         silence = self.covering(alert, state, at_ms)
         if silence is None:
             return StageReport(REASON, True, {})
-        about = {"id": silence.id, "author": silence.author, "comment": silence.comment}
+        about = {"id": silence.id, "author": silence.author, "comment": silence.comment, "rules": silence.rules}
         return StageReport(REASON, False, about, silence.until_ms)

@@ -1,20 +1,20 @@
 -- Named queries over silences and what goes on for many alerts; `-- name:` starts one.
 
 -- name: write_silence
-INSERT INTO silences (id, match, from_at, until_at, author, comment) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO silences (id, match, from_at, until_at, author, comment, rules, planned) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET match = excluded.match, from_at = excluded.from_at, until_at = excluded.until_at,
-author = excluded.author, comment = excluded.comment
+author = excluded.author, comment = excluded.comment, rules = excluded.rules, planned = excluded.planned
 
 -- name: all_silences
-SELECT id, match, from_at, until_at, author, comment FROM silences ORDER BY from_at, id
+SELECT id, match, from_at, until_at, author, comment, rules, planned FROM silences ORDER BY from_at, id
 
 -- name: silence
-SELECT id, match, from_at, until_at, author, comment FROM silences WHERE id = ?
+SELECT id, match, from_at, until_at, author, comment, rules, planned FROM silences WHERE id = ?
 
 -- name: silences
--- Parameters that are null do not filter. `over`: 1 for those whose end has come, 0 for the others.
-SELECT id, match, from_at, until_at, author, comment FROM silences
-WHERE (:over IS NULL OR (until_at <= :now) = :over) AND (:author IS NULL OR author = :author)
+-- Parameters that are null do not filter. `state`: planned, active or expired.
+SELECT id, match, from_at, until_at, author, comment, rules, planned FROM silences
+WHERE (:state IS NULL OR :state = CASE WHEN until_at <= :now THEN 'expired' WHEN from_at > :now THEN 'planned' ELSE 'active' END) AND (:author IS NULL OR author = :author)
   AND (:at IS NULL OR from_at < :at OR (from_at = :at AND id < :id))
 ORDER BY from_at DESC, id DESC LIMIT :limit
 
