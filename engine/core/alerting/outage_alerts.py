@@ -82,10 +82,8 @@ class OutageAlerts:
             if watch.outages:
                 watch.take_member(client, before)
                 watch.put_member(client, after)
-        if after.observed == ONLINE:
-            if after.settled != OFFLINE:
-                self.came_back(client, at_ms)
-            self._uncovered(client, at_ms)
+        if after.observed == ONLINE and after.settled != OFFLINE:  # else it is back when that has settled
+            self.came_back(client, at_ms)
         for watch, key in keys:
             if key is not None:
                 self._coverage_changed(watch, key, at_ms)
