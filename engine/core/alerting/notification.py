@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
-from engine.core.alerting.delivery_plan import Notification, planned
+from engine.core.alerting.delivery_plan import Notification, planned_parts
 from engine.core.alerting.escalation import number_of_latest
 from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
@@ -170,9 +170,9 @@ class Notifier:
         escalation = self._escalations.all.get(notification.id)
         if phase == PHASE_ESCALATION and escalation is not None:
             notification.variables["alert"]["escalation"] = number_of_latest(rule.escalate, escalation)
-        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation)
-        if any(one.action.kind == NOTIFY for one in found):
-            found = self._all_addressed(found)
+        found: list[PlannedDelivery] = []
+        for part in planned_parts(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation):
+            found += self._all_addressed(part) if any(one.action.kind == NOTIFY for one in part) else part
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:
@@ -181,7 +181,7 @@ class Notifier:
                 limits.timers.push(at_ms, burst)
 
     def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
-        """The same deliveries, each to its receiver; a receiver that several names come to gets one."""
+        """The same deliveries, each to its receiver; a receiver that several names of the rule, or of a step, come to gets one."""
         found, receivers = [], set()
         for one in planned:
             if one.action.kind == NOTIFY:
