@@ -17,7 +17,7 @@ from mypy_extensions import mypyc_attr
 
 from engine.core.addresses import Network, address, network
 from engine.core.presence.client_state import split_id
-from engine.core.rules import TRIGGERS, Match, Rule, inhibitors_of
+from engine.core.rules import TRIGGERS, UNDELIVERED, Match, Rule, inhibitors_of
 
 MAX_CACHED_PLANS: Final = 200_000
 """Clients whose plan is remembered; beyond, the memory is emptied and fills again."""
@@ -92,6 +92,7 @@ class Plan:
     schedule: tuple[Rule, ...]
     unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
+    undelivered: tuple[Rule, ...]
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
@@ -283,6 +284,7 @@ class Matcher:
         self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask
         self._known: dict[str, _Known] = {}  # client -> its plan where it was last seen
         self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
+        self.undelivered = tuple(rule for rule in rules if UNDELIVERED in rule.triggers)
         self._duplicate = sum([1 << index for index, rule in enumerate(self.rules) if "duplicate" in rule.triggers])
         self._everyone = None if self._needs_client() else Plan(self.rules)
 

@@ -23,13 +23,19 @@ TRIGGERS = (
     "quorum",
     "schedule",
     "feed",
+    "undelivered",
 )
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
+
+UNDELIVERED: Final = "undelivered"
+"""The trigger about a target that gets nothing: a delivery to it is dead, or its deliveries have failed for a while."""
 
 AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
-UNFLAPPABLE = frozenset({"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed"})
+UNFLAPPABLE = frozenset(
+    {"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed", "undelivered"}
+)
 """Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
 
 VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})

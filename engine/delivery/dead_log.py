@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from engine.actions.base import Answer, Expired, OutboxItem, Rejected, RetryLater, Untried
 from engine.clock import Clock
 from engine.core.delivery import DEAD, DUE, DeliveryPolicy, Standing, life_of, next_state
+from engine.delivery.target_watch import TargetWatch
 from engine.telemetry import Event, logger
 
 WINDOW_MS: Final = 60_000
@@ -75,8 +76,10 @@ class _Count:
 class DeadDeliveryLog:
     """Writes `delivery.dead`. May be used by several threads."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, watch: TargetWatch | None = None) -> None:
+        """`watch`: which is told of them, too."""
         self._clock = clock
+        self._watch = watch
         self._counts: dict[str, _Count] = {}  # by target, oldest first
         self._lock = threading.Lock()
 
@@ -84,6 +87,8 @@ class DeadDeliveryLog:
         """A delivery is dead because of `error`, after so many attempts. `delivery`: its number, None when it is not known."""
         now_ms = self._clock.now_ms()
         target = row.target
+        if self._watch is not None:
+            self._watch.died(target, error, now_ms)
         with self._lock:
             self._write_over(now_ms)
             count = self._counts.setdefault(target, _Count(now_ms))

@@ -25,10 +25,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from engine.actions.base import (
     ActionSender,
     BatchSender,
+    Delivered,
     Expired,
     OutboxItem,
     Outcome,
     Rejected,
+    RetryLater,
     Untried,
 )
 from engine.clock import Clock, SteadyClock
@@ -39,6 +41,7 @@ from engine.delivery.limits import DEFAULT_LIMITS, DispatcherStats, Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.sender_calls import SenderCalls
 from engine.delivery.target import Target
+from engine.delivery.target_watch import TargetWatch
 from engine.delivery.window import Window
 from engine.errors import RollcallError
 from engine.stores.base import Share
@@ -54,6 +57,9 @@ STORE_RETRY_S = 1.0
 
 LONGEST_FAULT_PAUSE_S = 30.0
 """The pause after an internal error doubles from `STORE_RETRY_S` up to this."""
+
+RECEIVER = "notify:"
+"""How the targets of receivers begin."""
 
 LONGEST_SLEEP_S = 60.0
 """The outbox is checked at least this often, whatever the clock did meanwhile."""
@@ -73,6 +79,7 @@ class Dispatcher:
         clock: Clock,
         limits: Limits = DEFAULT_LIMITS,
         dead_log: DeadDeliveryLog | None = None,
+        watch: TargetWatch | None = None,
     ) -> None:
         self._outbox = outbox
         self._calls = SenderCalls(senders, clock)
@@ -81,6 +88,7 @@ class Dispatcher:
         self._shifted_ms = self._steady.shifted_ms  # the steps of the clock that what is held here has taken
         self._limits = limits
         self._dead_log = dead_log or DeadDeliveryLog(clock)
+        self._watch = watch or TargetWatch()
         self._trouble: str | None = None  # why the outbox or this dispatcher fails
         self._trouble_since_ms = 0  # of the steady clock
         self._faults = 0  # internal errors in a row
@@ -93,6 +101,7 @@ class Dispatcher:
         self._stopping = False
         self._finished = asyncio.Event()
         self.stats = DispatcherStats()
+        self.receiver_attempts: dict[tuple[str, str], int] = {}  # (receiver, outcome) -> since the start
         self._window = Window(limits, self.stats, self._done, self._awake.set)
 
     # Coming in
@@ -305,6 +314,9 @@ class Dispatcher:
             touched = {target.name: target for target, _ in batch}
             for target, outcome in batch:
                 self.stats.count(outcome.answer)
+                self._watch.note(target.name, outcome)
+                if target.name.startswith(RECEIVER):
+                    self._count_receiver(target.name, outcome)
                 # The outbox does not agree when the clock was set just then: it is still due.
                 self._look_around = self._look_around or isinstance(outcome.answer, Expired)
                 may_wait = self._window.settle(target, outcome)
@@ -313,6 +325,18 @@ class Dispatcher:
                 self._pump(target, now_ms)
                 self._window.forget_if_idle(target)
             await self._log_dead(suspects)
+
+    def _count_receiver(self, target: str, outcome: Outcome) -> None:
+        answer = outcome.answer
+        what = (
+            "delivered"
+            if isinstance(answer, Delivered)
+            else "retried"
+            if isinstance(answer, RetryLater)
+            else "rejected"
+        )
+        key = (target.removeprefix(RECEIVER), what)
+        self.receiver_attempts[key] = self.receiver_attempts.get(key, 0) + 1
 
     async def _log_dead(self, suspects: Sequence[int]) -> None:
         """Log those of these deliveries that are dead."""

@@ -11,7 +11,7 @@ from engine.core.rules import AT_ONCE
 from engine.errors import Problem
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.options import inhibitors_in
-from engine.rulefiles.triggers import ABOUT_MANY
+from engine.rulefiles.triggers import ABOUT_MANY, ABOUT_NO_CLIENT
 
 WrittenRule = tuple[RuleContext, Mapping[str, Any]]
 """A rule: where it stands, and its mapping with what it inherits."""
@@ -55,11 +55,12 @@ def inhibition_problems(rules: Sequence[WrittenRule], names: Collection[str]) ->
 def _no_effect(inhibitor: Mapping[str, Any], inhibited: Mapping[str, Any]) -> str | None:
     """Why one rule can never inhibit another; None when it can."""
     triggers = set(as_tuple(inhibitor["trigger"]))
-    if "feed" in triggers | set(as_tuple(inhibited["trigger"])):
-        return (
-            f"`{inhibitor['name']}` can never inhibit `{inhibited['name']}`: "
-            "alerts of the trigger `feed` are about a source, not about clients"
-        )
+    for trigger, about in ABOUT_NO_CLIENT.items():
+        if trigger in triggers | set(as_tuple(inhibited["trigger"])):
+            return (
+                f"`{inhibitor['name']}` can never inhibit `{inhibited['name']}`: "
+                f"alerts of the trigger `{trigger}` are about {about}, not about clients"
+            )
     if triggers <= AT_ONCE:
         return f"`{inhibitor['name']}` can never inhibit: its alerts resolve immediately"
     return None

@@ -15,7 +15,7 @@ from engine.config.time_intervals import windows
 from engine.config.yamlfile import KeyPath
 from engine.core.rules import AT_ONCE, VERIFIABLE, Grouping, OutageTerms, Parent, QuorumTerms, Schedule, Throttle
 from engine.rulefiles.context import RuleContext
-from engine.rulefiles.triggers import ABOUT_MANY
+from engine.rulefiles.triggers import ABOUT_MANY, ABOUT_NO_CLIENT
 
 _EXAMPLES = {
     "outage": "{by: [group], at_least: 5}",
@@ -102,11 +102,11 @@ class OptionsReader:
         written = entry.get("grouping")
         if written is None:
             return None
-        for trigger in ("feed", "outage", "quorum", "schedule"):
+        for trigger in (*ABOUT_NO_CLIENT, "outage", "quorum", "schedule"):
             if trigger in triggers:
                 why = (
-                    "a source, not about clients"
-                    if trigger == "feed"
+                    f"{ABOUT_NO_CLIENT[trigger]}, not about clients"
+                    if trigger in ABOUT_NO_CLIENT
                     else "many clients, and are already sent as one delivery"
                 )
                 message = f"cannot be used with the trigger `{trigger}`: its alerts are about {why}"

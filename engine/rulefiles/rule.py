@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.config.matchers import as_tuple, check_match, match_of
-from engine.core.rules import Rule
+from engine.core.rules import UNDELIVERED, Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
@@ -17,10 +17,13 @@ from engine.rulefiles.notify import check_recoveries
 from engine.rulefiles.options import OptionsReader
 from engine.rulefiles.sizes import is_oversized
 from engine.rulefiles.template_checks import TemplateChecks, compiled_condition
-from engine.rulefiles.triggers import ABOUT_MANY, LASTING, WITHOUT_FOR
+from engine.rulefiles.triggers import ABOUT_MANY, ABOUT_NO_CLIENT, LASTING, WITHOUT_FOR
 from engine.rulefiles.unknown_names import warn_of_unknown
 from engine.templates.lint import template_problems
 from engine.templates.names import Names, names_of
+
+UNDELIVERED_FOR_MS: Final = 300_000
+"""How long the deliveries to a target must have failed, unless the rule says otherwise."""
 
 
 def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
@@ -40,7 +43,7 @@ def read_rule(context: RuleContext, entry: Mapping[str, Any]) -> Rule | None:
             warn_of_unknown(context, entry["match"])
     entry = with_intervals(context, entry)
     options = OptionsReader(context).read(entry, triggers)
-    for_ms = context.duration_ms(entry, "for", ())
+    for_ms = context.duration_ms(entry, "for", (), UNDELIVERED_FOR_MS if UNDELIVERED in triggers else 0)
     _check_condition(context, entry, templates.names)
     actions = read_actions(context, entry, ("actions",), mails, templates)
     on_recovery = read_actions(context, entry, ("on_recovery",), mails, templates)
@@ -81,7 +84,7 @@ def _names(context: RuleContext, entry: Mapping[str, Any], triggers: Sequence[st
         labels=None if "labels" in context.lost else tuple(entry.get("labels", {})),
         secrets=context.secrets,
         any_trigger="trigger" in context.lost,
-        feed_only=set(triggers) == {"feed"},
+        feed_only=bool(triggers) and set(triggers) <= set(ABOUT_NO_CLIENT),
         about_many=triggers[0] if ABOUT_MANY & set(triggers) else "group" if "grouping" in entry else "",
         key=None if context.lost & {"grouping", "throttle", *ABOUT_MANY} else _key_names(entry, triggers),
         looks_back="schedule" in triggers and "over" in entry.get("schedule", {}),
@@ -97,6 +100,8 @@ def _key_names(entry: Mapping[str, Any], triggers: Sequence[str]) -> tuple[str, 
             found |= dict.fromkeys(as_tuple(by) if by is not None else ())
     if "feed" in triggers:
         found["source"] = None
+    if UNDELIVERED in triggers:
+        found["target"] = None
     return tuple(found)
 
 
@@ -115,10 +120,12 @@ def _check_triggers(context: RuleContext, entry: Mapping[str, Any], triggers: Se
             else "it is an instant, not a status that can last"
         )
         context.report(("for",), f"cannot be used with the trigger `{trigger}`: {why}", at_key=True)
-    if "feed" in triggers:
-        for key in ("match", "existing"):
+    for trigger, about in ABOUT_NO_CLIENT.items():
+        for key in ("match", "existing") if trigger in triggers else ():
             if key in entry:
-                message = "cannot be used with the trigger `feed`: its alerts are about a source, not about clients"
+                message = (
+                    f"cannot be used with the trigger `{trigger}`: its alerts are about {about}, not about clients"
+                )
                 context.report((key,), message, at_key=True)
     if "existing" in entry and entry["existing"] and not LASTING & set(triggers):
         context.report(("existing",), "needs the trigger `offline`, `online` or `quorum`", at_key=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from engine.core.rules import UNDELIVERED
 
 ABOUT_MANY: Final = frozenset({"outage", "quorum", "schedule"})
 """Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
+
+ABOUT_NO_CLIENT: Final[Mapping[str, str]] = {"feed": "a source", UNDELIVERED: "a target of deliveries"}
+"""Triggers whose alerts are about no client, with what they are about."""
 
 WITHOUT_FOR: Final = frozenset(
     {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", "outage", "schedule"}

@@ -22,6 +22,7 @@ from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
+from engine.delivery.target_watch import TargetWatch
 from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.client_limit import ClientLimit
@@ -39,6 +40,7 @@ from engine.runtime.shutdown import end_within
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.status_queries import ALIVE_EVERY_S, assemble
 from engine.runtime.store_factory import open_store
+from engine.runtime.target_troubles import keep_target_watch
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap
 from engine.stores.base import SourceRow
@@ -87,7 +89,8 @@ class App(RunningService):
         renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
-        dead_log = DeadDeliveryLog(self.steady)
+        self.target_watch = TargetWatch()
+        dead_log = DeadDeliveryLog(self.steady, self.target_watch)
         self.writer = Writer(
             self.store,
             self.fleet,
@@ -113,6 +116,7 @@ class App(RunningService):
             clock,
             Limits(per_target=config.deliveries.per_target, policy=policy),
             dead_log,
+            self.target_watch,
         )
         self.queries = assemble(
             config, self.store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
@@ -245,6 +249,11 @@ class App(RunningService):
             keep("log watch", self._watch_log, is_vital=False),
             keep("rules", self.rule_reloader.watch, is_vital=False),
             keep("feeds", partial(self.source_runner.keep_watch, self.write)),
+            keep(
+                "targets",
+                partial(keep_target_watch, self.target_watch, self.fleet, clock=self.clock, write=self.write),
+                is_vital=False,
+            ),
             keep("refused", partial(refused.run, self.write), is_vital=False),
             keep("forgetting", self._forget_clients, is_vital=False),
         ]

@@ -14,12 +14,13 @@ from engine.core.alerting.routing import NOTIFY, Route
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher, MatchSet
 from engine.core.presence.debounce import Policy
-from engine.core.rules import Rule
+from engine.core.rules import Action, Rule
 from engine.templates.command import CommandRoutes
 from engine.templates.email import MailRenderer, MailRoute
 from engine.templates.evidence_text import evidence_variable
-from engine.templates.notify import NotifyRenderer
+from engine.templates.notify import NotifyRenderer, target_of_receiver
 from engine.templates.renderer import Renderer, names_used
+from engine.templates.webhook import target_of as webhook_target
 
 MAX_REMEMBERED = 100_000
 """Clients whose own holds are remembered, where the configuration has overrides."""
@@ -85,6 +86,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     )
     fleet.tombstone_ms = config.clients.tombstone_ms
     fleet.alerts.routing.routes = routes_of(config.receivers)
+    fleet.alerts.routing.target_of = partial(target_of, config)
     if config.http is not None:
         fleet.alerts.variables.external_url = config.http.external_url
     return fleet
@@ -107,6 +109,17 @@ def mail_route(config: Config) -> MailRoute | None:
 def routes_of(receivers: Mapping[str, Receiver]) -> dict[str, Sequence[Route]]:
     """Of the receivers that are routes, where each leads."""
     return {name: one.routes for name, one in receivers.items() if one.type == ROUTE}
+
+
+def target_of(config: Config, action: Action) -> str:
+    """The target of an action's deliveries, as the outbox names it."""
+    if action.kind == NOTIFY:
+        return target_of_receiver(action.spec["receiver"])
+    if action.kind == "webhook":
+        return webhook_target(action.spec["url"])
+    if action.kind == "email":
+        return config.smtp.target if config.smtp is not None else ""
+    return action.kind
 
 
 def renderer_of(

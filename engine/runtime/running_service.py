@@ -197,6 +197,10 @@ class RunningService:
         """Targets whose circuit breaker is open, by name."""
         return self.dispatcher.health().pauses
 
+    def receiver_attempts(self) -> Mapping[tuple[str, str], int]:
+        """Attempts at receivers since the start, by receiver and outcome."""
+        return dict(self.dispatcher.receiver_attempts)
+
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""
         return self.source_runner.watch.gaps_found

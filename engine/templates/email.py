@@ -195,7 +195,7 @@ def with_fewer_clients(variables: Mapping[str, Any]) -> Mapping[str, Any]:
 def shipped_name(phase: str, clients: Sequence[str] | None, variables: Mapping[str, Any]) -> str:
     """The shipped template for a delivery whose rule names none."""
     alert = variables.get("alert") or {}
-    if not alert.get("source") and (clients is not None or alert.get("count", 1) != 1):
+    if not (alert.get("source") or alert.get("target")) and (clients is not None or alert.get("count", 1) != 1):
         return "clients"
     return "recovery" if phase == PHASE_RECOVERY else "firing"
 

@@ -77,6 +77,7 @@ _ALERT: Shape = {
     "acknowledged_by": TEXT,
     "escalation": NUMBER,
     "source": TEXT,
+    "target": TEXT,
     "detail": TEXT,
     "count": NUMBER,
     "clients": [TEXT],

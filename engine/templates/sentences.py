@@ -74,6 +74,8 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
         return _outage(alert, phase)
     if trigger == "quorum":
         return _quorum(alert, phase)
+    if trigger == "undelivered" and not alert.get("target"):
+        alert = {**alert, "target": (alert.get("key") or {}).get("target", "")}  # several targets, as one
     if about := alert.get("source") or alert.get("target"):
         if _is_over(alert):
             return f"{about} is healthy again"

@@ -91,6 +91,14 @@ class _Metrics:
         for pause in sorted(pauses, key=lambda pause: pause.since_ms)[:MAX_PAUSES]:
             tried.add_metric([pause.target], max(0, pause.next_try_ms - now_ms) / 1000)
         yield tried
+        attempts = CounterMetricFamily(
+            "rollcall_receiver_attempts",
+            "attempts at receivers since the process started, by receiver and outcome",
+            labels=["receiver", "outcome"],
+        )
+        for (receiver, outcome), count in sorted(self._service.receiver_attempts().items()):
+            attempts.add_metric([receiver, outcome], count)
+        yield attempts
 
     def _sources(self) -> Iterator[Any]:
         healths, now_ms = self._service.healths(), self._service.now_ms()

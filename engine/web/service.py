@@ -233,6 +233,10 @@ class Service(Subject, Protocol):
         """Every part of the service, and what is wrong with it."""
         ...
 
+    def receiver_attempts(self) -> Mapping[tuple[str, str], int]:
+        """Attempts at receivers since the start, by receiver and outcome: delivered, retried or rejected."""
+        ...
+
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start; a source without any may be missing."""
         ...

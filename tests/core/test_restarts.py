@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from engine.core.rules import Rule
 from engine.core.times import FOREVER
 from engine.stores.sqlite.store import SqliteStore
 from engine.testing import temporary_folder
-from tests.core.worlds import POLICY, START_MS, World, event, full, rule
+from tests.core.worlds import POLICY, START_MS, To, World, event, full, notify, rule
 
 RULES = (
     rule("dark", "offline", recovery=True),
@@ -34,11 +35,19 @@ RULES = (
     rule("restless", "flapping", recovery=True),
     rule("calm", "stable", throttle=(1, "30s")),
     rule("twice", "duplicate", recovery=True),
+    replace(rule("routed", "offline", actions=notify("oncall")), on_recovery=notify("oncall")),
 )
 
 
 class KeptWorld(World):
-    """A world whose transactions are kept in a store, and that can be cut and begun again from it."""
+    """A world whose transactions are kept in a store, and that can be cut and begun again from it.
+
+    Its route leads to another receiver every few seconds, so that a firing and what follows it would be told apart.
+    """
+
+    routes_at_first: ClassVar = {
+        "oncall": [To("chat", *[(f"{start}s", f"{start + 7}s") for start in range(0, 2_000, 14)]), To("pager")]
+    }
 
     def __init__(self, store: SqliteStore, *rules: Rule) -> None:
         super().__init__(*rules)

@@ -7,6 +7,7 @@ An outcome is one of
     30s rule p1 firing | suppressed throttle | ...   a step of an alert
     30s rule site=north firing                       the same about a key, `-` for one without values
     30s rule > p1 log firing [held]                  a delivery; several clients are `p1+p2`
+    30s rule > p1 notify firing to chat              a delivery to a receiver
 
 so a story and what follows from it can be read beside each other. Read `World.tell` and `World.pass_to` first.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.config.patterns import compile_patterns
 from engine.core.alerting.alert import AlertLine
@@ -33,6 +34,13 @@ from engine.core.times import FOREVER
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def notify(*receivers: str) -> tuple[Action, ...]:
+    """The action `notify` to some receivers."""
+    return tuple(Action(kind="notify", spec={"receiver": name}) for name in receivers)
+
+
 LOG = Action(kind="log", spec={"message": "{{ client.id }}"})
 
 POLICY = Policy(
@@ -146,8 +154,23 @@ class Every:
         return START_MS + ((at_ms - START_MS) // self._interval_ms + 1) * self._interval_ms
 
 
+class To:
+    """One route: to a receiver, inside a window, or for a group."""
+
+    def __init__(self, to: str, *windows: tuple[str, str], group: str = "") -> None:
+        self.to = to
+        self._hours = Hours(*windows) if windows else None
+        self._group = group
+
+    def holds(self, rule: Rule, group: str, at_ms: int) -> bool:
+        """Does a firing go here?"""
+        return (self._hours is None or self._hours.covers(at_ms)) and self._group in ("", group)
+
+
 class World:
     """A fleet and all that came of what it was told. Unless a story says otherwise, every source is always caught up."""
+
+    routes_at_first: ClassVar[Mapping[str, Sequence[To]]] = {}
 
     def __init__(
         self,
@@ -162,6 +185,7 @@ class World:
         self.burst = burst
         self._attributes = attributes or {}
         self.rules = rules
+        self.routes: Mapping[str, Sequence[To]] = self.routes_at_first
         self.fleet = self._new_fleet()
         self.lines: list[Transition | AlertLine | PlannedDelivery] = []
         self.asks: list[str] = []  # whom the fleet wanted asked, as "AT CLIENT WHY"
@@ -171,7 +195,10 @@ class World:
         return self._attributes.get(client, {})
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
+        fleet = Fleet(self.policy, self.matcher(), self.attributes, no_names, burst=self.burst, listing=self.listing)
+        fleet.alerts.routing.routes = {name: tuple(entries) for name, entries in self.routes.items()}
+        fleet.alerts.routing.target_of = lambda action: f"notify:{action.spec.get('receiver', action.kind)}"
+        return fleet
 
     def matcher(self) -> Matcher:
         """The rules, ready to be asked."""
@@ -314,6 +341,7 @@ def _told(line: Transition | AlertLine | PlannedDelivery) -> str:
         return " ".join([span(line.at_ms), line.rule, subject, line.state, *([line.reason] if line.reason else [])])
     subject = short(line.client) if line.client is not None else "+".join(map(short, line.clients or ())) or "-"
     words = [span(line.at_ms), line.rule.name, ">", subject, line.action.kind, line.phase]
+    words += ["to", line.action.spec["receiver"] or "nobody"] if line.action.kind == "notify" else []
     return " ".join([*words, *(["held"] if line.held else [])])
 
 

@@ -49,5 +49,5 @@ def test_a_restart_between_any_two_of_them_changes_nothing(tmp_path: Path) -> No
         ["firing", "escalation"],
         ["firing", "escalation", "acknowledged", "acknowledged"],
         ["firing", "escalation", "acknowledged", "acknowledged"],
-        ["firing", "escalation", "acknowledged", "acknowledged", "recovery", "recovery"],
+        ["firing", "escalation", "acknowledged", "acknowledged", "recovery"],
     ]

@@ -137,24 +137,8 @@ def planned(
 
     With `burst`, each counts in it and is held beyond `limit`. `era`: see `OpenAlerts.era`.
     """
-    parts = planned_parts(rule, phase, notification, at_ms, burst, limit, era, escalation)
-    return [one for part in parts for one in part]
-
-
-def planned_parts(
-    rule: Rule,
-    phase: str,
-    notification: Notification,
-    at_ms: int,
-    burst: Burst | None = None,
-    limit: int = 0,
-    era: str = "",
-    escalation: Escalation | None = None,
-) -> list[list[PlannedDelivery]]:
-    """The same, those of the rule and of each step by themselves."""
-    parts = []
+    found = []
     for part in parts_of(rule, phase, notification, escalation, era):
-        found: list[PlannedDelivery] = []
         for index, action in enumerate(part.actions):
             if phase == PHASE_ACKNOWLEDGED and action.kind != NOTIFY:
                 continue
@@ -178,5 +162,4 @@ def planned_parts(
                     reply_to=reply_to,
                 )
             )
-        parts.append(found)
-    return parts
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
-from engine.core.alerting.delivery_plan import Notification, planned_parts
+from engine.core.alerting.delivery_plan import Notification, planned
 from engine.core.alerting.escalation import number_of_latest
 from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
@@ -31,7 +31,7 @@ from engine.core.alerting.routing import NOTIFY, Routing
 from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
-from engine.core.rules import Rule
+from engine.core.rules import UNDELIVERED, Rule
 
 
 class Notifier:
@@ -170,9 +170,13 @@ class Notifier:
         escalation = self._escalations.all.get(notification.id)
         if phase == PHASE_ESCALATION and escalation is not None:
             notification.variables["alert"]["escalation"] = number_of_latest(rule.escalate, escalation)
-        found: list[PlannedDelivery] = []
-        for part in planned_parts(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation):
-            found += self._all_addressed(part) if any(one.action.kind == NOTIFY for one in part) else part
+        found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation)
+        if any(one.action.kind == NOTIFY for one in found):
+            found = self._all_addressed(found)
+        about = notification.variables["alert"]
+        if about.get("trigger") == UNDELIVERED:
+            targets = (about.get("key") or {}).get("target", "").split(", ")
+            found = [one for one in found if self._routing.target_of(one.action) not in targets]
         out.lines.extend(found)
         out.deliveries.extend(found)
         if burst is not None and found:
@@ -181,16 +185,22 @@ class Notifier:
                 limits.timers.push(at_ms, burst)
 
     def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
-        """The same deliveries, each to its receiver; a receiver that several names of the rule, or of a step, come to gets one."""
-        found, receivers = [], set()
+        """The same deliveries, each to its receiver.
+
+        One that a route chooses beside its own name gets only one; and each gets one recovery, be it told of by several steps.
+        """
+        found = []
+        by_route: dict[str, bool] = {}  # receiver -> did a route choose it?
         for one in planned:
+            addressed = self._addressed(one) if one.action.kind == NOTIFY else one
             if one.action.kind == NOTIFY:
-                one = self._addressed(one)
-                receiver = one.action.spec["receiver"]
-                if receiver and receiver in receivers:
+                receiver: str = addressed.action.spec["receiver"]
+                is_by_route = "via" in addressed.action.spec
+                is_again = receiver in by_route and (is_by_route or by_route[receiver] or one.phase == PHASE_RECOVERY)
+                if receiver and is_again:
                     continue
-                receivers.add(receiver)
-            found.append(one)
+                by_route[receiver] = is_by_route
+            found.append(addressed)
         return found
 
     def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:

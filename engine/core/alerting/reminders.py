@@ -13,7 +13,7 @@ from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.bundles import sources_in
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
-from engine.core.rules import AT_ONCE, Rule
+from engine.core.rules import AT_ONCE, UNDELIVERED, Rule
 from engine.core.timers import FEED_REMINDERS, REMINDERS, NextWakeUp, TimerQueue
 
 
@@ -36,7 +36,7 @@ class Reminders:
 
     def push(self, due_ms: int, alert: Alert) -> None:
         """Enter the timer of a reminder that the alert knows of already."""
-        queue = self.feed_timers if alert.source is not None else self.timers
+        queue = self.feed_timers if alert.source is not None or alert.trigger == UNDELIVERED else self.timers
         queue.push(due_ms, alert)
 
     def plan_group(self, rule: Rule, group: Group, at_ms: int) -> None:

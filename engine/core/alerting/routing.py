@@ -7,7 +7,7 @@ share. Read `Routing.addressed`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.core.presence.client_state import split_id
@@ -61,6 +61,7 @@ class Routing:
     def __init__(self, alerts: OpenAlerts) -> None:
         self.routes: Mapping[str, Sequence[Route]] = {}
         self.chosen: dict[str, Routed] = {}
+        self.target_of: Callable[[Action], str] = no_target
         self._alerts = alerts
 
     def addressed(self, planned: PlannedDelivery) -> Action:
@@ -108,6 +109,11 @@ class Routing:
     def restore(self, routed: Iterable[Routed]) -> None:
         """Start again with what a store holds."""
         self.chosen = {one.id: one for one in routed}
+
+
+def no_target(action: Action) -> str:
+    """Nothing is known of where actions lead: the shell knows, where something is sent."""
+    return ""
 
 
 def group_of(planned: PlannedDelivery) -> str:

@@ -30,7 +30,7 @@ from engine.core.presence.client_state import (
 from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import Reading, doubts, readings
 from engine.core.presence.reconcile import Gaps, is_unsure
-from engine.core.rules import Rule
+from engine.core.rules import UNDELIVERED, Rule
 from engine.core.times import rfc3339
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
@@ -119,6 +119,7 @@ class VariableSource:
             "acknowledged_by": "",
             "escalation": 0,
             "source": "",
+            "target": "",
             "unverified": False,
             "detail": "",
             "count": 1,
@@ -149,7 +150,9 @@ class VariableSource:
         else:
             shown["key"] = alert.shown_key or {}
             shown["clients"] = []
-            if alert.trigger == "outage":
+            if alert.trigger == UNDELIVERED:
+                shown["target"] = shown["key"].get("target", "")
+            elif alert.trigger == "outage":
                 self._add_outage(alert, found, shown, at_ms)
             elif alert.trigger == "quorum":
                 self._add_quorum(alert, found, shown, at_ms)

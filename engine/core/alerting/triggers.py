@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from engine.core.alerting import lifecycle
-from engine.core.alerting.alert import SUPPRESSED, Alert
+from engine.core.alerting.alert import PENDING, SUPPRESSED, Alert
 from engine.core.alerting.outage_alerts import OutageAlerts
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.quorum_alerts import QuorumAlerts
 from engine.core.alerting.stages import flapping, verification
+from engine.core.keys import key_text
 from engine.core.presence.client_state import (
     FIRST_HEARD,
     GRACEFUL,
@@ -25,7 +26,7 @@ from engine.core.presence.client_state import (
 )
 from engine.core.presence.query import UNKNOWN as NO_ANSWER
 from engine.core.presence.query import StatusAnswer
-from engine.core.rules import Rule
+from engine.core.rules import UNDELIVERED, Rule
 
 STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
@@ -210,7 +211,7 @@ class Triggers:
 
     def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
         """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
-        alerts = self._of(f"\0{source}")
+        alerts = [alert for alert in self._of(f"\0{source}") if alert.trigger == "feed"]
         if trouble is None:
             for alert in alerts:
                 self._pipeline.end(alert, at_ms, NEW_CLIENT)
@@ -220,6 +221,43 @@ class Triggers:
             if rule.name not in known:
                 alert = self._alerts.add(rule, "feed", at_ms, source=source, detail=trouble)
                 self._pipeline.due(alert, NEW_CLIENT, at_ms)
+
+    # Targets of deliveries
+
+    def undelivered(
+        self, target: str, detail: str | None, at_ms: int, *, failing_since_ms: int = 0, is_dead: bool = False
+    ) -> None:
+        """What is wrong with a target of deliveries (None: a delivery there has succeeded). Opens and ends alerts of `undelivered`.
+
+        `failing_since_ms`: since when its deliveries fail; `is_dead`: one of them is given up, which is not waited for. What is known is
+        said again without effect.
+        """
+        key = key_text({"target": target})
+        for rule in self._pipeline.matcher.undelivered if detail is not None else ():
+            self._target_fails(rule, key, detail or "", at_ms if is_dead else failing_since_ms + rule.for_ms, at_ms)
+        if detail is None:
+            for alert in [alert for alert in self._alerts if alert.trigger == UNDELIVERED and alert.key == key]:
+                self._pipeline.end(alert, at_ms, NEW_CLIENT)
+
+    def _target_fails(self, rule: Rule, key: str, detail: str, due_ms: int, at_ms: int) -> None:
+        """A target fails: a new alert, which is due now or later; or one that waits is due sooner."""
+        pipeline, known = self._pipeline, self._alerts.of(f"\0{rule.name}\0{key}")
+        if not known:
+            alert = self._alerts.add(rule, UNDELIVERED, at_ms, key=key, due_ms=max(due_ms, at_ms), detail=detail)
+            if due_ms > at_ms:
+                self._alerts.line(alert, at_ms)
+                pipeline.await_for(alert)
+                return
+        else:
+            alert = known[0]
+            if alert.state != PENDING:
+                return
+            alert.detail = detail
+            self._alerts.changed(alert)
+            if due_ms > at_ms:
+                return
+            alert.due_at_ms = at_ms
+        pipeline.due(alert, NEW_CLIENT, at_ms)
 
     # Clients and rules come and go
 
