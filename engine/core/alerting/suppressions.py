@@ -52,7 +52,7 @@ class Suppressions:
     def __init__(self, wake_up: NextWakeUp, ends_at: Callable[[str], int | None]) -> None:
         """`ends_at`: when what a text names ends, epoch milliseconds; None when that is not known (any more)."""
         self.timers: Final = TimerQueue(SUPPRESSIONS, wake_up, self._is_due)
-        self.freed: list[Alert] = []  # alerts whose inhibitor has ended, not looked at yet
+        self.freed: list[Alert] = []  # alerts that wait for nothing any more, not looked at yet
         self._ends_at = ends_at
         self._waiting: dict[str, dict[str, Alert]] = {}
 
