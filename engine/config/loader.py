@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
 from engine.config.connection import ConnectionConfig, read_webhooks
@@ -246,7 +247,11 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         reconcile=read_reconcile(reader),
         log=LogConfig(**(raw.get("log") or {})),
         written=raw,
-        missing_packages=(*source_section.missing_packages(reader), *status_section.missing_packages(reader)),
+        missing_packages=(
+            *source_section.missing_packages(reader),
+            *status_section.missing_packages(reader),
+            *receiver_section.missing_packages(reader),
+        ),
     )
     warn_of_max_hold(reader)
     return replace(config, warnings=tuple(problems))
