@@ -47,7 +47,7 @@ def test_a_restart_between_any_two_of_them_changes_nothing(tmp_path: Path) -> No
         [],
         ["firing"],
         ["firing", "escalation"],
-        ["firing", "escalation", "acknowledged", "acknowledged"],
-        ["firing", "escalation", "acknowledged", "acknowledged"],
-        ["firing", "escalation", "acknowledged", "acknowledged", "recovery"],
+        ["firing", "escalation", "acknowledged"],
+        ["firing", "escalation", "acknowledged"],
+        ["firing", "escalation", "acknowledged", "recovery"],
     ]
