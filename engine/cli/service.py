@@ -47,6 +47,9 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     found = 0
     try:
         config = load_config(config_path)
+    except InvalidFiles as error:
+        _end([*error.problems, *_problems_of_rules_alone(config_path, rules)])
+    try:
         problems += [*config.warnings, *config.missing_packages]
         problems += _missing_libraries(config)
         inventory: Inventory | None = NO_INVENTORY
@@ -64,13 +67,35 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
             problems += unused_receivers(config, loaded.rules)
     except InvalidFiles as error:
         problems += error.problems
+    _end(problems)
+    say(f"{shown_path(config_path)}: good, {found} rule{'s' if found != 1 else ''}")
+
+
+def _end(problems: list[Problem]) -> None:
+    """Show the problems; with an error among them, exit with 1."""
     for problem in problems:
         say(str(problem))
     errors = sum(not problem.warning for problem in problems)
     if errors:
         click.echo(f"{errors} problem{'s' if errors > 1 else ''}", err=True)
         sys.exit(1)
-    say(f"{shown_path(config_path)}: good, {found} rule{'s' if found != 1 else ''}")
+
+
+def _problems_of_rules_alone(config_path: Path, rules: tuple[Path, ...]) -> list[Problem]:
+    """What is wrong in the rules whatever the configuration says, which does not load: its names and its inventory are not known."""
+    paths = rules
+    if not paths:
+        document = read_document(config_path, [])
+        written = (
+            document.value.get("rules", "rules") if document is not None and isinstance(document.value, dict) else ()
+        )
+        texts = [written] if isinstance(written, str) else written if isinstance(written, list) else []
+        folder = config_path.absolute().parent
+        paths = tuple(folder / text for text in texts if isinstance(text, str) and (folder / text).exists())
+    try:
+        return list(load_rules(paths).problems) if paths else []
+    except InvalidFiles as error:
+        return error.problems
 
 
 def _overrides_of_no_client(config: Config, inventory: Inventory) -> list[Problem]:

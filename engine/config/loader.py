@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
 from engine.config.connection import ConnectionConfig, read_webhooks
@@ -39,10 +40,11 @@ from engine.config.presence import (
     read_flapping,
     warn_of_max_hold,
 )
+from engine.config.pruning import pruned
 from engine.config.reader import ConfigReader
 from engine.config.receivers import Receiver, read_receivers
 from engine.config.regular_file import shown_path
-from engine.config.schema import schema_problems
+from engine.config.schema import MAX_PROBLEMS, schema_problems
 from engine.config.secret import Secret
 from engine.config.smtp import SmtpConfig, read_smtp
 from engine.config.sources import SourceConfig, read_sources
@@ -143,12 +145,56 @@ def _load(path: Path, problems: list[Problem]) -> Config | None:
     document = read_document(path, problems)
     if document is None:
         return None
-    problems += schema_problems(document, "config")
+    broken: set[KeyPath] = set()
+    problems += schema_problems(document, "config", broken=broken)
     if problems:
+        if broken and len(problems) < MAX_PROBLEMS:
+            problems += _problems_of_the_rest(document, path, broken)
+            problems.sort(key=lambda problem: (problem.line, problem.column))
         return None
     found = _read(document, path, problems)
     check_overrides_without_inventory(ConfigReader(document, path.absolute().parent, problems))
     return found
+
+
+_FOLLOWS: Final = {
+    "sources": {"mqtt", "http"},
+    "status": {"reconcile", "feed"},
+    "mqtt": {"sources"},
+    "http": {"sources"},
+}
+"""Sections in which something may be wrong only because of another one."""
+
+
+_BY_NAME: Final = frozenset({"secrets", "time_intervals"})
+"""Sections whose entries know nothing of one another."""
+
+
+def _stands(document: Document, way: KeyPath) -> bool:
+    """Whether there is something to leave out."""
+    value = document.value
+    for step in way:
+        if not isinstance(value, dict) or step not in value:
+            return False
+        value = value[step]
+    return True
+
+
+def _problems_of_the_rest(document: Document, path: Path, broken: set[KeyPath]) -> list[Problem]:
+    """What is wrong in the sections that fit the schema; warnings are left for when all of them do."""
+    sections = {str(way[0]) for way in broken if way and way[0] not in _BY_NAME}
+    sections |= {other for section in sections for other in _FOLLOWS.get(section, ())}
+    lost: set[KeyPath] = {(section,) for section in sections} | {
+        way[:2] for way in broken if way and way[0] in _BY_NAME
+    }
+    lost |= broken & {()}
+    lost = {way for way in lost if way == ("version",) or _stands(document, way)}
+    rest = pruned(document, "config", lost, lambda way, around: 1 if way == ("version",) else None)
+    if rest is None:
+        return []
+    found: list[Problem] = []
+    _read(rest, path, found)
+    return [problem for problem in found if not problem.warning]
 
 
 def config_under(key: str, document: Document, problems: list[Problem]) -> Config:
@@ -201,7 +247,11 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         reconcile=read_reconcile(reader),
         log=LogConfig(**(raw.get("log") or {})),
         written=raw,
-        missing_packages=(*source_section.missing_packages(reader), *status_section.missing_packages(reader)),
+        missing_packages=(
+            *source_section.missing_packages(reader),
+            *status_section.missing_packages(reader),
+            *receiver_section.missing_packages(reader),
+        ),
     )
     warn_of_max_hold(reader)
     return replace(config, warnings=tuple(problems))

@@ -14,7 +14,7 @@ from engine.config.patterns import EXPRESSION, compile_patterns, is_prefix
 
 _CURLY: Final = "“”„‟‘’‚‛«»"
 _EXPRESSION: Final = re.compile(
-    r"^\^|\$$|^/.+/$|\\[dwsDWSbB.]|\.\+|\[[^\]]+\][+*?{]|\([^()]*\|[^()]*\)|\.\*\$?.|\{[0-9]+(?:,[0-9]*)?\}"
+    r"^\^|\$$|^/.+/$|\\[dwsDWSbB.]|\.\+|\[[^\]]+\][+{]|\([^()]*\|[^()]*\)|\.\*\$?.|\{[0-9]+(?:,[0-9]*)?\}"
 )
 """What only a regular expression has; `.*` at the end may be a dot and a glob."""
 

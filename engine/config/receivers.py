@@ -15,12 +15,13 @@ from engine.config.connection import CONNECTION_KEYS, DIRECT, ConnectionConfig, 
 from engine.config.endpoints import url_problem
 from engine.config.matchers import as_tuple
 from engine.config.named_intervals import NamedIntervals
+from engine.config.packages import missing_package
 from engine.config.reader import ConfigReader
 from engine.config.routes import WrittenRoute, read_routes, route_problems
 from engine.config.secret import Secret
 from engine.config.time_zones import zone
 from engine.config.yamlfile import KeyPath
-from engine.errors import RollcallError
+from engine.errors import Problem, RollcallError
 
 ROUTE: Final = "route"
 EMAIL: Final = "email"
@@ -29,6 +30,9 @@ APPRISE: Final = "apprise"
 
 KEEPS_INCIDENTS: Final = frozenset({"pagerduty", "opsgenie"})
 """Services that keep an incident open until they get its recovery."""
+
+PACKAGES: Final = {APPRISE: "apprise"}
+"""The packages that some services need, by the extra that installs them."""
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 300_000
@@ -208,6 +212,15 @@ def _check(reader: ConfigReader, at: KeyPath, kind: str, raw: Mapping[str, Any])
         reader.report((*at, "type"), message)
     if kind == "ntfy" and ("username" in raw) != ("password" in raw):
         reader.report(at, "`username` and `password` belong together: one of them is missing")
+
+
+def missing_packages(reader: ConfigReader) -> list[Problem]:
+    """The problem of each receiver whose package is not installed here; empty when nothing is missing."""
+    found = []
+    for name, written in (reader.raw.get("receivers") or {}).items():
+        if (missing := missing_package(PACKAGES, written["type"])) is not None:
+            found.append(reader.document.problem(("receivers", name, "type"), missing))
+    return found
 
 
 def missing_secrets(receivers: Mapping[str, Receiver]) -> list[str]:

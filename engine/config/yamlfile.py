@@ -173,7 +173,12 @@ def parse_document(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.append(problem_in(file, line, f"is not valid YAML: {_parser_message(error, text)}", column=column))
+        tab = _tab_of(error, text)
+        if tab is not None:
+            column, message = tab + 1, "a tab stands where only spaces may: indent with spaces, not with tabs"
+        else:
+            message = f"is not valid YAML: {_parser_message(error)}"
+        problems.append(problem_in(file, line, message, column=column))
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -371,16 +376,21 @@ def _place_of(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
 
 
-def _parser_message(error: yaml.MarkedYAMLError, text: str) -> str:
-    """The parser's message on one line, with a hint for the usual mistakes."""
+def _parser_message(error: yaml.MarkedYAMLError) -> str:
+    """The parser's message on one line, with a hint for the usual mistake."""
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    if "\\t" in message or _stands_at_tab(error, text):
-        return f"{message} (indent with spaces, not with tabs)"
     if "mapping values are not allowed" in message:
         return f"{message} (a text that contains `: ` needs quotes)"
     return message
 
 
-def _stands_at_tab(error: yaml.MarkedYAMLError, text: str) -> bool:
+def _tab_of(error: yaml.MarkedYAMLError, text: str) -> int | None:
+    """The column of the tab that the parser stumbled over: where it stopped, or in the indentation of that line."""
     mark = error.problem_mark
-    return mark is not None and mark.index is not None and text[mark.index : mark.index + 1] == "\t"
+    if mark is None:
+        return None
+    line = text.split("\n", mark.line + 1)[mark.line] if mark.line <= text.count("\n") else ""
+    if line[mark.column : mark.column + 1] == "\t":
+        return int(mark.column)
+    indentation = line[: len(line) - len(line.lstrip())]
+    return indentation.find("\t") if "\t" in indentation else None

@@ -23,7 +23,7 @@ ATTRIBUTES: Final = 10
 _UNFIT_IN_LINE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNFIT_IN_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-_MARKS: Final = {PHASE_RECOVERY: "resolved", "acknowledged": "acknowledged", PHASE_SUMMARY: "summary"}
+_MARKS: Final = {PHASE_RECOVERY: "resolved", "acknowledged": "acknowledged"}
 _SAID: Final = {"reminder": "reminder", "update": "update", "escalation": "escalated"}
 
 
@@ -41,6 +41,8 @@ def several_lines(text: str) -> str:
 def default_title(phase: str, variables: Mapping[str, Any]) -> str:
     """`[critical, reminder] pump-offline: p1 is still offline`."""
     rule = variables.get("rule") or {}
+    if phase == PHASE_SUMMARY:
+        return one_line(f"[{rule.get('severity', '')}] {rule.get('name', '')}: deliveries are held")
     mark = _MARKS.get(phase) or str(rule.get("severity", ""))
     if phase in _SAID:
         mark = f"{mark}, {_SAID[phase]}"
@@ -54,9 +56,10 @@ def default_message(phase: str, variables: Mapping[str, Any], zone: tzinfo) -> s
 
 def _lines(phase: str, variables: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
     rule, alert = variables.get("rule") or {}, variables.get("alert") or {}
-    yield f"{_headline(phase, variables, zone=zone)}."
     if phase == PHASE_SUMMARY:
+        yield str(alert.get("detail", ""))
         return
+    yield f"{_headline(phase, variables, zone=zone)}."
     if alert.get("acknowledged_by"):
         yield f"Acknowledged by {one_line(str(alert['acknowledged_by']))}."
     if rule.get("description"):

@@ -161,14 +161,32 @@ def _when(variables: Mapping[str, Any], alert: Mapping[str, Any], zone: tzinfo |
         return ""
     if _is_over(alert):
         after = alert.get("duration")
-        text = f" after {duration_text(int(after * 1000))}" if isinstance(after, (int, float)) else ""
-        return f"{text} (it began at {instant_text(began, zone)})" if began else text
+        text = f"; the alert lasted {_whole_seconds(after)}" if isinstance(after, (int, float)) else ""
+        return f"{text}, from {instant_text(began, zone)}" if text and began else text
     trigger = alert.get("trigger")
     if trigger in {"schedule", "first_seen", "stable"}:
         return f" at {instant_text(began, zone)}" if began else ""
     is_change = trigger in {"outage", "quorum"} or (trigger in _STATES | {None} and alert.get("count", 1) == 1)
+    if trigger in _STATES and not is_change:
+        return _when_many(alert, zone)
     since = str((variables.get("occurred_at") if is_change else "") or began)
     return f" since {instant_text(since, zone)}" if since else ""
+
+
+def _when_many(alert: Mapping[str, Any], zone: tzinfo | None) -> str:
+    """Since when several clients have their status. The alert began later, by their holds and by `for`."""
+    members = alert.get("members") or ()
+    changes = sorted(str(member.get("occurred_at") or "") for member in members)
+    if not changes or not changes[0] or len(changes) < alert.get("count", 0):
+        began = str(alert.get("started_at") or "")  # not all are listed, so the first of all is not known
+        return f", in an alert since {instant_text(began, zone)}" if began else ""
+    first = instant_text(changes[0], zone)
+    return f" since {first}" if instant_text(changes[-1], zone) == first else f", the first since {first}"
+
+
+def _whole_seconds(seconds: float) -> str:
+    """A duration as people read it."""
+    return duration_text(int(seconds) * 1000) if seconds >= 1 else "less than a second"
 
 
 def instant_text(text: str, zone: tzinfo | None = None) -> str:

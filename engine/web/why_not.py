@@ -64,7 +64,7 @@ def _match(is_open: bool, detail: Detail) -> str:
 
 def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
-    if "quorum_key" in detail:
+    if "quorum_key" in detail and (detail["is_known"] or detail["quorum_key"] is not None):
         return _quorum(is_open, detail)
     if not detail["is_known"] and not is_open:
         near = f"; did you mean {detail['near']}?" if detail.get("near") else ""

@@ -40,7 +40,7 @@ WRITTEN = (
     *(f"grouping by {name}" for name in ("client", "group", "site", "ip/24", "several")),
     *("grouping wait", "grouping interval", "grouping limit", "repeat"),
     *(f"outage by {name}" for name in ("group", "site", "ip/24", "several")),
-    *("outage percent", "outage within", "outage inhibit", "outage no inhibit"),
+    *("outage percent", "outage within", "outage recover_within", "outage inhibit", "outage no inhibit"),
     *("schedule timezone", "catch_up once", "catch_up skip"),
     *(
         "inhibited_by one",
@@ -160,7 +160,7 @@ def features(rule: Mapping[str, Any]) -> set[str]:
 
 def _of_outage_and_schedule(rule: Mapping[str, Any]) -> set[str]:
     outage, schedule = rule.get("outage", {}), rule.get("schedule", {})
-    found = {f"outage {key}" for key in ("percent", "within") if key in outage}
+    found = {f"outage {key}" for key in ("percent", "within", "recover_within") if key in outage}
     if outage:
         found.add("outage inhibit" if outage.get("inhibit", True) else "outage no inhibit")
     found |= {f"catch_up {schedule['catch_up']}"} if "catch_up" in schedule else set()

@@ -277,6 +277,8 @@ def _outage(times: _Times) -> dict[str, Any]:
         found["percent"] = random.choice([10, 50, 66.7, 100])
     if random.random() < 0.8:  # ticks: what comes exactly at the edge is common then
         found["within"] = random.choice([written(times.grid.tick * random.randint(1, 3)), times.lasting()])
+    if random.random() < 0.4:
+        found["recover_within"] = random.choice([written(times.grid.tick * random.randint(1, 3)), times.lasting()])
     if random.random() < 0.5:
         found["inhibit"] = random.choice([True, False])
     return found

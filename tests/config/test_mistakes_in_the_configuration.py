@@ -31,6 +31,9 @@ MISTAKES: list[tuple[str, str, str]] = [
     (BROKER % ("a:1", "mqtt_groups: [GID_A_MQTT]"), "sources[0].mqtt_groups[0]", "write the group alone, `GID_A`"),
     # Hosts, ports and URLs
     (MAIL % '"[::1]"', "smtp.host", "without brackets here: ::1"),
+    ("smtp: {host: mail, from: a@b.c, helo: a_b..c}", "smtp.helo", "is not a host name"),
+    ("smtp: {host: mail, from: a@b.c, helo: 10.0.0.1}", "smtp.helo", "write an address as `[10.0.0.1]`"),
+    ("smtp: {host: mail, from: a@b.c, helo: 'fe80::1'}", "smtp.helo", "write an address as `[IPv6:fe80::1]`"),
     (MAIL % "u@mail", "smtp.host", "must not contain a user name or password"),
     (MAIL % "0x7f.1", "smtp.host", NO_IPV4),
     (MAIL % "a..b", "smtp.host", "is not a host name or address"),

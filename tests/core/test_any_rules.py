@@ -51,7 +51,9 @@ def rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
             more["outage"] = Terms(
                 at_least=draw(st.integers(2, 3)),
                 by=draw(st.sampled_from([("group",), ()])),
+                percent=draw(st.sampled_from([0, 0, 50])),
                 within_ms=draw(st.sampled_from([20_000, 60_000])),
+                recover_within_ms=draw(st.sampled_from([50_000, 900_000])),
                 inhibit=draw(st.booleans()),
             )
             found.append(rule(f"r{number}", "outage", **more))

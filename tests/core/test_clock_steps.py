@@ -28,7 +28,13 @@ TEN_YEARS_MS = 3_650 * DAY_MS
 MEASURED = (
     rule("again", "offline", repeat_ms=50_000, recovery=True),
     rule("late", "offline", for_="35s", recovery=True),
-    rule("gone", "outage", outage=OutageTerms(at_least=2, within_ms=40_000), recovery=True, repeat_ms=60_000),
+    rule(
+        "gone",
+        "outage",
+        outage=OutageTerms(at_least=2, within_ms=40_000, recover_within_ms=90_000),
+        recovery=True,
+        repeat_ms=60_000,
+    ),
     rule("few", "offline", throttle=(1, "80s"), recovery=True, inhibited_by=("gone",)),
     rule("grouped", "offline", grouping=Grouping(wait_ms=20_000, interval_ms=60_000), repeat_ms=100_000, recovery=True),
     rule("pair", "quorum", quorum=QuorumTerms(down=2), for_="30s", recovery=True, repeat_ms=45_000),

@@ -320,3 +320,11 @@ def test_through_any_edits_a_ladder_takes_its_steps_in_order_and_none_twice(
     assert [after for after, _ in seen] == sorted({after for after, _ in seen})
     places = [index for index, _ in sent_steps(steps, escalation)]
     assert len(places) == len(set(places)) <= len(escalation.sent)
+
+
+def test_why_not_says_which_steps_were_sent_and_when_the_next_one_is_due() -> None:
+    world = World(LADDER).tell(CUT).pass_to("20m")
+    detail = world.fleet.why_not("r", "G@@@p1", at("20m"))[-1].detail
+    assert (detail["steps"], detail["steps_sent"], detail["step_due_ms"]) == (2, 1, at("1h30s"))
+    world.acknowledge("21m", rule="r")
+    assert world.fleet.why_not("r", "G@@@p1", at("21m"))[-1].detail["step_due_ms"] is None

@@ -36,6 +36,7 @@ class Letter:
     connection: int
     encrypted: bool
     login: str | None
+    helo: str  # what the client called itself
 
     @property
     def message(self) -> EmailMessage:
@@ -174,6 +175,7 @@ class PostOffice:
             connection=server.number,
             encrypted=session.ssl is not None or self._security == "tls",
             login=getattr(session, "login_name", None),
+            helo=str(session.host_name),
         )
         with self._lock:
             self.offered.append(letter)

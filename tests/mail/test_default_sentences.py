@@ -45,7 +45,10 @@ def test_one_client_offline_reminded_of_and_back(tmp_path: Path) -> None:
     assert replayed(tmp_path, mails("dark", "offline", repeat="5m"), lines) == [
         ("[warning] dark: a is offline since 2026-01-01 00:01:00 UTC", "H@@@a is offline."),
         ("[warning, reminder] dark: a is still offline since 2026-01-01 00:01:00 UTC", "H@@@a is still offline."),
-        ("[resolved] dark: a is online again after 7m (it began at 2026-01-01 00:01:00 UTC)", "H@@@a is online again."),
+        (
+            "[resolved] dark: a is online again; the alert lasted 7m, from 2026-01-01 00:01:00 UTC",
+            "H@@@a is online again.",
+        ),
     ]
 
 
@@ -61,19 +64,19 @@ def test_a_group_firing_updated_reminded_of_and_over(tmp_path: Path) -> None:
     assert replayed(tmp_path, rule, lines) == [
         (f"[warning] dark: 2 clients of group H are offline {began}", "2 clients of group H are offline."),
         (
-            f"[warning, update] dark: now 3 clients of group H are offline {began}",
+            f"[warning, update] dark: now 3 clients of group H are offline, the first {began}",
             "now 3 clients of group H are offline.",
         ),
         (
-            f"[warning, reminder] dark: 3 clients of group H are still offline {began}",
+            f"[warning, reminder] dark: 3 clients of group H are still offline, the first {began}",
             "3 clients of group H are still offline.",
         ),
         (
-            f"[warning, update] dark: now 2 clients of group H are offline {began}",
+            f"[warning, update] dark: now 2 clients of group H are offline, the first {began}",
             "now 2 clients of group H are offline.",
         ),
         (
-            "[resolved] dark: 2 clients of group H are online again after 10m (it began at 2026-01-01 00:01:00 UTC)",
+            "[resolved] dark: 2 clients of group H are online again; the alert lasted 10m, from 2026-01-01 00:01:00 UTC",
             "2 clients of group H are online again.",
         ),
     ]
@@ -98,7 +101,9 @@ def test_an_outage_firing_reminded_of_and_over(tmp_path: Path) -> None:
         f"[warning, reminder] out: outage of group H: 3 of 4 clients still offline {began}",
         "outage of group H: 3 of 4 clients still offline.",
     )
-    assert found[2][0].startswith("[resolved] out: outage of group H is over: all 4 clients back online after 7m")
+    assert found[2][0].startswith(
+        "[resolved] out: outage of group H is over: all 4 clients back online; the alert lasted 7m, from"
+    )
 
 
 def test_a_roll_call_says_how_many_of_how_many(tmp_path: Path) -> None:
@@ -120,6 +125,19 @@ def test_what_fires_together_after_a_throttle_is_counted(tmp_path: Path) -> None
     assert subjects[1] == "[warning] dark: 2 clients of group H are offline since 2026-01-01 00:01:00 UTC"
 
 
+def test_several_are_offline_since_the_first_of_them_went_and_not_since_their_alert_was_due(tmp_path: Path) -> None:
+    rule = mails("dark", "offline", **{"for": "10m"}, grouping={"by": ["group"], "wait": "1m"})
+    lines = [*moves("connect", "1", 0, "a", "b"), *moves("tcpclean", "1", 1, "a"), *moves("tcpclean", "1", 1.5, "b")]
+    sent = [subject for subject, _ in replayed(tmp_path, rule, lines)]
+    assert sent == ["[warning] dark: 2 clients of group H are offline, the first since 2026-01-01 00:01:00 UTC"]
+
+
+def test_how_long_an_alert_lasted_is_said_in_whole_seconds(tmp_path: Path) -> None:
+    lines = [*moves("connect", "1", 0, "a"), *moves("tcpclean", "1", 1, "a"), *moves("connect", "2", 2.00505, "a")]
+    subject, _ = replayed(tmp_path, mails("dark", "offline"), lines)[1]
+    assert subject == "[resolved] dark: a is online again; the alert lasted 1m, from 2026-01-01 00:01:00 UTC"
+
+
 PHASES = ["firing", "update", "reminder", "recovery"]
 
 
@@ -138,7 +156,9 @@ def test_every_trigger_has_a_sentence_with_what_how_many_and_since_when(trigger:
         "duration": 62,
         "count": count,
         "clients": clients,
-        "members": [{"id": client, "status": "offline"} for client in clients],
+        "members": [
+            {"id": client, "status": "offline", "occurred_at": "2026-01-01T00:00:05.000Z"} for client in clients
+        ],
         "key": {"site": "north"} if count > 1 else {},
     }
     seen: dict[str, Any] = {"rule": {"name": "r", "severity": "critical"}, "alert": alert, "client": None}
@@ -146,9 +166,11 @@ def test_every_trigger_has_a_sentence_with_what_how_many_and_since_when(trigger:
         alert |= {"source": "broker", "detail": "disconnected: the connection was refused", "count": 1}
     elif trigger == "outage":
         alert |= {"total": 4, "back": 4 if is_over else 1}
-    elif trigger == "schedule":
+    elif trigger in {"schedule", "quorum"}:
         alert |= {"total": 9}
-    elif count == 1:
+    if trigger == "quorum":
+        seen |= {"occurred_at": alert["started_at"]}
+    if count == 1 and trigger not in {"feed", "outage", "schedule", "quorum"}:
         seen |= {
             "client": {"id": "G@@@d0", "device": "d0"},
             "status": "offline",
@@ -156,15 +178,15 @@ def test_every_trigger_has_a_sentence_with_what_how_many_and_since_when(trigger:
         }
     subject = default_subject("firing" if phase == "update" else phase, seen)
     for text in (subject, default_text(seen)):
-        assert re.search(r"(since|at) 2026-01-01 00:00:05 UTC", text), text
+        assert re.search(r"(since|at|from) 2026-01-01 00:00:05 UTC", text), text
         assert not re.search(r"\s{2}|None|: is |\bis$|: +since", text), text
         if trigger == "feed":
             assert "broker" in text
-        elif trigger in {"outage", "schedule"}:
+        elif trigger in {"outage", "schedule", "quorum"}:
             assert re.search(r"\d of \d clients|all 4 clients", text), text
         else:
             assert (f"{count} clients of site north" if count > 1 else "d0") in text
     if is_over and trigger not in {"first_seen", "stable", "schedule"}:
-        assert "after 1m2s" in subject
+        assert "lasted 1m2s" in subject
     elif phase == "reminder":
         assert "still" in subject

@@ -75,6 +75,14 @@ def answers(
     return asyncio.run(send())
 
 
+def test_the_server_is_told_the_name_of_this_machine_or_the_one_that_is_configured() -> None:
+    with post_office() as office:
+        assert answers(sender_to(office, helo="rollcall.example.com"), item(1)) == [Delivered()]
+        assert answers(sender_to(office), item(2)) == [Delivered()]
+        first, second = office.letters
+        assert first.helo == "rollcall.example.com" and second.helo not in ("", first.helo)
+
+
 def test_a_message_arrives_as_it_was_written() -> None:
     html = "<p>" + "long " * 400 + "grüße</p>"
     text = ".\nFrom me\n" + "x" * 3000 + "\n.\n--=_1\n水泵 offline\n"

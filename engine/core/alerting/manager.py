@@ -271,7 +271,7 @@ class AlertManager:
         """An operator knows of these alerts: no more reminders are sent. Returns how many were firing and not acknowledged.
 
         Every criterion that is given must hold; `alert_id` is an alert's, or a group's for all alerts in it. A client that is down in
-        an outage of the rule stands for the outage.
+        an outage or a quorum of the rule stands for it.
         """
         found = [
             alert
@@ -280,7 +280,12 @@ class AlertManager:
             and (alert_id is None or alert_id in (alert.id, alert.notification_id))
         ]
         if not found and rule is not None and client is not None:
-            found = [alert for alert in self.open_alerts.of_rule(rule) if self.outages.is_down_in(client, alert)]
+            key = self.quorums.quorums.key_where_down(rule, client)
+            found = [
+                alert
+                for alert in self.open_alerts.of_rule(rule)
+                if self.outages.is_down_in(client, alert) or (alert.trigger == "quorum" and alert.key == key)
+            ]
         return self.pipeline.acknowledgements.acknowledge(found, by, now_ms)
 
     # Queries

@@ -8,7 +8,7 @@ throttle key, group or outage stays in one lane, so that no recovery overtakes i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
@@ -18,6 +18,7 @@ from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.open_alerts import OpenAlerts
 from engine.core.alerting.planned_delivery import (
+    PHASE_ACKNOWLEDGED,
     PHASE_ESCALATION,
     PHASE_FIRING,
     PHASE_RECOVERY,
@@ -187,7 +188,8 @@ class Notifier:
     def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
         """The same deliveries, each to its receiver.
 
-        One that a route chooses beside its own name gets only one; and each gets one recovery, be it told of by several steps.
+        One that a route chooses beside its own name gets only one. And each gets one recovery and one acknowledgement, be it named by the rule
+        and by several steps.
         """
         found = []
         by_route: dict[str, bool] = {}  # receiver -> did a route choose it?
@@ -196,7 +198,7 @@ class Notifier:
             if one.action.kind == NOTIFY:
                 receiver: str = addressed.action.spec["receiver"]
                 is_by_route = "via" in addressed.action.spec
-                is_again = receiver in by_route and (is_by_route or by_route[receiver] or one.phase == PHASE_RECOVERY)
+                is_again = receiver in by_route and (is_by_route or by_route[receiver] or one.phase in _ONCE)
                 if receiver and is_again:
                     continue
                 by_route[receiver] = is_by_route
@@ -207,6 +209,10 @@ class Notifier:
         """The delivery to the receiver that a route decides; to the very one that its action names, when that is no route."""
         action = self._routing.addressed(planned)
         return planned if action is planned.action else planned.evolve(action=action)
+
+
+_ONCE: Final = frozenset({PHASE_RECOVERY, PHASE_ACKNOWLEDGED})
+"""Phases in which the rule and the steps that were sent speak together."""
 
 
 def _lane(alert: Alert) -> str:

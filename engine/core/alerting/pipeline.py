@@ -100,7 +100,7 @@ class Pipeline:
         self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self.acknowledgements.rules = rules
         self.inhibitors.parents.use(rules, self.alerts)
-        self._depths = _depths(matcher.rules)
+        self._depths = self.suppressions.depths = _depths(matcher.rules)
         self.stages.use(rules)
 
     def retire(self, rule: str) -> None:
@@ -412,7 +412,7 @@ class Pipeline:
         for rule, intervals in self.stages.intervals.items():
             if intervals.edge_ms is not None:
                 intervals.edge_ms = now_ms
-                self.suppressions.timers.push(now_ms, mute_until(rule))
+                self.suppressions.await_edge(now_ms, rule)
         self.suppressions.free_again(now_ms)
 
     # After a restart

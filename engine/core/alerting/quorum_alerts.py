@@ -94,8 +94,7 @@ class QuorumAlerts:
         inhibitors = self._pipeline.inhibitors
         for rule in self._pipeline.matcher.plan(client, ip).quorum:
             watch = self.watches[rule.name]
-            watch.take(client, ip, transition.previous)
-            key = watch.put(client, ip, transition.status)
+            key = watch.change(client, ip, transition.previous, transition.status)
             if key is None:
                 continue
             if transition.status != OFFLINE:

@@ -16,11 +16,15 @@ With `percent` and an inventory of whole ids alone they are those that it lists:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from engine.core.keys import PREFIX, key_text, values_of
 from engine.core.matching import Attributes, Listing
 from engine.core.presence.client_state import OFFLINE, UNKNOWN, ClientState
 from engine.core.rules import QuorumTerms, Rule
+
+MAX_CACHED_TEXTS: Final = 20_000
+"""Texts of keys that are remembered; a full memory is emptied."""
 
 NOBODY: Sequence[str] = ()
 
@@ -45,6 +49,7 @@ class QuorumWatch:
         self._only_listed = self.terms.percent > 0 and not listing.has_patterns
         self._attributes = attributes
         self._listing = listing
+        self._texts: dict[tuple[str, ...], str] = {}  # values -> the key's text
         self._keys: dict[str, _Key] = {}
         self._key_of_down: dict[str, str] = {}
 
@@ -56,13 +61,40 @@ class QuorumWatch:
     def key_of(self, client: str, ip: str) -> str | None:
         """The key that a client belongs to; None for one that lacks a value."""
         values = values_of(self.terms.by, client, ip, self._attributes(client))
-        return key_text(values) if all(values.values()) else None
+        parts = tuple(values.values())
+        text = self._texts.get(parts)
+        if text is None:
+            if not all(parts):
+                return None
+            if len(self._texts) >= MAX_CACHED_TEXTS:
+                self._texts.clear()
+            text = self._texts[parts] = key_text(values)
+        return text
 
     def key_if_counted(self, client: str, state: ClientState) -> str | None:
         """The key that the client counts in; None when it counts in none."""
         if not self._listing.lists(client) and (self._only_listed or state.settled == UNKNOWN):
             return None
         return self.key_of(client, state.ip)
+
+    def change(self, client: str, ip: str, before: int, after: int) -> str | None:
+        """A settled status became another; returns the client's key, None for one that does not count."""
+        if before == UNKNOWN or after == UNKNOWN:
+            self.take(client, ip, before)
+            return self.put(client, ip, after)
+        if self._only_listed and not self._listing.lists(client):
+            return None
+        key = self.key_of(client, ip)
+        counts = self._keys.get(key) if key is not None else None
+        if key is None or counts is None:
+            return None
+        if after == OFFLINE:
+            counts.down[client] = None
+            self._key_of_down[client] = key
+        else:
+            counts.down.pop(client, None)
+            self._key_of_down.pop(client, None)
+        return key
 
     def put(self, client: str, ip: str, settled: int) -> str | None:
         """Count the client as one of this settled status; returns its key, None for one that does not count."""

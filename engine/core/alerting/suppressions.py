@@ -52,6 +52,7 @@ class Suppressions:
     def __init__(self, wake_up: NextWakeUp, ends_at: Callable[[str], int | None]) -> None:
         """`ends_at`: when what a text names ends, epoch milliseconds; None when that is not known (any more)."""
         self.timers: Final = TimerQueue(SUPPRESSIONS, wake_up, self._is_due)
+        self.depths: dict[str, int] = {}  # how many rules inhibit one another above a rule; most are not in here
         self.freed: list[Alert] = []  # alerts that wait for nothing any more, not looked at yet
         self._ends_at = ends_at
         self._waiting: dict[str, dict[str, Alert]] = {}
@@ -63,6 +64,10 @@ class Suppressions:
         """The alert waits for the end of `until`."""
         alert.until = until
         self._waiting.setdefault(until, {})[alert.name] = alert
+
+    def await_edge(self, edge_ms: int, rule: str) -> None:
+        """The time intervals of a rule may say otherwise then; of one instant, those of inhibitors come first."""
+        self.timers.push(edge_ms, mute_until(rule), self.depths.get(rule, 0))
 
     def leave(self, alert: Alert) -> None:
         """It waits no more."""

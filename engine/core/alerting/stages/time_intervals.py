@@ -67,7 +67,7 @@ class TimeIntervalStage(Stage):
         due_ms = self.edge_after(at_ms)
         if self.edge_ms != due_ms:
             self.edge_ms = due_ms
-            self._suppressions.timers.push(due_ms, mute_until(self._rule.name))
+            self._suppressions.await_edge(due_ms, self._rule.name)
 
     def passed(self, alerts: Sequence[Alert], at_ms: int) -> None:
         """Nothing to do."""
