@@ -100,7 +100,7 @@ class Pipeline:
         self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self.acknowledgements.rules = rules
         self.inhibitors.parents.use(rules, self.alerts)
-        self._depths = self.suppressions.depths = _depths(matcher.rules)
+        self._depths = _depths(matcher.rules)
         self.stages.use(rules)
 
     def retire(self, rule: str) -> None:
