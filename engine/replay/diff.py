@@ -14,8 +14,8 @@ Line = dict[str, Any]
 ONLY_NEW = "only_new"
 ONLY_OLD = "only_old"
 
-TOTALS = ("firings", "deliveries", "told")
-"""What is counted for each rule: alerts that fire, deliveries that would be sent, and recipients told in them."""
+TOTALS = ("firings", "deliveries", "people")
+"""What is counted for each rule: alerts that fire, deliveries that would be sent, and their recipients."""
 
 
 def changes_between(new: Iterable[Line], old: Iterable[Line]) -> list[Line]:
@@ -60,12 +60,12 @@ def _totals(lines: Iterable[Line]) -> Mapping[str, dict[str, int]]:
             totals["firings"] += line["state"] == "firing"
         elif not line.get("state"):  # not a shadow rule's, neither dead nor held
             totals["deliveries"] += 1
-            totals["told"] += _recipients(line)
+            totals["people"] += _recipients(line)
     return found
 
 
 def _recipients(delivery: Line) -> int:
-    """How many are told by a delivery: each address of an e-mail, a receiver, a webhook. A log line and a device are nobody."""
+    """How many recipients a delivery has: each address of an e-mail, a receiver, a webhook. A log line and a device are none."""
     if delivery["action"] == "email":
         return len(delivery["request"]["to"]) + len(delivery["request"]["cc"])
     return int(delivery["action"] in ("notify", "webhook"))

@@ -141,7 +141,7 @@ def test_a_comparison_begins_with_what_each_rule_does_before_and_after(tmp_path:
     house(tmp_path, {**down, "actions": [mail]}, {**down, "name": "new", "shadow": True})
     write_rules(tmp_path / "other", down, {**down, "name": "old"})
     assert replay(tmp_path, "--against", "other").splitlines()[:4] == [
-        "rule  firings  deliveries  told",
+        "rule  firings  deliveries  people",
         "down  3 -> 3   6 -> 3      3 -> 6",
         "new   0 -> 3   0 -> 0      0 -> 0",
         "old   3 -> 0   6 -> 0      3 -> 0",
