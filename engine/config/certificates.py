@@ -7,8 +7,7 @@ import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.config.reader import MAX_CERTIFICATES_BYTES
-from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
+from engine.config.regular_file import MAX_CERTIFICATES_BYTES, UnreadableFile, read_regular_file, shown_path
 
 
 def authorities_problem(ca: Path) -> str | None:

@@ -25,7 +25,7 @@ Row = tuple[str, tuple[tuple[str, str], ...]]  # pattern, (column, value) where 
 class _Table:
     """The rows of one inventory file, ready to be looked up; replaced as a whole by an edit."""
 
-    __slots__ = ("_globs", "_set", "cached", "columns", "empty", "exact", "has_patterns", "rows")
+    __slots__ = ("_globs", "_set", "cached", "columns", "empty", "exact", "has_patterns", "rows", "values")
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
         self.columns = tuple(columns)
@@ -42,6 +42,7 @@ class _Table:
         self._set = compile_patterns([rows[index][0] for index in globs]) if globs else None
         self.empty = MappingProxyType(dict.fromkeys(self.columns, ""))
         self.cached: dict[str, Mapping[str, str]] = {}
+        self.values: dict[str, set[str]] = {}  # of each column that was asked for
 
     def look_up(self, client: str) -> Mapping[str, str]:
         """The attributes of a client that is not in `cached`; now it is."""
@@ -116,8 +117,13 @@ class Inventory:
         return self._table.has_patterns
 
     def values(self, column: str) -> set[str]:
-        """Every value in a column."""
-        return {value for _, cells in self._table.rows for name, value in cells if name == column}
+        """Every value in a column. The set is shared: do not change it."""
+        table = self._table
+        found = table.values.get(column)
+        if found is None:
+            found = {value for _, cells in table.rows for name, value in cells if name == column}
+            table.values[column] = found
+        return found
 
 
 NO_INVENTORY = Inventory((), ())

@@ -6,18 +6,22 @@ A row may be a pattern: `GID_PUMP@@@*` names a group and leaves the device open,
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cached_property
 
 from engine.config.inventory import Inventory
-from engine.config.patterns import EXPRESSION, compile_patterns, is_literal
+from engine.config.patterns import EXPRESSION, CompiledPatterns, compile_patterns, is_literal, is_prefix
 from engine.config.schema import did_you_mean
 
 SEPARATOR = "@@@"
 """Separates group and device in a client id."""
 
-MAX_SUGGESTED = 10_000
-"""Names among which the nearest is searched."""
+MAX_SUGGESTED = 1_000
+"""Names among which the nearest is searched: those with the same first character."""
+
+MAX_SCANNED = 2_000
+"""Names that a glob is compared with one by one; of a larger inventory only what a prefix says is known."""
 
 
 class KnownNames:
@@ -25,6 +29,7 @@ class KnownNames:
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
+        self._compiled: dict[str, CompiledPatterns] = {}  # the patterns among the names of a field
 
     @cached_property
     def _halves(self) -> dict[str, dict[str, None]]:
@@ -42,7 +47,15 @@ class KnownNames:
 
     @cached_property
     def _literals(self) -> dict[str, tuple[str, ...]]:
-        return {field: tuple(filter(is_literal, names)) for field, names in self._halves.items()}
+        return {field: tuple(sorted(filter(is_literal, names))) for field, names in self._halves.items()}
+
+    def _matches_any(self, field: str, pattern: str) -> bool:
+        """Whether a glob matches a name; True also when there are too many to look at."""
+        some = list(self._beginning_with(field, _beginning(pattern), MAX_SCANNED))
+        if is_prefix(pattern):
+            return bool(some)
+        compiled = compile_patterns([pattern])
+        return len(some) == MAX_SCANNED or any(compiled.matching(name) for name in some)
 
     @cached_property
     def _patterns(self) -> dict[str, tuple[str, ...]]:
@@ -58,15 +71,25 @@ class KnownNames:
         if not names or pattern in names or not self._is_missing(field, pattern):
             return None
         shown = f"no row of the inventory has {'a' if _is_glob(pattern) else 'the'} {field} `{pattern[:60]}`"
-        return f"{shown}{did_you_mean(pattern, sorted(self.named(field))[:MAX_SUGGESTED])}"
+        return f"{shown}{did_you_mean(pattern, list(self._beginning_with(field, pattern[:1], MAX_SUGGESTED)))}"
+
+    def _beginning_with(self, field: str, prefix: str, most: int) -> Iterator[str]:
+        names = self.named(field)
+        for at in range(bisect_left(names, prefix), len(names)):
+            if not names[at].startswith(prefix) or most <= 0:
+                return
+            yield names[at]
+            most -= 1
 
     def _is_missing(self, field: str, pattern: str) -> bool:
         others = self._patterns[field]
         if _is_glob(pattern):  # a pattern of a row may mean the same names
-            return not any(_may_overlap(pattern, other) for other in others) and not any(
-                compile_patterns([pattern]).matching(name) for name in self.named(field)
-            )
-        return not others or not compile_patterns(others).matching(pattern)
+            return not any(_may_overlap(pattern, other) for other in others) and not self._matches_any(field, pattern)
+        if not others:
+            return True
+        if field not in self._compiled:
+            self._compiled[field] = compile_patterns(others)
+        return not self._compiled[field].matching(pattern)
 
 
 def _is_glob(pattern: str) -> bool:

@@ -14,14 +14,17 @@ from typing import Any
 from engine.config.durations import parse_duration
 from engine.config.endpoints import host_and_port
 from engine.config.paths import path_problem
-from engine.config.regular_file import UnreadableFile, file_problem, read_regular_file, shown_path
+from engine.config.regular_file import (
+    MAX_CERTIFICATES_BYTES,
+    UnreadableFile,
+    file_problem,
+    read_regular_file,
+    shown_path,
+)
 from engine.config.secret import Secret, secret_from
 from engine.config.yamlfile import Document, KeyPath
 from engine.core.times import EPOCH
 from engine.errors import Problem
-
-MAX_CERTIFICATES_BYTES = 4 << 20
-"""Largest file of certificates: a system's own has a quarter of a million bytes."""
 
 LAST_MS = 7_258_118_400_000
 """2200-01-01T00:00:00Z: a later time is a typing error."""

@@ -17,6 +17,7 @@ from engine.config.matchers import as_tuple
 from engine.config.named_intervals import NamedIntervals
 from engine.config.packages import missing_package
 from engine.config.reader import ConfigReader
+from engine.config.receiver_secrets import SECRETS
 from engine.config.routes import WrittenRoute, read_routes, route_problems
 from engine.config.secret import Secret
 from engine.config.time_zones import zone
@@ -37,24 +38,8 @@ PACKAGES: Final = {APPRISE: "apprise"}
 DEFAULT_TIMEOUT_MS: Final = 10_000
 MAX_TIMEOUT_MS: Final = 300_000
 
-SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
-    "slack": ("url", "token"),
-    "teams": ("url",),
-    "discord": ("url",),
-    "telegram": ("token",),
-    "dingtalk": ("url", "secret"),
-    "feishu": ("url", "secret"),
-    "wecom": ("url",),
-    "pagerduty": ("routing_key",),
-    "opsgenie": ("api_key",),
-    "ntfy": ("topic", "token", "password"),
-    "webhook": ("url", "sign"),
-    "apprise": ("url",),
-}
-"""Of each service, the keys that may be secrets."""
-
 OPEN_SECRETS: Final = frozenset({("ntfy", "topic"), ("webhook", "url")})
-"""Of these, the ones that often are no secret: written as a text, they are no warning unless they hold a password."""
+"""Of `SECRETS`, the ones that often are no secret: written as a text, they are no warning unless they hold a password."""
 
 _NOT_SETTINGS: Final = frozenset({"type", "title", "text", "timezone", "timeout", "routes", *CONNECTION_KEYS})
 

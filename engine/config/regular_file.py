@@ -16,6 +16,9 @@ from typing import Final
 from engine.core.foreign_text import foreign_text
 from engine.errors import RollcallError
 
+MAX_CERTIFICATES_BYTES = 4 << 20
+"""Largest file of certificates: a system's own has a quarter of a million bytes."""
+
 MAX_PATH_CHARACTERS: Final = 4096
 """Longest path that is shown; Linux knows none that is longer."""
 

@@ -68,8 +68,9 @@ async def ping(deny: Sequence[str], url: str, connection: ConnectionConfig = DIR
     import aiohttp
     from yarl import URL
 
+    from engine.actions.configured import connection_setup
     from engine.actions.webhook.connecting import Connections
-    from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, connection_setup
+    from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
     from engine.actions.webhook.deny import DenyList
 
     connections = Connections({DEFAULT_CONNECTION: connection_setup(connection)}, DenyList(deny))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.actions.base import Answer, Done, OutboxItem, Rejected
+from engine.actions.configured import receiver_setups
 from engine.actions.notify import ReceiverSender
 from engine.actions.notify_dispatch import NotifyDispatch
-from engine.actions.receiver_setup import receiver_setups
 from engine.actions.webhook.request import WebhookSender
 from engine.config.inventory import NO_INVENTORY
 from engine.config.loader import Config

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
+from engine.core.rules import Rule
+from engine.rulefiles.loader import rule_from_definition
 from engine.runtime.checkpoint import Checkpoint
 from engine.stores.base import Store
 
@@ -35,11 +38,22 @@ def recover(store: Store, fleet: Fleet, checkpoint: Checkpoint, decode: DecodeSt
         checkpoint.note((event.client for event in events), len(events))
         checkpoint.note((fact.client for fact in row.facts), 0)
         applied += len(events)
+    fleet.use(fleet.alerts.matcher, removed_rules(store, fleet))
     restore_alerts(store, fleet)
     with store.reading() as reader:
         for gap in reversed(reader.gaps()):
             fleet.note_gap(gap.to_ms, gap.noted_at_ms)
     return applied
+
+
+def removed_rules(store: Store, fleet: Fleet) -> list[Rule]:
+    """Rules that are gone from the files and not retired yet: their outages, quorums and groups go on over a restart."""
+    found = []
+    for name, (definition, _) in store.rules.all().items():
+        if name not in fleet.alerts.rules:
+            with contextlib.suppress(ValueError):  # written by a version that knew more: nothing can be said of it
+                found.append(rule_from_definition(definition))
+    return found
 
 
 def last_instant(store: Store) -> int:

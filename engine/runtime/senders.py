@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.configured import connection_setup, receiver_setups
 from engine.actions.log import LogSender
 from engine.actions.notify_dispatch import MailReceiver, NotifyDispatch
-from engine.actions.receiver_setup import receiver_setups
-from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup, connection_setup
+from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import Clock
 from engine.config.loader import Config

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.configured import connection_setup
 from engine.actions.webhook.connecting import is_excepted
-from engine.actions.webhook.connection_setup import ConnectionSetup, connection_setup
+from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.actions.webhook.request import WebhookSender
 from engine.config.connection import ConnectionConfig
 from tests.connections.authority import Authority

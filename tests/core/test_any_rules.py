@@ -148,7 +148,7 @@ def test_every_alert_fires_before_it_resolves_and_once(story: list[Turn], rules:
 @often
 @given(stories(), rule_sets())
 def test_a_recovery_goes_to_whoever_got_the_firing_and_once(story: list[Turn], rules: tuple[Rule, ...]) -> None:
-    owed: set[tuple[str, str]] = set()  # rule, and client or key: who has got a firing and no recovery yet
+    owed: set[tuple[str, str]] = set()  # rule, and client, key or bundle: who has got a firing and no recovery yet
     outages: dict[str, int] = {}
     seen: set[str] = set()
     for line in told(story, rules).world.lines:
@@ -162,15 +162,15 @@ def test_a_recovery_goes_to_whoever_got_the_firing_and_once(story: list[Turn], r
             assert outages[name] >= 0
             continue
         grouped = line.rule.grouping is not None
-        abouts = [str(line.group_key)] if grouped else [line.client] if line.client is not None else line.clients or ()
-        for about in abouts:
-            if line.phase == "firing":
-                assert grouped or (name, about) not in owed or line.rule.triggers in OVER_AT_ONCE
-                owed.add((name, about))
-            else:
-                assert (name, about) in owed, (line.phase, line.at_ms)
-                if line.phase == "recovery":
-                    owed.remove((name, about))
+        is_listed = line.client is None  # a group or a bundle: its next list is a firing too
+        about = str(line.group_key) if grouped else line.alert if is_listed else line.client or ""
+        if line.phase == "firing":
+            assert is_listed or (name, about) not in owed or line.rule.triggers in OVER_AT_ONCE
+            owed.add((name, about))
+        else:
+            assert (name, about) in owed, (line.phase, line.at_ms)
+            if line.phase == "recovery":
+                owed.remove((name, about))
 
 
 @often

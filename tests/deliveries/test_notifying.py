@@ -10,11 +10,12 @@ import pytest
 import uvloop
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.configured import receiver_setups
 from engine.actions.email.message import message_of
 from engine.actions.notify import ReceiverSender
 from engine.actions.notify_dispatch import MailReceiver, NotifyDispatch, mail_request
 from engine.actions.pace import Pace
-from engine.actions.receiver_setup import ReceiverSetup, receiver_setups
+from engine.actions.receiver_setup import ReceiverSetup
 from engine.actions.receivers.base import Message
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess

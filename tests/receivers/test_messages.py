@@ -6,19 +6,32 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.actions.receivers.base import PHASES, Message
 from engine.actions.receivers.wording import clean
 from engine.core.delivery import Delivered
-from tests.receivers.neighbours import CHATS, LINK, NEIGHBOURS, RUNBOOK_SENT, in_process, message, over_http
+from tests.receivers.neighbours import (
+    CHATS,
+    LINK,
+    NEIGHBOURS,
+    NOW_S,
+    RUNBOOK_SENT,
+    in_process,
+    message,
+    over_http,
+    service_of,
+)
 from tests.receivers.opsgenie_stand_in import OpsgenieStandIn
 from tests.receivers.pagerduty_stand_in import PagerDutyStandIn
 from tests.receivers.stand_in import Loopback
 
 SENT = {LINK, RUNBOOK_SENT}
 """The only addresses that a message may have to click on."""
+
+KEEPS_INCIDENTS = ("pagerduty", "opsgenie")
+"""Services in which an incident stays open until it is closed."""
 
 HOSTILE = [
     "<!channel>", "<!here|x>", "<@U024BE7LH>", "@everyone", "@here", "@all", "<@all>", "<@123456>", "<at id=all></at>",
@@ -30,8 +43,10 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NEIGHBOURS)
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [(name, phase) for name in NEIGHBOURS for phase in PHASES if phase != "summary" or name not in KEEPS_INCIDENTS],
+)
 def test_every_phase_is_delivered(name: str, phase: str, loopback: Loopback) -> None:
     stand_in = loopback.stand_ins[name]
     over_http(name, message(), f"{loopback.url}/{name}")
@@ -39,6 +54,12 @@ def test_every_phase_is_delivered(name: str, phase: str, loopback: Loopback) -> 
     said = message(phase=phase, ended_at_ms=ended, acknowledged_by="anna" if phase == "acknowledged" else "")
     assert over_http(name, said, f"{loopback.url}/{name}") == Delivered()
     assert stand_in.complaints == []
+
+
+@pytest.mark.parametrize("name", KEEPS_INCIDENTS)
+def test_a_summary_of_held_deliveries_opens_no_incident_because_nothing_would_close_it(name: str) -> None:
+    summary = message(phase="summary", incident="burst:1")
+    assert service_of(name).request(summary, NEIGHBOURS[name].at("http://127.0.0.1:1"), NOW_S) is None
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
@@ -193,6 +214,7 @@ MESSAGES = st.builds(
 @given(told=MESSAGES)
 def test_whatever_a_message_holds_its_service_takes_it(name: str, told: Message) -> None:
     stand_in = NEIGHBOURS[name].make()
+    assume(told.phase != "summary" or name not in KEEPS_INCIDENTS)
     in_process(name, told, stand_in)
     assert stand_in.complaints == []
     for shown in stand_in.shown:

@@ -175,6 +175,8 @@ def test_chunks_hold_every_line_once_wherever_they_are_cut(raw: bytes, end: byte
             return file.read(size)
 
     found = b"".join(chunk for chunk in chunks_of(Cut()) if isinstance(chunk, bytes))
+    # A byte order mark before a line is no part of it: it is left out here, or where the line is read.
+    found, content = found.replace(MARK, b""), content.replace(MARK, b"")
     assert found.replace(b"\r", b"").replace(b"\n", b"") == content.replace(b"\r", b"").replace(b"\n", b"")
     if b"\r" not in raw:
         assert found == content

@@ -49,5 +49,6 @@ def test_a_restart_between_any_two_of_them_changes_nothing(tmp_path: Path) -> No
         ["firing", "escalation"],
         ["firing", "escalation", "acknowledged"],
         ["firing", "escalation", "acknowledged"],
-        ["firing", "escalation", "acknowledged", "recovery"],
+        # The rule's recovery, and that of the step that was sent.
+        ["firing", "escalation", "acknowledged", "recovery", "recovery"],
     ]

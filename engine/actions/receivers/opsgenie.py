@@ -3,7 +3,7 @@
 Written from docs.opsgenie.com: "Alert API" (`alias` of at most 512 characters, `message` 130, `description` 15,000, at most 20 tags of 50,
 `details` 8,000, `entity` 512, `source` and `user` 100, `note` 25,000) and "API rate limiting" (429).
 
-- **Identity:** `alias` is the incident's id. Firing, update, reminder, escalation and summary create: Opsgenie counts them into the open alert. An
+- **Identity:** `alias` is the incident's id. Firing, update, reminder and escalation create: Opsgenie counts them into the open alert. An
   acknowledgement and a recovery go to the alert of that alias.
 - **Success:** 202: the request is carried out a little later. 422 is refused for good; 429 and 5xx are worth a retry. An alert that is not there any
   more cannot be closed, and need not be.
@@ -17,7 +17,16 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from engine.actions.receivers.answers import by_status, is_page, json_of, not_the_service, shown
-from engine.actions.receivers.base import ACKNOWLEDGED, RECOVERY, HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import (
+    ACKNOWLEDGED,
+    RECOVERY,
+    SUMMARY,
+    HttpAnswer,
+    HttpRequest,
+    Message,
+    Rate,
+    Settings,
+)
 from engine.actions.receivers.wording import clean, cut, fitted, footer, identity, links, subject_of, title_of, units
 from engine.core.delivery import Answer, Delivered
 
@@ -46,7 +55,9 @@ class Opsgenie:
         return f"opsgenie://{urlsplit(settings.get('url') or API_URL).netloc.rpartition('@')[2]}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
-        """Create, acknowledge or close the alert of the incident."""
+        """Create, acknowledge or close the alert of the incident. Nothing for a summary of held deliveries: no one would close it."""
+        if message.phase == SUMMARY:
+            return None
         address = f"{(settings.get('url') or API_URL).rstrip('/').removesuffix('/v2/alerts')}/v2/alerts"
         alias = identity(message.incident, ALIAS_CHARS)
         act = _ACTS.get(message.phase)

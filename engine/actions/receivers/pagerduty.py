@@ -3,7 +3,7 @@
 Written from developer.pagerduty.com: "Events API v2 Overview" (202, 400, 429, 5xx; 512 KB) and "Send an Alert Event" (`dedup_key` of at most 255
 characters, `summary` of at most 1,024, severities, links).
 
-- **Identity:** `dedup_key` is the incident's id. Firing, update, reminder, escalation and summary are `trigger`: PagerDuty adds them to the open alert,
+- **Identity:** `dedup_key` is the incident's id. Firing, update, reminder and escalation are `trigger`: PagerDuty adds them to the open alert,
   and an acknowledged one does not notify again. An acknowledgement is `acknowledge`, a recovery is `resolve`.
 - **Success:** 202. 400 is refused for good; 429 and 5xx are worth a retry.
 - **Size:** 512 KB; the list of clients stands in `custom_details`.
@@ -18,7 +18,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import by_status, is_page, json_of, not_the_service, shown
-from engine.actions.receivers.base import ACKNOWLEDGED, RECOVERY, HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import (
+    ACKNOWLEDGED,
+    RECOVERY,
+    SUMMARY,
+    HttpAnswer,
+    HttpRequest,
+    Message,
+    Rate,
+    Settings,
+)
 from engine.actions.receivers.wording import clean, cut, fitted, identity, links, subject_of, title_of
 from engine.core.delivery import Answer, Rejected
 from engine.core.times import rfc3339
@@ -46,7 +55,9 @@ class PagerDuty:
         return f"pagerduty://{urlsplit(settings.get('url') or URL).netloc.rpartition('@')[2]}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
-        """One event of the incident."""
+        """One event of the incident; none for a summary of held deliveries, because nothing would ever close it."""
+        if message.phase == SUMMARY:
+            return None
         event: dict[str, Any] = {
             "routing_key": settings["routing_key"],
             "event_action": _ACTIONS.get(message.phase, "trigger"),

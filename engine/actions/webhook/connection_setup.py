@@ -1,4 +1,4 @@
-"""How to connect, as the process that sends webhooks is told it. Read `connection_setup`."""
+"""How to connect, as the process that sends webhooks is told it. It is made by `engine.actions.configured`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-
-from engine.config.connection import FROM_ENVIRONMENT, ConnectionConfig, environment_proxies, proxy_problem
-from engine.config.secret import Secret
-from engine.errors import RollcallError
 
 DEFAULT_CONNECTION: Final = ""
 """The name of the connection that the section `webhooks` describes; the others have the names of receivers."""
@@ -33,27 +29,3 @@ class ConnectionSetup(msgspec.Struct, array_like=True, frozen=True):
             password = urlsplit(text).password
             if password:
                 yield from (password, unquote(password), text)
-
-
-def connection_setup(config: ConnectionConfig) -> ConnectionSetup:
-    """The connection that a configuration describes; secrets and the environment are read now."""
-    http = https = excepted = ""
-    problem = None
-    if isinstance(config.proxy, Secret):
-        try:
-            http = https = config.proxy.reveal().strip()
-        except RollcallError as error:
-            problem = f"the URL of the proxy cannot be read: {error}"
-        if problem is None and (found := proxy_problem(http)):
-            problem = f"the secret URL of the proxy {found}"
-    elif config.proxy == FROM_ENVIRONMENT:
-        http, https, excepted = environment_proxies()
-        for name, url in (("HTTP_PROXY", http), ("HTTPS_PROXY", https)):
-            if url and (found := proxy_problem(url)):
-                problem = f"{name} of the environment {found}"
-    else:
-        http = https = config.proxy or ""
-    ca, cert, key = (None if path is None else str(path) for path in (config.ca, config.cert, config.key))
-    return ConnectionSetup(
-        http_proxy=http, https_proxy=https, no_proxy=excepted, ca=ca, cert=cert, key=key, problem=problem
-    )

@@ -138,7 +138,7 @@ def planned(
     With `burst`, each counts in it and is held beyond `limit`. `era`: see `OpenAlerts.era`.
     """
     found = []
-    for part in parts_of(rule, phase, notification, escalation, era):
+    for number, part in enumerate(parts_of(rule, phase, notification, escalation, era)):
         for index, action in enumerate(part.actions):
             if phase == PHASE_ACKNOWLEDGED and action.kind != NOTIFY:
                 continue
@@ -160,6 +160,7 @@ def planned(
                     variables=notification.variables,
                     held=burst is not None and burst.take(at_ms, limit),
                     reply_to=reply_to,
+                    part=number,
                 )
             )
     return found

@@ -243,13 +243,15 @@ class AlertManager:
         if known is None:
             return False
         until_ms = min(known.until_ms, now_ms)
-        self._end_silence(replace(known, from_ms=min(known.from_ms, until_ms), until_ms=until_ms), now_ms)
+        freed = self._end_silence(replace(known, from_ms=min(known.from_ms, until_ms), until_ms=until_ms))
+        self.pipeline.release(freed, now_ms)
         return True
 
-    def _end_silence(self, silence: Silence, at_ms: int) -> None:
+    def _end_silence(self, silence: Silence) -> list[Alert]:
+        """The silence is over: the alerts that waited for it."""
         self.out.silences[silence.id] = silence
         self._compile_silences([one for one in self.silences.open.values() if one.id != silence.id])
-        self.pipeline.release(self.pipeline.suppressions.take(silence_until(silence.id)), at_ms)
+        return self.pipeline.suppressions.take(silence_until(silence.id))
 
     def _compile_silences(self, silences: Iterable[Silence]) -> None:
         before = bool(self.silences.open)
@@ -368,12 +370,15 @@ class AlertManager:
         self._compile_silences((self.silences.open | {one.id: one for one in moved}).values())
 
     def _suppression_over(self, until: str, at_ms: int) -> None:
-        """The edge of a time interval, a silence's end, or alerts whose inhibitor has ended."""
+        """The edge of a time interval, a silence's end, or alerts that nothing suppresses any more.
+
+        What ends in one instant ends before any of them is looked at: they fire together.
+        """
         kind, _, name = until.partition("\0")
         if until == FREED:
             self.pipeline.release_freed(at_ms)
         elif kind == "silence":
-            self._end_silence(self.silences.open[name], at_ms)
+            self.pipeline.suppressions.free(self._end_silence(self.silences.open[name]), at_ms)
         else:
             self.pipeline.interval_edge(name, at_ms)
 

@@ -188,20 +188,21 @@ class Notifier:
     def _all_addressed(self, planned: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
         """The same deliveries, each to its receiver.
 
-        One that a route chooses beside its own name gets only one. And each gets one recovery and one acknowledgement, be it named by the rule
-        and by several steps.
+        One that a route chooses beside its own name gets only one of a list. And each gets one recovery of each list, and one acknowledgement of
+        the rule and all its steps.
         """
         found = []
-        by_route: dict[str, bool] = {}  # receiver -> did a route choose it?
+        by_route: dict[tuple[int, str], bool] = {}  # list and receiver -> did a route choose it?
         for one in planned:
             addressed = self._addressed(one) if one.action.kind == NOTIFY else one
             if one.action.kind == NOTIFY:
                 receiver: str = addressed.action.spec["receiver"]
                 is_by_route = "via" in addressed.action.spec
-                is_again = receiver in by_route and (is_by_route or by_route[receiver] or one.phase in _ONCE)
+                place = (0 if one.phase == PHASE_ACKNOWLEDGED else one.part, receiver)
+                is_again = place in by_route and (is_by_route or by_route[place] or one.phase in _ONCE)
                 if receiver and is_again:
                     continue
-                by_route[receiver] = is_by_route
+                by_route[place] = is_by_route
             found.append(addressed)
         return found
 
@@ -212,7 +213,7 @@ class Notifier:
 
 
 _ONCE: Final = frozenset({PHASE_RECOVERY, PHASE_ACKNOWLEDGED})
-"""Phases in which the rule and the steps that were sent speak together."""
+"""Phases in which no list speaks twice to a receiver, however many of its actions name it."""
 
 
 def _lane(alert: Alert) -> str:

@@ -100,7 +100,7 @@ class Pipeline:
         self.inhibitors.rules, self.inhibitors.matcher = rules, matcher
         self.acknowledgements.rules = rules
         self.inhibitors.parents.use(rules, self.alerts)
-        self._depths = self.suppressions.depths = _depths(matcher.rules)
+        self._depths = _depths(matcher.rules)
         self.stages.use(rules)
 
     def retire(self, rule: str) -> None:
@@ -219,7 +219,7 @@ class Pipeline:
         return sorted(names, key=lambda name: depths.get(name, 0)) if depths else names
 
     def release_freed(self, at_ms: int) -> None:
-        """Look at the alerts whose inhibitor has ended."""
+        """Look at the alerts that nothing suppresses any more."""
         while self.suppressions.freed:
             self.release(self.suppressions.take_freed(), at_ms)
 
@@ -392,7 +392,7 @@ class Pipeline:
         if intervals.is_muted(at_ms):
             intervals.await_edge(at_ms)
         else:
-            self.release(self.suppressions.take(mute_until(rule)), at_ms)
+            self.suppressions.free(self.suppressions.take(mute_until(rule)), at_ms)
 
     def throttle_has_room(self, throttled: Throttled, at_ms: int) -> None:
         """The timer of a throttle: those whose status still holds fire together, if there is room."""
@@ -487,11 +487,24 @@ def _is_pending(alert: Alert, due_ms: int) -> bool:
     return alert.state == PENDING and alert.resolved_at_ms is None
 
 
-def _depths(rules: Iterable[Rule]) -> dict[str, int]:
-    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first."""
+def _depths(rules: Sequence[Rule]) -> dict[str, int]:
+    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first.
+
+    An outage may inhibit every rule but those that inhibit it: these and it come before all others.
+    """
     found: dict[str, int] = {}
     for rule in rules:
         inhibitors = inhibitors_of(rule)
         if inhibitors:
             found[rule.name] = 1 + max([found.get(name, 0) for name in inhibitors])
+    first: set[str] = set()
+    for rule in reversed(rules):
+        if rule.name in first or (rule.outage is not None and rule.outage.inhibit):
+            first.add(rule.name)
+            first.update(inhibitors_of(rule))
+    if first:
+        above = 1 + max([found.get(name, 0) for name in first])
+        for rule in rules:
+            if rule.name not in first:
+                found[rule.name] = found.get(rule.name, 0) + above
     return found

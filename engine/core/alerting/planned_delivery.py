@@ -42,6 +42,7 @@ class PlannedDelivery:
         "held",
         "key",
         "lane",
+        "part",
         "phase",
         "reply_to",
         "rule",
@@ -64,6 +65,7 @@ class PlannedDelivery:
         variables: Mapping[str, Any],
         held: bool = False,
         reply_to: str | None = None,
+        part: int = 0,
     ) -> None:
         self.key: Final = key
         self.rule: Final = rule
@@ -78,6 +80,9 @@ class PlannedDelivery:
         self.variables: Final = variables
         self.reply_to: Final = reply_to  # of an e-mail: the key of the firing's that this one continues
         self.held: Final = held  # kept back by `deliveries.burst` until an operator releases it
+        self.part: Final = (
+            part  # of which list of actions: 0 for the rule's own, then those of the steps that were sent
+        )
 
     def evolve(self, *, action: Action | None = None, variables: Mapping[str, Any] | None = None) -> PlannedDelivery:
         """The same delivery with another action, or other variables."""
@@ -95,6 +100,7 @@ class PlannedDelivery:
             variables=self.variables if variables is None else variables,
             held=self.held,
             reply_to=self.reply_to,
+            part=self.part,
         )
 
 

@@ -14,6 +14,9 @@ from engine.core.timers import SUPPRESSIONS, NextWakeUp, TimerQueue
 FREED: Final = "freed"
 """A timer's item: alerts that nothing suppresses any more are to be looked at."""
 
+LAST: Final = 1 << 30
+"""The rank of that timer: everything else that ends in its instant ends before."""
+
 
 def mute_until(rule: str) -> str:
     """Until the rule's time intervals say otherwise."""
@@ -52,8 +55,7 @@ class Suppressions:
     def __init__(self, wake_up: NextWakeUp, ends_at: Callable[[str], int | None]) -> None:
         """`ends_at`: when what a text names ends, epoch milliseconds; None when that is not known (any more)."""
         self.timers: Final = TimerQueue(SUPPRESSIONS, wake_up, self._is_due)
-        self.depths: dict[str, int] = {}  # how many rules inhibit one another above a rule; most are not in here
-        self.freed: list[Alert] = []  # alerts whose inhibitor has ended, not looked at yet
+        self.freed: list[Alert] = []  # alerts that wait for nothing any more, not looked at yet
         self._ends_at = ends_at
         self._waiting: dict[str, dict[str, Alert]] = {}
 
@@ -66,8 +68,8 @@ class Suppressions:
         self._waiting.setdefault(until, {})[alert.name] = alert
 
     def await_edge(self, edge_ms: int, rule: str) -> None:
-        """The time intervals of a rule may say otherwise then; of one instant, those of inhibitors come first."""
-        self.timers.push(edge_ms, mute_until(rule), self.depths.get(rule, 0))
+        """The time intervals of a rule may say otherwise then."""
+        self.timers.push(edge_ms, mute_until(rule))
 
     def leave(self, alert: Alert) -> None:
         """It waits no more."""
@@ -110,12 +112,12 @@ class Suppressions:
         before = len(self.freed)
         self.freed += alerts
         if len(self.freed) > before:
-            self.timers.push(at_ms, FREED)
+            self.timers.push(at_ms, FREED, LAST)
 
     def free_again(self, at_ms: int) -> None:
         """The clock was set: what is freed already is looked at now."""
         if self.freed:
-            self.timers.push(at_ms, FREED)
+            self.timers.push(at_ms, FREED, LAST)
 
     def take_freed(self) -> list[Alert]:
         """The alerts that are to be looked at now."""
