@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,12 @@ def test_a_child_that_does_not_answer_is_shown_killed_and_replaced(monkeypatch: 
         await process.close()
 
     uvloop.run(go())
+
+
+def test_the_process_that_sends_may_open_as_many_connections_as_the_system_allows() -> None:
+    code = (
+        "import resource as r; from engine.actions.webhook.process import allow_connections;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 1_000)); allow_connections(); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "(1000, 1000)"

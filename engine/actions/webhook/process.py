@@ -8,7 +8,9 @@ them into its own log. Read `_Child`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import resource
 import signal
 import sys
 import time
@@ -26,6 +28,9 @@ from engine.telemetry import Event, logger, setup_logging
 
 GATHER_S: Final = 0.002
 """How long results may be collected while more jobs wait; without any they are written at once."""
+
+MAX_FILES: Final = 65_536
+"""Files and connections that this process may have open: more than its deliveries in memory need."""
 
 if TYPE_CHECKING:
     from engine.actions.notify import ReceiverSender
@@ -165,10 +170,20 @@ async def _serve() -> None:
         await child.sender.close()
 
 
+def allow_connections() -> None:
+    """Let this process have as many files open as the system allows it: by default it is 1,024, which 64 targets that hang use up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # then it has to do with what it has
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """Send what comes through standard input until it ends. Signals are ignored: the engine ends this process when it is done."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    allow_connections()
     # Each request leaves some cyclic garbage; collecting it every few hundred objects costs a tenth of the time.
     gc.freeze()
     gc.set_threshold(20_000, 10, 50)
