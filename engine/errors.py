@@ -50,6 +50,11 @@ class InvalidFiles(RollcallError):
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
+    @property
+    def mistakes(self) -> list[Problem]:
+        """What keeps the files from loading: the problems that are no warnings."""
+        return [problem for problem in self.problems if not problem.warning] or self.problems
+
 
 class BadQuestion(RollcallError):
     """A parameter of a request is missing or invalid; the message says which and why."""

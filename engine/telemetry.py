@@ -140,7 +140,7 @@ class Event(StrEnum):
     RULES_LOADED = "rules.loaded", "the edited rules are in force"
     RULES_REJECTED = (
         "rules.broken",
-        "the edited rules have errors: the previous rules stay in force; run `rollcall check`",
+        "the edited rules have errors: the previous rules stay in force; run `rollcall check`; edited receivers need a restart first",
     )
     INVENTORY_LOADED = "inventory.loaded", "the edited inventory is in force"
     INVENTORY_REJECTED = (

@@ -21,7 +21,7 @@ from engine.config.inventory import Inventory
 from engine.config.loader import Config, load_config
 from engine.core.foreign_text import visible_json, visible_text
 from engine.core.rules import Rule
-from engine.replay.diff import changes_between
+from engine.replay.diff import ONLY_OLD, TOTALS, changes_between, original, totals_by_rule
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
 from engine.replay.recording import chunks_of, kind_problem, opened
 from engine.replay.runner import Replay, ReplayOutcome, ReplaySettings
@@ -40,8 +40,9 @@ _KEPT: list[Replay] = []
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True),
-    help="Compare with these rules and show only the differences.",
+    help="Compare with these rules, the old ones: numbers for each rule, and what only one of the two does.",
 )
+@click.option("--fail-on-diff", is_flag=True, help="With --against: exit with 1 if there is any difference.")
 @click.option(
     "--format",
     "style",
@@ -52,9 +53,17 @@ _KEPT: list[Replay] = []
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
 def replay(
-    events: Path, config_path: Path, rules: Path | None, against: Path | None, style: str, output: Path | None
+    events: Path,
+    config_path: Path,
+    rules: Path | None,
+    against: Path | None,
+    fail_on_diff: bool,
+    style: str,
+    output: Path | None,
 ) -> None:
     """Run EVENTS (a file of JSON lines, `-` for standard input) through the rules on virtual time. Nothing is sent."""
+    if fail_on_diff and against is None:
+        raise click.UsageError("--fail-on-diff compares with other rules: name them with --against")
     config = load_config(config_path)
     if str(events) != "-" and (not events.exists() or events.is_dir()):
         raise click.UsageError(f"{events} is not a file")
@@ -64,13 +73,15 @@ def replay(
         raise click.UsageError(f"the output would overwrite the events in {events}")
     gc.disable()  # a replay makes no reference cycles, and searching for them among a million clients takes long
     try:
-        outcome = _carry_out(config, Recording(events, twice=against is not None), rules, against, style, output)
+        outcome, differs = _carry_out(
+            config, Recording(events, twice=against is not None), rules, against, style, output
+        )
     finally:
         gc.freeze()
         gc.enable()
     if outcome.warning is not None:
         say(f"{events}: {outcome.warning}", err=True)
-    if outcome.accepts_nothing:
+    if outcome.accepts_nothing or (fail_on_diff and differs):
         sys.exit(1)
 
 
@@ -107,7 +118,8 @@ class Recording:
 
 def _carry_out(
     config: Config, events: Recording, rules: Path | None, against: Path | None, style: str, output: Path | None
-) -> ReplayOutcome:
+) -> tuple[ReplayOutcome, bool]:
+    """What came of it, and whether the rules differ in what they do."""
     inventory = inventory_of(config)
     # Before the output is opened: a mistake in a rule or in the recording must not overwrite an older result.
     events.check()
@@ -115,13 +127,14 @@ def _carry_out(
     theirs = ours if against is None else _loaded(config, inventory, against)
     with _output(output) as out:
         if style == "jsonl" and against is None:
-            return _replay(config, inventory, ours, events, _visible(out.write))
+            return _replay(config, inventory, ours, events, _visible(out.write)), False
         lines, outcome = _collect(config, inventory, ours, events)
-        changes = None
-        if against is not None:
-            changes = changes_between(lines, _collect(config, inventory, theirs, events)[0])
-        out.write(_written(style, lines, changes, events.name, str(rules or config.path)).encode("utf-8", "replace"))
-    return outcome
+        old = None if against is None else _collect(config, inventory, theirs, events)[0]
+        changes = None if old is None else changes_between(lines, old)
+        totals = [] if old is None else totals_by_rule(lines, old)
+        text = _written(style, lines, changes, totals, events.name, str(rules or config.path))
+        out.write(text.encode("utf-8", "replace"))
+    return outcome, bool(changes)
 
 
 def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[Rule, ...]:
@@ -130,16 +143,21 @@ def _loaded(config: Config, inventory: Inventory, rules: Path | None) -> tuple[R
 
 
 def _written(
-    style: str, ours: list[dict[str, Any]], changes: list[dict[str, Any]] | None, events: str, rules: str
+    style: str,
+    ours: list[dict[str, Any]],
+    changes: list[dict[str, Any]] | None,
+    totals: list[dict[str, Any]],
+    events: str,
+    rules: str,
 ) -> str:
-    """The result as text in one of the styles; with `changes`, what differs from other rules."""
+    """The result as text in one of the styles; with `changes`, what differs from other rules, with the `totals` by rule."""
     if style == "html":
-        return page(events, rules, ours, changes)
+        return page(events, rules, ours, changes, totals)
     if changes is None:
         return _table(ours)
     if style == "jsonl":
         return "".join(visible_json(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in changes)
-    return _difference(changes)
+    return _totals(totals) + _difference(changes)
 
 
 @contextlib.contextmanager
@@ -232,6 +250,24 @@ def _row(line: dict[str, Any]) -> str:
     return visible_text(f"{line['at']}  {line['rule']}  {about(line)}  {step(line)}")
 
 
+def _totals(totals: list[dict[str, Any]]) -> str:
+    """What each rule does before and after, a row a rule; empty when none does anything."""
+    if not totals:
+        return ""
+    rows = [
+        ["rule", *TOTALS],
+        *[[one["rule"], *[f"{one[name][0]} -> {one[name][1]}" for name in TOTALS]] for one in totals],
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return (
+        "".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n"
+            for row in rows
+        )
+        + "\n"
+    )
+
+
 def _difference(changes: list[dict[str, Any]]) -> str:
-    lines = [f"{'-' if entry['only'] == 'rules' else '+'} {_row(entry)}" for entry in changes]
+    lines = [f"{'-' if entry['side'] == ONLY_OLD else '+'} {_row(original(entry))}" for entry in changes]
     return "\n".join([*lines, f"{len(changes)} differences"]) + "\n"

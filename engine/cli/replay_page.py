@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from engine.core.foreign_text import visible_text
+from engine.replay.diff import ONLY_OLD, TOTALS, original
 
 MAX_ROWS = 2_000
 """Rows of one table at most: more makes browsers slow."""
@@ -17,18 +18,27 @@ MAX_ROWS = 2_000
 Line = dict[str, Any]
 
 
-def page(events: str, rules: str, lines: Sequence[Line], changes: Sequence[Line] | None = None) -> str:
-    """The page for the lines of a replay, whose last one is the summary; `changes`, what differs from other rules, comes first."""
+def page(
+    events: str,
+    rules: str,
+    lines: Sequence[Line],
+    changes: Sequence[Line] | None = None,
+    totals: Sequence[Line] = (),
+) -> str:
+    """The page for the lines of a replay, whose last one is the summary.
+
+    What differs from other rules comes first: the `totals` by rule, then the `changes`.
+    """
     text = (resources.files("engine.cli") / "templates" / "replay.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = lambda value: visible_text(str(value))
     summary = [(name, value) for name, value in lines[-1].items() if name != "type"]
     return environment.from_string(text).render(
-        events=events, rules=rules, summary=summary, sections=_sections(lines, changes)
+        events=events, rules=rules, summary=summary, sections=_sections(lines, changes, totals)
     )
 
 
-def _sections(lines: Sequence[Line], changes: Sequence[Line] | None) -> list[Line]:
+def _sections(lines: Sequence[Line], changes: Sequence[Line] | None, totals: Sequence[Line]) -> list[Line]:
     shown = [line for line in lines if line.get("state") != "pending"]
     found = [
         _section("Alerts", ("at", "rule", "about", "state", "reason"), _of(shown, "alert"), _alert),
@@ -46,6 +56,7 @@ def _sections(lines: Sequence[Line], changes: Sequence[Line] | None) -> list[Lin
     if changes is not None:
         columns = ("at", "only with", "kind", "rule", "about", "what")
         found.insert(0, _section("Differences", columns, changes, _change))
+        found.insert(0, _section("Rules", ("rule", *TOTALS), totals, _total))
     return found
 
 
@@ -117,6 +128,13 @@ def _rejected(line: Line) -> Line:
     return {"mark": "rejected", "cells": [line["line"], line["reason"]]}
 
 
-def _change(line: Line) -> Line:
-    mark, whose = ("gone", "these rules") if line["only"] == "rules" else ("new", "the other rules")
-    return {"mark": mark, "cells": [line["at"], whose, line["type"], line["rule"], about(line), step(line)]}
+def _total(one: Line) -> Line:
+    cells = [one["rule"], *[f"{one[name][0]} → {one[name][1]}" for name in TOTALS]]
+    return {"mark": "" if all(one[name][0] == one[name][1] for name in TOTALS) else "new", "cells": cells}
+
+
+def _change(change: Line) -> Line:
+    line, is_old = original(change), change["side"] == ONLY_OLD
+    whose = "the old rules" if is_old else "the new rules"
+    cells = [line["at"], whose, line["type"], line["rule"], about(line), step(line)]
+    return {"mark": "gone" if is_old else "new", "cells": cells}

@@ -148,4 +148,4 @@ def _print(found: dict[str, Any], style: str) -> None:
             "active": f"{what} active until {found['until']}",
             "expired": f"silence {found['id']} expired at {found['until']}",
         }[found["state"]]
-        say(f"{when}: {found['author']}: {found['comment']}")
+        say(when if found.get("dry_run") else f"{when}: {found['author']}: {found['comment']}")

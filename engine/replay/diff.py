@@ -1,4 +1,7 @@
-"""What differs between two replays of the same events with different rules: `replay --against`. Pure."""
+"""What differs between two replays of the same events with different rules: `replay --against`. Pure.
+
+The rules of the replay are the new ones, those of `--against` the old ones. Read `changes_between` and `totals_by_rule`.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,64 @@ from typing import Any
 
 Line = dict[str, Any]
 
+ONLY_NEW = "only_new"
+ONLY_OLD = "only_old"
 
-def changes_between(ours: Iterable[Line], theirs: Iterable[Line]) -> list[Line]:
+TOTALS = ("firings", "deliveries", "people")
+"""What is counted for each rule: alerts that fire, deliveries that would be sent, and their recipients."""
+
+
+def changes_between(new: Iterable[Line], old: Iterable[Line]) -> list[Line]:
     """The alert and delivery lines that only one of two replays has, in the order of their instants.
 
-    Each is the line of the replay with one key more: `only` is `rules` for a line of `ours`, `against` for one of `theirs`.
+    Each is a line of type `diff`: `side` says which replay has it, `kind` is the type of its line, the rest is that line.
     """
-    left, right = _by_content(ours), _by_content(theirs)
-    gone = [{"only": "rules", **line} for content, line in left.items() if content not in right]
-    new = [{"only": "against", **line} for content, line in right.items() if content not in left]
-    return sorted(gone + new, key=lambda line: str(line["at"]))
+    ours, theirs = _by_content(new), _by_content(old)
+    gone = [_changed(ONLY_OLD, line) for content, line in theirs.items() if content not in ours]
+    added = [_changed(ONLY_NEW, line) for content, line in ours.items() if content not in theirs]
+    return sorted(gone + added, key=lambda line: str(line["at"]))
+
+
+def totals_by_rule(new: Iterable[Line], old: Iterable[Line]) -> list[Line]:
+    """For each rule that does anything in one of two replays: `rule`, and of each of `TOTALS` the pair (before, after)."""
+    after, before = _totals(new), _totals(old)
+    nothing = dict.fromkeys(TOTALS, 0)
+    return [
+        {"rule": rule} | {name: (before.get(rule, nothing)[name], after.get(rule, nothing)[name]) for name in TOTALS}
+        for rule in sorted(before.keys() | after.keys())
+    ]
+
+
+def original(change: Line) -> Line:
+    """The line of the replay that a line of type `diff` is about."""
+    rest = {name: value for name, value in change.items() if name not in ("type", "side", "kind")}
+    return {"type": change["kind"], **rest}
+
+
+def _changed(side: str, line: Line) -> Line:
+    rest = {name: value for name, value in line.items() if name != "type"}
+    return {"type": "diff", "side": side, "kind": line["type"], **rest}
+
+
+def _totals(lines: Iterable[Line]) -> Mapping[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for line in lines:
+        if line["type"] not in {"alert", "delivery"} or line.get("state") == "pending":
+            continue
+        totals = found.setdefault(line["rule"], dict.fromkeys(TOTALS, 0))
+        if line["type"] == "alert":
+            totals["firings"] += line["state"] == "firing"
+        elif not line.get("state"):  # not a shadow rule's, neither dead nor held
+            totals["deliveries"] += 1
+            totals["people"] += _recipients(line)
+    return found
+
+
+def _recipients(delivery: Line) -> int:
+    """How many recipients a delivery has: each address of an e-mail, a receiver, a webhook. A log line and a device are none."""
+    if delivery["action"] == "email":
+        return len(delivery["request"]["to"]) + len(delivery["request"]["cc"])
+    return int(delivery["action"] in ("notify", "webhook"))
 
 
 def _by_content(lines: Iterable[Line]) -> Mapping[str, Line]:

@@ -34,7 +34,7 @@ class ConfigReload:
             found = await asyncio.to_thread(load_config, self.config.path)
         except InvalidFiles as error:
             self.problem = str(error)
-            log.error(Event.CONFIG_REJECTED, problems=len(error.problems), first=str(error.problems[0]))
+            log.error(Event.CONFIG_REJECTED, problems=len(error.mistakes), first=str(error.mistakes[0]))
             return
         self.problem = None
         before = self.config

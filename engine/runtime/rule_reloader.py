@@ -114,7 +114,7 @@ class RuleReloader:
         self.rules, self.problem = rules, str(problem)
         self._fleet.use(matcher)
         log.error(
-            Event.RULES_REJECTED, problems=len(problem.problems), first=str(problem.problems[0]), rules=len(rules)
+            Event.RULES_REJECTED, problems=len(problem.mistakes), first=str(problem.mistakes[0]), rules=len(rules)
         )
         return True
 
@@ -252,4 +252,4 @@ def _text(problem: InvalidFiles | None) -> str | None:
 
 
 def _shown(problem: InvalidFiles) -> dict[str, object]:
-    return {"problems": len(problem.problems), "first": str(problem.problems[0])}
+    return {"problems": len(problem.mistakes), "first": str(problem.mistakes[0])}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.alerting.stages.base import StageReport
 from engine.core.times import duration_text, rfc3339
 
 Object = dict[str, Any]
 Detail = Mapping[str, Any]
+
+_ABOUT_NO_CLIENT: Final = frozenset({"schedule", "feed", "undelivered"})
+"""Triggers whose alerts are about no client and no key of clients."""
 
 
 def explanation(
@@ -66,6 +69,10 @@ def _trigger(is_open: bool, detail: Detail) -> str:
     triggers = " or ".join(detail["triggers"])
     if "quorum_key" in detail and (detail["is_known"] or detail["quorum_key"] is not None):
         return _quorum(is_open, detail)
+    if "outage_key" in detail and (detail["is_known"] or "is_member" in detail):
+        return _outage(is_open, detail)
+    if not is_open and set(detail["triggers"]) <= _ABOUT_NO_CLIENT:
+        return f"an alert of the trigger {triggers} is about no single client: `rollcall alerts list --rule NAME` shows whether there is one"
     if not detail["is_known"] and not is_open:
         near = f"; did you mean {detail['near']}?" if detail.get("near") else ""
         return f"the client is unknown: no event has ever named it{near}; the trigger is {triggers}"
@@ -94,6 +101,20 @@ def _quorum(is_open: bool, detail: Detail) -> str:
     if detail["down"] >= detail["needed"]:
         return f"{many}, which is enough, but no alert is open: the rule is newer than that, or its condition was false; the next client that goes offline decides again"
     return f"{many}; the trigger quorum needs {detail['needed']}"
+
+
+def _outage(is_open: bool, detail: Detail) -> str:
+    if detail["outage_key"] is None:
+        return "the client belongs to no key of this outage: it lacks a value of `by`"
+    where = _key(detail["outage_key"])
+    if is_open:
+        where = f"there is an outage of {where}: {detail['down']} of {detail['total']} clients are offline"
+        return f"{where}, this one among them" if detail["is_member"] else f"{where}; this client is not one of them"
+    share = f" and {detail['percent']:g} % of those that are online or went with them" if detail["percent"] else ""
+    return (
+        f"of {where} {detail['down']} of {detail['total']} clients are offline; the trigger outage needs {detail['at_least']} that go offline "
+        f"within {duration_text(detail['within_ms'])}{share}"
+    )
 
 
 def _for(is_open: bool, detail: Detail) -> str:

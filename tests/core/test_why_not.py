@@ -171,3 +171,16 @@ def test_for_has_not_passed_before_the_trigger_has_happened(
     (found,) = [one for one in gates(world, "r", when) if one.stage == "for"]
     assert (found.passes, found.detail["has_begun"]) == (is_over, has_begun)
     assert (None if found.until_ms is None else span(found.until_ms)) == until
+
+
+def test_of_a_rule_about_outages_the_outage_of_the_clients_key_is_asked_for() -> None:
+    both = ("0s p2 connect A", "60s p2 tcpclean A", "0s p3 connect A")
+    world = World(rule("o", "outage", outage=OutageTerms(at_least=2))).tell(UP, CUT, *both)
+    before, _ = gates(world, "o", "30s")[2], world.pass_to("1m30s")
+    assert (before.stage, before.passes, before.detail["at_least"], before.detail["total"]) == ("trigger", False, 2, 3)
+    assert closed(world, "o", "2m") == ["alert"]  # it fires; and it does not inhibit itself
+    told = [gates(world, "o", "2m", client)[2] for client in ("p1", "p3")]
+    assert [(one.passes, one.detail["is_member"], one.detail["down"]) for one in told] == [
+        (True, True, 2),
+        (True, False, 2),
+    ]

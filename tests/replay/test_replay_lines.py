@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.command_line import command
@@ -119,14 +120,39 @@ def test_a_table_shows_the_client_and_when_in_an_alerts_life_and_what_would_not_
 
 
 def test_two_rule_sets_differ_in_outages_of_other_keys(tmp_path: Path) -> None:
-    """Both sides have a `dark` that fires at one instant; only what it is about differs."""
+    """Both sides have a `dark` that fires at one instant; only what it is about differs. `--against` names the old rules."""
     by_net = {**DARK, "outage": {"at_least": 2, "within": "1m", "by": ["ip/24"]}}
     house(tmp_path, DARK)
     write_rules(tmp_path / "other", by_net)
     told = replay(tmp_path, "--against", "other").splitlines()
-    assert '- 2026-01-01T00:01:30.000Z  dark  {"group": "G"}  firing' in told
-    assert '+ 2026-01-01T00:01:30.000Z  dark  {"ip/24": "10.0.0.0/24"}  firing' in told
+    assert '+ 2026-01-01T00:01:30.000Z  dark  {"group": "G"}  firing' in told
+    assert '- 2026-01-01T00:01:30.000Z  dark  {"ip/24": "10.0.0.0/24"}  firing' in told
     assert "Differences" in replay(tmp_path, "--against", "other", "--format", "html")
     changes = [json.loads(line) for line in replay(tmp_path, "--against", "other", "--format", "jsonl").splitlines()]
-    assert {line["only"] for line in changes} == {"rules", "against"}
-    assert replay(tmp_path, "--against", "rules") == "0 differences\n"
+    assert {(line["type"], line["side"]) for line in changes} == {("diff", "only_new"), ("diff", "only_old")}
+    assert [line["kind"] for line in changes if line["side"] == "only_old"].count("delivery") == 2
+    assert replay(tmp_path, "--against", "rules").splitlines()[-1] == "0 differences"
+
+
+def test_a_comparison_begins_with_what_each_rule_does_before_and_after(tmp_path: Path) -> None:
+    mail = {"email": {"to": ["a@example.com", "b@example.com"], "subject": "x", "text": "x"}}
+    hook = {"webhook": {"url": "https://pager.example.com/x", "json": {}}}
+    down = {"name": "down", "trigger": "offline", "actions": [hook, {"log": {"message": "x"}}]}
+    house(tmp_path, {**down, "actions": [mail]}, {**down, "name": "new", "shadow": True})
+    write_rules(tmp_path / "other", down, {**down, "name": "old"})
+    assert replay(tmp_path, "--against", "other").splitlines()[:4] == [
+        "rule  firings  deliveries  people",
+        "down  3 -> 3   6 -> 3      3 -> 6",
+        "new   0 -> 3   0 -> 0      0 -> 0",
+        "old   3 -> 0   6 -> 0      3 -> 0",
+    ]
+    page = replay(tmp_path, "--against", "other", "--format", "html")
+    assert "Rules (3)" in page and "3 → 6" in page
+
+
+@pytest.mark.parametrize(("against", "code"), [("other", 1), ("rules", 0)])
+def test_a_difference_can_be_the_answer_no(tmp_path: Path, against: str, code: int) -> None:
+    house(tmp_path, DARK)
+    write_rules(tmp_path / "other", {**DARK, "name": "renamed"})
+    assert command(tmp_path, "replay", "events.jsonl", "--against", against, "--fail-on-diff").returncode == code
+    assert command(tmp_path, "replay", "events.jsonl", "--fail-on-diff").returncode == 2

@@ -44,6 +44,42 @@ def test_every_stage_of_the_core_has_a_sentence() -> None:
             "inhibited by half, which fires for site n: 2 of 4 clients are offline",
         ),
         (
+            StageReport("trigger", False, {"triggers": ["undelivered"], "is_known": True, "status": "online"}),
+            "an alert of the trigger undelivered is about no single client: `rollcall alerts list --rule NAME` shows whether there is one",
+        ),
+        (
+            StageReport(
+                "trigger",
+                True,
+                {
+                    "triggers": ["outage"],
+                    "is_known": True,
+                    "outage_key": '{"site": "n"}',
+                    "down": 9,
+                    "total": 12,
+                    "is_member": True,
+                },
+            ),
+            "there is an outage of site n: 9 of 12 clients are offline, this one among them",
+        ),
+        (
+            StageReport(
+                "trigger",
+                False,
+                {
+                    "triggers": ["outage"],
+                    "is_known": True,
+                    "outage_key": '{"site": "n"}',
+                    "down": 1,
+                    "total": 12,
+                    "at_least": 5,
+                    "percent": 10,
+                    "within_ms": 60_000,
+                },
+            ),
+            "of site n 1 of 12 clients are offline; the trigger outage needs 5 that go offline within 1m and 10 % of those that are online or went with them",
+        ),
+        (
             StageReport(
                 "trigger",
                 False,

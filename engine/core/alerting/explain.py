@@ -12,6 +12,8 @@ from typing import Any, Final
 from engine.core.alerting.alert import FIRING, PENDING, Alert
 from engine.core.alerting.escalation import sent_steps
 from engine.core.alerting.manager import AlertManager
+from engine.core.alerting.outage_watch import OutageWatch
+from engine.core.alerting.outages import Outage
 from engine.core.alerting.quorums import QuorumWatch
 from engine.core.alerting.stage_compiler import STAGES
 from engine.core.alerting.stages.base import StageReport
@@ -44,12 +46,18 @@ def why_not(manager: AlertManager, rule_name: str, client: str, state: ClientSta
         subject_of = f"\0{rule_name}\0{key}"  # the alert is about the client's key
     alerts = [alert for alert in manager.open_alerts.of(subject_of) if alert.rule == rule_name]
     alert = alerts[-1] if alerts else None
+    outages = manager.outages.watches.get(rule_name)
+    outage = outages.outage_about(client, state) if outages is not None else None
+    if outage is not None:
+        alert = manager.pipeline.inhibitors.alert_of(outage)
     subject = alert or _imagined(rule, client, state, now_ms)
     found = [
         StageReport(RULE, is_loaded, {"name": rule.name, "shadow": rule.shadow, "is_removed": not is_loaded}),
         StageReport(MATCH, rule in manager.matcher.plan(client, state.ip).rules, {"client": client, "ip": state.ip}),
         _trigger(rule, alert, state, manager) if watch is None else _quorum(rule, alert, state, watch, key),
     ]
+    if outages is not None:
+        found[-1] = _outage(rule, alert, client, state, outages, outage)
     if rule.for_ms:
         found.append(_for(rule, alert, state, now_ms))
     if rule.condition is not None:
@@ -91,6 +99,24 @@ def _quorum(rule: Rule, alert: Alert | None, state: ClientState, watch: QuorumWa
     down, total = watch.size(key) if key is not None else (0, 0)
     detail: dict[str, Any] = {"triggers": list(rule.triggers), "is_known": state.heard_ms != NEVER, "quorum_key": key}
     detail |= {"down": down, "total": total, "needed": watch.needed(total)}
+    return StageReport(TRIGGER, alert is not None, detail)
+
+
+def _outage(
+    rule: Rule, alert: Alert | None, client: str, state: ClientState, watch: OutageWatch, outage: Outage | None
+) -> StageReport:
+    """Is there an outage of the client's key, and is the client in it?"""
+    key = outage.key if outage is not None else watch.key_of(client, state.ip)
+    counts = watch.counts.get(key) if key is not None else None
+    detail: dict[str, Any] = {"triggers": list(rule.triggers), "is_known": state.heard_ms != NEVER, "outage_key": key}
+    detail |= {
+        "down": 0 if counts is None else len(counts.offline),
+        "total": 0 if counts is None else counts.online + len(counts.offline),
+    }
+    terms = watch.terms
+    detail |= {"at_least": terms.at_least, "percent": terms.percent, "within_ms": terms.within_ms}
+    if outage is not None:
+        detail |= {"down": outage.down, "total": outage.total, "is_member": outage.is_down(client)}
     return StageReport(TRIGGER, alert is not None, detail)
 
 

@@ -55,6 +55,14 @@ class OutageWatch:
         values = values_of(self.terms.by, client, ip, self._attributes(client))
         return key_text(values) if all(values.values()) else None
 
+    def outage_about(self, client: str, state: ClientState) -> Outage | None:
+        """The outage going on in which a client is down, else the newest of its key; None for none."""
+        if self.is_down(client):
+            return self.member_of[client]
+        key = self.key_of(client, state.ip)
+        outages = self.outages.get(key) if key is not None else None
+        return outages[-1] if outages else None
+
     # Counts
 
     def clear(self) -> None:

@@ -487,11 +487,24 @@ def _is_pending(alert: Alert, due_ms: int) -> bool:
     return alert.state == PENDING and alert.resolved_at_ms is None
 
 
-def _depths(rules: Iterable[Rule]) -> dict[str, int]:
-    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first."""
+def _depths(rules: Sequence[Rule]) -> dict[str, int]:
+    """How many rules inhibit one another above each rule that is inhibited at all; inhibitors come first.
+
+    An outage may inhibit every rule but those that inhibit it: these and it come before all others.
+    """
     found: dict[str, int] = {}
     for rule in rules:
         inhibitors = inhibitors_of(rule)
         if inhibitors:
             found[rule.name] = 1 + max([found.get(name, 0) for name in inhibitors])
+    first: set[str] = set()
+    for rule in reversed(rules):
+        if rule.name in first or (rule.outage is not None and rule.outage.inhibit):
+            first.add(rule.name)
+            first.update(inhibitors_of(rule))
+    if first:
+        above = 1 + max([found.get(name, 0) for name in first])
+        for rule in rules:
+            if rule.name not in first:
+                found[rule.name] = found.get(rule.name, 0) + above
     return found
