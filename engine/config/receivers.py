@@ -7,7 +7,7 @@ than a secret should have. Read `Receiver` first; routes are in `routes`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from engine.config.addresses import is_address
@@ -94,6 +94,14 @@ def read_receivers(
     found = {name: _read(reader, name, written, intervals, webhooks) for name, written in raw.items()}
     route_problems(reader, {name: one.routes for name, one in found.items() if one.type == ROUTE}, list(found))
     return found
+
+
+def with_intervals(receivers: Mapping[str, Receiver], intervals: NamedIntervals) -> dict[str, Receiver]:
+    """The same receivers, with routes that go by edited time intervals."""
+    return {
+        name: replace(one, routes=tuple(route.with_intervals(intervals) for route in one.routes)) if one.routes else one
+        for name, one in receivers.items()
+    }
 
 
 def _read(

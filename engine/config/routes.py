@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ class WrittenRoute:
     rule: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     active: Calendar | None = field(default=None, compare=False)
+    windows: tuple[Any, ...] = ()  # of `active`, as they are written: windows, and names of time intervals
     written: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def holds(self, rule: Rule, group: str, at_ms: int) -> bool:
@@ -40,6 +41,13 @@ class WrittenRoute:
             and (not self.group or _fits(group, self.group))
             and (self.active is None or self.active.covers(at_ms))
         )
+
+    def with_intervals(self, intervals: NamedIntervals) -> WrittenRoute:
+        """This route by edited time intervals. One that names an interval that is gone stays as it was."""
+        names = [entry for entry in self.windows if isinstance(entry, str)]
+        if not names or not all(name in intervals for name in names):
+            return self
+        return replace(self, active=windows(with_windows(self.windows, intervals)))
 
     def covers(self, other: WrittenRoute) -> bool:
         """Whether everything that goes to `other` goes here, as far as it can be told from what is written."""
@@ -81,6 +89,7 @@ def _read(reader: ConfigReader, at: KeyPath, raw: Mapping[str, Any], intervals: 
         rule=as_tuple(when.get("rule", ())),
         group=as_tuple(when.get("group", ())),
         active=_calendar(reader, (*inside, "active"), when["active"], intervals) if "active" in when else None,
+        windows=_entries(when.get("active", ())),
         written=written,
     )
 
@@ -95,7 +104,7 @@ def _calendar(
     reader: ConfigReader, at: KeyPath, written: str | Sequence[Any], intervals: NamedIntervals
 ) -> Calendar | None:
     """The windows of `active`: written there, or by the names of time intervals."""
-    entries = (written,) if isinstance(written, str) else tuple(written)
+    entries = _entries(written)
     good = True
     for index, entry in enumerate(entries):
         if isinstance(entry, str) and entry not in intervals:
@@ -105,6 +114,10 @@ def _calendar(
         reader.report((*at, *path), message)
         good = False
     return windows(with_windows(entries, intervals)) if good else None
+
+
+def _entries(active: str | Sequence[Any]) -> tuple[Any, ...]:
+    return (active,) if isinstance(active, str) else tuple(active)
 
 
 def route_problems(reader: ConfigReader, routes: Mapping[str, Sequence[WrittenRoute]], known: Sequence[str]) -> None:

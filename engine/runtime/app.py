@@ -27,7 +27,7 @@ from engine.errors import InvalidFiles, RollcallError, StoreError
 from engine.rulefiles.loader import load_rules
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.failpoints import from_environment
-from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of
+from engine.runtime.fleet_factory import command_routes, fleet_of, inventory_of, mail_route, renderer_of, routes_of
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.http_server import serving_http
@@ -132,6 +132,7 @@ class App(RunningService):
             setup_logging(config.log.level, config.log.format)
         self.config = config
         self.writer.retention.keep_ms = config.history.keep_ms
+        self.fleet.alerts.routing.routes = routes_of(config.receivers)
 
     def reload(self) -> None:
         """Load the configuration, the rules and the inventory again; on the event loop. Harmless at any time."""

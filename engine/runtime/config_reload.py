@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from engine.config.loader import Config, load_config
+from engine.config.receivers import with_intervals
 from engine.errors import InvalidFiles
 from engine.telemetry import Event, logger
 
@@ -54,6 +55,7 @@ class ConfigReload:
             written=written,
             rules=found.rules,
             time_intervals=found.time_intervals,
+            receivers=with_intervals(before.receivers, found.time_intervals),
             inventory=found.inventory,
             history=found.history,
             clients=found.clients,

@@ -154,3 +154,29 @@ def test_sighup_while_starting_and_while_stopping_does_no_harm(tmp_path: Path) -
             process.send_signal(signal.SIGHUP)
         assert process.returncode == 0, running.log_text()
         assert not running.log_lines("task.failed")
+
+
+def test_an_edited_time_interval_is_in_force_for_routes_as_it_is_for_rules(tmp_path: Path) -> None:
+    always, long_ago = [{"hours": "00:00-24:00"}], [{"dates": ["2001-01-01"]}]
+    receivers = {
+        "day": {"type": "webhook", "url": "http://127.0.0.1:9/day"},
+        "night": {"type": "webhook", "url": "http://127.0.0.1:9/night"},
+        "oncall": {"type": "route", "routes": [{"when": {"active": "office"}, "to": "day"}, {"to": "night"}]},
+    }
+    with service(tmp_path, receivers=receivers, time_intervals={"office": always}, debounce={"offline": "0s"}) as found:
+        found.rules({"name": "a", "trigger": "offline", "actions": [{"notify": "oncall"}]})
+        found.start()
+
+        def target_of(client: str) -> str:
+            found.tell(event(client, "connect", "1"), event(client, "tcpclean", "1"))
+            sent = eventually(
+                lambda: [one for one in found.get("/v1/deliveries")["items"] if one["client"] == client], bool
+            )
+            target: str = sent[0]["target"]
+            return target
+
+        assert target_of("G@@@by-day") == "notify:day"
+        configure(found, time_intervals={"office": long_ago})
+        hang_up(found)
+        eventually(lambda: found.log_lines("config.reloaded"), bool)
+        assert target_of("G@@@by-night") == "notify:night"
