@@ -19,7 +19,7 @@ from engine.config.yamlfile import read_document
 from engine.errors import InvalidFiles, Problem
 from engine.log_output import occupy_standard_descriptors
 from engine.rulefiles.loader import load_rules
-from engine.rulefiles.receivers import unused_receivers
+from engine.rulefiles.receivers import routes_of_no_rule, unused_receivers
 from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.telemetry import setup_logging
@@ -64,7 +64,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
         problems += loaded.problems
         found = len(loaded.rules)
         if not rules:  # else others may use them
-            problems += unused_receivers(config, loaded.rules)
+            problems += [*unused_receivers(config, loaded.rules), *routes_of_no_rule(config, loaded.rules)]
     except InvalidFiles as error:
         problems += error.problems
     _end(problems)

@@ -36,9 +36,9 @@ class WrittenRoute:
         """Does a firing of `rule` at this instant go here? `group`: of the client, or of all clients that it is about; "": of none."""
         return (
             (not self.severities or rule.severity in self.severities)
-            and all(name in rule.labels and _fits(rule.labels[name], patterns) for name, patterns in self.labels)
-            and (not self.rule or _fits(rule.name, self.rule))
-            and (not self.group or _fits(group, self.group))
+            and all(name in rule.labels and fits(rule.labels[name], patterns) for name, patterns in self.labels)
+            and (not self.rule or fits(rule.name, self.rule))
+            and (not self.group or fits(group, self.group))
             and (self.active is None or self.active.covers(at_ms))
         )
 
@@ -59,7 +59,8 @@ def _compiled(patterns: tuple[str, ...]) -> CompiledPatterns:
     return compile_patterns(patterns)
 
 
-def _fits(text: str, patterns: tuple[str, ...]) -> bool:
+def fits(text: str, patterns: tuple[str, ...]) -> bool:
+    """Does the text match one of the patterns?"""
     return bool(_compiled(patterns).matching(text))
 
 

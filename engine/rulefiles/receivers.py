@@ -1,4 +1,4 @@
-"""What `check` says of the receivers of a configuration, together with its rules: texts that can never be made, and receivers without use."""
+"""What `check` says of the receivers of a configuration with its rules: texts that can never be made, what has no use, what no rule has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from engine.config.loader import Config
 from engine.config.receivers import ROUTE
-from engine.config.yamlfile import Document, read_document
+from engine.config.routes import fits
+from engine.config.schema import did_you_mean
+from engine.config.yamlfile import Document, KeyPath, read_document
 from engine.core.alerting.routing import NOTIFY
 from engine.core.rules import Action, Rule, actions_of
 from engine.errors import Problem
@@ -50,6 +52,30 @@ def unused_receivers(config: Config, rules: Sequence[Rule]) -> Iterator[Problem]
             how = "route" if receiver.type == ROUTE else "receiver"
             message = f"no rule uses this {how}: write `notify: {name}` in a rule, or remove it"
             yield document.problem(("receivers", name), message, at_key=True, warning=True)
+
+
+def routes_of_no_rule(config: Config, rules: Sequence[Rule]) -> Iterator[Problem]:
+    """A warning for each name of a rule, and each label, in `when` of a route that no rule has: probably a letter is wrong."""
+    document = _document(config)
+    if document is None:
+        return
+    for name, receiver in config.receivers.items():
+        for index, route in enumerate(receiver.routes):
+            at: KeyPath = ("receivers", name, "routes", index, "when")
+            names = [rule.name for rule in rules]
+            if route.rule and not any(fits(one, route.rule) for one in names):
+                message = f"no rule has the name `{', '.join(route.rule)}`{did_you_mean(route.rule[0], names)}"
+                yield document.problem((*at, "rule"), message, warning=True)
+            for label, patterns in route.labels:
+                values = sorted({rule.labels[label] for rule in rules if label in rule.labels})
+                if any(fits(value, patterns) for value in values):
+                    continue
+                if values:
+                    message = f"no rule has the label `{label}` with `{', '.join(patterns)}`{did_you_mean(patterns[0], values)}"
+                else:
+                    labels = sorted({each for rule in rules for each in rule.labels})
+                    message = f"no rule has the label `{label}`{did_you_mean(label, labels)}"
+                yield document.problem((*at, "labels", label), message, warning=True)
 
 
 def notifications_of(rule: Rule) -> Iterator[Action]:

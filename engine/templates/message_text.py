@@ -91,12 +91,19 @@ def _about(client: Mapping[str, Any], variables: Mapping[str, Any]) -> Iterator[
     yield from shown
 
 
+_LEFT: Final = frozenset({"outage", "quorum"})
+"""Triggers whose recovery lists who is still offline, and not who is back."""
+
+
 def _listed(phase: str, alert: Mapping[str, Any], zone: tzinfo) -> Iterator[str]:
     members = alert.get("members") or [{"id": client} for client in alert.get("clients") or ()]
     for member in members[:LISTED]:
         line = f"- {one_line(str(member.get('id', '')))}"
-        if phase != PHASE_RECOVERY and member.get("status") and member.get("since"):
-            line += f" {member['status']} since {instant_text(str(member['since']), zone)}"
+        since = str(member.get("occurred_at") or member.get("since") or "")
+        if member.get("status") and since and (phase != PHASE_RECOVERY or alert.get("trigger") in _LEFT):
+            line += (
+                f" {'still ' if phase == PHASE_RECOVERY else ''}{member['status']} since {instant_text(since, zone)}"
+            )
         yield line
     left = max(int(alert.get("count") or 0), len(members)) - min(len(members), LISTED)
     if members and left > 0:

@@ -10,7 +10,7 @@ from engine.config.loader import Config, load_config
 from engine.config.receivers import missing_secrets
 from engine.errors import InvalidFiles
 from engine.rulefiles.loader import load_rules
-from engine.rulefiles.receivers import unused_receivers
+from engine.rulefiles.receivers import routes_of_no_rule, unused_receivers
 
 PAGER = "pager: {type: pagerduty, routing_key: {env: RCV_KEY}}"
 CHAT = "chat: {type: slack, url: {env: RCV_URL}}"
@@ -139,6 +139,23 @@ def test_rules_name_receivers_that_there_are_and_close_what_they_open(tmp_path: 
     )
     unused = rules(tmp_path, "{name: r, trigger: offline, actions: [{notify: chat}]}", found)
     assert [line.partition(":")[0] for line in unused] == ["receivers.pager", "receivers.on"]
+
+
+def test_a_route_that_names_what_no_rule_has_is_worth_a_look(tmp_path: Path) -> None:
+    routes = (
+        "on: {type: route, routes: [{when: {rule: pump-ofline}, to: pager}, {when: {labels: {tema: w}}, to: pager}, "
+        "{when: {labels: {team: watr}}, to: pager}, {when: {rule: 'pump-*', labels: {team: w*}}, to: pager}, {to: chat}]}"
+    )
+    found = config(tmp_path, CHAT, PAGER, routes)
+    (tmp_path / "rules.yaml").write_text(
+        "version: 1\nrules: [{name: pump-offline, trigger: offline, labels: {team: water}, actions: [{notify: on}], on_recovery: [{notify: on}]}]"
+    )
+    loaded = load_rules([tmp_path / "rules.yaml"], config=found)
+    assert [f"{one.path}: {one.message}" for one in routes_of_no_rule(found, loaded.rules)] == [
+        "receivers.on.routes[0].when.rule: no rule has the name `pump-ofline`; did you mean `pump-offline`?",
+        "receivers.on.routes[1].when.labels.tema: no rule has the label `tema`; did you mean `team`?",
+        "receivers.on.routes[2].when.labels.team: no rule has the label `team` with `watr`; did you mean `water`?",
+    ]
 
 
 def test_a_text_that_can_never_be_made_is_an_error_of_the_configuration(tmp_path: Path) -> None:
