@@ -374,12 +374,12 @@ class Dispatcher:
 
     def _shares(self, now_ms: int) -> list[Share]:
         """How much to ask for: `fetched` for a target that runs low, `per_target` for one that is to be probed."""
-        shares, free = [], self._limits.held - self.stats.held
+        shares, free = [], self._window.free()
         for target in self._window.behind.values():
             if target.is_closed_to(now_ms) or len(target.held) > self._limits.fetched // 2:
                 continue
             most = self._limits.per_target if target.breaker.is_open else self._limits.fetched
-            limit = min(most, self._window.room(target), free)
+            limit = min(most, self._window.room(target, free))
             if limit > 0:
                 fresh_first = target.breaker.is_open and target.probes % 2 == 1
                 shares.append(Share(target.name, limit, tuple(target.held), fresh_first))

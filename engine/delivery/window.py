@@ -17,6 +17,9 @@ from engine.delivery.target import Target
 MAX_TARGETS: Final = 10_000
 """Targets in memory: more than anybody writes into rules. Those beyond wait in the outbox until others are done."""
 
+FAIR_START: Final = 4
+"""Deliveries of one target that are here even when others, which hang, fill the rest."""
+
 
 class Window:
     """Deliveries that are here and not recorded yet.
@@ -64,11 +67,18 @@ class Window:
         target.behind = False
         del self.behind[target.name]
 
-    def room(self, target: Target) -> int:
-        """How many more of a target fit: at most half of what is free beyond its fair start, so others always fit too."""
-        free = self._limits.held - self._stats.held
-        share = max(2 * self._limits.per_target, (free + len(target.held)) // 2)
-        return min(free, share - len(target.held))
+    def free(self) -> int:
+        """How many more fit, of all targets together."""
+        return self._limits.held - self._stats.held
+
+    def room(self, target: Target, free: int | None = None) -> int:
+        """How many more of a target fit: at most half of what is free, and always a few.
+
+        However many targets hang, one more has its fair start. `free`: what the others leave, if some of it is given away already.
+        """
+        left = self.free() if free is None else free
+        share = max(2 * self._limits.per_target, (self.free() + len(target.held)) // 2)
+        return max(min(left, share - len(target.held)), FAIR_START - len(target.held))
 
     def hold(self, target: Target, item: OutboxItem) -> None:
         """Keep a delivery, ready to be sent when it is the first of its lane; nothing when it is here already."""

@@ -18,6 +18,7 @@ from engine.clock import Clock, SystemClock
 from engine.core.delivery import DeliveryPolicy
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.limits import Limits
+from engine.delivery.window import FAIR_START
 from engine.runtime.heartbeat import Heartbeat
 from engine.stores.base import DeliveryRow, NewDelivery
 from engine.testing import delivery
@@ -140,6 +141,19 @@ def test_a_target_that_hangs_delays_no_other_and_gets_no_more_than_its_share(tmp
             rows = await house.until(lambda rows: sum(row.state == "delivered" for row in rows.values()) == 100)
             assert all(row.state == "due" for key, row in rows.items() if key.startswith("s"))
             assert slow.count == slow.waiting == 4
+
+    asyncio.run(go())
+
+
+def test_so_many_targets_that_hang_that_they_fill_the_memory_delay_no_other(tmp_path: Path) -> None:
+    async def go() -> None:
+        limits = Limits(held=40, fetched=20, per_target=4, drain_s=0.1, policy=QUICK)
+        async with Sink() as slow, Sink() as good, open_house(tmp_path, limits=limits) as house:
+            await house.decide(*(new(f"s{n}", slow.url, "hang", target=f"slow-{n % 12}") for n in range(12 * 20)))
+            await slow.arrivals(32)
+            await house.decide(*(new(f"g{n}", good.url) for n in range(100)))
+            await house.until(lambda rows: sum(row.state == "delivered" for row in rows.values()) == 100)
+            assert house.dispatcher.stats.held <= 40 + FAIR_START * 13
 
     asyncio.run(go())
 
