@@ -16,7 +16,12 @@ MEMBER = {
 
 
 def text_of(phase: str, trigger: str, **more: Any) -> list[str]:
-    alert = {"trigger": trigger, "phase": phase, "state": "resolved" if phase == "recovery" else "firing", "count": 1}
+    alert: dict[str, Any] = {
+        "trigger": trigger,
+        "phase": phase,
+        "state": "resolved" if phase == "recovery" else "firing",
+        "count": 1,
+    }
     alert |= {"members": [MEMBER], "total": 4, "back": 3, "key": {"site": "n"}, "duration": 61.5, **more}
     return default_message(
         phase, {"rule": {"name": "r"}, "alert": alert, "occurred_at": MEMBER["occurred_at"]}, UTC

@@ -41,7 +41,7 @@ def metrics(*healths: SourceHealth) -> dict[tuple[str, ...], float]:
     service: Any = SimpleNamespace(
         queries=None,
         counters=dict, fleet=SimpleNamespace(states={}), healths=lambda: list(healths), now_ms=lambda: NOW,
-        suppressed=dict, silences_open=lambda: 0, gaps_found=lambda: {"broker": 2}, rules_problem=None, refused_edits={},
+        suppressed=dict, silences_active=lambda: 0, receiver_attempts=dict, gaps_found=lambda: {"broker": 2}, rules_problem=None, refused_edits={},
         parts=list, pauses=dict,
     )  # fmt: skip
     text = exposition(service, {}).decode()

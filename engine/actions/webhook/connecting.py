@@ -60,8 +60,19 @@ class Connections:
         self._deny = deny
         self._resolver = CheckedResolver(deny)
         self._sessions: dict[tuple[ConnectionSetup, bool], tuple[Stamp, aiohttp.ClientSession]] = {}
+        self._plain: dict[str, Way] = {}  # by name: ways of connections that need no proxy and no file
         self._retired: list[aiohttp.ClientSession] = []
         self._closing: set[asyncio.Future[None]] = set()
+
+    def plain(self, name: str, url: URL) -> Way | None:
+        """The way to `url` over a connection that was opened before and has nothing to decide, as most have; else None, for `open` to say.
+
+        Raises Denied for a target that `network.deny` names.
+        """
+        found = self._plain.get(name)
+        if found is not None and self._deny.denies_any:
+            self._deny.check_literal(url.host or "")
+        return found
 
     async def open(self, name: str, url: URL) -> Way:
         """How a request to `url` goes over the connection of that name; one that is not configured is the default.
@@ -76,7 +87,10 @@ class Connections:
             raise Unconnectable(setup.problem)
         proxy = setup.https_proxy if url.scheme == "https" else setup.http_proxy
         if not proxy or is_excepted(host, url.port or 0, setup.no_proxy):
-            return Way(self._session(setup, proxied=False), cert=setup.cert)
+            way = Way(self._session(setup, proxied=False), cert=setup.cert)
+            if setup.is_plain and (name in self._setups or name == DEFAULT_CONNECTION):
+                self._plain[name] = way
+            return way
         if self._deny.denies_any:
             try:
                 await self._resolver.resolve(host, url.port or 0)
@@ -120,7 +134,7 @@ class Connections:
     async def close(self) -> None:
         """Close all connections."""
         sessions = [session for _, session in self._sessions.values()] + self._retired
-        self._sessions, self._retired = {}, []
+        self._sessions, self._plain, self._retired = {}, {}, []
         await asyncio.gather(*(session.close() for session in sessions))
 
 

@@ -23,6 +23,11 @@ class ConnectionSetup(msgspec.Struct, array_like=True, frozen=True):
     key: str | None = None
     problem: str | None = None  # why it cannot be used at all
 
+    @property
+    def is_plain(self) -> bool:
+        """Does every request connect alike: through no proxy, with no file that may be renewed?"""
+        return not (self.http_proxy or self.https_proxy or self.ca or self.cert or self.key or self.problem)
+
     def secrets(self) -> Iterable[str]:
         """What must not appear in a text: the logins of the proxies."""
         for text in (self.http_proxy, self.https_proxy):

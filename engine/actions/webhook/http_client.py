@@ -30,6 +30,8 @@ LOGIN_WANTED: Final = 407
 class Response:
     """An answer whose head has arrived. Read the body, or at least call `body`: it gives the connection back."""
 
+    __slots__ = ("_deadline_s", "_response", "headers", "status")
+
     def __init__(self, response: aiohttp.ClientResponse, deadline_s: float) -> None:
         """`deadline_s`: by the event loop's clock, the end of the attempt."""
         self._response = response
@@ -83,7 +85,7 @@ class HttpClient:
         way: Way | None = None
         try:
             async with asyncio.timeout_at(deadline_s):
-                way = await self._connections.open(connection, url)
+                way = self._connections.plain(connection, url) or await self._connections.open(connection, url)
                 response = await way.session.request(
                     method,
                     url,

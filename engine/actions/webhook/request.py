@@ -87,7 +87,17 @@ class WebhookSender:
             return Rejected(reason=f"the request is not valid: {self.shown(broken)}")
         timeout = request.get("timeout_ms") or TIMEOUT_MS
         connection = request.get("connection") or DEFAULT_CONNECTION
-        return await self._attempt(method, url, headers, body, timeout, request.get("ok") or (), connection)
+        answer = await self.http.request(method, url, headers, body, timeout_ms=timeout, connection=connection)
+        if not isinstance(answer, Response):
+            return answer
+        ok = request.get("ok") or ()
+        if not ok and answer.is_empty and 200 <= answer.status < 300:
+            return DELIVERED  # most answers
+        text = await answer.body(EXCERPT_BYTES)
+        if is_taken(answer.status, ok):
+            return DELIVERED
+        shown = self._scrub.shown(readable(text, answer.headers), EXCERPT_CHARS)
+        return judge(answer.status, answer.headers.get("Retry-After"), shown, ok, time.time())
 
     def _prepare(self, key: str, request: Mapping[str, Any]) -> tuple[str, URL, CIMultiDict[str], bytes]:
         url = parsed_url(reveal_in_url(request["url"], self._secrets))
@@ -108,27 +118,6 @@ class WebhookSender:
             secret = find(self._secrets, request["sign"])
             headers[SIGNATURE_HEADER] = signature(secret, body, int(time.time()))
         return request.get("method") or "POST", url, headers, body
-
-    async def _attempt(
-        self,
-        method: str,
-        url: URL,
-        headers: CIMultiDict[str],
-        body: bytes,
-        timeout_ms: int,
-        ok: Collection[int],
-        connection: str,
-    ) -> Answer:
-        answer = await self.http.request(method, url, headers, body, timeout_ms=timeout_ms, connection=connection)
-        if not isinstance(answer, Response):
-            return answer
-        if answer.is_empty and not ok and 200 <= answer.status < 300:
-            return DELIVERED  # most answers
-        text = await answer.body(EXCERPT_BYTES)
-        if is_taken(answer.status, ok):
-            return DELIVERED
-        shown = self._scrub.shown(readable(text, answer.headers), EXCERPT_CHARS)
-        return judge(answer.status, answer.headers.get("Retry-After"), shown, ok, time.time())
 
     def shown(self, error: object) -> str:
         """An error of the library or the system, without secrets."""
