@@ -80,6 +80,8 @@ class Slack:
         if is_page(answer):
             return not_the_service(answer)
         found = json_of(answer)
+        if found is None and answer.body.lstrip().startswith(b"{"):
+            return not_the_service(answer)  # a cut-off or broken object may have said `ok: false`
         if found is None or "ok" not in found or found["ok"] is True:
             return DELIVERED
         error = shown(str(found.get("error", "no reason")))
