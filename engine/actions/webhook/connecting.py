@@ -63,6 +63,7 @@ class Connections:
         self._plain: dict[str, Way] = {}  # by name: ways of connections that need no proxy and no file
         self._retired: list[aiohttp.ClientSession] = []
         self._closing: set[asyncio.Future[None]] = set()
+        self._is_closed = False
 
     def plain(self, name: str, url: URL) -> Way | None:
         """The way to `url` over a connection that was opened before and has nothing to decide, as most have; else None, for `open` to say.
@@ -80,6 +81,8 @@ class Connections:
         Raises Denied for a target that `network.deny` names, OSError when its name has to be resolved here and cannot be,
         and Unconnectable.
         """
+        if self._is_closed:
+            raise Unconnectable("no connection is opened any more: the service stops")
         host = url.host or ""
         self._deny.check_literal(host)
         setup = self._setups.get(name) or self._setups.get(DEFAULT_CONNECTION) or DIRECTLY
@@ -132,7 +135,8 @@ class Connections:
         asyncio.get_running_loop().call_later(LONGEST_REQUEST_S, close)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; from now on none is opened."""
+        self._is_closed = True
         sessions = [session for _, session in self._sessions.values()] + self._retired
         self._sessions, self._plain, self._retired = {}, {}, []
         await asyncio.gather(*(session.close() for session in sessions))
