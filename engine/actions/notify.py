@@ -18,7 +18,7 @@ from engine.actions.base import Answer, Delivered, Rejected, RetryLater
 from engine.actions.pace import Pace
 from engine.actions.receiver_setup import ReceiverSetup
 from engine.actions.receivers import apprise
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Service
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, ReceiverService
 from engine.actions.receivers.table import SERVICES
 from engine.actions.webhook.excerpt import readable
 from engine.actions.webhook.http_client import Response
@@ -97,7 +97,7 @@ class ReceiverSender:
             pace.pause(time.monotonic() + answer.retry_after_ms / 1000)
         return self._scrubbed(answer)
 
-    async def _by_http(self, service: Service, message: Message, key: str, receiver: ReceiverSetup) -> Answer:
+    async def _by_http(self, service: ReceiverService, message: Message, key: str, receiver: ReceiverSetup) -> Answer:
         try:
             request = service.request(message, receiver.settings, time.time())
         except Exception as error:  # noqa: BLE001  # its text may hold a secret

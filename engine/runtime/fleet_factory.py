@@ -10,7 +10,7 @@ from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
 from engine.config.patterns import compile_patterns
 from engine.config.receivers import ROUTE, Receiver
-from engine.core.alerting.routing import NOTIFY, Route
+from engine.core.alerting.routing import NOTIFY, ReceiverRoute
 from engine.core.fleet import Fleet
 from engine.core.matching import Matcher, MatchSet
 from engine.core.presence.debounce import Policy
@@ -106,7 +106,7 @@ def mail_route(config: Config) -> MailRoute | None:
     return MailRoute(sender=config.smtp.sender, target=config.smtp.target) if config.smtp is not None else None
 
 
-def routes_of(receivers: Mapping[str, Receiver]) -> dict[str, Sequence[Route]]:
+def routes_of(receivers: Mapping[str, Receiver]) -> dict[str, Sequence[ReceiverRoute]]:
     """Of the receivers that are routes, where each leads."""
     return {name: one.routes for name, one in receivers.items() if one.type == ROUTE}
 

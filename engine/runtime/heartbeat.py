@@ -69,11 +69,11 @@ async def ping(deny: Sequence[str], url: str, connection: ConnectionConfig = DIR
     from yarl import URL
 
     from engine.actions.configured import connection_setup
-    from engine.actions.webhook.connecting import Connections
+    from engine.actions.webhook.connecting import OutgoingConnections
     from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
     from engine.actions.webhook.deny import DenyList
 
-    connections = Connections({DEFAULT_CONNECTION: connection_setup(connection)}, DenyList(deny))
+    connections = OutgoingConnections({DEFAULT_CONNECTION: connection_setup(connection)}, DenyList(deny))
     try:
         # The deadline stands outside the library, over names, connecting and every byte of the answer's head.
         async with asyncio.timeout(TIMEOUT_S):

@@ -139,7 +139,6 @@ class _NoBatch:
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
         """Never called."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Nothing to close."""

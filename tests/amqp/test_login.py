@@ -6,7 +6,7 @@ import pytest
 from aiormq import exceptions
 
 from engine.sources.amqp.login import (
-    Message,
+    AmqpMessage,
     decode_messages,
     is_hanging_up,
     kind_of,
@@ -18,8 +18,8 @@ from engine.sources.amqp.login import (
 NOW = 1_767_225_600_000
 
 
-def message(body: str | bytes, kind: str | None = None) -> Message:
-    return Message(1, kind, body.encode() if isinstance(body, str) else body, NOW)
+def message(body: str | bytes, kind: str | None = None) -> AmqpMessage:
+    return AmqpMessage(1, kind, body.encode() if isinstance(body, str) else body, NOW)
 
 
 def event(channel: str, more: str = "") -> str:

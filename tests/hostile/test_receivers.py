@@ -13,7 +13,7 @@ from yarl import URL
 
 from engine.actions.base import Answer, Delivered, Rejected, RetryLater
 from engine.actions.webhook.answers import BoundedAnswers
-from engine.actions.webhook.connecting import Connections
+from engine.actions.webhook.connecting import OutgoingConnections
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
 from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.request import WebhookSender
@@ -161,7 +161,7 @@ def test_connections_are_read_by_what_bounds_them(receiver: str) -> None:
     """The library's hook has no public name: a new version must not lose it unnoticed."""
 
     async def go() -> object:
-        connections, url = Connections({}, DenyList(())), URL(f"{receiver}/200-held")
+        connections, url = OutgoingConnections({}, DenyList(())), URL(f"{receiver}/200-held")
         way = await connections.open(DEFAULT_CONNECTION, url)
         async with way.session.post(url, data=b"{}") as response:
             assert response.connection is not None

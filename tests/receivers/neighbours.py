@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Service
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, ReceiverService
 from engine.actions.receivers.table import SERVICES
 from engine.core.delivery import Answer
 from tests.receivers import (
@@ -89,7 +89,7 @@ NEIGHBOURS: dict[str, Neighbour] = {
 CHATS = [name for name in NEIGHBOURS if name not in ("pagerduty", "opsgenie")]
 
 
-def service_of(name: str) -> Service:
+def service_of(name: str) -> ReceiverService:
     return SERVICES[NEIGHBOURS[name].service]
 
 

@@ -10,7 +10,6 @@ service's own: a zero-width character is never added, `@` is shown as its full-w
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from engine.actions.receivers.answers import DELIVERED, later, shown
 from engine.actions.receivers.base import RECOVERY, Message, Rate, Settings
 from engine.actions.receivers.wording import fitted, footer, links, marked_title
 from engine.core.delivery import Answer, Rejected, RetryLater
+from engine.telemetry import silence_library
 
 MAX_CHARS: Final = 30_000
 rate: Final = Rate(messages=1, per_s=1)
@@ -53,7 +53,7 @@ def send(message: Message, settings: Settings) -> Answer:
 def _sent(message: Message, settings: Settings) -> Answer:
     import apprise  # an optional extra
 
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs addresses, which are secrets
+    silence_library("apprise")  # it logs addresses, which are secrets
     sender: Any = apprise.Apprise()
     if not sender.add(settings["url"]):
         return Rejected(reason="Apprise does not know the address in `url`: see its list of services")

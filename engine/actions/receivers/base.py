@@ -109,7 +109,7 @@ class Rate:
     per_s: float
 
 
-class Service(Protocol):
+class ReceiverService(Protocol):
     """One service's protocol."""
 
     rate: Rate

@@ -17,9 +17,9 @@ from engine.actions.receivers import (
     webhook,
     wecom,
 )
-from engine.actions.receivers.base import Service
+from engine.actions.receivers.base import ReceiverService
 
-SERVICES: Final[dict[str, Service]] = {
+SERVICES: Final[dict[str, ReceiverService]] = {
     "slack": slack.SERVICE,
     "teams": teams.SERVICE,
     "discord": discord.SERVICE,

@@ -1,4 +1,4 @@
-"""How requests connect: through a proxy or not, whom they trust, what certificate they show. Read `Connections.open`.
+"""How requests connect: through a proxy or not, whom they trust, what certificate they show. Read `OutgoingConnections.open`.
 
 With a proxy, `network.deny` holds for the target all the same: its name is resolved here and every address of it is checked, then
 the proxy is asked for the name, and resolves it again. So a name that cannot be resolved here is not asked for, unless nothing is denied. The proxy itself
@@ -52,7 +52,7 @@ class Way:
     cert: str | None = None  # the file of the certificate that is shown to servers that ask for one
 
 
-class Connections:
+class OutgoingConnections:
     """The connections of one event loop, by name. Those that are set up alike share their sockets."""
 
     def __init__(self, setups: Mapping[str, ConnectionSetup], deny: DenyList) -> None:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from engine.actions.base import Rejected, RetryLater
 from engine.actions.webhook.answers import Endless
-from engine.actions.webhook.connecting import Connections, Unconnectable, Way
+from engine.actions.webhook.connecting import OutgoingConnections, Unconnectable, Way
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
 from engine.actions.webhook.deny import Denied
 from engine.actions.webhook.tls_words import certificate_trouble, expired
@@ -63,7 +63,7 @@ class Response:
 class HttpClient:
     """Makes requests from one event loop. `shown` makes a line without secrets of what the library or the system says."""
 
-    def __init__(self, connections: Connections, shown: Callable[[object], str]) -> None:
+    def __init__(self, connections: OutgoingConnections, shown: Callable[[object], str]) -> None:
         self._connections = connections
         self._shown = shown
 

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
-from engine.actions.webhook.connecting import Connections
+from engine.actions.webhook.connecting import OutgoingConnections
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
 from engine.actions.webhook.deny import DenyList
 from engine.actions.webhook.excerpt import EXCERPT_BYTES, readable
@@ -71,7 +71,7 @@ class WebhookSender:
         logins = [secret for setup in setups.values() for secret in setup.secrets()]
         self._scrub = Scrubber([*self._secrets.values(), *logins, *other_secrets])
         self._user_agent = user_agent
-        self.http = HttpClient(Connections(setups, DenyList(deny)), self.shown)
+        self.http = HttpClient(OutgoingConnections(setups, DenyList(deny)), self.shown)
 
     async def send(self, item: OutboxItem) -> Answer:
         """Try once, within the request's timeout; whatever a target does becomes an answer, never an exception."""

@@ -30,7 +30,7 @@ KEPT_MS: Final = 86_400_000
 """How long a choice is kept at least after its last use; and as long as its alert or group is open."""
 
 
-class Route(Protocol):
+class ReceiverRoute(Protocol):
     """One entry of a receiver that is a route; the shell knows patterns and time zones."""
 
     @property
@@ -59,7 +59,7 @@ class Routing:
     """The routes in force, and what was chosen for each notification that is not over."""
 
     def __init__(self, alerts: OpenAlerts) -> None:
-        self.routes: Mapping[str, Sequence[Route]] = {}
+        self.routes: Mapping[str, Sequence[ReceiverRoute]] = {}
         self.chosen: dict[str, Routed] = {}
         self.target_of: Callable[[Action], str] = no_target
         self._alerts = alerts

@@ -18,7 +18,7 @@ from aiormq import exceptions
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from engine.errors import RollcallError
-from engine.sources.amqp.login import Message, kind_of
+from engine.sources.amqp.login import AmqpMessage, kind_of
 from engine.sources.base import MAX_BATCH_EVENTS
 
 PREFETCH: Final = 4 * MAX_BATCH_EVENTS
@@ -65,7 +65,7 @@ class AmqpConsumer:
         self._probe_at_s = 0.0
         self._due_at_s = 0.0
         self.ready = 0  # messages in the queue when it was asked last
-        self.inbox: deque[Message] = deque()
+        self.inbox: deque[AmqpMessage] = deque()
         self.handed: deque[_Handed] = deque()
 
     async def open(self, connection: aiormq.Connection, queue: str, group: str) -> None:
@@ -95,7 +95,7 @@ class AmqpConsumer:
         properties = message.header.properties
         kind = kind_of(properties.message_type, properties.headers, message.routing_key)
         # A body that is too long was cut just above the limit when it arrived, so that it is rejected.
-        self.inbox.append(Message(message.delivery_tag or 0, kind, message.body, self._now_ms()))
+        self.inbox.append(AmqpMessage(message.delivery_tag or 0, kind, message.body, self._now_ms()))
         self._woken.set()
 
     @property
@@ -144,11 +144,11 @@ class AmqpConsumer:
         await asyncio.sleep(left_s)
         return True
 
-    def next_batch(self) -> list[Message]:
+    def next_batch(self) -> list[AmqpMessage]:
         """The messages of the next batch; they stay in the inbox until they are handed over."""
         return list(islice(self.inbox, MAX_BATCH_EVENTS))
 
-    def hand(self, messages: list[Message]) -> Callable[[Exception | None], None]:
+    def hand(self, messages: list[AmqpMessage]) -> Callable[[Exception | None], None]:
         """Note that messages are offered now. Returns what the engine calls, from any thread, with the verdict."""
         loop = asyncio.get_running_loop()
         handed = _Handed(messages[-1].tag, len(messages), messages[0].received_at_ms)

@@ -37,7 +37,7 @@ class SignedLogin(NamedTuple):
     sign_key: str
 
 
-class Message(NamedTuple):
+class AmqpMessage(NamedTuple):
     """One delivery of the broker."""
 
     tag: int  # its number on its channel
@@ -60,7 +60,7 @@ def kind_of(message_type: str | None, headers: dict[str, Any] | None, routing_ke
     return next((kind for kind in candidates if isinstance(kind, str) and kind in EVENT_TYPES), None)
 
 
-def decode_messages(messages: Sequence[Message], received_at_ms: int, max_future_ms: int) -> Decoded:
+def decode_messages(messages: Sequence[AmqpMessage], received_at_ms: int, max_future_ms: int) -> Decoded:
     """The events of some messages in their order; a rejection's line is its message's place, from 1."""
     decoded, first = Decoded([], [], [], 0), 1
     for (kind, is_blank), run in groupby(messages, lambda message: (message.kind, not message.body.strip())):

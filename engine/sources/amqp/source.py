@@ -31,7 +31,7 @@ from engine.sources.amqp.connection import ANSWER_S, AmqpConsumer, NotUsable
 from engine.sources.amqp.frames import BadFrame
 from engine.sources.amqp.login import (
     SIGN_KEY,
-    Message,
+    AmqpMessage,
     cause_of,
     decode_messages,
     is_hanging_up,
@@ -236,7 +236,7 @@ class AmqpSource:
             )
             await offer(batch)
 
-    async def _next(self, consumer: AmqpConsumer) -> list[Message]:
+    async def _next(self, consumer: AmqpConsumer) -> list[AmqpMessage]:
         """The next batch; answers the broker meanwhile."""
         while True:
             # `asyncio.wait_for` of Python 3.11, in the library, swallows an end that comes together with its answer.
