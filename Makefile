@@ -7,7 +7,7 @@ EDITABLE = $(PIP) --no-deps --no-build-isolation -e .
 COMPILED = *__mypyc.*.so $(shell find engine -name "*.so" 2>/dev/null)
 
 # Most tests wait for servers, clocks and kills, so several at once take a third of the time. `SIDE_BY_SIDE=` runs them one after the other.
-SIDE_BY_SIDE ?= -n 3 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-long check bench setup clean rocketmq-native demo-rocketmq
 setup: .venv/ready

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 import threading
 import time
 from collections import deque
@@ -65,6 +66,9 @@ class LogOutput:
         one = _Text(data, data.count(b"\n"), written)
         if self._fd is None:
             self._settle([one], self._write_directly(text))
+            return
+        if sys.is_finalizing():  # Python ends: no thread can be started any more, and trying to waits for ever
+            self._settle([one], "the process ends")
             return
         with self._changed:
             is_full = self._waiting_bytes + len(data) > MAX_WAITING_BYTES and bool(self._texts)

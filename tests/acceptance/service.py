@@ -153,7 +153,7 @@ class Service:
         """A new process, perhaps `under` a command that watches it; waits until it is ready, unless told not to."""
         assert self.process is None or self.process.poll() is not None
         arguments, log_file = ["run", "-c", "config.yaml"], self.folder / "log.jsonl"
-        if under:
+        if under or any(name.startswith("PYTHON") for name in environment):  # what Python reads while it starts
             with log_file.open("ab") as log:
                 self.process = subprocess.Popen(
                     [*under, ROLLCALL, *arguments], cwd=self.folder, env=os.environ | environment, stderr=log

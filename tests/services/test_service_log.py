@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -102,6 +104,24 @@ def test_a_background_task_that_fails_is_logged_and_started_again(
     asyncio.run(go())
     line = log.line(Event.TASK_FAILED)
     assert (line["task"], line["error"]) == ("rules", "ZeroDivisionError: oh")
+
+
+LOGS_AT_ITS_END = """
+import logging
+from engine.telemetry import setup_logging
+setup_logging("info", "json")
+class Logs:
+    def __del__(self):
+        logging.getLogger("a.library").error("this is left open")
+left = Logs()
+left.itself = left
+"""
+
+
+def test_a_process_ends_although_something_logs_while_it_does() -> None:
+    # A thread that writes the log cannot be started any more by then: waiting for it kept such processes for ever.
+    done = subprocess.run([sys.executable, "-c", LOGS_AT_ITS_END], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_a_request_that_fails_is_logged_with_its_path(log: WrittenLog) -> None:
