@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.service import Service, Sink, event, eventually, offline_rule, service, sink, webhook
 
 CLIENT = "G@@@a"
@@ -85,6 +87,7 @@ def test_a_rule_that_comes_back_in_time_has_lost_nothing(tmp_path: Path) -> None
         ]
 
 
+@pytest.mark.long  # it waits for the minute after which a rule is retired
 def test_a_rule_that_is_gone_for_good_ends_its_alerts(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         running.rules(offline_rule(target.url), file="one.yaml")
@@ -101,6 +104,7 @@ def test_a_rule_that_is_gone_for_good_ends_its_alerts(tmp_path: Path) -> None:
         assert alert["rule"] == "other"
 
 
+@pytest.mark.long  # it waits for the minute after which a rule is retired
 def test_a_rule_removed_while_the_service_was_down_ends_its_alerts_too(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path) as running:
         running.rules(offline_rule(target.url), file="one.yaml")

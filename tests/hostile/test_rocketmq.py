@@ -125,7 +125,14 @@ async def all_of(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("names", [NAMES[at : at + AT_A_TIME] for at in range(0, len(NAMES), AT_A_TIME)], ids="+".join)
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(NAMES[at : at + AT_A_TIME], marks=[pytest.mark.long] if at else [])
+        for at in range(0, len(NAMES), AT_A_TIME)
+    ],
+    ids="+".join,
+)
 def test_whatever_a_name_server_does_the_source_is_disconnected_and_reads_when_it_is_well(
     names: list[str], publisher: Publisher, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

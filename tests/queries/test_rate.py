@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.acceptance.service import event, eventually, offline_rule, sink, without_tracebacks
@@ -39,6 +40,7 @@ def again_and_again(*works: Callable[[], object]) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.long
 def test_sweeps_rules_operators_and_kills_together_never_exceed_the_rate(tmp_path: Path) -> None:
     names, dark = [f"G@@@d{n:04}" for n in range(900)], [f"G@@@dark{n:03}" for n in range(200)]
     with StandIn(latency_s=0.01) as broker, sink() as target, querying(tmp_path, broker, {"rate": RATE}) as running:
