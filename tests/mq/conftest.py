@@ -15,6 +15,20 @@ from tests.acceptance.service import missing
 from tests.mq.broker import Broker, running
 from tests.mq.jars import Absent, jars, java
 
+SMALL_FILES: dict[str, Any] = {
+    "mappedFileSizeCommitLog": 262_144,
+    "mappedFileSizeConsumeQueue": 6_000,
+    "deleteWhen": 99,
+}
+"""A broker deletes whole files, and these only when it is told to."""
+
+FORGETFUL: dict[str, Any] = {
+    "fileReservedTime": 0,
+    "cleanResourceInterval": 1_000,
+    "deleteCommitLogFilesInterval": 10,
+    "deleteConsumeQueueFilesInterval": 10,
+}
+
 _numbers = count(1)
 
 
@@ -32,15 +46,14 @@ def rocketmq() -> None:
 @pytest.fixture(scope="session")
 def broker(rocketmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that runs as long as the tests; each uses topics of its own."""
-    # Small files that it forgets as soon as it is asked to, and never by itself.
-    forgetful: dict[str, Any] = {
-        "mappedFileSizeCommitLog": 262_144,
-        "mappedFileSizeConsumeQueue": 6_000,
-        "fileReservedTime": 0,
-    }
-    forgetful |= {"deleteWhen": 99, "cleanResourceInterval": 1_000}
-    forgetful |= {"deleteCommitLogFilesInterval": 10, "deleteConsumeQueueFilesInterval": 10}
-    with running(tmp_path_factory.mktemp("rocketmq"), **forgetful) as found:
+    with running(tmp_path_factory.mktemp("rocketmq"), **SMALL_FILES) as found:
+        yield found
+
+
+@pytest.fixture
+def forgetful_broker(rocketmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker of its own that forgets what it is asked to forget, and for some time afterwards everything else."""
+    with running(tmp_path_factory.mktemp("forgetful"), **SMALL_FILES, **FORGETFUL) as found:
         yield found
 
 

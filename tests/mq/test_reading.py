@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -239,12 +240,17 @@ def gaps(running: Service) -> list[dict[str, Any]]:
 @pytest.mark.long
 @pytest.mark.timeout(180)
 def test_messages_that_expired_before_they_were_read_are_a_gap_with_bounds(
-    tmp_path: Path, publisher: Publisher, source: Made, topic: str, broker: Broker
+    tmp_path: Path, topic: str, forgetful_broker: Broker
 ) -> None:
+    broker = forgetful_broker
     broker.topic(topic, queues=1)
+    source: dict[str, object] = {"name": "mq", "type": "rocketmq", "name_servers": [broker.address]}
+    source |= {"consumer_group": f"GID_{topic}"}
+    source |= {"topics": [topic], "start": "earliest"}
+    publisher = Publisher(broker.address, topic, group=f"PID_{topic}")
     publisher.send(connects("a"))
     feeds = {"name": "feeds", "trigger": "feed", "actions": [{"log": {"message": "{{ alert.detail }}"}}]}
-    with service(tmp_path, sources=[source()]) as running:
+    with closing(publisher), service(tmp_path, sources=[source]) as running:
         running.rules(feeds)
         running.start()
         eventually(lambda: clients(running), lambda found: found == {"a"})
