@@ -12,12 +12,12 @@ from engine.core.alerting.quorums import Quorums, QuorumWatch
 from engine.core.alerting.stages import inhibition
 from engine.core.matching import Listing
 from engine.core.presence.client_state import (
-    GRACEFUL,
     NEW_CLIENT,
     OFFLINE,
     UNKNOWN,
     ClientState,
     Transition,
+    last_transition,
 )
 from engine.core.rules import Rule
 
@@ -163,18 +163,7 @@ class QuorumAlerts:
         """The transition that reached a quorum before anybody looked: of those that are down, the one after which enough were."""
         states = [self._state_of(client) for client in watch.down(key)]
         states.sort(key=lambda state: (state.settled_at_ms, state.client))
-        state = states[needed - 1]
-        return Transition(
-            client=state.client,
-            status=state.settled,
-            previous=UNKNOWN,
-            occurred_at_ms=state.occurred_at_ms,
-            since_ms=state.since_ms,
-            settled_at_ms=state.settled_at_ms,
-            graceful=bool(state.flags & GRACEFUL),
-            flaps=state.flaps,
-            first_seen=False,
-        )
+        return last_transition(states[needed - 1])
 
     def restore(self) -> None:
         """Start again: count everybody; what does not hold any more, because the inventory is another one, ends when time passes."""

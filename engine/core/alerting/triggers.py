@@ -14,15 +14,14 @@ from engine.core.alerting.stages import flapping, verification
 from engine.core.keys import key_text
 from engine.core.presence.client_state import (
     FIRST_HEARD,
-    GRACEFUL,
     NEVER,
     NEW_CLIENT,
     OFFLINE,
     ONLINE,
     STATUS_NAMES,
-    UNKNOWN,
     ClientState,
     Transition,
+    last_transition,
 )
 from engine.core.presence.query import UNKNOWN as NO_ANSWER
 from engine.core.presence.query import StatusAnswer
@@ -277,16 +276,5 @@ class Triggers:
                 continue
             found += 1
             if rule.existing:
-                transition = Transition(
-                    client=client,
-                    status=state.settled,
-                    previous=UNKNOWN,
-                    occurred_at_ms=state.occurred_at_ms,
-                    since_ms=state.since_ms,
-                    settled_at_ms=state.settled_at_ms,
-                    graceful=bool(state.flags & GRACEFUL),
-                    flaps=state.flaps,
-                    first_seen=False,
-                )
-                self._pipeline.open(rule, trigger, client, state, transition, at_ms)
+                self._pipeline.open(rule, trigger, client, state, last_transition(state), at_ms)
         return found

@@ -458,6 +458,21 @@ class Transition:
         return f"Transition{self.as_row()}"
 
 
+def last_transition(state: ClientState) -> Transition:
+    """The transition to a client's settled status, as its state still shows it; what was before is not kept."""
+    return Transition(
+        client=state.client,
+        status=state.settled,
+        previous=UNKNOWN,
+        occurred_at_ms=state.occurred_at_ms,
+        since_ms=state.since_ms,
+        settled_at_ms=state.settled_at_ms,
+        graceful=bool(state.flags & GRACEFUL),
+        flaps=state.flaps,
+        first_seen=False,
+    )
+
+
 def split_id(client: str) -> tuple[str, str]:
     """`<GroupID>@@@<DeviceID>` as (group, device); an id without `@@@` has an empty group."""
     group, at, device = client.partition("@@@")
