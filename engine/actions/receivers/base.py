@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from engine.core.delivery import Answer
 
@@ -130,3 +131,8 @@ class ReceiverService(Protocol):
     def judge(self, message: Message, answer: HttpAnswer) -> Answer:
         """What the answer means for the message. Never raises, whatever was answered."""
         ...
+
+
+def host_of(address: str) -> str:
+    """Host and port of a URL, without a name and a password: what may be shown of an address that is a secret."""
+    return urlsplit(address).netloc.rpartition("@")[2]

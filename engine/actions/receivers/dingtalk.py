@@ -20,10 +20,10 @@ import hmac
 import json
 import re
 from typing import Any, Final
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus
 
 from engine.actions.receivers.answers import DELIVERED, by_status, json_of, later, not_the_service, number, shown
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import colour, cut, fitted, footer, links, mark, marked_title, title_of
 from engine.core.delivery import Answer, Rejected
 
@@ -53,7 +53,7 @@ class DingTalk:
 
     def target(self, settings: Settings) -> str:
         """The host: the rest of the address is a secret."""
-        return f"dingtalk://{urlsplit(settings['url']).netloc.rpartition('@')[2]}"
+        return f"dingtalk://{host_of(settings['url'])}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """A Markdown message, signed with `now_s`."""

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import by_status, header_pause_s, is_page, json_of, not_the_service, number
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import colour, cut, fitted, footer, links, title_of, units
 from engine.core.delivery import Answer
 from engine.core.times import rfc3339
@@ -41,7 +41,7 @@ class Discord:
         """The host and the id of the webhook; its token is a secret."""
         parts = urlsplit(settings["url"])
         webhook_id = re.search(r"/webhooks/(\d+)/", parts.path)
-        return f"discord://{parts.netloc.rpartition('@')[2]}" + (f"/{webhook_id[1]}" if webhook_id else "")
+        return f"discord://{host_of(settings['url'])}" + (f"/{webhook_id[1]}" if webhook_id else "")
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One embed in the colour of the severity."""

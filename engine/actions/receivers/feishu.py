@@ -18,7 +18,6 @@ import base64
 import hmac
 import json
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import (
     DELIVERED,
@@ -30,7 +29,7 @@ from engine.actions.receivers.answers import (
     number,
     shown,
 )
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import fitted, footer, links, title_of
 from engine.core.delivery import Answer, Rejected
 
@@ -50,7 +49,7 @@ class Feishu:
 
     def target(self, settings: Settings) -> str:
         """The host: the rest of the address is a secret."""
-        return f"feishu://{urlsplit(settings['url']).netloc.rpartition('@')[2]}"
+        return f"feishu://{host_of(settings['url'])}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One card, signed with `now_s`."""

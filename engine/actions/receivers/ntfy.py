@@ -15,10 +15,9 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import by_status, is_page, json_of, not_the_service, shown
-from engine.actions.receivers.base import RECOVERY, HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import RECOVERY, HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import fitted, footer, links, title_of
 from engine.core.delivery import Answer
 
@@ -37,7 +36,7 @@ class Ntfy:
 
     def target(self, settings: Settings) -> str:
         """The host: a topic may be a secret."""
-        return f"ntfy://{urlsplit(settings.get('url') or URL).netloc.rpartition('@')[2]}"
+        return f"ntfy://{host_of(settings.get('url') or URL)}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One message to the topic."""

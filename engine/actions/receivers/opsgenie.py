@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from engine.actions.receivers.answers import by_status, is_page, json_of, not_the_service, shown
 from engine.actions.receivers.base import (
@@ -26,6 +26,7 @@ from engine.actions.receivers.base import (
     Message,
     Rate,
     Settings,
+    host_of,
 )
 from engine.actions.receivers.wording import clean, cut, fitted, footer, identity, links, subject_of, title_of, units
 from engine.core.delivery import Answer, Delivered
@@ -52,7 +53,7 @@ class Opsgenie:
 
     def target(self, settings: Settings) -> str:
         """The host."""
-        return f"opsgenie://{urlsplit(settings.get('url') or API_URL).netloc.rpartition('@')[2]}"
+        return f"opsgenie://{host_of(settings.get('url') or API_URL)}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """Create, acknowledge or close the alert of the incident. Nothing for a summary of held deliveries: no one would close it."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import by_status, is_page, json_of, not_the_service, shown
 from engine.actions.receivers.base import (
@@ -27,6 +26,7 @@ from engine.actions.receivers.base import (
     Message,
     Rate,
     Settings,
+    host_of,
 )
 from engine.actions.receivers.wording import clean, cut, fitted, identity, links, subject_of, title_of
 from engine.core.delivery import Answer, Rejected
@@ -52,7 +52,7 @@ class PagerDuty:
 
     def target(self, settings: Settings) -> str:
         """The host."""
-        return f"pagerduty://{urlsplit(settings.get('url') or URL).netloc.rpartition('@')[2]}"
+        return f"pagerduty://{host_of(settings.get('url') or URL)}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One event of the incident; none for a summary of held deliveries, because nothing would ever close it."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import (
     DELIVERED,
@@ -28,7 +27,7 @@ from engine.actions.receivers.answers import (
     not_the_service,
     shown,
 )
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import colour, cut, fitted, footer, links, marked_title, units
 from engine.core.delivery import Answer, Rejected
 
@@ -60,7 +59,7 @@ class Slack:
         """The host, and the channel when it is known."""
         channel = settings.get("channel") if "token" in settings else None
         address = settings.get("api_url") or API_URL if "token" in settings else settings["url"]
-        return f"slack://{urlsplit(address).netloc.rpartition('@')[2]}" + (f"/{channel}" if channel else "")
+        return f"slack://{host_of(address)}" + (f"/{channel}" if channel else "")
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One message with an attachment in the colour of the severity."""

@@ -17,10 +17,9 @@ import json
 import re
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import DELIVERED, by_status, excerpt, is_page, later, not_the_service, text_of
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import fitted, footer, links, title_of
 from engine.core.delivery import Answer, Rejected
 
@@ -37,7 +36,7 @@ class Teams:
 
     def target(self, settings: Settings) -> str:
         """The host: the rest of the address is a secret."""
-        return f"teams://{urlsplit(settings['url']).netloc.rpartition('@')[2]}"
+        return f"teams://{host_of(settings['url'])}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """One message with one card."""

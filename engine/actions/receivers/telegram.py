@@ -18,7 +18,6 @@ import re
 from collections.abc import Mapping
 from html import escape
 from typing import Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import (
     DELIVERED,
@@ -30,7 +29,7 @@ from engine.actions.receivers.answers import (
     number,
     shown,
 )
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import fitted, footer, links, mark, title_of, units
 from engine.core.delivery import Answer, Rejected
 
@@ -51,7 +50,7 @@ class Telegram:
 
     def target(self, settings: Settings) -> str:
         """The host and the chat; the token stands in the address."""
-        return f"telegram://{urlsplit(settings.get('api_url') or API_URL).netloc.rpartition('@')[2]}/{settings['chat']}"
+        return f"telegram://{host_of(settings.get('api_url') or API_URL)}/{settings['chat']}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """`sendMessage` with HTML."""

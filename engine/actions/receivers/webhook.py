@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import by_status
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import clean, lines_of, title_of
 from engine.core.delivery import Answer
 from engine.core.times import rfc3339
@@ -25,7 +25,7 @@ class Webhook:
     def target(self, settings: Settings) -> str:
         """Scheme and host: the rest of the address may be a secret."""
         parts = urlsplit(settings["url"])
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return f"{parts.scheme}://{host_of(settings['url'])}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """A POST with the message as JSON."""

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import json
 from typing import Final
-from urllib.parse import urlsplit
 
 from engine.actions.receivers.answers import DELIVERED, by_status, json_of, later, not_the_service, number, shown
-from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings
+from engine.actions.receivers.base import HttpAnswer, HttpRequest, Message, Rate, Settings, host_of
 from engine.actions.receivers.wording import fitted, footer, links, mark, title_of
 from engine.core.delivery import Answer, Rejected
 
@@ -38,7 +37,7 @@ class WeCom:
 
     def target(self, settings: Settings) -> str:
         """The host: the rest of the address is a secret."""
-        return f"wecom://{urlsplit(settings['url']).netloc.rpartition('@')[2]}"
+        return f"wecom://{host_of(settings['url'])}"
 
     def request(self, message: Message, settings: Settings, now_s: float) -> HttpRequest | None:
         """A Markdown message."""
