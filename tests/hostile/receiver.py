@@ -180,11 +180,11 @@ def handle(line: Line) -> None:
         name = head.split(b" ", 2)[1].decode().split("?")[0].strip("/")
         MET[name] += 1
         if name == "never-reads":
-            line.hold()
+            line.hold_unread()
             return
         if name == "answers-early":
             line.say(answer(200))
-            line.hold()
+            line.hold_unread()
             return
         found = LENGTH.search(head)
         length = int(found[1]) if found else 0

@@ -66,6 +66,12 @@ class Line:
         while time.monotonic() < self.until_s and not self.is_over(self.until_s - time.monotonic()):
             pass
 
+    def hold_unread(self) -> None:
+        """Say no more and read nothing, until the connection is gone."""
+        gone = select.poll()
+        gone.register(self.connection, select.POLLHUP | select.POLLERR)
+        gone.poll(1000 * (self.until_s - time.monotonic()))
+
     def reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.connection.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +23,11 @@ from tests.hostile.receiver import BEHAVIOURS, echoes
 from tests.hostile.serving import running
 
 TIMEOUT_MS = 1_500
+"""For servers that never answer: their deliveries end with it."""
+
+AMPLE_MS = 30_000
+"""For servers that answer: a busy machine is no reason not to hear them."""
+
 LARGE = "x" * 8_000_000
 
 REASONS = {
@@ -98,8 +105,8 @@ def posted(url: str, secrets: dict[str, str] | None = None, **request: Any) -> A
     async def go() -> Answer:
         sender = WebhookSender(secrets or {})
         try:
-            async with asyncio.timeout(20):
-                return await sender.post("k", {"url": url, "json": {"a": 1}, "timeout_ms": TIMEOUT_MS, **request})
+            async with asyncio.timeout(60):
+                return await sender.post("k", {"url": url, "json": {"a": 1}, "timeout_ms": AMPLE_MS, **request})
         finally:
             await sender.close()
 
@@ -111,7 +118,8 @@ def posted(url: str, secrets: dict[str, str] | None = None, **request: Any) -> A
 def test_every_bad_answer_has_its_meaning_and_says_why(receiver: str, name: str) -> None:
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     body: Any = LARGE if name in ("never-reads", "answers-early") else {"a": 1}
-    answer = posted(f"{receiver}/{name}", json=body)
+    is_silent = REASONS.get(name, "").startswith("no answer within")
+    answer = posted(f"{receiver}/{name}", json=body, timeout_ms=TIMEOUT_MS if is_silent else AMPLE_MS)
     if name in REASONS:
         assert isinstance(answer, RetryLater | Rejected) and REASONS[name] in answer.reason
         assert answer.reason.isprintable() and len(answer.reason) < 400
@@ -120,6 +128,42 @@ def test_every_bad_answer_has_its_meaning_and_says_why(receiver: str, name: str)
         assert answer == Delivered()
     if body != LARGE:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 64 * 1024
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+def test_a_server_that_does_not_read_keeps_no_socket_open(receiver: str) -> None:
+    """What was not written when the time is over is more than the system's buffers hold."""
+
+    async def go() -> tuple[int, int, int]:
+        sender = WebhookSender({})
+        before = open_sockets()
+        request = {"url": f"{receiver}/never-reads", "body": LARGE * 6, "timeout_ms": TIMEOUT_MS}
+        answer = await sender.post("k", request)
+        assert isinstance(answer, RetryLater) and "no answer within" in answer.reason
+        ended = await eventually(lambda: open_sockets() == before)
+        await sender.close()
+        return before, ended, open_sockets()
+
+    before, ended, closed = asyncio.run(go())
+    assert ended == before == closed
+
+
+async def eventually(holds: Callable[[], bool]) -> int:
+    """Let the event loop turn until it holds, at most for 10 s; how many sockets are open then."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.01)
+    return open_sockets()
+
+
+def open_sockets() -> int:
+    """Sockets of this process."""
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return found
 
 
 @pytest.mark.parametrize("name", sorted(echoes("x" * 20)))

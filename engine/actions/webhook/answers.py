@@ -120,6 +120,14 @@ class BoundedAnswers(ResponseHandler):
         self._before = b"" if found is not None else (self._before + portion)[-_BLANK_LINE_BYTES + 1 :]
         return portion
 
+    def close(self) -> None:
+        """End the connection. What of a request was not written yet is dropped: a server that does not read would keep the socket open."""
+        transport = self.transport
+        if transport is not None and transport.get_write_buffer_size():
+            self.abort()
+        else:
+            super().close()
+
     def _cut(self, what: str) -> None:
         transport, payload = self.transport, self._payload
         problem = Endless(f"the answer has {what}")
