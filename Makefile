@@ -4,7 +4,7 @@ COMPILE ?= 1
 BIN = .venv/bin
 PIP = $(BIN)/pip install -q --disable-pip-version-check
 EDITABLE = $(PIP) --no-deps --no-build-isolation -e .
-COMPILED = *__mypyc.*.so $(shell find engine -name "*.so" 2>/dev/null)
+COMPILED = *__mypyc.*.so $$(find engine -name "*.so" 2>/dev/null)
 
 # Most tests wait for servers, clocks and kills, so several at once take a third of the time. `SIDE_BY_SIDE=` runs them one after the other.
 SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
@@ -15,9 +15,13 @@ setup: .venv/ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
 	@rm -f $(COMPILED)
-	@HATCH_BUILD_HOOK_ENABLE_MYPYC=$(COMPILE) $(EDITABLE) >.venv/compile.log 2>&1 || { rm -f $(COMPILED); $(EDITABLE) && \
+	@HATCH_BUILD_HOOK_ENABLE_MYPYC=$(COMPILE) $(EDITABLE) >.venv/compile.log 2>&1 || { rm -f $(COMPILED); test -e pyproject.toml || mv pyproject.toml.bak pyproject.toml; $(EDITABLE) && \
 	echo "The core could not be compiled (see .venv/compile.log). Everything works, at about half the speed."; }
 	@touch $@
+
+# While it compiles, hatch-mypyc keeps pyproject.toml under another name. Killed meanwhile, it does not bring it back.
+pyproject.toml:
+	mv $@.bak $@
 
 run: setup  ## the service on the example configuration
 	$(BIN)/rollcall run -c config.example.yaml

@@ -17,6 +17,7 @@ from engine.core.foreign_text import visible_text
 from engine.errors import BadQuestion, RollcallError
 
 if TYPE_CHECKING:
+    from engine.runtime.operator_acts import Changed
     from engine.runtime.operator_api import Act, OperatorApi
 
 COLUMNS = ("id", "rule", "client", "action", "target", "state", "attempts", "due_at", "last_error")
@@ -112,7 +113,7 @@ def release_delivery(config_path: Path, style: str, numbers: tuple[int, ...], ru
         if rule is None:
             _do_each(api, style, numbers, lambda number: ReleaseDelivery(number=number))
         found = api.do(ReleaseHeld(rule=rule or ""))
-    click.echo(as_line(found) if style == "jsonl" else f"{found['changed']} released")
+    click.echo(as_line(found) if style == "jsonl" else _changed(found, "released"))
 
 
 @deliveries.command("discard")
@@ -129,7 +130,11 @@ def discard_delivery(config_path: Path, style: str, numbers: tuple[int, ...], ru
         if rule is None:
             _do_each(api, style, numbers, lambda number: DiscardDelivery(number=number))
         found = api.do(DiscardHeld(rule=rule or ""))
-    click.echo(as_line(found) if style == "jsonl" else f"{found['changed']} discarded")
+    click.echo(as_line(found) if style == "jsonl" else _changed(found, "discarded"))
+
+
+def _changed(found: Changed, done: str) -> str:
+    return f"{found['changed']} {done}" if found["changed"] else f"no delivery of {found['rule']} is held: 0 {done}"
 
 
 def _check_which(numbers: tuple[int, ...], rule: str | None) -> None:

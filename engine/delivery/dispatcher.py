@@ -317,6 +317,7 @@ class Dispatcher:
                 self._watch.note(target.name, outcome)
                 if target.name.startswith(RECEIVER):
                     self._count_receiver(target.name, outcome)
+                    self._note_route(target, outcome)
                 # The outbox does not agree when the clock was set just then: it is still due.
                 self._look_around = self._look_around or isinstance(outcome.answer, Expired)
                 may_wait = self._window.settle(target, outcome)
@@ -337,6 +338,12 @@ class Dispatcher:
         )
         key = (target.removeprefix(RECEIVER), what)
         self.receiver_attempts[key] = self.receiver_attempts.get(key, 0) + 1
+
+    def _note_route(self, target: Target, outcome: Outcome) -> None:
+        """A receiver that a route chose got its delivery, so the route leads somewhere again."""
+        item = target.held.get(outcome.id)
+        if item is not None and isinstance(outcome.answer, Delivered) and item.request.get("via"):
+            self._watch.note(f"{RECEIVER}{item.request['via']}", outcome)
 
     async def _log_dead(self, suspects: Sequence[int]) -> None:
         """Log those of these deliveries that are dead."""

@@ -6,7 +6,7 @@ A target is in trouble from its first failure until a delivery there succeeds. R
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -63,6 +63,12 @@ class TargetWatch:
         """These could not be noted: they are handed out again."""
         with self._lock:
             self._ended |= ended
+
+    def forget(self, targets: Iterable[str]) -> None:
+        """Nothing is sent to these any more."""
+        with self._lock:
+            for target in targets:
+                self._troubles.pop(target, None)
 
     def troubles(self) -> Mapping[str, TargetTrouble]:
         """The targets in trouble now."""

@@ -252,7 +252,14 @@ class App(RunningService):
             keep("feeds", partial(self.source_runner.keep_watch, self.write)),
             keep(
                 "targets",
-                partial(keep_target_watch, self.target_watch, self.fleet, clock=self.clock, write=self.write),
+                partial(
+                    keep_target_watch,
+                    self.target_watch,
+                    self.fleet,
+                    clock=self.clock,
+                    write=self.write,
+                    ask=self.ask,
+                ),
                 is_vital=False,
             ),
             keep("refused", partial(refused.run, self.write), is_vital=False),

@@ -119,6 +119,9 @@ def target_of(config: Config, action: Action) -> str:
         return webhook_target(action.spec["url"])
     if action.kind == "email":
         return config.smtp.target if config.smtp is not None else ""
+    if action.kind == "command":
+        routes = command_routes(config)
+        return routes.target(action.spec.get("via") or routes.default)
     return action.kind
 
 

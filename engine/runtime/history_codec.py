@@ -5,10 +5,11 @@ A running service and a store that was opened without one read them alike. Read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.config.inventory import Inventory
+from engine.config.lookalikes import mistaken_patterns
 from engine.config.matcher_arguments import ClientPredicate, match_of_arguments, predicate_of_arguments
 from engine.core.alerting.silence_coverage import Covered
 from engine.core.alerting.silences import SUBJECTS, Silence
@@ -43,6 +44,10 @@ class HistoryCodec:
     def silence_warnings(self, silence: Silence, covered: Covered, rules: Sequence[str]) -> list[str]:
         """What is probably not meant with a silence, as sentences; `rules`: the names of those in force."""
         return silence_warnings(silence, covered, rules)
+
+    def mistaken_patterns(self, match: Match) -> Iterator[tuple[Match, str]]:
+        """Each pattern that seems to be something else, such as a list or an expression: a match of it alone, and what to write instead."""
+        return mistaken_patterns(match, self._inventory)
 
     def decode(self, raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:
         """The events of stored lines; `received_at_ms` is when they were received."""

@@ -7,7 +7,7 @@ requests of the client follow from the class. Read `ACTS`, at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
@@ -72,6 +72,10 @@ class AddSilence:
         if self.dry_run:
             wanted = {**DRY_RUN, **{key: value for key, value in wanted.items() if value is not None}}
         silence = read_silence(wanted, backend.codec.match, now_ms)
+        for alone, problem in backend.codec.mistaken_patterns(silence.match):
+            of_it = replace(silence, match=alone, rules=())
+            if not backend.views.coverage([of_it])[of_it.id].clients:  # no client is really named so
+                raise BadQuestion(f"`match`: {problem}")
 
         def add() -> None:
             if open_silences(backend.fleet) >= MAX_OPEN_SILENCES:
@@ -250,13 +254,15 @@ class DiscardHeld:
 
 
 def _change_held(backend: Backend, rule: str, what: str) -> Changed:
-    """Some in each transaction, so that the writer is never kept for long."""
+    """Some in each transaction, so that the writer is never kept for long. NotThere when there is no such rule, and none is held."""
     if not rule:
         raise BadQuestion("`rule` is missing: name the rule whose held deliveries to change")
     changed = 0
     while some := backend.write(lambda: backend.store.deliveries.act_on_held(rule, what, backend.now_ms())):
         changed += some
         backend.wake_dispatcher()
+    if not changed:  # deliveries of a rule that was removed meanwhile are found above
+        backend.views.check_rule(rule)
     return {"rule": rule, "changed": changed}
 
 

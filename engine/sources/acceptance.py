@@ -48,6 +48,11 @@ _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value: Final = msgspec.json.Decoder()
 
 
+NO_ARRAY: Final = (
+    " but an array: write one event per line; only a whole HTTP body may be an array, and must be valid JSON then"
+)
+
+
 class Malformed(Exception):
     """The line is no acceptable event; the message says why, as the quarantine shows it."""
 
@@ -65,7 +70,8 @@ def read_object(document: bytes) -> dict[str, msgspec.Raw]:
         body = _object.decode(document)
         shadowed = _shadowed_bytes(document, body) if len(document) > MAX_UNKNOWN_BYTES else 0
     except msgspec.ValidationError as error:
-        raise Malformed("not a JSON object") from error
+        is_array = document.lstrip()[:1] == b"["
+        raise Malformed(f"not a JSON object{NO_ARRAY if is_array else ''}") from error
     except RecursionError as error:
         raise Malformed("JSON nested too deep") from error
     except _NO_JSON as error:

@@ -66,6 +66,9 @@ def headline(
 def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mapping[str, Any], short: bool) -> str:
     phase, trigger = alert.get("phase"), alert.get("trigger")
     subject, is_one = _subject(alert, client, short)
+    if alert.get("reason") == "target_unused":
+        about = alert.get("target") or (alert.get("key") or {}).get("target", "")
+        return f"{about}: nothing is sent there any more, so nothing more will be said about this"
     if alert.get("reason") == "rule_removed":
         return f"{subject}: the rule was removed, so nothing more will be said about this"
     if phase == "summary":
@@ -157,7 +160,7 @@ def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: b
 
 def _when(variables: Mapping[str, Any], alert: Mapping[str, Any], zone: tzinfo | None) -> str:
     began = str(alert.get("started_at") or "")
-    if alert.get("reason") == "rule_removed" or alert.get("phase") == "summary":
+    if alert.get("reason") in {"rule_removed", "target_unused"} or alert.get("phase") == "summary":
         return ""
     if _is_over(alert):
         after = alert.get("duration")

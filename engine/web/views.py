@@ -312,9 +312,18 @@ class Views:
     def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
         if not stages:
-            near = difflib.get_close_matches(rule[:MAX_COMPARED], [one.name for one in self._subject.rules], n=1)
-            raise NotThere(f"there is no rule {shown_name(rule)}{f'; did you mean {near[0]}?' if near else ''}")
+            raise self._no_rule(rule)
         return why_not.explanation(rule, client, stages, self._subject.now_ms(), lambda: self.nearest(client))
+
+    def check_rule(self, rule: str) -> None:
+        """NotThere when no loaded rule has this name; nothing while no rules are loaded because their files have mistakes."""
+        names = [one.name for one in self._subject.rules]
+        if rule not in names and (names or self._subject.rules_problem is None):
+            raise self._no_rule(rule)
+
+    def _no_rule(self, rule: str) -> NotThere:
+        near = difflib.get_close_matches(rule[:MAX_COMPARED], [one.name for one in self._subject.rules], n=1)
+        return NotThere(f"there is no rule {shown_name(rule)}{f'; did you mean {near[0]}?' if near else ''}")
 
     def nearest(self, client: str) -> str | None:
         """The known client whose id is most like this mistyped one; None when none is."""

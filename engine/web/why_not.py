@@ -24,8 +24,8 @@ def explanation(
     `nearest`: the known client whose id is most like this one; asked for when the client is unknown.
     """
     stages = [
-        StageReport(stage.stage, stage.passes, {**stage.detail, "near": nearest()}, stage.until_ms)
-        if stage.stage == "trigger" and not stage.detail["is_known"]
+        StageReport(stage.stage, stage.passes, _of_trigger(stage.detail, rule, nearest), stage.until_ms)
+        if stage.stage == "trigger"
         else stage
         for stage in stages
     ]
@@ -46,6 +46,11 @@ def explanation(
             for stage in stages
         ],
     }
+
+
+def _of_trigger(detail: Detail, rule: str, nearest: Callable[[], str | None]) -> Object:
+    """What the sentence of the trigger needs besides: the rule's name, and the id that may be meant instead of an unknown one."""
+    return {**detail, "rule": rule} | ({} if detail["is_known"] else {"near": nearest()})
 
 
 def sentence(stage: StageReport) -> str:
@@ -72,7 +77,7 @@ def _trigger(is_open: bool, detail: Detail) -> str:
     if "outage_key" in detail and (detail["is_known"] or "is_member" in detail):
         return _outage(is_open, detail)
     if not is_open and set(detail["triggers"]) <= _ABOUT_NO_CLIENT:
-        return f"an alert of the trigger {triggers} is about no single client: `rollcall alerts list --rule NAME` shows whether there is one"
+        return f"an alert of the trigger {triggers} is about no single client: `rollcall alerts list --rule {detail['rule']}` shows whether there is one"
     if not detail["is_known"] and not is_open:
         near = f"; did you mean {detail['near']}?" if detail.get("near") else ""
         return f"the client is unknown: no event has ever named it{near}; the trigger is {triggers}"

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from engine.core.alerting.routing import KEPT_MS
 from engine.core.rules import Grouping, OutageTerms, Rule
+from engine.delivery.target_watch import TargetTrouble
+from engine.runtime.target_troubles import note_troubles
 from tests.core.test_restarts import kept
 from tests.core.worlds import To, World, at, event, notify, rule
 
@@ -172,3 +174,27 @@ def test_what_waits_and_what_fires_of_a_target_outlives_a_restart() -> None:
             "5m1s undelivered > - notify firing to pager",
             "11m undelivered > - notify recovery to chat",
         ]
+
+
+def test_alerts_about_a_target_that_nothing_is_sent_to_any_more_end_when_nothing_waits_there() -> None:
+    made = rule("undelivered", "undelivered", actions=notify("chat"))
+    told = world(replace(made, on_recovery=notify("chat")), routed(), routes={"oncall": [To("night", group="H")]})
+    trouble = TargetTrouble(detail="a delivery is dead", since_ms=at("1s"), is_dead=True)
+    troubles = dict.fromkeys(("notify:chat", "notify:night", "notify:oncall", "notify:old", "notify:older"), trouble)
+    for target in troubles:
+        fails(told, "1s", target, trouble.detail, is_dead=True)
+
+    def noted(instant: str, *waiting: str) -> set[str]:
+        found: set[str] = set()
+        told.act(lambda fleet: found.update(note_troubles(fleet, troubles, set(), waiting, at(instant))))
+        return found
+
+    assert noted("2s", "notify:old") == {"notify:older"}
+    assert noted("3s") == {"notify:old", "notify:older"}
+    ended = [
+        "2s undelivered target=notify:older resolved target_unused",
+        "3s undelivered target=notify:old resolved target_unused",
+    ]
+    assert [line for line in told.alerts if "resolved" in line] == ended
+    noted("4s", "notify:old")  # what fails there on its last attempts begins no alert
+    assert told.alerts[-1] == ended[-1]

@@ -44,8 +44,10 @@ def test_every_stage_of_the_core_has_a_sentence() -> None:
             "inhibited by half, which fires for site n: 2 of 4 clients are offline",
         ),
         (
-            StageReport("trigger", False, {"triggers": ["undelivered"], "is_known": True, "status": "online"}),
-            "an alert of the trigger undelivered is about no single client: `rollcall alerts list --rule NAME` shows whether there is one",
+            StageReport(
+                "trigger", False, {"triggers": ["undelivered"], "is_known": True, "status": "online", "rule": "lost"}
+            ),
+            "an alert of the trigger undelivered is about no single client: `rollcall alerts list --rule lost` shows whether there is one",
         ),
         (
             StageReport(

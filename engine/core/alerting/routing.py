@@ -90,6 +90,23 @@ class Routing:
             name = next((route.to for route in self.routes[name] if route.holds(rule, group, at_ms)), NOBODY)
         return NOBODY
 
+    def every_address(self, action: Action) -> list[Action]:
+        """The action as it is written and, if its receiver is a route, to each receiver that it may lead to or has led to."""
+        found = [action]
+        if action.kind == NOTIFY:
+            names: dict[str, None] = {action.spec["receiver"]: None}
+            for kept in self.chosen.values():
+                if action.spec["receiver"] in kept.choices:
+                    names[kept.choices[action.spec["receiver"]]] = None
+            to_follow = list(names)
+            while to_follow:
+                for route in self.routes.get(to_follow.pop(), ()):
+                    if route.to not in names:
+                        names[route.to] = None
+                        to_follow.append(route.to)
+            found += [Action(kind=NOTIFY, spec={**action.spec, "receiver": name}) for name in names]
+        return found
+
     def purge(self, open_groups: Collection[str], now_ms: int) -> None:
         """Forget what was chosen for notifications that are over: a day after the last word on what is not open any more."""
         old = [one for one in self.chosen.values() if one.used_ms + KEPT_MS <= now_ms]

@@ -224,19 +224,26 @@ class Triggers:
     # Targets of deliveries
 
     def undelivered(
-        self, target: str, detail: str | None, at_ms: int, *, failing_since_ms: int = 0, is_dead: bool = False
+        self,
+        target: str,
+        detail: str | None,
+        at_ms: int,
+        *,
+        failing_since_ms: int = 0,
+        is_dead: bool = False,
+        reason: str | None = None,
     ) -> None:
         """What is wrong with a target of deliveries (None: a delivery there has succeeded). Opens and ends alerts of `undelivered`.
 
         `failing_since_ms`: since when its deliveries fail; `is_dead`: one of them is given up, which is not waited for. What is known is
-        said again without effect.
+        said again without effect. `reason`: why they end, if not by a delivery.
         """
         key = key_text({"target": target})
         for rule in self._pipeline.matcher.undelivered if detail is not None else ():
             self._target_fails(rule, key, detail or "", at_ms if is_dead else failing_since_ms + rule.for_ms, at_ms)
         if detail is None:
             for alert in [alert for alert in self._alerts if alert.trigger == UNDELIVERED and alert.key == key]:
-                self._pipeline.end(alert, at_ms, NEW_CLIENT)
+                self._pipeline.end(alert, at_ms, NEW_CLIENT, reason=reason)
 
     def _target_fails(self, rule: Rule, key: str, detail: str, due_ms: int, at_ms: int) -> None:
         """A target fails: a new alert, which is due now or later; or one that waits is due sooner."""
