@@ -72,7 +72,7 @@ def add_console(app: FastAPI, service: Service, views: Views) -> None:
 
     @app.get(FORM, include_in_schema=False)
     async def back() -> Response:
-        """Leads whoever opens the address of the form back to the console."""
+        """The address of the form, opened in a browser, leads back to the console."""
         return RedirectResponse("./", 303)
 
     @app.post(FORM, include_in_schema=False)
