@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,9 @@ class _Pagers:
         return float(sum(getattr(one, figure) for one in (self.team, self.boss)))
 
     def sent_twice(self) -> float:
-        """Events that came more than once."""
-        seen = Counter(json.dumps(event, sort_keys=True) for one in (self.team, self.boss) for event in one.events)
-        return float(sum(seen.values()) - len(seen))
+        """Events that came to one pager more than once."""
+        seen = [{json.dumps(event, sort_keys=True) for event in one.events} for one in (self.team, self.boss)]
+        return float(len(self.team.events) + len(self.boss.events) - sum(map(len, seen)))
 
 
 def rules() -> list[dict[str, Any]]:
@@ -106,7 +105,9 @@ def run(clients: int, folder: Path) -> Figures:
                 lambda: _count(engine, "rule = 'gone' AND phase = 'escalation' AND state = 'delivered'") > 0,
                 within_s=failover.WITHIN_S,
             )
-            muted = engine.query("SELECT count(*) FROM alerts WHERE rule = 'gone' AND state = 'suppressed'")[0][0]
+            muted = engine.query(
+                "SELECT count(*) FROM alerts WHERE rule = 'gone' AND state = 'suppressed' AND resolved_at IS NULL"
+            )[0][0]
             now_ms = time.time_ns() // 1_000_000
             failover.post(engine, [failover.line(index, "connect", "c", now_ms) for index in lost])
             engine.wait_until(
