@@ -117,7 +117,7 @@ class AlertManager:
         outages = OutageAlerts(pipeline, wake_up, each_client)
         schedules = ScheduledAlerts(pipeline, wake_up, each_client, lookback)
         self.lookback: Final = lookback
-        self.quorums: Final = QuorumAlerts(pipeline, quorums, listing, each_client, state_of)
+        self.quorums: Final = QuorumAlerts(pipeline, wake_up, quorums, listing, each_client, state_of)
         triggers = Triggers(pipeline, outages, self.quorums)
         renotification = Renotification(pipeline)
         self.wake_up: Final = wake_up
@@ -145,6 +145,7 @@ class AlertManager:
         pipeline, renotification, steps = self.pipeline, self._renotification, StepSender(self.pipeline)
         return TimerTable(
             [
+                Timer(self.quorums.texts, self.quorums.on_timer),
                 Timer(self.outages.timers, self.outages.on_timer),
                 Timer(pipeline.suppressions.timers, self._suppression_over),
                 Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
