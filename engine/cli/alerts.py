@@ -72,7 +72,9 @@ def _firing(api: OperatorApi, rule: str, client: str) -> list[str]:
 
 
 def _user_name() -> str:
+    from engine.runtime.operator_acts import SOMEBODY
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "an operator"
+        return SOMEBODY

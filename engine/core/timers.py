@@ -42,6 +42,7 @@ class TimerKind:
 
 FLAPPING_STOPS: Final = TimerKind("flapping stops")
 HOLDS: Final = TimerKind("holds settle", event_time=True)
+QUORUM_TEXTS: Final = TimerKind("what quorums say of the instant in which they were reached")
 OUTAGES: Final = TimerKind("outages are over", event_time=True)
 SUPPRESSIONS: Final = TimerKind("time intervals and silences end", keeps_replay_running=False, measures=False)
 THROTTLES: Final = TimerKind("throttles have room")
@@ -62,6 +63,7 @@ RATE_LIMITS: Final = TimerKind("summaries of held deliveries")
 TIMERS: Final = (
     FLAPPING_STOPS,
     HOLDS,
+    QUORUM_TEXTS,
     OUTAGES,
     SUPPRESSIONS,
     THROTTLES,

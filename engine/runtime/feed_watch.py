@@ -95,6 +95,8 @@ class FeedWatch:
         gap = self._gaps.get(health.name)
         if gap is not None and now_ms - gap.noted_at_ms < GAP_SHOWN_MS:
             return f"gap: {gap.reason}"
+        if health.is_connecting and now_ms - self._started_at_ms <= self._max_lag_ms:
+            return self._trouble.get(health.name)  # a start needs its time: that alone is no alert, and ends none
         reason = self.not_flowing(health, now_ms)
         if reason is not None:
             return f"degraded: {reason}" if health.connected else f"disconnected: {reason}"

@@ -30,8 +30,14 @@ RETRIED_ROWS = 500
 MAX_OPEN_SILENCES = 1_000
 """Silences at one time: each of them is compared with every alert that is due."""
 
+SOME_OF_A_GROUP = 1_000
+"""Alerts of a group that are looked at to say why there was nothing to acknowledge."""
+
 DRY_RUN = {"for": "1h", "author": "dry run", "comment": "dry run"}
 """What a silence that is only tried need not say."""
+
+SOMEBODY = "an operator"
+"""Who acknowledged an alert when no name was given: it must not look as if nobody had."""
 
 MAX_NUMBER = (1 << 63) - 1
 """The largest number that the store can give to a delivery."""
@@ -124,7 +130,7 @@ class Acknowledge:
 
     def perform(self, backend: Backend) -> Acknowledged:
         """How many alerts were acknowledged, at least 1."""
-        by = "" if self.by is None else one_line("by", self.by, MAX_AUTHOR)
+        by = SOMEBODY if self.by is None else one_line("by", self.by, MAX_AUTHOR)
         count = backend.change(lambda: backend.fleet.acknowledge(backend.now_ms(), alert_id=self.id_, by=by))
         if not count:
             raise backend.read(self._refusal)
@@ -132,9 +138,14 @@ class Acknowledge:
 
     def _refusal(self, reader: Reader) -> RollcallError:
         """Why there was nothing to acknowledge."""
-        row = reader.alert(self.id_)
+        some = reader.alerts_of(self.id_, limit=SOME_OF_A_GROUP)
+        row = next((row for row in some if row.state == "firing"), some[0] if some else reader.alert(self.id_))
         if row is None:
+            if reader.deliveries(alert=self.id_, limit=1):  # a group or a bundle, which is kept no longer than it lasts
+                return Conflict(f"the alert {self.id_} has ended; only a firing alert can be acknowledged")
             return NotThere(f"there is no alert {self.id_[:60]!r}")
+        if row.state == "firing":  # and nobody could acknowledge it, so somebody has
+            return Conflict(f"the alert {self.id_} has already been acknowledged by {row.acknowledged_by or SOMEBODY}")
         if row.acknowledged_by is not None:
             return Conflict(f"the alert {self.id_} has already been acknowledged by {row.acknowledged_by}")
         return Conflict(f"the alert {self.id_} is {row.state}; only a firing alert can be acknowledged")

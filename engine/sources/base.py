@@ -74,6 +74,9 @@ class SourceHealth:
     lag_unit: str = "messages"  # or bytes
     queues: tuple[QueueHealth, ...] = ()
     trouble: str | None = None  # the reason of the open `feed` alert; set by the service, not by the source
+    is_connecting: bool = (
+        False  # not connected only because its first connection is still being made: nothing has failed
+    )
 
 
 class Offer(Protocol):

@@ -12,6 +12,7 @@ from engine.stores.rows import (
     AlertRow,
     CorrectionRow,
     DeliveryRow,
+    FiringRow,
     HistoryEntry,
     QuarantineRow,
     ReconciliationRow,
@@ -44,6 +45,14 @@ class Reader(Protocol):
 
     def held_back(self, *, limit: int = 100) -> list[AlertRow]:
         """Alerts that are suppressed at present; those whose status has reverted since are not among them."""
+        ...
+
+    def firing(self, *, limit: int = 100) -> list[FiringRow]:
+        """What fires at present, groups and bundles as one; what is not acknowledged comes first."""
+        ...
+
+    def alerts_of(self, id_: str, *, limit: int = 100) -> list[AlertRow]:
+        """Open alerts with this id, or all of the group or the bundle with this id."""
         ...
 
     def alert(self, id_: str) -> AlertRow | None:

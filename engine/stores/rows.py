@@ -110,6 +110,16 @@ class AlertRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FiringRow:
+    """What fires and was told together: a group, a bundle, or one alert."""
+
+    id: str  # what acknowledges all of it: the id of the group or the bundle, or of the alert
+    first: AlertRow  # one of them; its start is that of the earliest
+    count: int
+    acknowledged: int  # how many of them somebody acknowledged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineRow:
     """One event that could not be accepted. Instants are epoch milliseconds."""
 

@@ -1,7 +1,8 @@
 """Which requests are allowed, decided before anything else reads a request: no body is read before its token was.
 
 A web page in a browser on this machine must not be able to use a local engine: a name that was pointed at this machine
-(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. What a foreign page can load without
+(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. The one form that is accepted, the
+console's, carries a secret as well (see `console`). What a foreign page can load without
 an `Origin` (an image, a script, a frame, a link) fails on what the browser says about it, see `engine.web.foreign_pages`. Where a token is
 configured, everything but `/healthz` needs it. Read `AccessCheck` first.
 """
@@ -25,6 +26,13 @@ from engine.web.problems import problem
 from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE, UNAUTHORIZED, Refusals
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
+FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
+FORM = "/acknowledge"
+"""Where the console sends its form to."""
+
+PAGES = frozenset({"/", FORM})
+"""What a person opens in a browser, which can be asked for the token."""
+
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
 
@@ -55,10 +63,14 @@ class _Refused(NamedTuple):
 class AccessCheck:
     """Lets a request through to the application when its host, its origin, its token and its content type are allowed."""
 
-    def __init__(self, app: ASGIApp, listen_host: str, token: str | None, refusals: Refusals) -> None:
+    def __init__(
+        self, app: ASGIApp, listen_host: str, token: str | None, refusals: Refusals, external_url: str = ""
+    ) -> None:
+        """`external_url`: where people reach the service, perhaps through a proxy; empty when that is not known."""
         self._app = app
         self._refusals = refusals
-        self._names = served_names(listen_host)
+        self._external = urlsplit(external_url.lower())
+        self._names = served_names(listen_host) | ({self._external.hostname} if self._external.hostname else set())
         # A service that listens on every address does not know the machine's addresses; a page cannot forge a numeric one.
         self._any_address = listen_host in WILDCARDS
         self._token = token.encode() if token is not None else None
@@ -82,17 +94,29 @@ class AccessCheck:
         if not self._serves(host):
             return _Refused(403, FOREIGN_HOST, f"the Host header {host[:200]!r} does not name this service")
         origin = headers.get(b"origin")
-        if origin is not None and not _is_same(origin.decode("latin-1"), host):
+        if origin is not None and not self._is_ours(origin.decode("latin-1"), host):
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other origins are refused")
         if self._token is not None and scope["path"] != "/healthz" and not self._has_token(headers):
             return _Refused(401, UNAUTHORIZED, "a bearer token is required")
-        if is_foreign(scope, headers, lambda referrer: _is_same(referrer, host)):
+        if is_foreign(scope, headers, lambda referrer: self._is_ours(referrer, host)):
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other sites are refused")
         if scope["method"] not in READS:
-            wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"))
+            kinds = FORM_TYPES if scope["path"] == FORM else WRITE_TYPES
+            wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
             if wrong is not None:
                 return _Refused(415, MEDIA_TYPE, wrong)
         return None
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        """Does the request come from a page of this service? A proxy may have replaced the `Host` that the browser knows."""
+        try:
+            parts = urlsplit(origin.lower())
+        except ValueError:
+            return False
+        if parts.scheme not in {"http", "https"}:
+            return False
+        is_external = bool(self._external.netloc) and parts[:2] == self._external[:2]
+        return parts.netloc == host or is_external
 
     def _serves(self, host: str) -> bool:
         """Is it a host of this service? Any port is accepted: it may be forwarded, and a page cannot choose the name that goes with it."""
@@ -124,7 +148,7 @@ def _answer(refused: _Refused, scope: Scope) -> Response:
     """The response to a refused request. A body is not waited for: the connection is closed."""
     headers = {} if scope["method"] in READS else {"Connection": "close"}
     if refused.status == 401:
-        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if scope["path"] == "/" else "Bearer"
+        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if scope["path"] in PAGES else "Bearer"
         headers["WWW-Authenticate"] = scheme
     return problem(refused.status, refused.title, headers=headers)
 
@@ -134,25 +158,16 @@ def _sender(scope: Scope) -> str:
     return str(client[0]) if client else "local"
 
 
-def _wrong_type(content_type: str) -> str | None:
-    """Why the body cannot be JSON as this service reads it; None when it can."""
+def _wrong_type(content_type: str, kinds: frozenset[str]) -> str | None:
+    """Why the body cannot be what this service reads there, JSON or a form; None when it can."""
     kind, *parameters = content_type.lower().split(";")
-    if kind.strip() not in WRITE_TYPES:
-        return "the Content-Type must be application/json or application/x-ndjson"
+    if kind.strip() not in kinds:
+        return f"the Content-Type must be {' or '.join(sorted(kinds))}"
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip("\"'") not in UTF_8:
             return f"the charset must be utf-8, not {value.strip()[:60]}"
     return None
-
-
-def _is_same(origin: str, host: str) -> bool:
-    """Does the request come from a page of this service?"""
-    try:
-        parts = urlsplit(origin.lower())
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and parts.netloc == host
 
 
 def _is_address(name: str) -> bool:

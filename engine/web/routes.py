@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 
@@ -11,16 +10,16 @@ from starlette.types import ASGIApp
 
 from engine import __version__
 from engine.errors import BadQuestion, NotThere
-from engine.web import metrics, serializers, status_page
+from engine.web import metrics, serializers
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
+from engine.web.console import add_console
 from engine.web.parameters import json_response, loaded_check
 from engine.web.problems import answer_errors, only_known_parameters, problem
 from engine.web.read_routes import add_read_routes
 from engine.web.refusals import BAD_BODY, Refusals
 from engine.web.service import Service
-from engine.web.views import Views
 
 REASONS_SHOWN = 3
 """Rejected lines that the title of a problem names; the problem lists more of them."""
@@ -44,10 +43,10 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_read_routes(app, service, views, loaded)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
-    _status_page(app, service, views)
+    add_console(app, service, views)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
-    return AccessCheck(app, http.host, token, refusals)
+    return AccessCheck(app, http.host, token, refusals, http.external_url)
 
 
 CHALLENGE = "Rollcall-Challenge"
@@ -127,11 +126,3 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
     def numbers() -> Response:
         """Metrics in the Prometheus format."""
         return Response(metrics.exposition(service, refusals.totals), media_type="text/plain; version=0.0.4")
-
-
-def _status_page(app: FastAPI, service: Service, views: Views) -> None:
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        """The console."""
-        shown = await service.ask(lambda reader: status_page.collect(service, views, reader))
-        return await asyncio.to_thread(status_page.response, shown)

@@ -464,6 +464,14 @@ def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(tmp_path: Pa
         assert f"Did you mean '{meant}'?" in done.stderr
 
 
+def test_wrong_use_shows_an_argument_that_holds_what_cannot_be_seen_as_an_escape(tmp_path: Path) -> None:
+    for words in (("che\u202eck",), ("--o\u2066dd",), ("silence", "n\u200bo"), ("clients", "--status", "\ufe0f")):
+        done = rollcall(tmp_path, *words)
+        assert done.returncode == 2
+        assert not {"\u202e", "\u2066", "\u200b", "\ufe0f"} & set(done.stderr)
+        assert "\\u" in done.stderr
+
+
 def test_h_is_help_in_every_command(tmp_path: Path) -> None:
     for words in ((), ("check",), ("silence", "add")):
         done = rollcall(tmp_path, *words, "-h")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.load import Chain, journal_lines
-from tests.acceptance.service import Service, event, eventually, free_port, service, sink, webhook
+from tests.acceptance.service import Service, Sink, event, eventually, free_port, service, sink, webhook
 from tests.amqp.broker import SECRETS, Broker, broker, source
 
 KILLS = 6
@@ -55,6 +55,10 @@ def engine(folder: Path, port: int, **more: Any) -> Any:
     return service(folder, sources=[source(port)], **more)
 
 
+def phases(target: Sink) -> list[str]:
+    return [arrival.body["phase"] for arrival in target.first_seen()]
+
+
 def start(running: Service, **more: str) -> None:
     running.start(ready=False, **(SECRETS | more))
     eventually(lambda: running.readiness()[0] == 200)
@@ -93,10 +97,10 @@ def test_a_broker_that_dies_and_returns_loses_nothing_and_is_told_as_a_dead_feed
         _, text = eventually(running.readiness, lambda found: found[0] == 503)
         assert "source cloud" in text
         eventually(lambda: "cannot be reached" in running.readiness()[1])
-        eventually(lambda: [body["phase"] for body in (arrival.body for arrival in target.first_seen())] == ["firing"])
+        eventually(lambda: phases(target), lambda found: found == ["firing"])
         node.start()
         eventually(lambda: running.readiness()[0] == 200)
-        eventually(lambda: [arrival.body["phase"] for arrival in target.first_seen()] == ["firing", "recovery"])
+        eventually(lambda: phases(target), lambda found: found == ["firing", "recovery"])
         load.stop()
         eventually(running.statuses, lambda found: found == load.statuses)
         eventually(node.messages, lambda left: left == 0)

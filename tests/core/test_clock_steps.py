@@ -75,8 +75,10 @@ class SteppedWorld(RowWorld):
                 self.keys.append(line.key)
 
     def set_clock(self, real_ms: int, step_ms: int) -> None:
-        """Nothing but the clock is another than before. What is due by then may have acted or not."""
-        if step_ms % 5_000:
+        """Nothing but the clock is another than before. What is due by then may have acted or not; a silence has ended if it was to:
+        after a cut, one that is due is over at once."""
+        silences = self.fleet.alerts.silences.open.values()
+        if step_ms % 5_000 or any(one.until_ms <= real_ms + self.shift_ms for one in silences):
             self.turn(real_ms + self.shift_ms, lambda fleet: None)
         now_ms = real_ms + self.shift_ms + step_ms
         self.fleet.begin()
@@ -103,7 +105,7 @@ def told(
     """A story to an engine whose clock is set: (when, by how much), after the start and in milliseconds."""
     world, left = SteppedWorld(rules), sorted(steps)
     for turn in story:
-        if turn.what in ("silence", "plan", "expire"):  # these go by the wall clock
+        if turn.what == "plan":  # it goes by the wall clock
             continue
         while left and left[0][0] < turn.at_ms:
             world.set_clock(START_MS + left[0][0], left[0][1])
@@ -197,6 +199,35 @@ def test_a_silence_that_was_made_while_the_clock_was_ahead_lasts_as_long_as_it_w
     world.tell("1s p1 connect A", "2s p1 tcpclean A")
     assert world.pass_to("4m59s").deliveries == []
     assert world.pass_to("5m").deliveries == ["5m dark > p1 log firing"]
+
+
+@pytest.mark.parametrize("steps_ms", [(3_600_000,), (-3_600_000,), (3_600_000, -3_600_000), (-3_600_000, 3_600_000)])
+def test_a_silence_lasts_as_long_as_it_was_to_whatever_is_done_to_the_clock(steps_ms: tuple[int, ...]) -> None:
+    world = World(rule("dark", "offline", repeat_ms=60_000)).tell("2h p1 connect A", "2h p1 tcpclean A")
+    world.silence("2h", "2h5m", device=("p1",))
+    shift_ms = 0
+    for minute, step_ms in enumerate(steps_ms, 1):
+        now_ms = at(f"2h{minute}m") + shift_ms + step_ms
+        world.act(
+            lambda fleet, step_ms=step_ms, now_ms=now_ms: fleet.step_clients(
+                fleet.step(step_ms, now_ms), step_ms, now_ms
+            )
+        )
+        shift_ms += step_ms
+    end_ms = at("2h5m") + shift_ms
+    world.act(lambda fleet: fleet.advance(end_ms - 1, end_ms - 1))
+    assert world.deliveries == []
+    world.act(lambda fleet: fleet.advance(end_ms, end_ms))
+    assert len(world.deliveries) == 1
+
+
+def test_a_clock_that_skips_the_end_of_a_planned_silence_brings_one_firing_and_no_reminder_of_the_time_it_skipped() -> (
+    None
+):
+    world = World(rule("dark", "offline", repeat_ms=60_000)).plan("0s", "1s", "10m", device=("p1",))
+    world.tell("2s p1 connect A", "3s p1 tcpclean A").pass_to("1m")
+    stepped_world(world, "1m", 3_600_000)
+    assert world.pass_to("1h1m30s").deliveries == ["1h1m dark > p1 log firing"]
 
 
 def test_a_planned_silence_keeps_the_instants_that_people_wrote_down() -> None:

@@ -46,6 +46,19 @@ def test_a_disconnected_source_is_told_once_with_its_reason_and_once_when_it_is_
     assert watch.trouble == {}
 
 
+def test_a_start_that_takes_its_time_to_connect_is_no_alert_until_it_fails_or_lasts_too_long() -> None:
+    connecting = health(connected=False, detail="connecting", is_connecting=True)
+    watch = watching()
+    assert seen(watch, connecting, 500) == []
+    assert seen(watch, health(connected=False, detail="broker:5672 refuses the login"), 1_000) == [
+        "disconnected: broker:5672 refuses the login"
+    ]
+    assert seen(watch, connecting, 1_500) == [], "a source that begins anew is not well yet"
+    lasting = watching()
+    assert seen(lasting, connecting, MAX_LAG) == []
+    assert seen(lasting, connecting, MAX_LAG + 1) == ["disconnected: connecting"]
+
+
 def test_a_source_that_is_not_caught_up_for_longer_than_it_may_lag_is_degraded() -> None:
     watch = watching()
     assert seen(watch, health(caught_up_to_ms=START + 5_000), 5_000 + MAX_LAG) == []

@@ -70,7 +70,7 @@ def test_clients_are_counted_by_status(page: str) -> None:
 
 def test_an_outage_counts_its_members_back(page: str) -> None:
     (line,) = lines(page, "Outages")
-    assert line[1:] == ["station-down critical", "group GID_PUMP", "3 of 8 back", "firing"]
+    assert line[1:] == ["station-down critical", "group GID_PUMP", "3 of 8 back", "firing", "Acknowledge"]
 
 
 def test_what_fires_has_its_rule_what_it_is_about_and_since_when(page: str) -> None:

@@ -117,7 +117,7 @@ class AlertManager:
         outages = OutageAlerts(pipeline, wake_up, each_client)
         schedules = ScheduledAlerts(pipeline, wake_up, each_client, lookback)
         self.lookback: Final = lookback
-        self.quorums: Final = QuorumAlerts(pipeline, quorums, listing, each_client, state_of)
+        self.quorums: Final = QuorumAlerts(pipeline, wake_up, quorums, listing, each_client, state_of)
         triggers = Triggers(pipeline, outages, self.quorums)
         renotification = Renotification(pipeline)
         self.wake_up: Final = wake_up
@@ -145,6 +145,7 @@ class AlertManager:
         pipeline, renotification, steps = self.pipeline, self._renotification, StepSender(self.pipeline)
         return TimerTable(
             [
+                Timer(self.quorums.texts, self.quorums.on_timer),
                 Timer(self.outages.timers, self.outages.on_timer),
                 Timer(pipeline.suppressions.timers, self._suppression_over),
                 Timer(pipeline.throttles.timers, pipeline.throttle_has_room),
@@ -339,8 +340,8 @@ class AlertManager:
     def step(self, step_ms: int, now_ms: int, era: str) -> None:
         """The wall clock was set by `step_ms` and shows `now_ms`: what waits goes on waiting for as long as before.
 
-        What people wrote down as an instant stays: the edges of time intervals, the ticks of schedules, the end of a silence (of one
-        that was made while the clock was ahead, both ends are moved). `era`: see `OpenAlerts.era`.
+        What people wrote down as an instant stays: the edges of time intervals, the ticks of schedules, the ends of a planned silence.
+        A silence that began at once was made for so long, and lasts that long. `era`: see `OpenAlerts.era`.
         """
         self.open_alerts.era = era
         self._timers.shift(step_ms)
@@ -359,15 +360,20 @@ class AlertManager:
         self.wake_up.by(0)
 
     def _step_silences(self, step_ms: int, now_ms: int) -> None:
-        """Silences that would begin in the future now were made by the clock as it was before, unless they were planned."""
-        early = [one for one in self.silences.open.values() if one.from_ms > now_ms and not one.planned]
-        if not early:
-            return
-        moved = [replace(one, from_ms=one.from_ms + step_ms, until_ms=one.until_ms + step_ms) for one in early]
+        """Silences that began at once last as long as before; a planned one whose end the clock has skipped ends now, and not in the past."""
+        moved: list[Silence] = []
+        for one in list(self.silences.open.values()):
+            if one.planned:
+                if one.until_ms <= now_ms:
+                    self.pipeline.suppressions.free(self._end_silence(one), now_ms)
+                continue
+            from_ms = one.from_ms + step_ms if one.from_ms > now_ms else one.from_ms
+            moved.append(replace(one, from_ms=from_ms, until_ms=one.until_ms + step_ms))
         for one in moved:
             self.out.silences[one.id] = one
             self.pipeline.suppressions.timers.push(one.until_ms, silence_until(one.id))
-        self._compile_silences((self.silences.open | {one.id: one for one in moved}).values())
+        if moved:
+            self._compile_silences((self.silences.open | {one.id: one for one in moved}).values())
 
     def _suppression_over(self, until: str, at_ms: int) -> None:
         """The edge of a time interval, a silence's end, or alerts that nothing suppresses any more.

@@ -7,7 +7,7 @@ throttle key, group or outage stays in one lane, so that no recovery overtakes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from engine.core.alerting import bundles
@@ -79,6 +79,20 @@ class Notifier:
             first_sent_ms=alert.fired_at_ms,
         )
         self._deliver(rule, phase, notification, at_ms)
+
+    def tell_anew(self, rules: Mapping[str, Rule], alerts: Mapping[str, Alert], at_ms: int) -> None:
+        """Firings of this instant, by their ids, are about more clients than when they were decided: what they say is made anew."""
+        out = self._alerts.out
+        renewed: dict[str, PlannedDelivery] = {}  # by key
+        for number, one in enumerate(out.deliveries):
+            alert, rule = alerts.get(one.alert), rules.get(one.rule.name)
+            if alert is not None and rule is not None and one.phase == PHASE_FIRING and one.at_ms == at_ms:
+                variables = self._variables.of_alert(rule, alert, NEW_CLIENT, at_ms, self._names_of(rule))
+                clients = tuple(variables["alert"]["clients"])
+                out.deliveries[number] = renewed[one.key] = one.evolve(variables=variables, clients=clients)
+        for number, line in enumerate(out.lines if renewed else ()):
+            if isinstance(line, PlannedDelivery):
+                out.lines[number] = renewed.get(line.key, line)
 
     def group(
         self,

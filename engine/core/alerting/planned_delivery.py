@@ -84,8 +84,14 @@ class PlannedDelivery:
             part  # of which list of actions: 0 for the rule's own, then those of the steps that were sent
         )
 
-    def evolve(self, *, action: Action | None = None, variables: Mapping[str, Any] | None = None) -> PlannedDelivery:
-        """The same delivery with another action, or other variables."""
+    def evolve(
+        self,
+        *,
+        action: Action | None = None,
+        variables: Mapping[str, Any] | None = None,
+        clients: tuple[str, ...] | None = None,
+    ) -> PlannedDelivery:
+        """The same delivery with another action, other variables, or other clients."""
         return PlannedDelivery(
             key=self.key,
             rule=self.rule,
@@ -93,7 +99,7 @@ class PlannedDelivery:
             phase=self.phase,
             client=self.client,
             group_key=self.group_key,
-            clients=self.clients,
+            clients=self.clients if clients is None else clients,
             alert=self.alert,
             lane=self.lane,
             at_ms=self.at_ms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from engine.core.alerting.alert import Alert
+from engine.core.alerting.alert import FIRING, Alert
 from engine.core.alerting.outage_alerts import EachClient
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.quorums import Quorums, QuorumWatch
@@ -20,6 +20,7 @@ from engine.core.presence.client_state import (
     last_transition,
 )
 from engine.core.rules import Rule
+from engine.core.timers import QUORUM_TEXTS, NextWakeUp, TimerQueue
 
 TRIGGER: Final = "quorum"
 
@@ -30,6 +31,7 @@ class QuorumAlerts:
     def __init__(
         self,
         pipeline: Pipeline,
+        wake_up: NextWakeUp,
         quorums: Quorums,
         listing: Listing,
         each_client: EachClient,
@@ -42,6 +44,10 @@ class QuorumAlerts:
         self._listing = listing
         self._each_client = each_client
         self._state_of = state_of
+        self.texts: Final = TimerQueue(QUORUM_TEXTS, wake_up, self._has_grown)
+        self._grown: dict[
+            str, Alert
+        ] = {}  # that fired in the instant in hand, before more of their clients settled in it
         self._is_to_check = False  # after a restart: the inventory may be another one
 
     def use(self, now_ms: int) -> None:
@@ -104,8 +110,27 @@ class QuorumAlerts:
             if alert is None:
                 if watch.is_reached(key):
                     self._open(rule, key, transition, at_ms)
+            elif alert.state == FIRING and alert.fired_at_ms == at_ms and transition.since_ms < at_ms:
+                self._grows(alert, at_ms)
             elif alert.reason == inhibition.REASON and not inhibitors.still_covers_down(rule, alert, client):
                 self._pipeline.suppressions.free_one(alert, at_ms)
+
+    def _grows(self, alert: Alert, at_ms: int) -> None:
+        """One more hold ends in the very instant in which the quorum was reached: its text says so, when all holds have settled.
+
+        Not for a client without a hold: those settle by one event after the other.
+        """
+        if not self._grown:
+            self.texts.push(at_ms, at_ms)
+        self._grown[alert.id] = alert
+
+    def _has_grown(self, item: int, due_ms: int) -> bool:
+        return bool(self._grown)
+
+    def on_timer(self, item: int, at_ms: int) -> None:
+        """All holds of this instant have settled."""
+        grown, self._grown = self._grown, {}
+        self._pipeline.notifier.tell_anew(self._pipeline.rules, grown, at_ms)
 
     def moved(self, client: str, before: ClientState, after: ClientState, at_ms: int) -> None:
         """A client's address is another, or the client is forgotten (`NEW_CLIENT`): it counts elsewhere, or no longer.

@@ -49,6 +49,9 @@ from engine.telemetry import Event, logger, silence_library
 HEARTBEAT_S: Final = 10
 """Both sides show at least so often that they are there."""
 
+CONNECTING: Final = "connecting"
+"""What `health` says until the first connection is made or has failed."""
+
 LAST_ANSWERS_S: Final = 0.4
 HANG_UP_S: Final = 0.4
 """When stopping: how long commits in progress are waited for, and how long closing the connection may take."""
@@ -92,7 +95,7 @@ class AmqpSource:
     _feed: PushFeed = field(init=False)
     _consumer: AmqpConsumer | None = field(default=None, init=False)
     _retry: RetryPause = field(init=False)
-    _trouble: str = field(default="connecting", init=False)
+    _trouble: str = field(default=CONNECTING, init=False)
     _last_event_at_ms: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +140,7 @@ class AmqpSource:
             caught_up_to_ms=self.caught_up_to(now_ms),
             last_event_at_ms=self._last_event_at_ms,
             lag=consumer.ready + consumer.in_hand if consumer is not None else None,
+            is_connecting=self._trouble == CONNECTING,
         )
 
     # One connection

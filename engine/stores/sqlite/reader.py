@@ -20,6 +20,7 @@ from engine.stores.base import (
     AlertRow,
     CorrectionRow,
     DeliveryRow,
+    FiringRow,
     HistoryEntry,
     QuarantineRow,
     ReconciliationRow,
@@ -121,6 +122,15 @@ class SqliteReader:
         """Alerts that are suppressed at present, newest first."""
         wanted = {"state": "suppressed", "rule": None, "client": None, "at": None, "id": "", "limit": limit}
         return [_alert(row) for row in self._connection.execute(Q["open_alerts"], wanted)]
+
+    def firing(self, *, limit: int = 100) -> list[FiringRow]:
+        """What fires at present, groups and bundles as one; what is not acknowledged comes first."""
+        rows = self._connection.execute(Q["firing_notifications"], (limit,))
+        return [FiringRow(id=row[10], first=_alert(row[:10]), count=row[11], acknowledged=row[12]) for row in rows]
+
+    def alerts_of(self, id_: str, *, limit: int = 100) -> list[AlertRow]:
+        """Open alerts with this id, or all of the group or the bundle with this id."""
+        return [_alert(row) for row in self._connection.execute(Q["alerts_of"], {"id": id_, "limit": limit})]
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert."""

@@ -11,6 +11,19 @@ ORDER BY started_at DESC, id DESC LIMIT :limit
 -- name: alert
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by FROM alerts WHERE id = ?
 
+-- name: alerts_of
+-- Open alerts by their own id, or by that of what they were told in.
+SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by FROM alerts INDEXED BY alerts_open
+WHERE resolved_at IS NULL AND (id = :id OR json_extract(detail, '$[2]') = :id)
+ORDER BY started_at DESC, id DESC LIMIT :limit
+
+-- name: firing_notifications
+-- What was told together is one row, and what nobody has acknowledged comes first.
+SELECT min(id), rule, min(client), source, state, reason, min(started_at), resolved_at, key, max(acknowledged_by),
+       coalesce(nullif(json_extract(detail, '$[2]'), ''), id) AS notification, count(*), count(acknowledged_by)
+FROM alerts INDEXED BY alerts_open WHERE resolved_at IS NULL AND state = 'firing'
+GROUP BY notification ORDER BY count(acknowledged_by) = count(*), min(started_at) DESC, notification DESC LIMIT ?
+
 -- name: open_alerts
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by FROM alerts INDEXED BY alerts_open
 WHERE resolved_at IS NULL AND state = :state AND (:rule IS NULL OR rule = :rule) AND (:client IS NULL OR client = :client)
