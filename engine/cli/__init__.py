@@ -75,12 +75,23 @@ class _Lazy(click.Group):
             raise click.UsageError(f"No such command '{name}'.{suggestion}", ctx)
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The options before the command."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            raise _visible(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run one command; see the module."""
         try:
             found = super().invoke(ctx)
             sys.stdout.flush()
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            raise _visible(error) from None
+        except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
@@ -93,6 +104,14 @@ class _Lazy(click.Group):
                 raise
             ctx.exit(_report(error))
         return found
+
+
+def _visible(error: click.ClickException) -> click.ClickException:
+    """The same error, with escapes for what cannot be seen: it repeats an argument, which may be an id that was copied from somewhere."""
+    from engine.core.foreign_text import visible_text
+
+    error.message = "\n".join(visible_text(line) for line in error.message.split("\n"))
+    return error
 
 
 def _report(error: Exception) -> int:

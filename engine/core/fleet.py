@@ -756,7 +756,7 @@ class Fleet:
             self._note_forgotten(client, NEVER)
 
     def forget(self, client: str, at_ms: int) -> None:
-        """Keep the client no longer; its alerts are closed."""
+        """Keep the client no longer; its alerts end, and who got a firing gets its recovery."""
         at_ms = min(at_ms, self.latest_ms)
         state = self.state_of(client)
         if self.tombstone_ms:
@@ -772,7 +772,7 @@ class Fleet:
             self._quorums.moved(client, state, NEW_CLIENT, at_ms)
         if self._lookback.over_ms:
             self._lookback.forget(client)
-        self._triggers.forget(client, at_ms)
+        self._triggers.forget(client, state, at_ms)
 
     # When our own clock was set
 

@@ -45,6 +45,9 @@ _PREDICATES: Final[Mapping[str, _Predicate]] = {
 GOES_ON: Final = frozenset({"reminder", "escalation", "acknowledged"})
 """Phases in which what was told before still goes on."""
 
+_GONE: Final = {"rule_removed": "rule was removed", "client_forgotten": "client was forgotten"}
+"""Why an alert ended though what it is about has not."""
+
 _STATES: Final = frozenset({"offline", "online"})
 _VERBS: Final = frozenset({"is", "are", "has", "have", "cannot"})
 
@@ -69,8 +72,8 @@ def _what(variables: Mapping[str, Any], alert: Mapping[str, Any], client: Mappin
     if alert.get("reason") == "target_unused":
         about = alert.get("target") or (alert.get("key") or {}).get("target", "")
         return f"{about}: nothing is sent there any more, so nothing more will be said about this"
-    if alert.get("reason") == "rule_removed":
-        return f"{subject}: the rule was removed, so nothing more will be said about this"
+    if alert.get("reason") in _GONE:
+        return f"{subject}: the {_GONE[alert['reason']]}, so nothing more will be said about this"
     if phase == "summary":
         return str(alert.get("detail", ""))
     if trigger == "outage":
@@ -160,7 +163,7 @@ def _predicate(variables: Mapping[str, Any], alert: Mapping[str, Any], is_one: b
 
 def _when(variables: Mapping[str, Any], alert: Mapping[str, Any], zone: tzinfo | None) -> str:
     began = str(alert.get("started_at") or "")
-    if alert.get("reason") in {"rule_removed", "target_unused"} or alert.get("phase") == "summary":
+    if alert.get("reason") in {*_GONE, "target_unused"} or alert.get("phase") == "summary":
         return ""
     if _is_over(alert):
         after = alert.get("duration")

@@ -10,6 +10,7 @@ import msgspec
 from engine.core.addresses import address
 from engine.core.alerting.silence_coverage import Covered
 from engine.core.alerting.silences import Silence
+from engine.core.foreign_text import visible_json
 from engine.core.keys import key_values
 from engine.core.presence.client_state import (
     FLAPPING,
@@ -288,5 +289,6 @@ def part_object(part: PartState) -> dict[str, Any]:
 
 
 def as_json(found: Any) -> bytes:
-    """A JSON object as text."""
-    return msgspec.json.encode(found)
+    r"""A JSON object as text; what cannot be seen is written as `\u202e`: people read it too, with curl and in logs of proxies."""
+    text = msgspec.json.encode(found)
+    return text if text.isascii() else visible_json(text.decode()).encode()

@@ -108,6 +108,11 @@ def test_lists_are_filtered_and_limited(running: Service) -> None:
     assert named("deliveries", "list", "--state", "held") == []
 
 
+def test_a_number_that_no_delivery_can_have_is_a_delivery_that_is_not_there(left: Service) -> None:
+    shown = rollcall(left.folder, "deliveries", "show", "9" * 30)
+    assert (shown.returncode, shown.stderr) == (1, f"there is no delivery {'9' * 30}\n")
+
+
 def test_what_devices_wrote_does_not_steer_the_terminal(running: Service) -> None:
     shown = running.command("quarantine", "list").stdout
     assert ESC not in shown
@@ -457,6 +462,14 @@ def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(tmp_path: Pa
         done = rollcall(tmp_path, *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"Did you mean '{meant}'?" in done.stderr
+
+
+def test_wrong_use_shows_an_argument_that_holds_what_cannot_be_seen_as_an_escape(tmp_path: Path) -> None:
+    for words in (("che\u202eck",), ("--o\u2066dd",), ("silence", "n\u200bo"), ("clients", "--status", "\ufe0f")):
+        done = rollcall(tmp_path, *words)
+        assert done.returncode == 2
+        assert not {"\u202e", "\u2066", "\u200b", "\ufe0f"} & set(done.stderr)
+        assert "\\u" in done.stderr
 
 
 def test_h_is_help_in_every_command(tmp_path: Path) -> None:

@@ -657,14 +657,17 @@ def test_an_edited_rule_keeps_the_alerts_of_its_name() -> None:
 # Forgetting.
 
 
-def test_a_forgotten_client_closes_its_alerts_without_a_word_and_is_new_when_it_returns() -> None:
-    world = World(rule("r", "offline", recovery=True), rule("new", "first_seen")).tell(UP, CUT).pass_to("5m")
+def test_a_forgotten_client_leaves_no_incident_open_and_is_new_when_it_returns() -> None:
+    slow = rule("slow", "offline", for_="1h", recovery=True)
+    world = World(rule("r", "offline", recovery=True), slow, rule("new", "first_seen")).tell(UP, CUT).pass_to("5m")
     told = len(world.story)
     world.act(lambda fleet: fleet.forget(full("p1"), at("5m")))
     assert full("p1") not in world.fleet.states
-    assert world.story[told:] == []
+    ended = ["5m r p1 resolved client_forgotten", "5m r > p1 log recovery"]
+    assert world.story[told:] == ended
     world.tell(BACK)
     assert world.story[told:] == [
+        *ended,
         "10m p1 online first",
         "10m new p1 firing",
         "10m new > p1 log firing",

@@ -23,6 +23,7 @@ from engine.core.foreign_text import foreign_text, visible_json, visible_text
         ("pu\u200bmp\ufeff\u2060\u00ad", "pu\\u200bmp\\ufeff\\u2060\\xad"),
         ("\ud83d", "\\ud83d"),
         ("\U000e0041", "\\U000e0041"),
+        ("a\U0001bca0\U00013430", "a\\U0001bca0\\U00013430"),
     ],
 )
 def test_what_cannot_be_seen_is_shown_as_an_escape(text: str, shown: str) -> None:

@@ -69,6 +69,14 @@ def ask(running: Service, method: str, path: str, body: bytes | None = None, **h
         connection.close()
 
 
+def test_answers_hold_nothing_that_cannot_be_seen(running: Service) -> None:
+    hidden = "G@@@\u202eeman\u200b\U000e0041ü"
+    running.tell(event(hidden, "connect", "c", now_ms() - 4_000))
+    reply = ask(running, "GET", f"/v1/clients/{quote(hidden, safe='')}")
+    assert reply.json["client"] == hidden
+    assert "\\u202eeman\\u200b\\udb40\\udc41ü" in reply.text
+
+
 def get(running: Service, path: str) -> Reply:
     return ask(running, "GET", path)
 

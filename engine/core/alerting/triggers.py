@@ -265,10 +265,13 @@ class Triggers:
 
     # Clients and rules come and go
 
-    def forget(self, client: str, at_ms: int) -> None:
-        """The client is no longer kept: its alerts are closed without a notification."""
+    def forget(self, client: str, state: ClientState, at_ms: int) -> None:
+        """The client is no longer kept: its alerts end; who got a firing gets its recovery, or its incident would stay open for ever.
+
+        `state`: as it was.
+        """
         for alert in self._of(client):
-            self._pipeline.drop(alert, at_ms)
+            self._pipeline.end(alert, at_ms, state, reason="client_forgotten")
         self._outages.came_back(client, at_ms)
         self._pipeline.release_freed(at_ms)
 
