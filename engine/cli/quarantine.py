@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,9 @@ from engine.cli.options import config_option, format_option, limit_option
 from engine.cli.output import as_line, limited, show
 
 COLUMNS = ("id", "received_at", "source", "reason", "raw")
+
+MAX_SHOWN = 200
+"""Characters of an event in the table; `--format jsonl` has all of it."""
 
 
 @click.group()
@@ -26,7 +30,14 @@ def quarantine() -> None:
 def list_quarantine(config_path: Path, style: str, limit: int) -> None:
     """List quarantined events, newest first."""
     with operator_api(config_path) as api:
-        show(limited(api.items("quarantine"), limit), style, COLUMNS)
+        found = limited(api.items("quarantine"), limit)
+        show(found if style == "jsonl" else map(_shortened, found), style, COLUMNS)
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the table shows it: an event may be 64 KiB long."""
+    raw = row["raw"]
+    return row | {"raw": f"{raw[:MAX_SHOWN]}…"} if len(raw) > MAX_SHOWN else row
 
 
 @quarantine.command("retry")

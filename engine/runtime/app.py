@@ -84,8 +84,8 @@ class App(RunningService):
         self.rule_reloader = RuleReloader(
             config, inventory, self.fleet, self.store.rules, clock, self.write, rules, seen, self._configured
         )
-        client_limit = ClientLimit(config.clients.limit, inventory.lists)
-        self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
+        self._client_limit = ClientLimit(config.clients.limit, inventory.lists)
+        self.source_runner = SourceRunner(config, clock, self.fleet, self._client_limit)
         renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
@@ -103,7 +103,7 @@ class App(RunningService):
             request_queries=self._request_queries,
             checkpoint=failpoints.checkpoint(self.store, self.steady.now_ms()),
             stepped=self._clock_stepped,
-            client_limit=client_limit,
+            client_limit=self._client_limit,
         )
         self._error: BaseException | None = None
         self._writer_ended = asyncio.Event()
@@ -132,6 +132,8 @@ class App(RunningService):
             setup_logging(config.log.level, config.log.format)
         self.config = config
         self.writer.retention.keep_ms = config.history.keep_ms
+        self._client_limit.set(config.clients.limit)
+        self.fleet.tombstone_ms = config.clients.tombstone_ms
         self.fleet.alerts.routing.routes = routes_of(config.receivers)
 
     def reload(self) -> None:

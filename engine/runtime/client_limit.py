@@ -59,10 +59,17 @@ class ClientLimit:
 
     def __init__(self, limit: int | None, is_listed: Callable[[str], bool]) -> None:
         """`limit`: None for what the machine's memory is for; `is_listed`: does a row of the inventory name it by its whole id?"""
-        self.limit = default_limit(memory_bytes()) if limit is None else limit
+        self.limit = 0
         self.refused = 0  # events since the start
-        self._refused_at_ms: int | None = None  # the newest, of the steady clock
+        self._refused_at_ms: int | None = None  # the newest under this limit, of the steady clock
+        self.set(limit)
         self._is_listed = is_listed
+
+    def set(self, limit: int | None) -> None:
+        """Take another limit, from any thread: None for what the machine's memory is for. Clients that are known stay."""
+        new = default_limit(memory_bytes()) if limit is None else limit
+        if new != self.limit:
+            self.limit, self._refused_at_ms = new, None
 
     def within(
         self, known: Container[str], count: int, events: Sequence[LifecycleEvent], raw: Sequence[bytes], at_ms: int

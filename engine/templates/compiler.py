@@ -5,8 +5,9 @@ A template becomes a function of the variables; `text`, `url` and `html` differ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from jinja2 import meta, nodes
 from engine.core.rules import Condition
 from engine.errors import RollcallError
 from engine.templates.fast_path import with_fast_path
+from engine.templates.lint_scope import set_once
 from engine.templates.sandbox.environment import Environment
 from engine.templates.sandbox.filters import FILTERS
 from engine.templates.sandbox.gives_up import GivesUp
@@ -172,20 +174,48 @@ KNOWN_TESTS = frozenset(TESTS)
 KNOWN_FUNCTIONS = frozenset(_CHECKER.globals)
 
 
-def constant_problems(source: str) -> list[str]:
-    """Why what a template prints at its top level, and makes of constants alone, can never be made."""
+def constant_problems(source: str, *, expression: bool = False) -> list[str]:
+    """Why what a template (or a condition) makes at its top level of constants alone, also of those it has set, can never be made."""
     found = []
-    for statement in parse(source).body:
-        for node in statement.nodes if isinstance(statement, nodes.Output) else ():
-            is_constant = not isinstance(node, nodes.TemplateData) and node.find(nodes.Name) is None
-            if is_constant and not isinstance(node, (nodes.Const, nodes.Name)):
+    tree = parse(source, expression=expression)
+    once = set_once(tree)
+    before: dict[str, nodes.Node] = {}  # what sets each name to something constant
+    for statement in tree.body:
+        if isinstance(statement, nodes.Assign):
+            made: Sequence[nodes.Node] = (statement.node,)
+        else:
+            made = statement.nodes if isinstance(statement, nodes.Output) else ()
+        for node in made:
+            is_set = isinstance(statement, nodes.Assign)
+            is_plain = isinstance(node, (nodes.TemplateData, nodes.Const, nodes.Name)) and not is_set
+            if is_plain or not _names_below(node) <= before.keys() | KNOWN_FUNCTIONS:
+                continue
+            try:
                 METER.refill()
-                try:
-                    tree = nodes.Template([nodes.Output([node])], lineno=1)
-                    TIME_LIMIT.run(lambda made: "".join(made), _CHECKER.from_string(tree).generate())
-                except Exception as error:  # noqa: BLE001  # whatever it is, it is the same each time
-                    found.append(f"always fails: {error_text(error)}")
+                needed = [*before.values(), statement if is_set else nodes.Output([node])]
+                alone = nodes.Template([_copied(one) for one in dict.fromkeys(needed)], lineno=1)
+                TIME_LIMIT.run(lambda made: "".join(made), _CHECKER.from_string(alone).generate())
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is the same each time
+                found.append(f"always fails: {error_text(error)}")
+            else:
+                if isinstance(statement, nodes.Assign) and (names := _names_below(statement.target)) <= once:
+                    before |= dict.fromkeys(names, statement)
     return found
+
+
+def _copied(node: nodes.Node) -> nodes.Node:
+    """To compile a tree changes it."""
+    found = copy(node)
+    for name, value in node.iter_fields():
+        if isinstance(value, nodes.Node):
+            setattr(found, name, _copied(value))
+        elif isinstance(value, list):
+            setattr(found, name, [_copied(one) if isinstance(one, nodes.Node) else one for one in value])
+    return found
+
+
+def _names_below(node: nodes.Node) -> set[str]:
+    return {node.name} if isinstance(node, nodes.Name) else {name.name for name in node.find_all(nodes.Name)}
 
 
 def checker_function(name: str, *, is_filter: bool) -> Callable[..., Any]:

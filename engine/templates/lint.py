@@ -74,7 +74,7 @@ def template_problems(
         found = list(checker.walk(tree, dict(checker.variables), 0))
         undeclared = _undeclared(tree, checker.variables.keys() - (set() if secrets_allowed else {"secrets"}))
         found = [message for name in undeclared if (message := checker.unknown(name)) is not None] + found
-        found += [] if expression or found else constant_problems(source)
+        found += [] if found else constant_problems(source, expression=expression)
     except (TemplateProblem, TemplateError) as error:
         hint = "; compare with `==`" if expression and _ASSIGNS.search(source) else ""
         return [f"is not a valid {'expression' if expression else 'template'}: {error}{hint}"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.acceptance.service import event, eventually, now_ms, service, sink, webhook
 from tests.acceptance.test_feeds import feed_rule
+from tests.acceptance.test_reload import configure, hang_up
 
 
 def test_a_redelivered_close_pages_for_nobody_who_was_forgotten_also_after_a_restart(tmp_path: Path) -> None:
@@ -44,3 +45,9 @@ def test_invented_ids_beyond_the_limit_are_quarantined_with_an_alert_and_known_c
         assert ready["ready"] and ready["degraded"] == [line["trouble"]]
         assert len(running.printed("quarantine", "list")) == 15
         assert running.metric("rollcall_clients_refused") == 15
+        configure(running, clients={"limit": 50})
+        hang_up(running)
+        eventually(lambda: running.get("/readyz")["degraded"], lambda found: found == [])
+        (accepted,) = running.printed("quarantine", "retry")
+        assert accepted == {"accepted": 15, "rejected": 0}
+        assert len(running.statuses()) == 21

@@ -108,6 +108,11 @@ def test_lists_are_filtered_and_limited(running: Service) -> None:
     assert named("deliveries", "list", "--state", "held") == []
 
 
+def test_a_number_that_no_delivery_can_have_is_a_delivery_that_is_not_there(left: Service) -> None:
+    shown = rollcall(left.folder, "deliveries", "show", "9" * 30)
+    assert (shown.returncode, shown.stderr) == (1, f"there is no delivery {'9' * 30}\n")
+
+
 def test_what_devices_wrote_does_not_steer_the_terminal(running: Service) -> None:
     shown = running.command("quarantine", "list").stdout
     assert ESC not in shown

@@ -142,13 +142,15 @@ def test_after_the_traffic_has_stopped_and_one_sweep_has_run_belief_is_the_truth
         # Rules saw it: who is offline has been told last to be so, and nobody was told twice in a row.
         down = {name for name in names if not broker.truth.get(name)}
 
-        def is_told(told: Told) -> bool:
-            found = pages(told)
-            return all(found["gone", name][-1:] == ["firing"] for name in down) and all(
-                found["missing", name] == ["firing"] for name in silent
-            )
+        def untold() -> dict[tuple[str, str], list[str]]:
+            """What was told of those of whom the last word is missing."""
+            found = pages(target.told("rule", "client", "phase"))
+            gone = {("gone", name): found["gone", name] for name in down if found["gone", name][-1:] != ["firing"]}
+            never = {("missing", name): found["missing", name] for name in silent}
+            return gone | {key: phases for key, phases in never.items() if phases != ["firing"]}
 
-        told = pages(eventually(lambda: target.told("rule", "client", "phase"), is_told))
+        eventually(untold, lambda found: not found)
+        told = pages(target.told("rule", "client", "phase"))
         for (rule, client), phases in told.items():
             expected = ["firing", "recovery"] * len(phases)
             assert phases == expected[: len(phases)], (rule, client, phases)

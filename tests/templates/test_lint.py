@@ -46,6 +46,9 @@ MISTAKES = [
     ("{{ alert.clients.count }}", "write `alert.clients.count()`"),
     ("{{ range }}", "`range` is a function: write `range(…)`"),
     ("{{ 1 // 0 }}", "always fails: integer division or modulo by zero"),
+    ("{% set m = {'a': 1} %}{% set n = m %}{{ m.b }}", "always fails: 'dict object' has no attribute 'b'"),
+    ("{% set a, b = 1 %}", "always fails"),
+    ("{{ range(10 ** 9)|list }}", "always fails"),
     ("{{ 'x'|round }}", "always fails: `round` is for numbers"),
     (
         "{{ client.id|replace('a') }}",
@@ -121,6 +124,8 @@ CONDITIONS = [
     ("duration|localtime == 'x'", "`localtime` is for instants such as occurred_at, and `duration` is a number"),
     ("evidence + 1", "+ cannot be used with a list"),
     ("flaps / 0 > 1", "/ 0 always fails"),
+    ("1 / (1 - 1) > 1", "always fails: division by zero"),
+    ("{'a': 1}.b == 1", "always fails: 'dict object' has no attribute 'b'"),
     ("not client.id.upper", "`client.id.upper` is a method: write `client.id.upper()`"),
     ("client.device.upper == 'X'", "`client.device.upper` is a method: write `client.device.upper()`"),
     ("flaps and client.id.lower", "`client.id.lower` is a method: write `client.id.lower()`"),

@@ -32,7 +32,7 @@ from engine.core.delivery import (
 from engine.stores.base import MAX_REQUEST_CHARACTERS, DeliveryRow, NewDelivery, Recorded
 from engine.stores.sqlite import attempts
 from engine.stores.sqlite.attempts import with_one_more
-from engine.stores.sqlite.delivery_reads import delivery_of, one, request_of
+from engine.stores.sqlite.delivery_reads import MAX_ID, delivery_of, one, request_of
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.queries import queries
 from engine.telemetry import Event, logger
@@ -46,8 +46,6 @@ FAULTS_OF_A_ROW: Final = (
     sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
 )  # fmt: skip
 """What the content of a row or an answer can cause; everything else is about the store and fails the transaction."""
-
-MAX_ID: Final = 2**63 - 1
 
 TELLING: Final = frozenset({"firing", "escalation"})
 """Phases whose deliveries tell somebody of an alert for the first time: a recovery shares their fate."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from engine.stores.sqlite.attempts import attempts_of
 from engine.stores.sqlite.queries import queries
 
 Q = queries("outbox.sql")
+
+MAX_ID: Final = 2**63 - 1
+"""The largest id of a row."""
 
 MAX_TARGETS = 10_000
 """Targets named by one look at what is waiting."""
@@ -125,7 +128,9 @@ _request = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def delivery_of(conn: sqlite3.Connection, id_: int) -> DeliveryRow | None:
-    """One delivery, or None."""
+    """One delivery, or None: also for a number that no row can have."""
+    if id_ > MAX_ID:
+        return None
     row = conn.execute(Q["get"], (id_,)).fetchone()
     return None if row is None else _delivery(row)
 
