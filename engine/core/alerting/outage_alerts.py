@@ -87,7 +87,6 @@ class OutageAlerts:
         for watch, key in keys:
             if key is not None:
                 self._coverage_changed(watch, key, at_ms)
-        self._pipeline.release_freed(at_ms)
 
     def went_offline(self, client: str, state: ClientState, rules: Iterable[Rule], at_ms: int) -> None:
         """A client has settled offline; called before any alert about it is opened."""
