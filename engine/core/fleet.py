@@ -251,7 +251,7 @@ class Fleet:
         """
         states, policy, previous, committed = self.states, self.policy, self.previous, self.committed
         alerts, triggers, watches = self.alerts, self._triggers, self._outages.watches
-        wake_up = alerts.wake_up
+        wake_up, suppressions = alerts.wake_up, alerts.pipeline.suppressions
         watches_addresses = alerts.watches_addresses
         first, row, keeps_records = len(previous), self._row, self._keeps_records
         place = first
@@ -259,7 +259,7 @@ class Fleet:
         for client, kind, occurred_at_ms, channel, ip in events:
             if instants is not None:
                 now_ms = watermark_ms = max(instants[place - first], self.clock_ms)
-                if self._wake_ms <= now_ms or wake_up.at_ms <= now_ms:
+                if (self._wake_ms <= now_ms or wake_up.at_ms <= now_ms) and not self.is_amid(now_ms):
                     self.advance(now_ms, now_ms)
                 self.clock_ms = now_ms
             known = states.get(client)
@@ -302,6 +302,15 @@ class Fleet:
                         self._lookback.flap(client, now_ms)
                 else:
                     self._hold(client, after, now_ms, watermark_ms)
+        if instants is None and suppressions.freed:
+            alerts.pipeline.release_freed(now_ms)
+
+    def is_amid(self, at_ms: int) -> bool:
+        """Is this the instant of the newest event, and has that freed alerts that another event of the instant may still resolve?
+
+        Then no time may pass before that event.
+        """
+        return at_ms == self.clock_ms and bool(self.alerts.pipeline.suppressions.freed)
 
     def _moved(self, client: str, before: ClientState, after: ClientState, now_ms: int) -> None:
         """A client's address is another: what is counted or found by addresses is counted and found anew."""
@@ -359,6 +368,7 @@ class Fleet:
         if self.alerts.watches_duplicates:
             self._watch_duplicates(client, after, now_ms)
         self._follow(client, before, after, verdict, now_ms)
+        self.alerts.pipeline.release_freed(now_ms)
         return verdict
 
     def _follow(self, client: str, before: ClientState, after: ClientState, verdict: str, now_ms: int) -> None:

@@ -110,7 +110,8 @@ def rules(url: str) -> list[dict[str, Any]]:
     ]
 
 
-def _line(index: int, kind: str, channel: str, at_ms: int) -> str:
+def line(index: int, kind: str, channel: str, at_ms: int) -> str:
+    """One event of a client, as the broker writes it."""
     return (
         f'{{"clientId":"GID_SITE{index % 50:02d}@@@pump-{index:07d}","time":{at_ms},"eventType":"{kind}",'
         f'"channelId":"{channel}{index}","clientIp":"10.0.0.1:5000"}}'
@@ -143,7 +144,8 @@ def batches(
         start = end
 
 
-def _post(engine: Engine, lines: list[str]) -> None:
+def post(engine: Engine, lines: list[str]) -> None:
+    """Post these events, again while the queue is full. Raises BenchmarkError when they are refused."""
     url, headers = (
         f"http://127.0.0.1:{engine.port}/v1/events",
         {"Content-Type": "application/x-ndjson"},
@@ -157,16 +159,17 @@ def _post(engine: Engine, lines: list[str]) -> None:
         time.sleep(float(answer.headers.get("Retry-After", "1")))
 
 
-def _connect(engine: Engine, clients: int) -> None:
+def connect(engine: Engine, clients: int) -> None:
+    """Every client connects."""
     for start in range(0, clients, MOST):
         now_ms = time.time_ns() // 1_000_000
-        _post(
+        post(
             engine,
-            [_line(index, "connect", "a", now_ms) for index in range(start, min(clients, start + MOST))],
+            [line(index, "connect", "a", now_ms) for index in range(start, min(clients, start + MOST))],
         )
 
 
-class _Commits:
+class Commits:
     """When each journal row became visible to others (epoch ms), asked every few milliseconds."""
 
     def __init__(self, engine: Engine) -> None:
@@ -201,6 +204,18 @@ class _Commits:
         return late
 
 
+def feed(engine: Engine, steps: list[tuple[float, int, str, str]]) -> float:
+    """Post the steps when they are due; how many seconds the latest of them was late."""
+    started, behind = time.monotonic(), 0.0
+    for at_s, some in batches(steps):
+        if (wait_s := started + at_s - time.monotonic()) > 0:
+            time.sleep(wait_s)
+        behind = max(behind, -wait_s)
+        now_ms = time.time_ns() // 1_000_000
+        post(engine, [line(index, kind, channel, now_ms) for index, kind, channel in some])
+    return behind
+
+
 def run(clients: int, folder: Path) -> Figures:
     """The failover from its first drop until the last alert has been told."""
     told = Told()
@@ -214,20 +229,10 @@ def run(clients: int, folder: Path) -> Figures:
     try:
         with Engine.start(folder, config, rules(told.url)) as engine:
             engine.wait_for("/readyz")
-            _connect(engine, clients)
+            connect(engine, clients)
             steps = plan(clients)
-            commits = _Commits(engine)
-            started = time.monotonic()
-            behind = 0.0
-            for at_s, some in batches(steps):
-                if (wait_s := started + at_s - time.monotonic()) > 0:
-                    time.sleep(wait_s)
-                behind = max(behind, -wait_s)
-                now_ms = time.time_ns() // 1_000_000
-                _post(
-                    engine,
-                    [_line(index, kind, channel, now_ms) for index, kind, channel in some],
-                )
+            commits = Commits(engine)
+            behind = feed(engine, steps)
             engine.wait_until(
                 "the end of the outage",
                 lambda: bool(told.of("gone")),

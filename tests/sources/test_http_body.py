@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -145,6 +146,17 @@ def test_a_body_of_too_many_lines_items_or_commas_is_refused_whole() -> None:
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[\n" * 100_000])
 def test_what_is_nested_without_end_is_no_event(body: bytes) -> None:
     assert decoded(body, JSON).decoded.events == []
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xef\xbb\xbf", b"\xef\xbb\xbf\0 \r"])
+def test_what_may_stand_before_an_event_costs_no_more_memory_than_itself(filler: bytes) -> None:
+    body = filler * (4 * 1024 * 1024 // len(filler))
+    tracemalloc.start()
+    try:
+        decoded(body)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_takes_long_is_known_beforehand() -> None:

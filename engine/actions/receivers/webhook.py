@@ -57,7 +57,7 @@ def payload(message: Message) -> dict[str, Any]:
         "started_at": rfc3339(message.started_at_ms),
         "at": rfc3339(message.at_ms),
         "ended_at": rfc3339(message.ended_at_ms) if message.ended_at_ms is not None else None,
-        "acknowledged_by": message.acknowledged_by or None,
+        "acknowledged_by": clean(message.acknowledged_by) or None,
         "receiver": message.receiver,
     }
 

@@ -39,7 +39,6 @@ class Triggers:
         self._outages = outages
         self._quorums = quorums
         self._alerts = pipeline.alerts
-        self._suppressions = pipeline.suppressions
 
     def transition(self, transition: Transition, state: ClientState) -> None:
         """A client's settled status changed: end what was about the old status, open what is about the new one."""
@@ -72,8 +71,7 @@ class Triggers:
             for rule in plan.first_seen:
                 if lasting not in rule.triggers:
                     pipeline.open(rule, "first_seen", client, state, transition, at_ms)
-        if self._suppressions.freed:
-            pipeline.release_freed(at_ms)
+        # What this frees is looked at after everything else of the instant: perhaps that resolves it.
 
     def _of(self, client: str) -> list[Alert]:
         """The client's open alerts, as they are now: what is done with them changes the list that `OpenAlerts` has."""

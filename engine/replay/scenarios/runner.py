@@ -133,7 +133,8 @@ class _Run(Replay):
         for line in self._scenario.events:
             at_ms = max(line.received_at_ms, self.fleet.clock_ms)
             self._act_until(acts, at_ms)
-            self._advance_to(at_ms)
+            if not self.fleet.is_amid(at_ms):
+                self._advance_to(at_ms)
             self._apply_event(line, at_ms)
         self._act_until(acts, FOREVER)
         if self._scenario.until_ms is not None:
