@@ -182,7 +182,10 @@ def parse_document(
         return None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        problems.append(problem_in(file, line, "contains a character that YAML does not allow"))
+        is_nul = text[error.position : error.position + 1] == "\0"
+        problems.append(
+            problem_in(file, line, NUL_IN_TEXT if is_nul else "contains a character that YAML does not allow")
+        )
         return None
     except Exception as error:  # noqa: BLE001  # whatever the parser stumbles over is a mistake in the file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -190,6 +193,10 @@ def parse_document(
         return None
     # Also with problems such as a key written twice: the rest can be checked too.
     return Document(file=file, root=root, path=path)
+
+
+NUL_IN_TEXT = "contains a NUL character: it is no text, or UTF-16: save it as UTF-8"
+"""What to say of a text with a NUL in it."""
 
 
 def not_utf8(content: bytes) -> str:

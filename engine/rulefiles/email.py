@@ -18,7 +18,7 @@ from engine.config.addresses import is_address
 from engine.config.matchers import as_tuple
 from engine.config.regular_file import UnreadableFile, read_regular_file, shown_path
 from engine.config.schema import did_you_mean
-from engine.config.yamlfile import KeyPath, problem_in
+from engine.config.yamlfile import NUL_IN_TEXT, KeyPath, not_utf8, problem_in
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.template_checks import compile_problem
 from engine.templates.breakouts import HTML, breakout_warnings
@@ -94,8 +94,10 @@ class MailReader:
             self._report(at, f"the template {shown_path(path)} {error}")
             return ""
         except UnicodeDecodeError:
-            self._report(at, f"the template {shown_path(path)} is not UTF-8 text")
+            self._report(at, f"the template {shown_path(path)} {not_utf8(content)}")
             return ""
+        if "\0" in text:
+            self._report(at, f"the template {shown_path(path)} {NUL_IN_TEXT}")
         if not text.strip():
             self._report(at, f"the template {shown_path(path)} is empty")
         return text

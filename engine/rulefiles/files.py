@@ -43,8 +43,8 @@ def rule_files(paths: Iterable[Path]) -> list[Path]:
 
 def _named_like_rules(folder: Path) -> list[Path]:
     """What a folder holds under the name of a rule file. An inventory in YAML may lie beside the rules."""
-    names = [name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")) and not name.startswith(".")]
-    return [folder / name for name in names if not re.search(r"\.test\.ya?ml$|^inventory\b", name)]
+    names = [name for name in os.listdir(folder) if re.search(r"(?i)\.ya?ml$", name) and not name.startswith(".")]
+    return [folder / name for name in names if not re.search(r"(?i)\.test\.ya?ml$|^inventory\b", name)]
 
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]

@@ -220,3 +220,20 @@ def test_an_inventory_with_a_byte_order_mark_loads_or_is_named(folder: Path, enc
     (folder / "config.yaml").write_text("version: 1\ninventory: inventory.csv\n")
     code, output = check(folder)
     assert (code, "UTF-16" in output) == ((1, True) if encoding == "utf-16" else (0, False)), output
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize("name", ["m.j2", "a.yaml", "../config.yaml"])
+def test_a_text_in_another_encoding_is_named_with_its_file(folder: Path, name: str, encoding: str) -> None:
+    rules = folder / "rules"
+    (rules / "a.yaml").write_text((MAIL_RULE % "m.j2").replace("name: a", "name: a\n    description: q"))
+    (rules / "m.j2").write_text("{{ client.id }} is offline\n")
+    path = rules / name
+    path.write_bytes((path.read_text() + ("# é\n" if encoding == "latin-1" else "")).encode(encoding))
+    code, output = check(folder)
+    assert code == 1 and path.name in output and "save it as UTF-8" in output, output
+
+
+def test_a_rule_file_with_an_ending_in_capitals_is_read(folder: Path) -> None:
+    (folder / "rules/A.YAML").write_text(RULE)
+    assert check(folder) == (0, "config.yaml: good, 1 rule\n")
