@@ -87,6 +87,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
     fleet.tombstone_ms = config.clients.tombstone_ms
     fleet.alerts.routing.routes = routes_of(config.receivers)
     fleet.alerts.routing.target_of = partial(target_of, config)
+    fleet.alerts.routing.exists = config.receivers.__contains__
     if config.http is not None:
         fleet.alerts.variables.external_url = config.http.external_url
     return fleet

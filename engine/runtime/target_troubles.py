@@ -82,7 +82,7 @@ def note_troubles(
 
 
 def used_targets(fleet: Fleet) -> set[str]:
-    """Every target that the rules name, those included that only end their alerts, and those that routes lead to or have led to."""
+    """Every target that the rules name, those included that only end their alerts, and those that routes lead to."""
     alerts = fleet.alerts
     target_of, routing = alerts.routing.target_of, alerts.routing
     actions = [action for rule in alerts.rules.values() for action in actions_of(rule)]

@@ -156,6 +156,8 @@ def test_a_recovery_goes_to_whoever_got_the_firing_and_once(story: list[Turn], r
             continue
         assert line.key not in seen, "two deliveries have one key"
         seen.add(line.key)
+        if line.phase == "summary":  # a long story reaches `deliveries.burst`
+            continue
         name = line.rule.name
         if {"outage", "quorum"} & set(line.rule.triggers):  # several of one key may go on at once
             outages[name] = outages.get(name, 0) + {"firing": 1, "recovery": -1}.get(line.phase, 0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from engine.core.alerting.routing import KEPT_MS
-from engine.core.rules import Grouping, OutageTerms, Rule
+from engine.core.rules import EscalationStep, Grouping, OutageTerms, Rule
 from engine.delivery.target_watch import TargetTrouble
 from engine.runtime.target_troubles import note_troubles
 from tests.core.test_restarts import kept
@@ -198,3 +198,35 @@ def test_alerts_about_a_target_that_nothing_is_sent_to_any_more_end_when_nothing
     assert [line for line in told.alerts if "resolved" in line] == ended
     noted("4s", "notify:old")  # what fails there on its last attempts begins no alert
     assert told.alerts[-1] == ended[-1]
+
+
+# Edits of the rule
+
+
+def test_a_recovery_goes_to_the_receiver_that_got_the_firing_though_an_edit_has_named_another() -> None:
+    def to(*receivers: str) -> Rule:
+        return replace(rule("dark", "offline", actions=notify(*receivers)), on_recovery=notify(*receivers, "log"))
+
+    step = EscalationStep(after_ms=60_000, actions=notify("boss"), on_recovery=notify("boss"))
+    with kept(replace(to("a", "chat"), escalate=(step,))) as told:
+        told.turn([event("0s p1 connect A")[0]], at("0s"))
+        told.turn([event("1m p1 tcpclean A")[0]], at("1m"))
+        told.turn([], at("3m"))
+        told.rules = (to("b", "chat"),)
+        told.restart()
+        told.turn([event("9m p1 connect B")[0]], at("9m"))
+        told.turn([event("10m p1 tcpclean B")[0]], at("10m"))
+        told.turn([event("20m p1 connect C")[0]], at("20m"))
+        assert [line.partition(" > p1 notify ")[2] for line in told.deliveries] == [
+            *("firing to a", "firing to chat", "escalation to boss"),
+            *("recovery to chat", "recovery to log", "recovery to a", "recovery to boss"),
+            *("firing to b", "firing to chat", "recovery to b", "recovery to chat", "recovery to log"),
+        ]
+        assert len({one.key for one in told.planned}) == len(told.planned)
+    renamed = World(to("a"))
+    renamed.fleet.alerts.routing.exists = {"b", "log"}.__contains__
+    renamed.tell("0s p1 connect A", "1m p1 tcpclean A").pass_to("3m")
+    renamed.rules = (to("b"),)
+    renamed.act(lambda fleet: fleet.use(renamed.matcher()))
+    renamed.tell("9m p1 connect B")  # the receiver has another name now, and closes what it opened
+    assert renamed.deliveries[1:] == ["9m dark > p1 notify recovery to b", "9m dark > p1 notify recovery to log"]

@@ -25,6 +25,7 @@ from engine.core.alerting.planned_delivery import (
     PHASE_SUMMARY,
     PHASE_UPDATE,
     PlannedDelivery,
+    delivery_key,
     stamped,
 )
 from engine.core.alerting.rate_limit import Burst, RateLimits
@@ -32,7 +33,7 @@ from engine.core.alerting.routing import NOTIFY, Routing
 from engine.core.alerting.template_variables import NO_NAMES, VariableSource, rule_variables
 from engine.core.keys import key_values
 from engine.core.presence.client_state import NEW_CLIENT, ClientState, Transition
-from engine.core.rules import UNDELIVERED, Rule
+from engine.core.rules import UNDELIVERED, Action, Rule
 
 
 class Notifier:
@@ -188,6 +189,8 @@ class Notifier:
         found = planned(rule, phase, notification, at_ms, burst, limits.limit, self._alerts.era, escalation)
         if any(one.action.kind == NOTIFY for one in found):
             found = self._all_addressed(found)
+        if phase in _ONCE:
+            found = self._to_those_who_got_it(rule, phase, notification, found, at_ms)
         about = notification.variables["alert"]
         if about.get("trigger") == UNDELIVERED:
             targets = (about.get("key") or {}).get("target", "").split(", ")
@@ -219,6 +222,41 @@ class Notifier:
                 by_route[place] = is_by_route
             found.append(addressed)
         return found
+
+    def _to_those_who_got_it(
+        self, rule: Rule, phase: str, notification: Notification, found: list[PlannedDelivery], at_ms: int
+    ) -> list[PlannedDelivery]:
+        """The same deliveries, unless an edit has replaced receivers since the firing: then those who got it, not who did not."""
+        left_out = self._routing.left_out(notification.id, rule)
+        if not left_out:
+            return found
+        lists = [rule.actions, *[step.actions for step in rule.escalate]]
+        told = {action.spec["receiver"] for actions in lists for action in actions if action.kind == NOTIFY}
+        kept = [
+            one
+            for one in found
+            if one.action.kind != NOTIFY
+            or one.action.spec["receiver"] not in told
+            or self._routing.got(notification.id, one.action.spec["receiver"])
+        ]
+        for receiver in left_out:
+            decision = f"{notification.decision}\0{self._alerts.era}\0{receiver}"
+            kept.append(
+                PlannedDelivery(
+                    key=delivery_key(at_ms, decision, phase, 0, NOTIFY),
+                    rule=rule,
+                    action=Action(kind=NOTIFY, spec={"receiver": receiver}),
+                    phase=phase,
+                    client=notification.client,
+                    group_key=notification.key,
+                    clients=notification.clients,
+                    alert=notification.id,
+                    lane=f"{rule.name}\n{notification.lane}",
+                    at_ms=at_ms,
+                    variables=notification.variables,
+                )
+            )
+        return kept
 
     def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:
         """The delivery to the receiver that a route decides; to the very one that its action names, when that is no route."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from engine.core.presence.client_state import split_id
-from engine.core.rules import Action, Rule
+from engine.core.rules import Action, Rule, actions_of, tells_recovery
 
 if TYPE_CHECKING:
     from engine.core.alerting.open_alerts import OpenAlerts
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NOTIFY: Final = "notify"
 """The kind of the action."""
+
+NOTED_NOWHERE: Final = frozenset({"recovery", "acknowledged", "summary"})
+"""Phases after which a receiver has not got what would have to be taken back."""
 
 NOBODY: Final = ""
 """What is chosen when no route takes a firing."""
@@ -62,6 +65,7 @@ class Routing:
         self.routes: Mapping[str, Sequence[ReceiverRoute]] = {}
         self.chosen: dict[str, Routed] = {}
         self.target_of: Callable[[Action], str] = no_target
+        self.exists: Callable[[str], bool] = always
         self._alerts = alerts
 
     def addressed(self, planned: PlannedDelivery) -> Action:
@@ -69,17 +73,21 @@ class Routing:
         action = planned.action
         name: str = action.spec["receiver"]
         kept = self.chosen.get(planned.alert)
-        if kept is not None and name in kept.choices:
-            receiver = kept.choices[name]
-        elif name in self.routes:
-            receiver = self.choose(name, planned.rule, group_of(planned), planned.at_ms)
-        else:
-            return action
+        receiver = kept.choices.get(name) if kept is not None else None
+        if name in self.routes:
+            if receiver is None or receiver == name:  # it was no route until now
+                receiver = self.choose(name, planned.rule, group_of(planned), planned.at_ms)
+        elif receiver is None:
+            if planned.phase in NOTED_NOWHERE or not tells_recovery(planned.rule):
+                return action
+            receiver = name
         if kept is None:
             kept = self.chosen[planned.alert] = Routed(planned.alert, {}, planned.at_ms)
         kept.choices[name] = receiver
         kept.used_ms = planned.at_ms
         self._alerts.out.routed[planned.alert] = kept
+        if receiver == name:
+            return action
         return Action(kind=NOTIFY, spec={**action.spec, "receiver": receiver, "via": name})
 
     def choose(self, name: str, rule: Rule, group: str, at_ms: int) -> str:
@@ -91,14 +99,11 @@ class Routing:
         return NOBODY
 
     def every_address(self, action: Action) -> list[Action]:
-        """The action as it is written and, if its receiver is a route, to each receiver that it may lead to or has led to."""
+        """The action as it is written and, if its receiver is a route, to each receiver that it may lead to."""
         found = [action]
-        if action.kind == NOTIFY:
-            names: dict[str, None] = {action.spec["receiver"]: None}
-            for kept in self.chosen.values():
-                if action.spec["receiver"] in kept.choices:
-                    names[kept.choices[action.spec["receiver"]]] = None
-            to_follow = list(names)
+        if action.kind == NOTIFY and action.spec["receiver"] in self.routes:
+            names: dict[str, None] = {}
+            to_follow: list[str] = [action.spec["receiver"]]
             while to_follow:
                 for route in self.routes.get(to_follow.pop(), ()):
                     if route.to not in names:
@@ -106,6 +111,25 @@ class Routing:
                         to_follow.append(route.to)
             found += [Action(kind=NOTIFY, spec={**action.spec, "receiver": name}) for name in names]
         return found
+
+    def left_out(self, id: str, rule: Rule) -> list[str]:
+        """Receivers that got a notification, exist, and are named by its rule no more: an edit has replaced them meanwhile."""
+        kept = self.chosen.get(id)
+        if kept is None:
+            return []
+        named: set[str] = set()
+        for action in actions_of(rule):
+            if action.kind == NOTIFY:
+                name: str = action.spec["receiver"]
+                named.add(kept.choices.get(name, name))
+                named.update([one.spec["receiver"] for one in self.every_address(action)])
+        got = dict.fromkeys(kept.choices.values())
+        return [name for name in got if name and name not in named and self.exists(name)]
+
+    def got(self, id: str, receiver: str) -> bool:
+        """Did a receiver get a notification?"""
+        kept = self.chosen.get(id)
+        return kept is not None and receiver in kept.choices.values()
 
     def purge(self, open_groups: Collection[str], now_ms: int) -> None:
         """Forget what was chosen for notifications that are over: a day after the last word on what is not open any more."""
@@ -126,6 +150,11 @@ class Routing:
     def restore(self, routed: Iterable[Routed]) -> None:
         """Start again with what a store holds."""
         self.chosen = {one.id: one for one in routed}
+
+
+def always(receiver: str) -> bool:
+    """Every receiver exists, where nothing is known of them."""
+    return True
 
 
 def no_target(action: Action) -> str:
