@@ -110,7 +110,7 @@ def _visible(error: click.ClickException) -> click.ClickException:
     """The same error, with escapes for what cannot be seen: it repeats an argument, which may be an id that was copied from somewhere."""
     from engine.core.foreign_text import visible_text
 
-    error.message = "\n".join(visible_text(line) for line in error.message.split("\n"))
+    error.__dict__["message"] = "\n".join(visible_text(line) for line in error.message.split("\n"))
     return error
 
 

@@ -35,7 +35,9 @@ def explanation(
         "client": client,
         "at": rfc3339(now_ms),
         "stopped_by": first.stage if first is not None else None,
-        "why": sentence(first) if first is not None else "no stage stops the rule: it fires when its trigger happens",
+        "why": f"{sentence(first)}{_mistyped(first, stages)}"
+        if first is not None
+        else "no stage stops the rule: it fires when its trigger happens",
         "gates": [
             {
                 "gate": stage.stage,
@@ -46,6 +48,18 @@ def explanation(
             for stage in stages
         ],
     }
+
+
+def _mistyped(first: StageReport, stages: Sequence[StageReport]) -> str:
+    """That the match stops an id which no event has named, since it may be mistyped; else nothing."""
+    trigger = next((stage for stage in stages if stage.stage == "trigger"), None)
+    if first.stage != "match" or trigger is None or trigger.detail["is_known"]:
+        return ""
+    return f", and no event has ever named it{_near(trigger.detail)}"
+
+
+def _near(detail: Detail) -> str:
+    return f"; did you mean {detail['near']}?" if detail.get("near") else ""
 
 
 def _of_trigger(detail: Detail, rule: str, nearest: Callable[[], str | None]) -> Object:
@@ -79,8 +93,7 @@ def _trigger(is_open: bool, detail: Detail) -> str:
     if not is_open and set(detail["triggers"]) <= _ABOUT_NO_CLIENT:
         return f"an alert of the trigger {triggers} is about no single client: `rollcall alerts list --rule {detail['rule']}` shows whether there is one"
     if not detail["is_known"] and not is_open:
-        near = f"; did you mean {detail['near']}?" if detail.get("near") else ""
-        return f"the client is unknown: no event has ever named it{near}; the trigger is {triggers}"
+        return f"the client is unknown: no event has ever named it{_near(detail)}; the trigger is {triggers}"
     since = f" since {rfc3339(detail['since_ms'])}" if detail["since_ms"] > 0 else ""
     hold = (
         f", observed {detail['observed']} and on hold since {rfc3339(detail['hold_since_ms'])}"

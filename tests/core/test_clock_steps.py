@@ -141,9 +141,9 @@ def test_a_step_at_any_place_of_a_full_story(place: int, step_ms: int) -> None:
     assert len(set(stepped.keys)) == len(stepped.keys)
 
 
-def stepped_world(world: World, instant: str, step_ms: int) -> World:
-    """The clock of a world is set at an instant."""
-    now_ms = at(instant) + step_ms
+def stepped_world(world: World, instant: str, step_ms: int, shift_ms: int = 0) -> World:
+    """The clock of a world, which is ahead by `shift_ms` already, is set at an instant."""
+    now_ms = at(instant) + shift_ms + step_ms
     return world.act(lambda fleet: fleet.step_clients(fleet.step(step_ms, now_ms), step_ms, now_ms))
 
 
@@ -207,12 +207,7 @@ def test_a_silence_lasts_as_long_as_it_was_to_whatever_is_done_to_the_clock(step
     world.silence("2h", "2h5m", device=("p1",))
     shift_ms = 0
     for minute, step_ms in enumerate(steps_ms, 1):
-        now_ms = at(f"2h{minute}m") + shift_ms + step_ms
-        world.act(
-            lambda fleet, step_ms=step_ms, now_ms=now_ms: fleet.step_clients(
-                fleet.step(step_ms, now_ms), step_ms, now_ms
-            )
-        )
+        stepped_world(world, f"2h{minute}m", step_ms, shift_ms)
         shift_ms += step_ms
     end_ms = at("2h5m") + shift_ms
     world.act(lambda fleet: fleet.advance(end_ms - 1, end_ms - 1))

@@ -126,6 +126,16 @@ def test_the_first_stage_that_does_not_pass_is_the_one_that_stops_it() -> None:
     assert explanation("r", "c", gates[:1], 0)["stopped_by"] is None
 
 
+def test_a_mistyped_id_that_the_match_does_not_include_has_a_suggestion_too() -> None:
+    gates = [
+        StageReport("match", False, {"client": "G@@p1", "ip": ""}),
+        StageReport("trigger", False, {"triggers": ["offline"], "is_known": False}),
+    ]
+    found = explanation("r", "G@@p1", gates, 0, lambda: "G@@@p1")
+    assert found["stopped_by"] == "match"
+    assert found["why"] == "its match does not include G@@p1, and no event has ever named it; did you mean G@@@p1?"
+
+
 def row(**changes: object) -> DeliveryRow:
     """A firing that was delivered."""
     fields: dict[str, object] = {
