@@ -78,6 +78,7 @@ class ConnectionLimits:
     body_s: float = 120.0  # what no body may exceed
     young_body_s: float = 2.0  # a body younger than this never makes room for another connection
     answer_s: float = 60.0  # until a complete answer has been read
+    unread_s: float = 2.0  # who has not read its answers for longer makes room for another connection
     leaving_s: float = 2.0  # after a refusal, for the sender to read it
     every_s: float = 1.0  # between two looks at all connections
 
@@ -130,7 +131,10 @@ class Connections:
         return self._count < self.limits.connections - reserved or self._make_room(None)
 
     def _make_room(self, address: str | None) -> bool:
-        """End the connection that has made no progress for the longest, of one address or of all; False: all are at work."""
+        """End the connection that has made no progress for the longest, of one address or of all; False: all are at work.
+
+        Who does not read its answers is not at work.
+        """
         for phase in (LEAVING, WAITING, READING):
             for old in self._phases[phase]:
                 if old not in self._extra and address in (None, old.address):
@@ -138,6 +142,10 @@ class Connections:
                         return False  # those behind it are younger
                     old.make_room()
                     return True
+        for old in self._phases[ANSWERING]:
+            if old not in self._extra and address in (None, old.address) and old.unread_s() > self.limits.unread_s:
+                old.make_room()
+                return True
         return False
 
     def move(self, one: Connection, phase: int) -> None:
@@ -229,6 +237,10 @@ class Connection(H11Protocol):
     def age_s(self) -> float:
         """Seconds since the phase began."""
         return self.loop.time() - self.since_s
+
+    def unread_s(self) -> float:
+        """For how many seconds the other side has left something of an answer unread; 0: it has all of it."""
+        return 0.0 if self._unread_since_s is None else self.loop.time() - self._unread_since_s
 
     # What the event loop calls
 

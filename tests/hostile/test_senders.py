@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_who_asks_and_never_reads_the_answer_is_sent_away(strict: Listener) -> N
 
 
 # How much
+
+
+def test_who_asks_and_does_not_read_the_answers_makes_room_for_others(tmp_path: Path) -> None:
+    request = b"GET /openapi.json HTTP/1.1\r\n" + HOST + TOKEN + b"\r\n"
+    with listening(tmp_path, replace(PATIENT, unread_s=0.1)) as found:
+        senders = [Sender(found.port).say(request * 500) for _ in range(PATIENT.of_one_address)]
+        assert all(status_of(sender.first()) == 200 for sender in senders)  # and hundreds of answers are left
+        assert eventually(lambda: asked(found.port, "/v1/alerts", token=True)[0], lambda status: status == 200)
+        eventually(lambda: found.refusals.totals["too_many_connections"])
+        for sender in senders:
+            sender.connection.close()
 
 
 def test_without_the_token_the_answer_comes_before_the_body(patient: Listener) -> None:
