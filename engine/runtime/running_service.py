@@ -21,8 +21,9 @@ from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, Unavailable
+from engine.runtime.cell import Cell
 from engine.runtime.history_codec import HistoryCodec
-from engine.runtime.operator_acts import act_routes, forget_clients
+from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
@@ -58,24 +59,52 @@ ACT_TIMEOUT_S = 50.0
 class RunningService:
     """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
 
-    store: Store
-    fleet: Fleet
+    cell: Cell  # the present one
     rule_reloader: RuleReloader
-    source_runner: SourceRunner
-    writer: Writer
-    dispatcher: Dispatcher
-    queries: QueryService | None
-    supervisor: Supervisor
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
         self.steady = SteadyClock(self.clock)
         self.codec = HistoryCodec(inventory)
-        self.ready_at_ms: int | None = None  # of the steady clock
         self.supervisor = Supervisor(self.clock)
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+
+    @property
+    def store(self) -> Store:
+        """Where the cell is kept."""
+        return self.cell.store
+
+    @property
+    def fleet(self) -> Fleet:
+        """Every client's state."""
+        return self.cell.fleet
+
+    @property
+    def writer(self) -> Writer:
+        """What changes the fleet and the store."""
+        return self.cell.writer
+
+    @property
+    def source_runner(self) -> SourceRunner:
+        """The sources."""
+        return self.cell.source_runner
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What sends deliveries."""
+        return self.cell.dispatcher
+
+    @property
+    def queries(self) -> QueryService | None:
+        """The synchronous status query; None without `status`."""
+        return self.cell.queries
+
+    @property
+    def ready_at_ms(self) -> int | None:
+        """Since when it decides and sends (of the steady clock); None: not yet."""
+        return self.cell.ready_at_ms
 
     @cached_property
     def views(self) -> Views:
@@ -119,7 +148,7 @@ class RunningService:
 
     async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+        return await self.cell.write(work)
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread, beside the writer. StoreError when it cannot be read."""
@@ -129,10 +158,6 @@ class RunningService:
                 return question(reader)
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
-
-    async def forget(self, clients: Sequence[str]) -> int:
-        """Forget these clients; their alerts are closed. Returns how many of them were known."""
-        return await self.write(lambda: forget_clients(self.fleet, clients, self.clock.now_ms()))
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""

@@ -1,0 +1,239 @@
+"""One cell at this replica: everything that lives as long as an ownership. Read `Cell`, then `Cell.start`.
+
+Its parts are made together, before anything is read; `load` fills the fleet from the store; from `start` to `stop` it decides and
+sends. A cell that lost its ownership (`abandon`) is thrown away with all that it remembers: the next one loads the store again.
+
+What outlives an ownership (HTTP, configuration, rule files, log) is in `runtime.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+from engine import __version__
+from engine.actions.base import OutboxItem
+from engine.clock import EngineClock, SteadyClock
+from engine.config.inventory import Inventory
+from engine.config.loader import Config
+from engine.core.delivery import DeliveryPolicy
+from engine.core.presence.query import QueryRequest
+from engine.core.rules import Rule
+from engine.delivery.dead_log import DeadDeliveryLog
+from engine.delivery.dispatcher import Dispatcher
+from engine.delivery.limits import Limits
+from engine.delivery.outbox import Outbox
+from engine.delivery.rendering import render_or_bury, render_row
+from engine.delivery.target_watch import TargetWatch
+from engine.errors import StoreError
+from engine.runtime.client_limit import ClientLimit
+from engine.runtime.failpoints import Failpoints
+from engine.runtime.fleet_factory import command_routes, fleet_of, mail_route, renderer_of, routes_of
+from engine.runtime.history_codec import decode_stored
+from engine.runtime.senders import Senders
+from engine.runtime.source_runner import SourceRunner
+from engine.runtime.status_queries import assemble
+from engine.runtime.writer import Writer
+from engine.sources.base import Gap
+from engine.stores.base import SourceRow, Store
+from engine.telemetry import Event, logger
+
+T = TypeVar("T")
+
+DRAIN_S = 10.0
+"""How long a stop waits for deliveries under way."""
+
+WRITER_STOP_S = 15.0
+"""How long it waits for the batch in hand."""
+
+CLOSE_S = 8.0
+"""How long it waits for each thing beside these."""
+
+Begin = Callable[["Cell", Mapping[str, SourceRow]], list[asyncio.Task[None]]]
+"""Starts the background parts of a cell; the dispatcher's comes first. Gets how far each source was read."""
+
+log = logger(__name__)
+
+
+class Cell:
+    """The parts that work on a cell, and their life."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: EngineClock,
+        inventory: Inventory,
+        rules: tuple[Rule, ...],
+        store: Store,
+        failpoints: Failpoints,
+    ) -> None:
+        """Nothing is read or started yet. `rules`: those to begin with."""
+        self.config, self.clock, self.inventory, self.store = config, clock, inventory, store
+        self.steady = SteadyClock(clock)
+        self.ready_at_ms: int | None = None  # of the steady clock: since when it decides and sends
+        self.error: BaseException | None = None  # why nothing is committed any more
+        self.ended = asyncio.Event()  # set when nothing is
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.fleet = fleet_of(config, rules, inventory)
+        client_limit = ClientLimit(config.clients.limit, inventory.lists)
+        self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
+        renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
+        failpoints.break_fleet(self.fleet)
+        render = failpoints.break_rendering(partial(render_row, renderer))
+        self.target_watch = TargetWatch()
+        dead_log = DeadDeliveryLog(self.steady, self.target_watch)
+        self.writer = Writer(
+            store,
+            self.fleet,
+            clock,
+            render=partial(render_or_bury, render, dead_log),
+            watermark_of=self.source_runner.watermark_of,
+            announce=self._announce,
+            keep_ms=config.history.keep_ms,
+            give_up=self._writer_gave_up,
+            request_queries=self._request_queries,
+            checkpoint=failpoints.checkpoint(store, self.steady.now_ms()),
+            stepped=self._clock_stepped,
+            client_limit=client_limit,
+        )
+        self.senders = Senders(config, clock)
+        policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
+        self.dispatcher = Dispatcher(
+            Outbox(store, self.write, clock, policy),
+            self.senders.by_action(),
+            clock,
+            Limits(per_target=config.deliveries.per_target, policy=policy),
+            dead_log,
+            self.target_watch,
+        )
+        self.queries = assemble(
+            config, store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
+        )
+
+    def configured(self, config: Config) -> None:
+        """SIGHUP has changed the configuration, as far as that needs no restart."""
+        self.config = config
+        self.writer.retention.keep_ms = config.history.keep_ms
+        self.fleet.alerts.routing.routes = routes_of(config.receivers)
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
+        return await asyncio.wrap_future(self.writer.submit(work))
+
+    # Life
+
+    def load(self) -> None:
+        """In a thread: fill the fleet from the store."""
+        gc.disable()
+        applied = self.writer.recover(decode_stored)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        gc.enable()
+        log.info(Event.RECOVERED, clients=len(self.fleet.states), events=applied)
+
+    async def start(self, begin: Begin, take_rules: Callable[[], None]) -> None:
+        """The fleet is loaded: decide and send from now on. `take_rules` puts the rules in force, in the writer's thread."""
+        self._loop = asyncio.get_running_loop()
+        with self.store.reading() as reader:
+            gaps, left = reader.gaps(), reader.sources()
+        self.source_runner.recall(gaps)
+        if self.queries is not None:
+            self.queries.reconciler.recover(gaps, self.config.feed.max_lag_ms)
+        self.writer.start()
+        await self.write(take_rules)
+        await self.senders.start()
+        self._tasks = begin(self, left)
+        self.ready_at_ms = self.steady.now_ms()
+        if self.queries is not None:
+            self.queries.start()
+        for source in self.source_runner.sources.values():
+            if source.type == "simulator":
+                log.warning(Event.SOURCE_SYNTHETIC, source=source.name)
+        log.info(
+            Event.READY, clients=len(self.fleet.states), rules=len(self.fleet.alerts.matcher.rules), version=__version__
+        )
+
+    async def stop(self) -> bool:
+        """Sources first, then the batch in hand, then deliveries under way; each within a bound.
+
+        Returns whether the writer has ended: the store may be closed.
+        """
+        dispatcher, *others = self._tasks
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=CLOSE_S)
+        if self.queries is not None:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self.write(lambda queries=self.queries: queries.reconciler.remember_alive())  # type: ignore[misc]
+            await asyncio.to_thread(self.queries.stop)
+        self.senders.stop_waiting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.dispatcher.stop()
+        dispatcher.cancel()
+        await asyncio.wait([dispatcher], timeout=CLOSE_S)
+        await self._close_senders()
+        return await asyncio.to_thread(self.writer.stop, WRITER_STOP_S)
+
+    async def _close_senders(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.senders.close()
+
+    # From the writer's thread to the loop
+
+    def _request_queries(self, requests: list[QueryRequest]) -> None:
+        """In the writer's thread: a committed transaction wants these queries."""
+        if self.queries is not None:
+            self.queries.enqueue(requests)
+
+    def _announce(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
+        loop = self._loop
+        if loop is None or not (calls or items):
+            return
+        with contextlib.suppress(RuntimeError):  # the event loop has ended: nothing waits any more
+            loop.call_soon_threadsafe(self._announced, calls, items)
+
+    def _announced(self, calls: list[Callable[[], None]], items: list[OutboxItem]) -> None:
+        if items:
+            calls = [*calls, partial(self.dispatcher.offer, items)]
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # one broken listener must not stop the others
+                log.error(Event.INTERNAL_ERROR, exc_info=error)
+                self.dispatcher.wake()  # it may have been offered something: that is in the outbox
+
+    def _clock_stepped(self, step_ms: int, now_ms: int) -> None:
+        """On the loop: the wall clock was set, and what waited was moved."""
+        self.source_runner.clock_stepped(step_ms, now_ms)
+        self.dispatcher.wake()
+
+    def _writer_gave_up(self, error: Exception) -> None:
+        """In the writer's thread: nothing will be committed any more."""
+        self.error = error
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the service with it
+                loop.call_soon_threadsafe(self.ended.set)
+
+    # Asked by the parts
+
+    def _has_read_all(self) -> bool:
+        """Has everything been read that the sources held when we began?"""
+        if self.ready_at_ms is None:
+            return False
+        return self.source_runner.watermark_of(self.clock.now_ms()) >= self.steady.engine_ms(self.ready_at_ms)
+
+    def note_gap(self, gap: Gap) -> None:
+        """A source has lost messages."""
+        self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
+        if self.queries is not None:
+            self.queries.note_gap(gap)
