@@ -22,32 +22,34 @@ class CopiedTable(NamedTuple):
     order: tuple[str, ...]
 
 
-def _table(name: str, columns: str, order: str = "id") -> CopiedTable:
-    return CopiedTable(name, tuple(columns.split()), tuple(order.split()))
+def _table(name: str, *columns: str, order: str = "id") -> CopiedTable:
+    return CopiedTable(name, tuple(" ".join(columns).split()), tuple(order.split()))
 
 
 TABLES: Final = (
-    _table("meta", "key value", "key"),
+    _table("meta", "key value", order="key"),
     _table("journal", "id at source count events previous facts"),
     _table("clients", "id last state"),
-    _table("forgotten", "client at", "client"),
+    _table("forgotten", "client at", order="client"),
     _table(
         "alerts",
-        "id rule client source trigger state reason started_at due_at fired_at resolved_at told throttle_key detail key life acknowledged_by",
+        "id rule client source trigger state reason started_at due_at fired_at resolved_at",
+        "told",
+        "throttle_key detail key life acknowledged_by",
     ),
-    _table("throttles", "rule key firings", "rule key"),
+    _table("throttles", "rule key firings", order="rule key"),
     _table("silences", "id match from_at until_at author comment rules planned"),
-    _table("kept", "kind id value", "kind id"),
-    _table("outage_members", "outage client down", "outage client"),
-    _table("rules", "name definition loaded_at missing_since", "name"),
-    _table("rule_versions", "name from_at definition", "name from_at"),
+    _table("kept", "kind id value", order="kind id"),
+    _table("outage_members", "outage client down", order="outage client"),
+    _table("rules", "name definition loaded_at missing_since", order="name"),
+    _table("rule_versions", "name from_at definition", order="name from_at"),
     _table(
         "deliveries",
         "id key rule client group_key clients alert action target lane phase state retrying attempts may_have_arrived decided_at due_at"
         " last_error request tries renewed_at attempts_before",
     ),
     _table("quarantine", "id received_at source reason raw"),
-    _table("sources", "name position caught_up_to last_event_at", "name"),
+    _table("sources", "name position caught_up_to last_event_at", order="name"),
     _table("gaps", "id source noted_at from_at to_at reason"),
     _table(
         "reconciliations",
