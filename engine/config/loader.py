@@ -10,9 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config import cluster as cluster_section
 from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
+from engine.config.cluster import (
+    CellConfig,
+    ClusterConfig,
+    StoreConfig,
+    read_cells,
+    read_cluster,
+    read_store,
+)
 from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
     DeliveriesConfig,
@@ -98,6 +107,9 @@ class Config:
 
     path: Path
     data: Path
+    store: StoreConfig = field(default_factory=StoreConfig)
+    cells: tuple[CellConfig, ...] = (CellConfig(),)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     http: HttpConfig | None = field(default_factory=HttpConfig)
     sources: tuple[SourceConfig, ...] = ()
     rules: tuple[Path, ...] = ()
@@ -162,6 +174,7 @@ _FOLLOWS: Final = {
     "status": {"reconcile", "feed"},
     "mqtt": {"sources"},
     "http": {"sources"},
+    "store": {"cells", "cluster"},
 }
 """Sections in which something may be wrong only because of another one."""
 
@@ -223,6 +236,9 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     config = Config(
         path=path,
         data=_data(reader),
+        store=read_store(reader),
+        cells=read_cells(reader),
+        cluster=read_cluster(reader),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
@@ -248,6 +264,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         log=LogConfig(**(raw.get("log") or {})),
         written=raw,
         missing_packages=(
+            *cluster_section.missing_packages(reader),
             *source_section.missing_packages(reader),
             *status_section.missing_packages(reader),
             *receiver_section.missing_packages(reader),
