@@ -37,6 +37,7 @@ COMMANDS = {
     "silence": ("engine.cli.silences:silence", "Manage silences: add, list, expire."),
     "quarantine": ("engine.cli.quarantine:quarantine", "Manage quarantined events (not accepted): list, retry."),
     "notify": ("engine.cli.notify:notify", "Test a receiver: send it a firing, a reminder and a recovery."),
+    "store": ("engine.cli.store:store", "Move an installation to another store: copy."),
     "simulate": ("engine.cli.simulate:simulate", "Generate events of a synthetic fleet."),
 }
 

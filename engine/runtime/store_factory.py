@@ -6,7 +6,9 @@ import hmac
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.config.loader import Config
 from engine.stores.base import Store
+from engine.stores.copied import CopySide
 from engine.stores.sqlite import folder_lock
 from engine.stores.sqlite.folder_lock import Holder
 from engine.stores.sqlite.store import SqliteStore
@@ -23,6 +25,14 @@ def open_store(data: Path, reached: Callable[[str], None] = lambda place: None) 
 def open_store_to_read(data: Path) -> Store:
     """Open the store in a data folder to read from it, beside a service or without one. StoreError when there is none."""
     return SqliteStore.open_read_only(data)
+
+
+def open_to_copy(config: Config, cell: str | None, *, is_source: bool) -> CopySide:
+    """The whole store of a configuration as one side of a copy, held so that nothing else works on it.
+
+    `cell`: its name; None: the only one. StoreInUse while something works on it, StoreError when there is no source to copy.
+    """
+    return SqliteStore.open_to_copy(config.data, is_source=is_source)
 
 
 def holder_of(data: Path) -> Holder | None:
