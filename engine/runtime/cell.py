@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from engine import __version__
 from engine.actions.base import OutboxItem
-from engine.clock import EngineClock, SteadyClock
+from engine.clock import EngineClock, SteadyClock, running_ms
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.delivery import DeliveryPolicy
@@ -29,18 +29,26 @@ from engine.delivery.limits import Limits
 from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.delivery.target_watch import TargetWatch
-from engine.errors import StoreError
+from engine.errors import Fenced, RollcallError, StoreBehind, StoreError
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.failpoints import Failpoints
 from engine.runtime.fleet_factory import command_routes, fleet_of, mail_route, renderer_of, routes_of
 from engine.runtime.history_codec import decode_stored
+from engine.runtime.recovery import loading_states
 from engine.runtime.senders import Senders
 from engine.runtime.source_runner import SourceRunner
+from engine.runtime.standby import Standby
 from engine.runtime.status_queries import assemble
+from engine.runtime.store_clock import StoreClock
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap
 from engine.stores.base import SourceRow, Store
 from engine.telemetry import Event, logger
+
+if TYPE_CHECKING:  # they need a package that is not always installed
+    from engine.stores.postgres.fence import CellRow
+    from engine.stores.postgres.ownership import Ownership
+    from engine.stores.postgres.store import PostgresStore
 
 T = TypeVar("T")
 
@@ -56,7 +64,29 @@ CLOSE_S = 8.0
 Begin = Callable[["Cell", Mapping[str, SourceRow]], list[asyncio.Task[None]]]
 """Starts the background parts of a cell; the dispatcher's comes first. Gets how far each source was read."""
 
+FIRST_RETRY_S = 0.2
+"""Before the first transaction of an ownership is tried again."""
+
+BEATS = 4
+"""Renewals in the time of a lease, when nothing else renews it."""
+
+LONGEST_BEAT_S = 1.0
+"""Between two of them at most: so soon an operator's wish for another owner is seen."""
+
 log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What a cell needs of a store that several replicas share."""
+
+    store: PostgresStore
+    clock: StoreClock
+
+    def look(self) -> CellRow:
+        """In the writer's thread: the cell as the database has it, and the database's clock."""
+        self.clock.ask(self.store.database_ms)
+        return self.store.ownership.look()
 
 
 class Cell:
@@ -70,13 +100,18 @@ class Cell:
         rules: tuple[Rule, ...],
         store: Store,
         failpoints: Failpoints,
+        shared: Shared | None = None,
     ) -> None:
-        """Nothing is read or started yet. `rules`: those to begin with."""
+        """Nothing is read or started yet. `rules`: those to begin with. `shared`: of a store that several replicas share."""
         self.config, self.clock, self.inventory, self.store = config, clock, inventory, store
         self.steady = SteadyClock(clock)
         self.ready_at_ms: int | None = None  # of the steady clock: since when it decides and sends
-        self.error: BaseException | None = None  # why nothing is committed any more
-        self.ended = asyncio.Event()  # set when nothing is
+        self.error: BaseException | None = None  # why nothing is committed any more: an internal error
+        self.lost: StoreError | None = None  # or the cell is not ours any more, or memory is not what the store has
+        self.ended = asyncio.Event()  # set when nothing is committed any more
+        self.hand_over = asyncio.Event()  # set when another replica shall have the cell
+        self.shared = shared
+        self._beat: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.fleet = fleet_of(config, rules, inventory)
@@ -101,7 +136,9 @@ class Cell:
             stepped=self._clock_stepped,
             client_limit=client_limit,
         )
-        self.senders = Senders(config, clock)
+        ownership = None if shared is None else shared.store.ownership
+        self.standby = None if shared is None else Standby(shared.store, self.writer, shared.clock)
+        self.senders = Senders(config, clock, None if ownership is None else partial(_send_until_s, ownership))
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             Outbox(store, self.write, clock, policy),
@@ -110,6 +147,7 @@ class Cell:
             Limits(per_target=config.deliveries.per_target, policy=policy),
             dead_log,
             self.target_watch,
+            may_send=None if ownership is None else ownership.may_send,
         )
         self.queries = assemble(
             config, store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
@@ -129,12 +167,8 @@ class Cell:
 
     def load(self) -> None:
         """In a thread: fill the fleet from the store."""
-        gc.disable()
-        applied = self.writer.recover(decode_stored)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        gc.enable()
+        with loading_states():
+            applied = self.writer.recover(decode_stored)
         log.info(Event.RECOVERED, clients=len(self.fleet.states), events=applied)
 
     async def start(self, begin: Begin, take_rules: Callable[[], None]) -> None:
@@ -146,8 +180,10 @@ class Cell:
         if self.queries is not None:
             self.queries.reconciler.recover(gaps, self.config.feed.max_lag_ms)
         self.writer.start()
-        await self.write(take_rules)
+        await self._take_rules(take_rules)
         await self.senders.start()
+        if self.shared is not None:
+            self._beat = asyncio.create_task(self._keep_lease(self.shared), name="lease")
         self._tasks = begin(self, left)
         self.ready_at_ms = self.steady.now_ms()
         if self.queries is not None:
@@ -158,6 +194,27 @@ class Cell:
         log.info(
             Event.READY, clients=len(self.fleet.states), rules=len(self.fleet.alerts.matcher.rules), version=__version__
         )
+
+    async def _take_rules(self, take_rules: Callable[[], None]) -> None:
+        """The first transaction. A store that several share may fail meanwhile: then it is tried again until the cell is lost."""
+        while True:
+            try:
+                return await self.write(take_rules)
+            except StoreError:
+                if self.shared is None or self.lost is not None:
+                    raise
+                await asyncio.sleep(FIRST_RETRY_S)
+
+    async def _keep_lease(self, shared: Shared) -> None:
+        """Renew the lease when nothing else does, tell the senders, and see whether another replica shall have the cell."""
+        ownership = shared.store.ownership
+        while True:
+            with contextlib.suppress(RollcallError):  # the writer says what is wrong
+                wanted = (await self.write(shared.look)).wanted
+                if wanted not in (None, ownership.replica):
+                    self.hand_over.set()
+            self.senders.tell_lease()
+            await asyncio.sleep(min(LONGEST_BEAT_S, ownership.lease_s / BEATS))
 
     async def stop(self) -> bool:
         """Sources first, then the batch in hand, then deliveries under way; each within a bound.
@@ -180,7 +237,22 @@ class Cell:
         dispatcher.cancel()
         await asyncio.wait([dispatcher], timeout=CLOSE_S)
         await self._close_senders()
+        if self._beat is not None:
+            self._beat.cancel()
         return await asyncio.to_thread(self.writer.stop, WRITER_STOP_S)
+
+    async def abandon(self) -> None:
+        """The cell is lost: nothing more is sent or acknowledged, and what is under way is given up."""
+        tasks = [*self._tasks, *([self._beat] if self._beat is not None else [])]
+        for task in tasks:
+            task.cancel()
+        self.senders.stop_waiting()
+        await self._close_senders()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_S)
+        if self.queries is not None:
+            await asyncio.to_thread(self.queries.stop)
+        await asyncio.to_thread(self.writer.stop, WRITER_STOP_S)
 
     async def _close_senders(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -218,7 +290,10 @@ class Cell:
 
     def _writer_gave_up(self, error: Exception) -> None:
         """In the writer's thread: nothing will be committed any more."""
-        self.error = error
+        if isinstance(error, Fenced | StoreBehind):
+            self.lost = error
+        else:
+            self.error = error
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and the service with it
@@ -237,3 +312,8 @@ class Cell:
         self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         if self.queries is not None:
             self.queries.note_gap(gap)
+
+
+def _send_until_s(ownership: Ownership) -> float:
+    """Until when something may be sent, by `running_ms`; an instant that has passed: nothing may."""
+    return running_ms() / 1000 + ownership.left_s() if ownership.may_send() else 0.0

@@ -57,6 +57,10 @@ class CellParts:
         self._watch(cell)
         return tasks
 
+    def end(self) -> None:
+        """What was watched of a cell that ends is watched no more."""
+        self._supervisor.drop_all_but(KEPT)
+
     def _heartbeat(self, cell: Cell, beat: HeartbeatConfig) -> Heartbeat:
         denied = [str(network) for network in cell.config.network.deny]
         post = partial(ping, denied, connection=cell.config.webhooks)
