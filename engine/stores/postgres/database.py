@@ -1,0 +1,103 @@
+"""How to reach the database, and how each session of ours is set up. Read `Database.connect`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from engine.errors import StoreError
+from engine.stores.postgres.failures import explain
+
+SCHEMA = "rollcall"
+"""Everything lies in one schema of the database."""
+
+OLDEST_VERSION = 150_000
+"""PostgreSQL 15, as `server_version_num` says it."""
+
+CONNECT_WITHIN_S = 5
+"""How long one server may take to answer a connection."""
+
+STATEMENT_WITHIN_S = 30.0
+"""No statement of ours takes longer than this on a server that is well."""
+
+NAME = "rollcall"
+"""`application_name`, before that of the replica."""
+
+
+def _no_password() -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """Where the database is, and how long is waited for it."""
+
+    dsn: str = field(repr=False)  # what libpq takes: key=value pairs, or a URI
+    password: Callable[[], str | None] = field(
+        default=_no_password, repr=False
+    )  # asked at each connection, so it may change
+    replica: str = "rollcall"  # our name, for people who look at the sessions of the server
+    lease_s: float = (
+        5.0  # how long a cell stays ours without a commit, and how long a session may stand still inside a transaction
+    )
+    statement_s: float = STATEMENT_WITHIN_S
+
+    def connect(self, *, reading: bool = False) -> psycopg.Connection:
+        """A new session: each statement is a transaction of its own until BEGIN. StoreError says why there is none.
+
+        `reading`: on any server of the DSN that answers; else only on one that takes writes.
+        """
+        try:
+            given = conninfo_to_dict(self.dsn)
+        except psycopg.ProgrammingError:
+            # Its text may repeat parts of the DSN, and with them a password.
+            raise StoreError(
+                "store.dsn is no connection string: use key=value pairs, or postgresql://user@host/database"
+            ) from None
+        password = self.password()
+        settings: dict[str, Any] = {
+            "connect_timeout": CONNECT_WITHIN_S,
+            "keepalives_idle": max(1, int(self.lease_s)),
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": int(self.lease_s * 1000),
+            "application_name": f"{NAME} {self.replica}"[:63],
+            "target_session_attrs": "any" if reading else "read-write",
+        }
+        try:
+            connection = psycopg.connect(
+                **{**settings, **given, **({} if password is None else {"password": password})}, autocommit=True
+            )
+        except psycopg.Error as error:
+            raise explain("the database cannot be reached", error) from error
+        try:
+            self._set_up(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise explain("the database cannot be used", error) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: psycopg.Connection) -> None:
+        version = connection.info.server_version
+        if version < OLDEST_VERSION:
+            raise StoreError(
+                f"the database server is PostgreSQL {version // 10_000}: upgrade it to {OLDEST_VERSION // 10_000} or newer"
+            )
+        connection.execute(
+            "SELECT set_config('search_path', %s, false), set_config('timezone', 'UTC', false),"
+            " set_config('client_min_messages', 'warning', false),"
+            " set_config('default_transaction_isolation', 'read committed', false),"
+            " set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
+            " set_config('idle_in_transaction_session_timeout', %s, false),"
+            # What was answered 202 or sent must be durable; stronger settings stay as they are.
+            " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END",
+            (SCHEMA, f"{self.statement_s * 1000:.0f}", f"{self.statement_s * 1000:.0f}", f"{self.lease_s * 1000:.0f}"),
+            prepare=False,
+        )

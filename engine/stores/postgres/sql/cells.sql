@@ -1,0 +1,28 @@
+-- Named statements over cells and their owners; `-- name:` starts one.
+
+-- name: register
+INSERT INTO cells (name) VALUES (%s) ON CONFLICT (name) DO NOTHING
+
+-- name: journal_of
+SELECT to_regclass('journal_' || cell), cell FROM cells WHERE name = %s
+
+-- name: by_name
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE name = %s
+
+-- name: all
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells ORDER BY cell
+
+-- name: settle
+-- Waits until a transaction of ours that still goes on in another session has ended: only then the answer stays true.
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE cell = %s FOR UPDATE
+
+-- name: take
+-- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
+UPDATE cells SET epoch = epoch + 1, token = %(token)s, owner = %(owner)s, taken_at = clock_timestamp(),
+    until = clock_timestamp() + make_interval(secs => %(lease)s::float8),
+    wanted = CASE WHEN wanted = %(owner)s THEN NULL ELSE wanted END
+WHERE cell = (SELECT cell FROM cells WHERE name = %(name)s AND (%(force)s OR until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)
+RETURNING cell, epoch, head
+
+-- name: release
+UPDATE cells SET until = clock_timestamp(), owner = NULL WHERE cell = %s AND epoch = %s AND token = %s

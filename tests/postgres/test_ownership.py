@@ -1,0 +1,111 @@
+"""Who runs a cell, against a real PostgreSQL: taking, holding, giving back, and what the fence stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from engine.errors import Fenced, StoreBehind, StoreInUse
+from engine.stores.postgres.database import Database
+from engine.stores.postgres.store import PostgresStore
+from tests.acceptance.service import eventually
+from tests.postgres.server import fresh_database
+
+Open = Callable[..., PostgresStore]
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with fresh_database() as found:
+        yield found
+
+
+@pytest.fixture
+def replica(dsn: str) -> Iterator[Open]:
+    """Opens the store of a cell, as a replica with a name."""
+    with ExitStack() as opened:
+
+        def open_store(name: str, cell: str = "main", lease_s: float = 60.0) -> PostgresStore:
+            store = PostgresStore.open(Database(dsn=dsn, replica=name, lease_s=lease_s), cell)
+            opened.callback(store.close)
+            return store
+
+        yield open_store
+
+
+def test_a_cell_has_one_owner_and_is_free_when_that_gives_it_back(replica: Open) -> None:
+    a, b = replica("a").own(), replica("b")
+    assert not b.ownership.take() and not b.ownership.may_send()
+    with pytest.raises(StoreInUse, match="'a'"):
+        b.own()
+    a.ownership.release()
+    assert not a.ownership.may_send()
+    assert b.ownership.take() and b.ownership.may_send()
+    assert (b.ownership.epoch, b.ownership.look().owner) == (2, "b")
+
+
+def test_a_cell_is_free_when_its_owner_has_not_committed_for_the_lease(replica: Open) -> None:
+    a, b = replica("a", lease_s=1.0).own(), replica("b")
+    eventually(b.ownership.take)
+    assert not a.ownership.may_send()  # its own clock says so, before anybody told it
+
+
+def test_every_commit_moves_the_head_and_renews_the_lease(replica: Open) -> None:
+    store = replica("a").own()
+    for turn in range(3):
+        with store.transaction():
+            store.write_meta("turn", str(turn))
+    with store.transaction():
+        pass  # the beat of an owner that has nothing to write
+    assert (store.meta("turn"), store.ownership.head, store.ownership.look().head) == ("2", 4, 4)
+
+
+def test_what_a_former_owner_writes_is_not_committed_and_it_is_told(replica: Open) -> None:
+    a, b = replica("a").own(), replica("b")
+    assert b.ownership.take(force=True)
+    with pytest.raises(Fenced), a.transaction():
+        a.write_meta("by", "a")
+    assert b.meta("by") is None
+    assert not a.ownership.is_owner and a.ownership.fenced_commits == 1
+    with pytest.raises(Fenced), a.transaction():
+        pass
+    with b.transaction():
+        b.write_meta("by", "b")
+
+
+def test_an_owner_whose_database_was_put_back_loads_again(replica: Open, dsn: str) -> None:
+    a = replica("a").own()
+    for _ in range(3):
+        with a.transaction():
+            a.write_meta("by", "a")
+    with Database(dsn=dsn).connect() as connection:
+        connection.execute("UPDATE cells SET head = 1")
+    with pytest.raises(StoreBehind), a.transaction():
+        a.write_meta("by", "a of later")
+    assert not a.ownership.may_send()
+    assert a.ownership.take()  # nobody need wait for the lease
+    assert (a.ownership.head, a.meta("by")) == (1, "a")
+
+
+def test_an_epoch_that_came_twice_is_told_apart(replica: Open, dsn: str) -> None:
+    """The taking was lost in a failover; another replica took the same epoch since, and the heads happen to be equal."""
+    a, b = replica("a").own(), replica("b")
+    with Database(dsn=dsn).connect() as connection:
+        connection.execute("UPDATE cells SET epoch = 0, token = NULL, until = clock_timestamp()")
+    assert b.ownership.take()
+    assert (a.ownership.epoch, a.ownership.head) == (b.ownership.epoch, b.ownership.head)
+    with pytest.raises(Fenced), a.transaction():
+        pass
+
+
+def test_cells_have_owners_and_heads_of_their_own(replica: Open) -> None:
+    eu, us = replica("a", "eu").own(), replica("b", "us").own()
+    with eu.transaction():
+        eu.write_meta("where", "eu")
+    assert (eu.meta("where"), us.meta("where")) == ("eu", None)
+    assert (eu.ownership.look().head, us.ownership.look().head) == (1, 0)
+    with us.transaction():
+        us.write_meta("where", "us")
+    assert eu.meta("where") == "eu"
