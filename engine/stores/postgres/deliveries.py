@@ -14,8 +14,6 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
-from engine.stores.postgres.failures import COMMIT_FAILED, translated
-from engine.stores.postgres.session import Session
 
 from engine.core import delivery
 from engine.core.delivery import (
@@ -35,9 +33,11 @@ from engine.stores.delivery_rows import (
     that_fits,
 )
 from engine.stores.postgres.delivery_reads import delivery_of
+from engine.stores.postgres.failures import COMMIT_FAILED, translated
 from engine.stores.postgres.outbox_queries import OutboxQueries
 from engine.stores.postgres.outcomes import Outcomes
 from engine.stores.postgres.recoveries import Recoveries
+from engine.stores.postgres.session import Session
 from engine.stores.rows import DeliveryRow, NewDelivery, Recorded
 from engine.telemetry import Event, logger
 
@@ -76,7 +76,7 @@ class PostgresDeliveries:
         if not rows:
             return []
         any_lost, any_blocking = self._troubles()
-        rows = [that_fits(row) for row in rows]
+        rows = [_without_nul(that_fits(row)) for row in rows]
         older: set[str] = set()  # the keys of those that wait in the lane of an older version
         if any_blocking:
             moved = [self._behind_older(row) for row in rows]
@@ -213,6 +213,12 @@ COLUMNS: Final = (
     "key", "rule", "client", "group_key", "clients", "alert", "action", "target", "lane", "phase",
     "state", "retrying", "at", "error", "request",
 )  # fmt: skip
+
+
+def _without_nul(row: NewDelivery) -> NewDelivery:
+    """The same with U+FFFD for the one character that no text of PostgreSQL holds and that only the server notices in an array."""
+    texts = {name: value for name, value in row._asdict().items() if isinstance(value, str) and "\0" in value}
+    return row._replace(**{name: value.replace("\0", "\ufffd") for name, value in texts.items()}) if texts else row
 
 
 def _values(row: NewDelivery, waits: bool) -> tuple[Any, ...]:

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from engine.stores.postgres.database import Database
-from engine.stores.postgres.queries import queries
-
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.postgres import delivery_reads, journal, kept, sweeps
+from engine.stores.postgres.database import Database
+from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.read_pool import ReadPool
 from engine.stores.rows import (

@@ -9,9 +9,8 @@ from typing import Any
 from engine.stores.postgres.failures import COMMIT_FAILED, translated
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.queries import queries
-from engine.stores.postgres.session import Session
-
 from engine.stores.postgres.questions import Questions
+from engine.stores.postgres.session import Session
 from engine.stores.rows import CorrectionRow, NewCorrection, ReconciliationRow, Tally
 from engine.stores.sweep_rows import correction_of_row, sweep_of_row
 
