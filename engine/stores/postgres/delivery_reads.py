@@ -51,7 +51,7 @@ def due(questions: Questions, cell: int, now_ms: int, shares: Sequence[Share]) -
                     "holding": list(share.holding),
                     "limit": left,
                 }
-                found = [item_of_row(row) for row in questions.rows(Q[name], wanted)]  # type: ignore[arg-type]
+                found = [item_of_row(row) for row in questions.rows(Q[name], wanted)]
                 items += found
                 left -= len(found)
     return items

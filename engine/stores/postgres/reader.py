@@ -13,7 +13,9 @@ from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
-from engine.stores.postgres import delivery_reads, journal, kept, sweeps
+from engine.stores.journal_rows import history, unpack
+from engine.stores.kept_rows import silence_of_row
+from engine.stores.postgres import delivery_reads, sweeps
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
@@ -24,6 +26,7 @@ from engine.stores.rows import (
     CorrectionRow,
     DeliveryRow,
     HistoryEntry,
+    JournalRow,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -127,7 +130,7 @@ class PostgresReader:
         """Silences, newest first; `cursor` is (from_ms, id)."""
         at_ms, id_ = cursor if cursor is not None else (None, "")
         rows = self._rows("silences", now=now_ms, state=state, author=author, at=at_ms, id=id_, limit=limit)
-        return [kept.silence_of_row(row) for row in rows]
+        return [silence_of_row(row) for row in rows]
 
     def rule_at(self, rule: str, at_ms: int) -> str | None:
         """The definition of a rule that was in force at an instant."""
@@ -137,7 +140,7 @@ class PostgresReader:
     def silence(self, id_: str) -> Silence | None:
         """One silence."""
         rows = self._rows("silence", id=id_)
-        return kept.silence_of_row(rows[0]) if rows else None
+        return silence_of_row(rows[0]) if rows else None
 
     def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
         """What was not accepted, newest first; `cursor` is an id."""
@@ -174,7 +177,11 @@ class PostgresReader:
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-        return journal.history(self._questions, self._cell, position)
+        return history(self._journal_row, position)
+
+    def _journal_row(self, row: int) -> JournalRow | None:
+        found = self._questions.row(Q["journal_row"], {"cell": self._cell, "row": row})
+        return None if found is None else unpack(*found)
 
     def totals(self) -> Totals:
         """How much there is."""
