@@ -217,7 +217,9 @@ COLUMNS: Final = (
 
 def _without_nul(row: NewDelivery) -> NewDelivery:
     """The same with U+FFFD for the one character that no text of PostgreSQL holds and that only the server notices in an array."""
-    texts: dict[str, Any] = {name: value for name, value in row._asdict().items() if isinstance(value, str) and "\0" in value}
+    texts: dict[str, Any] = {
+        name: value for name, value in row._asdict().items() if isinstance(value, str) and "\0" in value
+    }
     return row._replace(**{name: value.replace("\0", "\ufffd") for name, value in texts.items()}) if texts else row
 
 
