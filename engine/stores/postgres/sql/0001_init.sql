@@ -236,7 +236,8 @@ CREATE TABLE deliveries (
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_fresh ON deliveries (cell, target, id) WHERE state = 'due' AND NOT retrying;
 CREATE INDEX deliveries_retrying ON deliveries (cell, target, due_at) WHERE state = 'due' AND retrying;
-CREATE INDEX deliveries_blocking ON deliveries (cell, lane, id) WHERE state IN ('due', 'held') AND retrying;
+-- A lane may be longer than an index takes, so this one holds its hash.
+CREATE INDEX deliveries_blocking ON deliveries (cell, hashtextextended(lane, 0), id) WHERE state IN ('due', 'held') AND retrying;
 CREATE INDEX deliveries_lost ON deliveries (cell, alert) WHERE state IN ('dead', 'discarded');
 CREATE INDEX deliveries_told ON deliveries (cell, alert) WHERE state = 'delivered' AND phase IN ('firing', 'escalation') AND action <> 'log';
 CREATE INDEX deliveries_recoveries ON deliveries (cell, alert) WHERE phase = 'recovery' AND state IN ('due', 'held');
@@ -267,5 +268,16 @@ CREATE TABLE acts (
 );
 CREATE INDEX acts_waiting ON acts (cell, id) WHERE done_at IS NULL;
 
--- What was spent of a budget that all replicas share, such as status queries of one address in one second of the database's clock.
-CREATE TABLE budgets (name text NOT NULL, second bigint NOT NULL, spent integer NOT NULL, PRIMARY KEY (name, second)) WITH (fillfactor = 10);
+-- How the calls that a service allows to one address, such as status queries, are shared: a row a process, see `core.query_shares`.
+-- Instants are epoch milliseconds of the database's clock.
+CREATE TABLE query_shares (
+    ledger text NOT NULL,
+    member text NOT NULL,
+    replica text NOT NULL,
+    calls integer NOT NULL,
+    floor integer NOT NULL,
+    wanted integer NOT NULL,
+    rate integer NOT NULL,
+    until_at bigint NOT NULL,
+    PRIMARY KEY (ledger, member)
+) WITH (fillfactor = 10);
