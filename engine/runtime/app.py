@@ -1,7 +1,7 @@
 """Puts the parts together: the one place that names concrete classes. Read `build`, then `App.run`.
 
 What lives as long as the process is here: HTTP, configuration, rule files, log. What lives as long as an ownership of the cell is
-in `runtime.cell`. With the embedded store that is the same time.
+in `runtime.cell`; `runtime.cell_life` has one cell follow the other. With the embedded store there is one.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from engine.clock import Clock, SystemClock
+from engine.clock import Clock, EngineClock, SystemClock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, RollcallError
 from engine.rulefiles.loader import load_rules
-from engine.runtime.cell import CLOSE_S, Cell
+from engine.runtime.cell import CLOSE_S, Cell, Shared
+from engine.runtime.cell_life import CellLife
 from engine.runtime.cell_parts import HEARTBEAT, CellParts
 from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import inventory_of
@@ -27,8 +28,14 @@ from engine.runtime.reload_signal import ReloadSignal
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
 from engine.runtime.running_service import RunningService
 from engine.runtime.shutdown import end_within
-from engine.runtime.store_factory import open_store
+from engine.runtime.store_clock import StoreClock
+from engine.runtime.store_factory import is_shared, open_cell, open_store
+from engine.stores.base import Store
+from engine.stores.sqlite.folder_lock import FolderLock
 from engine.telemetry import Event, flush_log, lines_lost, log_trouble, logger, setup_logging
+
+if TYPE_CHECKING:  # it needs a package that is not always installed
+    from engine.stores.postgres.store import PostgresStore
 
 LOG_PROBE_S = 10.0
 """Between two lines that find out whether a log that failed can be written again."""
@@ -44,22 +51,54 @@ class App(RunningService):
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory, rules: tuple[Rule, ...], seen: Seen) -> None:
         """`seen`: what the files that `rules` and `inventory` came from looked like."""
-        super().__init__(config, clock, inventory)
         self._failpoints = from_environment()
-        self.cell = self._made_cell(rules)
-        cell = self.cell
-        self.rule_reloader = RuleReloader(
-            config, inventory, cell.fleet, cell.store.rules, self.clock, self.write, rules, seen, self._configured
+        self._store_clock = StoreClock()
+        self._folder: FolderLock | None = None  # of a store that is elsewhere: commands find the service by it
+        if is_shared(config):
+            self._folder = FolderLock.take(config.data)
+            first = self._opened(config)
+            super().__init__(config, EngineClock(self._store_clock.now_ms), inventory)
+            cell = self._cell_of(first, rules, first)
+        else:
+            super().__init__(config, clock, inventory)
+            cell = self._cell_of(open_store(config, self._failpoints.reached), rules)
+        parts = CellParts(self.supervisor, self.codec, self._is_flowing)
+        self.life = CellLife(
+            cell,
+            self._next_cell,
+            begin=parts.begin,
+            end=parts.end,
+            take_rules=lambda: self.rule_reloader.take(self.rules),
         )
-        self._parts = CellParts(self.supervisor, self.codec, self._is_flowing)
+        self.rule_reloader = RuleReloader(config, inventory, self.life, self.clock, rules, seen, self._configured)
 
-    def _made_cell(self, rules: tuple[Rule, ...]) -> Cell:
-        store = open_store(self.config.data, self._failpoints.reached)
-        return Cell(self.config, self.clock, self.inventory, rules, store, self._failpoints)
+    def _opened(self, config: Config) -> PostgresStore:
+        """The store of the cell, not owned yet, and what time it is there."""
+        store = open_cell(config, config.cells[0], self._failpoints.reached)
+        self._store_clock.ask(store.database_ms)
+        return store
+
+    def _cell_of(self, store: Store, rules: tuple[Rule, ...], shared: PostgresStore | None = None) -> Cell:
+        found = None if shared is None else Shared(store=shared, clock=self._store_clock)
+        return Cell(self.config, self.clock, self.inventory, rules, store, self._failpoints, found)
+
+    def _next_cell(self) -> Cell:
+        """In a thread: the cell that follows one that was lost or given away."""
+        store = self._opened(self.config)
+        try:
+            return self._cell_of(store, self.rules, store)
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def cell(self) -> Cell:
+        """The present one."""
+        return self.life.cell
 
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
-        return self.store.proof(challenge)
+        return self.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
 
     def _configured(self, config: Config) -> None:
         """SIGHUP has changed the configuration, as far as that needs no restart."""
@@ -88,27 +127,20 @@ class App(RunningService):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is in hand."""
-        cell = self.cell
-        async with self._serving_http():
-            await asyncio.to_thread(cell.load)
-            await cell.start(self._parts.begin, lambda: self.rule_reloader.take(self.rules))
-            tasks = self._keep_parts()
-            ends = [asyncio.create_task(stop.wait()), asyncio.create_task(cell.ended.wait())]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for end in ends:
-                end.cancel()
-            log.info(Event.STOPPING)
+        tasks: list[asyncio.Task[None]] = []
+
+        async def end_parts() -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CLOSE_S)
-            if await cell.stop():
-                cell.store.close()
-            else:
-                cell.error = cell.error or RollcallError("the writer did not stop in time")
-        if cell.error is not None:
-            raise RollcallError(
-                f"stopped by an internal error; no accepted event is lost; please report it: {cell.error!r}"
-            )
+
+        async with self._serving_http():
+            tasks += self._keep_parts()
+            error = await self.life.run(stop, end_parts)
+        if self._folder is not None:
+            self._folder.release()
+        if error is not None:
+            raise RollcallError(f"stopped by an internal error; no accepted event is lost; please report it: {error!r}")
         log.info(Event.STOPPED)
 
     def _keep_parts(self) -> list[asyncio.Task[None]]:

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from engine import __version__
 from engine.actions.base import OutboxItem
@@ -44,6 +44,7 @@ from engine.runtime.writer import Writer
 from engine.sources.base import Gap
 from engine.stores.base import SourceRow, Store
 from engine.telemetry import Event, logger
+from engine.web.service import CellState
 
 if TYPE_CHECKING:  # they need a package that is not always installed
     from engine.stores.postgres.fence import CellRow
@@ -63,6 +64,11 @@ CLOSE_S = 8.0
 
 Begin = Callable[["Cell", Mapping[str, SourceRow]], list[asyncio.Task[None]]]
 """Starts the background parts of a cell; the dispatcher's comes first. Gets how far each source was read."""
+
+OWNER: Final = "owner"
+STANDBY: Final = "standby"
+BEHIND: Final = "behind"
+"""How a replica stands to a cell: behind, when its states are not loaded or it does not see what the owner commits."""
 
 FIRST_RETRY_S = 0.2
 """Before the first transaction of an ownership is tried again."""
@@ -152,6 +158,29 @@ class Cell:
         self.queries = assemble(
             config, store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
+
+    @property
+    def is_standby(self) -> bool:
+        """Does another replica own the cell, or nobody, so that nothing is written here?"""
+        return self.shared is not None and not self.shared.store.ownership.is_owner
+
+    def state(self) -> CellState | None:
+        """The cell as this replica sees it; None with the embedded store."""
+        standby = self.standby
+        if self.shared is None or standby is None:
+            return None
+        ownership, fenced = self.shared.store.ownership, self.shared.store.ownership.fenced_commits
+        if ownership.is_owner:
+            return CellState(ownership.name, OWNER, ownership.replica, ownership.epoch, 0.0, fenced, None)
+        lag_s, reason = standby.lag_s(), None
+        if self.lost is not None:
+            reason = str(self.lost)
+        elif not standby.is_warm:
+            reason = standby.trouble or "the states are being loaded"
+        elif lag_s > ownership.lease_s:
+            reason = standby.trouble or "the journal has not been read for longer than the lease"
+        standing = STANDBY if reason is None else BEHIND
+        return CellState(ownership.name, standing, standby.owner, 0, lag_s, fenced, reason)
 
     def configured(self, config: Config) -> None:
         """SIGHUP has changed the configuration, as far as that needs no restart."""

@@ -31,8 +31,10 @@ class CellLife:
         end: Callable[[], None],
         take_rules: Callable[[], None],
     ) -> None:
-        """`make`: a new cell with a store of its own, in a thread. `begin` and `end`: of the background parts. `take_rules`: puts
-        the rules in force, in the writer's thread."""
+        """`make`: a new cell with a store of its own, in a thread. `begin` and `end`: of the background parts.
+
+        `take_rules`: puts the rules in force, in the writer's thread.
+        """
         self.cell = cell  # the present one
         self._make, self._begin, self._end, self._take_rules = make, begin, end, take_rules
         self._standing_by = ThreadPoolExecutor(1, "standby")
@@ -45,7 +47,12 @@ class CellLife:
             if is_over:
                 return cell.error
             self._end()
-            self.cell = await self._made(stop)
+            following = await self._made(stop)
+            if following is None:
+                log.info(Event.STOPPING)
+                await before_stop()
+                return None
+            self.cell = following
 
     async def _run_once(self, cell: Cell, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> bool:
         """One ownership; True: the service ends."""
@@ -63,7 +70,7 @@ class CellLife:
             self._end()
             await cell.abandon()
             await asyncio.to_thread(cell.store.close)
-            return stop.is_set()
+            return False
         if not stop.is_set() and cell.error is None:
             self._end()
             await self._given_back(cell)
@@ -91,7 +98,7 @@ class CellLife:
         return is_owner
 
     async def _over(self, cell: Cell, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> bool:
-        """A cell that was never owned ends."""
+        """A cell that was never owned ends; True: and so does the service."""
         if stop.is_set():
             log.info(Event.STOPPING)
             await before_stop()
@@ -109,8 +116,8 @@ class CellLife:
         if cell.standby is not None:
             log.info(Event.CELL_RELEASED, cell=cell.standby.name)
 
-    async def _made(self, stop: asyncio.Event) -> Cell:
-        """The next cell, as soon as its store can be opened. The present one when the service stops before."""
+    async def _made(self, stop: asyncio.Event) -> Cell | None:
+        """The next cell, as soon as its store can be opened. None when the service stops before."""
         is_said = False
         while not stop.is_set():
             try:
@@ -120,7 +127,7 @@ class CellLife:
                     log.warning(Event.CELL_UNREACHABLE, error=str(error))
                 is_said = True
             await _first_of(stop, within_s=RETRY_S)
-        return self.cell
+        return None
 
 
 async def _first_of(*events: asyncio.Event, within_s: float | None = None) -> None:

@@ -34,10 +34,12 @@ class CellParts:
     def __init__(self, supervisor: Supervisor, codec: HistoryCodec, is_flowing: Callable[[], bool]) -> None:
         """`is_flowing`: do verdicts flow and are deliveries sent, so that the heartbeat may vouch for it?"""
         self._supervisor, self._codec, self._is_flowing = supervisor, codec, is_flowing
+        self._names: set[str] = set()  # of the parts of the present cell
 
     def begin(self, cell: Cell, left: Mapping[str, SourceRow]) -> list[asyncio.Task[None]]:
         """Start everything that runs on the event loop, the dispatcher first; and watch what lives in threads and processes."""
         keep, config = self._supervisor.keep, cell.config
+        others = set(self._supervisor.names())
         refused = RefusedEvents(
             cell.fleet, cell.store, self._codec, cell.clock, config.events.max_future_ms, cell.writer.offer
         )
@@ -55,11 +57,12 @@ class CellParts:
             tasks.append(keep(HEARTBEAT, self._heartbeat(cell, config.heartbeat).run, is_vital=False))
         tasks += self._sources(cell, left)
         self._watch(cell)
+        self._names = set(self._supervisor.names()) - others
         return tasks
 
     def end(self) -> None:
         """What was watched of a cell that ends is watched no more."""
-        self._supervisor.drop_all_but(KEPT)
+        self._supervisor.drop(self._names)
 
     def _heartbeat(self, cell: Cell, beat: HeartbeatConfig) -> Heartbeat:
         denied = [str(network) for network in cell.config.network.deny]

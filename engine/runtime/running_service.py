@@ -21,7 +21,7 @@ from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, Unavailable
-from engine.runtime.cell import Cell
+from engine.runtime.cell import BEHIND, Cell
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
@@ -35,7 +35,7 @@ from engine.sources.http import HttpSource
 from engine.stores.base import Reader, Store
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
-from engine.web.service import NO_PROVIDER, PartState
+from engine.web.service import NO_PROVIDER, CellState, PartState
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -59,7 +59,6 @@ ACT_TIMEOUT_S = 50.0
 class RunningService:
     """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
 
-    cell: Cell  # the present one
     rule_reloader: RuleReloader
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
@@ -70,6 +69,11 @@ class RunningService:
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+
+    @property
+    def cell(self) -> Cell:
+        """The present one."""
+        raise NotImplementedError
 
     @property
     def store(self) -> Store:
@@ -114,7 +118,8 @@ class RunningService:
     @property
     def is_loaded(self) -> bool:
         """Have the states of all clients been loaded?"""
-        return self.ready_at_ms is not None
+        standby = self.cell.standby
+        return self.ready_at_ms is not None or (standby is not None and standby.is_warm)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -142,7 +147,11 @@ class RunningService:
         return act_routes()
 
     async def do(self, act: Act[T]) -> T:
-        """Carry out an act, in a thread; see `Act.perform` for the errors."""
+        """Carry out an act, in a thread; see `Act.perform` for the errors. Unavailable when another replica owns the cell."""
+        if self.cell.is_standby:
+            raise Unavailable(
+                f"this replica stands by: the cell is owned by {self.cells()[0].owner or 'nobody at present'}"
+            )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
 
@@ -171,8 +180,10 @@ class RunningService:
         return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
 
     def readiness(self, now_ms: int) -> list[str]:
-        """Reasons why the service is not ready; empty when it is."""
-        reasons = []
+        """Reasons why the service is not ready; empty when it is. A standby is ready while it follows the owner."""
+        reasons = [f"cell {cell.name}: behind: {cell.reason}" for cell in self.cells() if cell.standing == BEHIND]
+        if self.cell.is_standby:
+            return reasons
         if self.ready_at_ms is None:
             reasons.append("starting: client states are being loaded")
         if self.writer.failure is not None:
@@ -203,6 +214,11 @@ class RunningService:
         if len(pauses) > PAUSES_SHOWN:
             found.append(f"deliveries to {len(pauses) - PAUSES_SHOWN} more targets are paused")
         return found
+
+    def cells(self) -> list[CellState]:
+        """The cells of a store that several replicas share; none with the embedded store."""
+        found = self.cell.state()
+        return [] if found is None else [found]
 
     def parts(self) -> list[PartState]:
         """Every part of the service, and what is wrong with it."""

@@ -44,6 +44,16 @@ class Standby:
         self.owner: str | None = None  # the replica that owned the cell at the last look; None: none
         self._followed_s = time.monotonic()
 
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return self._ownership.name
+
+    @property
+    def epoch(self) -> int:
+        """Of how many takings this replica's is the newest; 0: it is not the owner."""
+        return self._ownership.epoch
+
     def lag_s(self) -> float:
         """For how long the journal has not been read to its end."""
         return time.monotonic() - self._followed_s

@@ -106,6 +106,12 @@ class PostgresStore:
         else:
             self.ownership.committed()
 
+    def database_ms(self) -> int:
+        """What the database's clock shows now, epoch milliseconds."""
+        row = self._session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        assert row is not None
+        return int(row[0])
+
     def proof(self, challenge: str) -> str:
         """Empty: a cell is no folder, and who owns it is in the database."""
         return ""
