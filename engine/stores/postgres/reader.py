@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
+from engine.errors import StoreError
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.journal_rows import history, unpack
@@ -48,19 +49,27 @@ class Readers:
         """`cell`: whose deliveries leave and whose histories are told."""
         self._pool = ReadPool(database)
         self._cell = cell
-        self._was_asked = False
 
     @contextmanager
     def reading(self, cells: Sequence[int] | None = None) -> Iterator[PostgresReader]:
-        """A reader for the block, of the own cell or of several. StoreError when the store cannot be read."""
-        if not self._was_asked:
-            self._pool.rows(Q["cells"])
-            self._was_asked = True
+        """A reader for the block, of the own cell or of several."""
         yield PostgresReader(self._pool, self._cell, [self._cell] if cells is None else list(cells))
 
     def close(self) -> None:
         """Close the sessions."""
         self._pool.close()
+
+
+def open_readers(database: Database, name: str) -> Readers:
+    """Readers of the cell of that name, for a process that has not opened its store. StoreError when there is none to read."""
+    pool = ReadPool(database)
+    try:
+        row = pool.row(Q["cell"], (name,))
+    finally:
+        pool.close()
+    if row is None:
+        raise StoreError(f"the database has no cell {name!r} yet: start the service once with `rollcall run`")
+    return Readers(database, row[0])
 
 
 class PostgresReader:

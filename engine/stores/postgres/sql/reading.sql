@@ -1,7 +1,7 @@
 -- What people ask of the PostgreSQL store; `-- name:` starts a query. None of them writes. `cells`: whose rows are read.
 
--- name: cells
-SELECT cell FROM cells ORDER BY cell
+-- name: cell
+SELECT cell FROM cells WHERE name = %s
 
 -- name: alerts
 -- Parameters that are null do not filter. One walk over the table, on a connection of its own.
