@@ -14,10 +14,10 @@ from engine.core.delivery import OutboxItem
 from engine.errors import StoreError
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
-from engine.stores.journal_rows import history, unpack
 from engine.stores.kept_rows import silence_of_row
 from engine.stores.postgres import delivery_reads, sweeps
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.journal import history
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.read_pool import ReadPool
@@ -27,7 +27,6 @@ from engine.stores.rows import (
     CorrectionRow,
     DeliveryRow,
     HistoryEntry,
-    JournalRow,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -186,11 +185,7 @@ class PostgresReader:
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-        return history(self._journal_row, position)
-
-    def _journal_row(self, row: int) -> JournalRow | None:
-        found = self._questions.row(Q["journal_row"], {"cell": self._cell, "row": row})
-        return None if found is None else unpack(*found)
+        return history(self._questions, self._cell, position)
 
     def totals(self) -> Totals:
         """How much there is."""
