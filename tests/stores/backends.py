@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from psycopg.conninfo import conninfo_to_dict
-
 from engine.errors import StoreError
 from engine.stores.base import Reader, Store
-from engine.stores.postgres.database import Database
-from engine.stores.postgres.reader import open_readers
-from engine.stores.postgres.store import CELL, PostgresStore
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
-from tests.postgres.server import fresh_database, shared_server
 
 
 class Backend(Protocol):
@@ -92,56 +86,5 @@ class SqliteBackend:
             connection.close()
 
 
-class PostgresBackend:
-    """One cell in a database of its own, on a real server that all tests of the process share."""
-
-    def __init__(self, folder: Path) -> None:
-        self._left = ExitStack()
-        self._database = Database(dsn=self._left.enter_context(fresh_database()))
-        self._name = conninfo_to_dict(self._database.dsn)["dbname"]
-        self._opened: list[PostgresStore] = []
-
-    def open(self) -> PostgresStore:
-        """Open it for writing: as the owner of its cell."""
-        store = PostgresStore.open(self._database)
-        self._opened.append(store)
-        return store.own()
-
-    def close(self) -> None:
-        """Close whatever a test left open, and drop the database."""
-        with self._left:
-            for store in self._opened:
-                with suppress(StoreError):
-                    store.close()
-
-    @contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """A reader of another process, beside the writer."""
-        readers = open_readers(self._database, CELL)
-        try:
-            with readers.reading() as found:
-                yield found
-        finally:
-            readers.close()
-
-    def schema(self) -> tuple[object, ...]:
-        """Versions, columns and indexes."""
-        return (
-            *self._ask("SELECT version, applied_at FROM rollcall.schema_version ORDER BY version"),
-            *self._ask(
-                "SELECT table_name, column_name, data_type, column_default FROM information_schema.columns"
-                " WHERE table_schema = 'rollcall' ORDER BY table_name, ordinal_position"
-            ),
-            *self._ask("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'rollcall' ORDER BY indexname"),
-        )
-
-    def made_by_a_newer_version(self) -> None:
-        """A version far ahead."""
-        self._ask("INSERT INTO rollcall.schema_version (version) VALUES (999)")
-
-    def _ask(self, statement: str) -> list[tuple[object, ...]]:
-        return shared_server().ask(statement, str(self._name))
-
-
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend, "postgres": PostgresBackend}
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
 """Every store that the suite runs on: its name, and what makes an empty one that may use a folder."""

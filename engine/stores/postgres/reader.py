@@ -11,7 +11,6 @@ from typing import Any
 
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
-from engine.errors import StoreError
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.kept_rows import silence_of_row
@@ -57,18 +56,6 @@ class Readers:
     def close(self) -> None:
         """Close the sessions."""
         self._pool.close()
-
-
-def open_readers(database: Database, name: str) -> Readers:
-    """Readers of the cell of that name, for a process that has not opened its store. StoreError when there is none to read."""
-    pool = ReadPool(database)
-    try:
-        row = pool.row(Q["cell"], (name,))
-    finally:
-        pool.close()
-    if row is None:
-        raise StoreError(f"the database has no cell {name!r} yet: start the service once with `rollcall run`")
-    return Readers(database, row[0])
 
 
 class PostgresReader:

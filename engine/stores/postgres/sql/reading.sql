@@ -1,8 +1,5 @@
 -- What people ask of the PostgreSQL store; `-- name:` starts a query. None of them writes. `cells`: whose rows are read.
 
--- name: cell
-SELECT cell FROM cells WHERE name = %s
-
 -- name: alerts
 -- Parameters that are null do not filter. One walk over the table, on a connection of its own.
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by
