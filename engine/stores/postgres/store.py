@@ -16,6 +16,7 @@ from engine.errors import Fenced, StoreInUse
 from engine.stores.postgres.cells import register
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
+from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership
@@ -34,6 +35,7 @@ class PostgresStore:
     ) -> None:
         self.database, self.cell, self.ownership = database, cell, ownership
         self._session, self._reached = session, reached
+        self.posted = PostgresPosted(session, cell)
 
     @classmethod
     def open(
