@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.core.alerting.alert import Alert
 from engine.core.presence.client_state import Transition
+from engine.stores.rows import AlertRow
 
 
 def alert_row(alert: Alert) -> tuple[Any, ...]:
@@ -73,4 +74,21 @@ def alert_of_row(row: Sequence[Any]) -> Alert:
         acknowledged_by=row[16] or "",
         remind_at_ms=remind_at_ms,
         transition=Transition.of_row(transition) if transition else None,
+    )
+
+
+def alert_as_seen(row: Sequence[Any]) -> AlertRow:
+    """An alert as people see it, from its row in the order of the query `alert`."""
+    id_, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by = row
+    return AlertRow(
+        id=id_,
+        rule=rule,
+        client=client,
+        source=source,
+        state=state,
+        reason=reason,
+        started_at_ms=started_at,
+        resolved_at_ms=resolved_at,
+        key=key,
+        acknowledged_by=acknowledged_by,
     )

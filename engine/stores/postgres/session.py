@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.types.numeric import Int8BinaryDumper
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from engine.errors import StoreError
 from engine.stores.postgres.database import Database
@@ -172,6 +172,7 @@ class Session:
 
 def prepared(connection: psycopg.Connection) -> psycopg.Connection:
     """The same connection, with every number sent as a bigint, so that one statement is prepared once and not for each size."""
+    connection.adapters.register_dumper(int, Int8Dumper)  # in lists
     connection.adapters.register_dumper(int, Int8BinaryDumper)
     return connection
 

@@ -236,7 +236,8 @@ CREATE TABLE deliveries (
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_fresh ON deliveries (cell, target, id) WHERE state = 'due' AND NOT retrying;
 CREATE INDEX deliveries_retrying ON deliveries (cell, target, due_at) WHERE state = 'due' AND retrying;
-CREATE INDEX deliveries_blocking ON deliveries (cell, lane, id) WHERE state IN ('due', 'held') AND retrying;
+-- A lane may be longer than an index takes, so this one holds its hash.
+CREATE INDEX deliveries_blocking ON deliveries (cell, hashtextextended(lane, 0), id) WHERE state IN ('due', 'held') AND retrying;
 CREATE INDEX deliveries_lost ON deliveries (cell, alert) WHERE state IN ('dead', 'discarded');
 CREATE INDEX deliveries_told ON deliveries (cell, alert) WHERE state = 'delivered' AND phase IN ('firing', 'escalation') AND action <> 'log';
 CREATE INDEX deliveries_recoveries ON deliveries (cell, alert) WHERE phase = 'recovery' AND state IN ('due', 'held');
