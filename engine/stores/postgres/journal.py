@@ -16,6 +16,7 @@ from engine.stores.postgres.failures import COMMIT_FAILED, translated
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.partitions import Partitions
 from engine.stores.postgres.queries import queries
+from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.session import Session
 
 Q = queries("journal.sql")
@@ -80,12 +81,12 @@ class PostgresJournal:
         return 0 if counted is None else int(counted[0])
 
 
-def journal_row(session: Session, cell: int, row: int) -> JournalRow | None:
+def journal_row(questions: Questions, cell: int, row: int) -> JournalRow | None:
     """One row, None when it was purged."""
-    found = session.row(Q["row"], {"cell": cell, "row": row})
+    found = questions.row(Q["row"], {"cell": cell, "row": row})
     return None if found is None else unpack(row, *found)
 
 
-def history(session: Session, cell: int, position: int) -> Iterator[HistoryEntry]:
+def history(questions: Questions, cell: int, position: int) -> Iterator[HistoryEntry]:
     """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-    return journal_rows.history(lambda row: journal_row(session, cell, row), position)
+    return journal_rows.history(lambda row: journal_row(questions, cell, row), position)

@@ -20,6 +20,7 @@ from engine.stores.postgres.clients import PostgresClients
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
+from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.journal import PostgresJournal
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
@@ -68,6 +69,7 @@ class PostgresStore:
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
+        self.posted = PostgresPosted(session, cell)
 
     @classmethod
     def open(

@@ -268,5 +268,16 @@ CREATE TABLE acts (
 );
 CREATE INDEX acts_waiting ON acts (cell, id) WHERE done_at IS NULL;
 
--- What was spent of a budget that all replicas share, such as status queries of one address in one second of the database's clock.
-CREATE TABLE budgets (name text NOT NULL, second bigint NOT NULL, spent integer NOT NULL, PRIMARY KEY (name, second)) WITH (fillfactor = 10);
+-- How the calls that a service allows to one address, such as status queries, are shared: a row a process, see `core.query_shares`.
+-- Instants are epoch milliseconds of the database's clock.
+CREATE TABLE query_shares (
+    ledger text NOT NULL,
+    member text NOT NULL,
+    replica text NOT NULL,
+    calls integer NOT NULL,
+    floor integer NOT NULL,
+    wanted integer NOT NULL,
+    rate integer NOT NULL,
+    until_at bigint NOT NULL,
+    PRIMARY KEY (ledger, member)
+) WITH (fillfactor = 10);
