@@ -402,6 +402,8 @@ class Writer:
         last_event_ms = min(batch.received_at_ms, fleet.latest_ms) if events else None
         if batch.position is not None or last_event_ms is not None:
             store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
+        if batch.along is not None:
+            batch.along()
 
     def _append_row(self, at_ms: int, source: str, raw: Iterable[bytes]) -> None:
         """Close the journal row in hand, if it says anything."""

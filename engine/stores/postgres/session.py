@@ -8,7 +8,7 @@ repeated. Read `Session.begin` and `Session.commit`. Raises psycopg's errors; wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -21,9 +21,6 @@ Values = Sequence[Any] | dict[str, Any]
 
 T = TypeVar("T")
 
-STREAMED_ROWS = 2_000
-"""Rows that are fetched at once of an answer that is too long for memory."""
-
 
 class Session:
     """One connection for one thread. `write` and its like inside a transaction, `row` and its like anywhere."""
@@ -33,6 +30,7 @@ class Session:
         self._connection = connection and prepared(connection)
         self._opening: Callable[[], str] | None = None  # of a transaction: the text that begins it
         self._has_begun = False
+        self._is_closed = False
 
     # The connection
 
@@ -46,6 +44,8 @@ class Session:
         if self._connection is None or self._connection.closed:
             if self._has_begun:  # what was written before the loss is gone: nothing may follow it
                 raise StoreError("the connection to the database was lost inside a transaction")
+            if self._is_closed:
+                raise StoreError("the store was closed")
             self._connection = prepared(self._database.connect())
         return self._connection
 
@@ -55,6 +55,11 @@ class Session:
             with suppress(psycopg.Error):
                 self._connection.close()
         self._connection, self._opening, self._has_begun = None, None, False
+
+    def close(self) -> None:
+        """Give the connection up for good."""
+        self._is_closed = True
+        self.drop()
 
     # A transaction
 
@@ -142,11 +147,17 @@ class Session:
         """All rows of an answer."""
         return self._ask(lambda connection: self._execute(connection, statement, values).fetchall())
 
-    def stream(self, statement: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of an answer that may be long; nothing else may be asked until it is read."""
-        connection = self._begun() if self.in_transaction else self.connection()
-        with connection.cursor(binary=True) as cursor:
-            yield from cursor.stream(statement, values, size=STREAMED_ROWS)
+    def script(self, statements: str) -> None:
+        """Execute several statements of the transaction; nobody asks for their results."""
+        done = self._begun().execute(statements)
+        while done.nextset():
+            pass
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that may fail alone."""
+        with self._begun().transaction():
+            yield
 
     def _ask(self, question: Callable[[psycopg.Connection], T]) -> T:
         if self.in_transaction:

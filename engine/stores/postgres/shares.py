@@ -11,6 +11,7 @@ from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import translated
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.session import Session
+from engine.stores.postgres.transactions import unfenced
 
 Q = queries("shares.sql")
 
@@ -31,14 +32,14 @@ class PostgresShares:
 
     def exchange(self, *, using: int, floor: int, wanted: int, rate: int) -> Granted:
         """Renew and change this process's share in one short transaction."""
-        with self._lock, _Transaction(self._session):
+        with self._lock, unfenced(self._session):
             return self._exchange(using, floor, wanted, rate)
 
     def leave(self) -> None:
         """This process makes no more calls."""
         with self._lock:
             try:
-                with _Transaction(self._session):
+                with unfenced(self._session):
                     self._session.write(Q["leave"], (self._ledger, self._member))
             finally:
                 self._session.drop()
@@ -64,26 +65,6 @@ class PostgresShares:
             session.write(Q["delete"], (ledger, gone))
         self._is_known = True
         return granted
-
-
-class _Transaction:
-    """A transaction of a session that no fence guards."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._session.begin(lambda: "BEGIN")
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            try:
-                self._session.commit()
-                return
-            except BaseException:
-                self._session.rollback()
-                raise
-        self._session.rollback()
 
 
 def _first(row: tuple[Any, ...] | None) -> Any:

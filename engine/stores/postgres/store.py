@@ -7,22 +7,47 @@ written lazily in slices (see `runtime.writer`). Read `PostgresStore.open` and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
 from engine.errors import Fenced, StoreInUse
-from engine.stores.postgres.cells import register
+from engine.stores.postgres import kept, sweeps
+from engine.stores.postgres.alerts import PostgresAlerts
+from engine.stores.postgres.cells import known, register
+from engine.stores.postgres.clients import PostgresClients
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
+from engine.stores.postgres.inbox import PostgresPosted
+from engine.stores.postgres.journal import PostgresJournal
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership
+from engine.stores.postgres.queries import queries
+from engine.stores.postgres.reader import PostgresReader, Readers
+from engine.stores.postgres.rules import PostgresRules
 from engine.stores.postgres.session import Session
+from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
+from engine.stores.postgres.sweeps import PostgresSweeps
 
 CELL = "main"
 """The name of the only cell, when the configuration names none."""
+
+PURGED_ROWS = 2_000
+"""Rows of each kind that one purge removes: a slice that never holds up the writer."""
+
+QUARANTINED_ROWS = 10_000
+"""Rejected events that are kept of a cell; of more, the newest."""
+
+FAR_BACK_MS = 3_600_000
+"""A clock that is put back by more than this leaves rows in the future for long: they are looked for, which reads whole tables."""
+
+AHEAD_ROWS = "clock_ahead_rows"
+"""Remembered value, `ROW:INSTANT`: journal rows up to this one may be stamped later than they were written, before this instant."""
+
+ALERTS, SOURCES, CLOCK = queries("alerts.sql"), queries("sources.sql"), queries("clock.sql")
 
 
 @translated(COMMIT_FAILED)
@@ -34,6 +59,17 @@ class PostgresStore:
     ) -> None:
         self.database, self.cell, self.ownership = database, cell, ownership
         self._session, self._reached = session, reached
+        self._undone = 0  # transactions of ours that were, since the start
+        self.journal = PostgresJournal(session, cell, lambda: (ownership.epoch, self._undone))
+        self.clients = PostgresClients(session, cell)
+        self.alerts = PostgresAlerts(session, cell)
+        self.deliveries = PostgresDeliveries(session, cell)
+        self.sweeps = PostgresSweeps(session, cell)
+        self._readers = Readers(database, cell)
+        self.sources = PostgresSources(session, cell)
+        self.quarantine = PostgresQuarantine(session, cell)
+        self.rules = PostgresRules(session, cell)
+        self.posted = PostgresPosted(session, cell)
 
     @classmethod
     def open(
@@ -55,12 +91,26 @@ class PostgresStore:
         ownership = Ownership(session, cell, database.replica, database.lease_s)
         return cls(database, session, number, ownership, reached)
 
+    @classmethod
+    def open_read_only(cls, database: Database, cell: str = CELL) -> PostgresStore:
+        """Open the store of a cell to read from it, on any server that answers. StoreError when there is none."""
+        connection = database.connect(reading=True)
+        try:
+            with store_errors("the store could not be read"):
+                number = known(connection, cell)
+        finally:
+            connection.close()
+        session = Session(database)
+        return cls(
+            database, session, number, Ownership(session, cell, database.replica, database.lease_s), lambda place: None
+        )
+
     def own(self) -> PostgresStore:
         """The same store, as the owner of its cell. StoreInUse while another replica is."""
         if not self.ownership.take():
             found = self.ownership.look()
             raise StoreInUse(
-                f"the cell {found.name!r} is run by the replica {found.owner!r}: it is free when that gives it back,"
+                f"the cell {found.name!r} is in use by another replica, {found.owner!r}: it is free when that gives it back,"
                 f" or {self.database.lease_s:g} s after its last commit"
             )
         return self
@@ -71,7 +121,8 @@ class PostgresStore:
             if self.ownership.is_owner and not self._session.in_transaction:
                 self.ownership.release()
         finally:
-            self._session.drop()
+            self._readers.close()
+            self._session.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -86,6 +137,7 @@ class PostgresStore:
             self._reached("before_commit")
             self._commit()
         except BaseException as error:
+            self._undone += 1
             self._session.rollback()
             if isinstance(error, psycopg.Error):
                 if error.sqlstate == NOT_OURS:
@@ -112,6 +164,10 @@ class PostgresStore:
         assert row is not None
         return int(row[0])
 
+    def reading(self, cells: Sequence[int] | None = None) -> AbstractContextManager[PostgresReader]:
+        """A reader beside the writer, of this cell or of several, on sessions of its own."""
+        return self._readers.reading(cells)
+
     def proof(self, challenge: str) -> str:
         """Empty: a cell is no folder, and who owns it is in the database."""
         return ""
@@ -123,3 +179,28 @@ class PostgresStore:
     def write_meta(self, key: str, value: str) -> None:
         """Remember one value."""
         write_meta(self._session, self.cell, key, value)
+
+    def step_clock(self, step_ms: int, now_ms: int) -> None:
+        """See `stores.base.Store`. Rows of the journal stay as they are: their instants say what was decided."""
+        moved = {"step": step_ms, "now": now_ms, "cell": self.cell}
+        for name in ("waiting", "retrying", "rules", "gaps", "sources", "meta"):
+            self._session.write(CLOCK[name], moved)
+        if step_ms <= -FAR_BACK_MS:
+            for name in ("ended_deliveries", "ended_alerts", "quarantine", "sweeps", "corrections"):
+                self._session.write(CLOCK[name], moved)
+            self.write_meta(AHEAD_ROWS, f"{self.journal.last_id()}:{now_ms}")
+
+    def purge(self, before_ms: int, checkpoint: int) -> int:
+        """Drop history, ended alerts and quarantine older than `before_ms`, never past the checkpoint; returns rows."""
+        old = {"cell": self.cell, "before": before_ms, "limit": PURGED_ROWS, "kept": QUARANTINED_ROWS}
+        gone = self.journal.purge(before_ms, checkpoint, self._ahead(before_ms))
+        gone += self._session.changed(ALERTS["purge"], old)
+        gone += self._session.changed(SOURCES["trim_quarantine"], old)
+        gone += self.deliveries.purge(before_ms)
+        gone += sweeps.purge(self._session, self.cell, before_ms, PURGED_ROWS)
+        return gone + kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
+
+    def _ahead(self, before_ms: int) -> int:
+        """Up to which journal row instants say nothing, once what followed these rows is old enough; 0: they all say something."""
+        row, _, at_ms = (self.meta(AHEAD_ROWS) or "").partition(":")
+        return int(row) if at_ms and int(at_ms) < before_ms else 0

@@ -1,0 +1,149 @@
+"""What is posted to any replica for the owner of a cell: events, and acts of operators.
+
+`PostgresInbox` belongs to one thread: it writes what a replica has taken, and reads what waits for the owner. `PostgresPosted` is used
+inside the owner's transaction: what it deletes or takes is gone if that commits, and waits on if it does not. So everything that is
+posted has its effect once, whatever dies in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from engine.errors import StoreError
+from engine.stores.postgres.database import Database
+from engine.stores.postgres.failures import COMMIT_FAILED, READ_FAILED, store_errors
+from engine.stores.postgres.queries import queries
+from engine.stores.postgres.session import Session
+from engine.stores.postgres.transactions import unfenced
+
+Q = queries("inbox.sql")
+
+EVENTS: Final = "events"
+ACT: Final = "act"
+ANSWER: Final = "answer"
+"""What is said to whoever listens: events were posted, an act was, an answer was written."""
+
+
+class PostedEvents(NamedTuple):
+    """Events that a replica has taken over HTTP: one JSON text a line, as they came, and what was malformed (reason, raw bytes)."""
+
+    source: str
+    raw: Sequence[bytes]
+    rejected: Sequence[tuple[str, bytes]] = ()
+    rejected_more: int = 0
+
+
+class PostedRow(NamedTuple):
+    """One row of the inbox."""
+
+    id: int
+    posted: PostedEvents
+
+
+class PostedAct(NamedTuple):
+    """An act that waits for the owner. `arguments`: JSON. `age_s`: for how long, by the database's clock."""
+
+    id: int
+    name: str
+    arguments: str
+    age_s: float
+
+
+class ActStanding(NamedTuple):
+    """What became of an act. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
+
+    name: str
+    answer: str | None
+    taken_s: float | None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[list[bytes], list[tuple[str, bytes]], int]).decode
+
+
+def channel_of(cell: int) -> str:
+    """Where a cell's posts are announced."""
+    return f"rollcall_inbox_{cell}"
+
+
+class PostgresInbox:
+    """The inbox of a cell as one thread of a replica uses it, on a connection of its own. StoreError when that fails."""
+
+    def __init__(self, database: Database, cell: int) -> None:
+        self._session = Session(database)
+        self._cell, self._replica = cell, database.replica
+
+    def post(self, entries: Sequence[PostedEvents]) -> None:
+        """Write events in one transaction; they are durable when this returns."""
+        rows = [
+            (self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
+            for one in entries
+        ]
+        with store_errors(COMMIT_FAILED), unfenced(self._session):
+            self._session.write_many(Q["post"], rows)
+            self._ring(EVENTS)
+
+    def waiting(self, limit: int, beside: Collection[int]) -> list[PostedRow]:
+        """Rows that wait for the owner, oldest first, without those whose numbers are given."""
+        with store_errors(READ_FAILED):
+            rows = self._session.rows(Q["waiting"], (self._cell, list(beside), limit))
+        return [PostedRow(id_, PostedEvents(source, *_unpack(body))) for id_, source, body in rows]
+
+    def ask(self, name: str, arguments: str) -> int:
+        """Write an act; its number. It is durable when this returns."""
+        with store_errors(COMMIT_FAILED), unfenced(self._session):
+            row = self._session.row(Q["ask"], (self._cell, self._replica, name, arguments))
+            self._ring(ACT)
+        assert row is not None
+        return int(row[0])
+
+    def acts(self, limit: int) -> list[PostedAct]:
+        """Acts that wait for the owner, oldest first."""
+        with store_errors(READ_FAILED):
+            return [PostedAct(*row) for row in self._session.rows(Q["acts_waiting"], (self._cell, limit))]
+
+    def act(self, number: int) -> ActStanding | None:
+        """What became of an act; None: there is none, or it was long ago."""
+        with store_errors(READ_FAILED):
+            row = self._session.row(Q["act"], (self._cell, number))
+        return None if row is None else ActStanding(*row)
+
+    def answer(self, number: int, answer: str) -> None:
+        """Write what an act is answered with. No fence: what it says was committed, or will never be."""
+        with store_errors(COMMIT_FAILED), unfenced(self._session):
+            self._session.write(Q["answer_act"], (answer, self._cell, number))
+            self._ring(ANSWER)
+
+    def purge(self, older_s: float) -> None:
+        """Drop acts that were done longer ago than this."""
+        with store_errors(COMMIT_FAILED), unfenced(self._session):
+            self._session.write(Q["purge_acts"], (self._cell, older_s))
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._session.drop()
+
+    def _ring(self, what: str) -> None:
+        self._session.row(Q["ring"], (channel_of(self._cell), what))
+
+
+class PostgresPosted:
+    """The same tables inside the owner's transaction, on the writer's session."""
+
+    def __init__(self, session: Session, cell: int) -> None:
+        self._session, self._cell = session, cell
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """These rows of the inbox have their effect with this transaction. StoreError when one of them has had it already."""
+        with store_errors(COMMIT_FAILED):
+            gone = self._session.changed(Q["delete"], (self._cell, list(ids)))
+        if gone != len(ids):
+            raise StoreError("what was posted has been applied already")
+
+    def take(self, number: int) -> bool:
+        """An act has its effect with this transaction. False: it has had it already."""
+        with store_errors(COMMIT_FAILED):
+            return self._session.changed(Q["take_act"], (self._cell, number)) == 1
