@@ -13,10 +13,10 @@ from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
-from engine.stores.journal_rows import history, unpack
 from engine.stores.kept_rows import silence_of_row
 from engine.stores.postgres import delivery_reads, sweeps
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.journal import history
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.read_pool import ReadPool
@@ -26,7 +26,6 @@ from engine.stores.rows import (
     CorrectionRow,
     DeliveryRow,
     HistoryEntry,
-    JournalRow,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -48,14 +47,10 @@ class Readers:
         """`cell`: whose deliveries leave and whose histories are told."""
         self._pool = ReadPool(database)
         self._cell = cell
-        self._was_asked = False
 
     @contextmanager
     def reading(self, cells: Sequence[int] | None = None) -> Iterator[PostgresReader]:
-        """A reader for the block, of the own cell or of several. StoreError when the store cannot be read."""
-        if not self._was_asked:
-            self._pool.rows(Q["cells"])
-            self._was_asked = True
+        """A reader for the block, of the own cell or of several."""
         yield PostgresReader(self._pool, self._cell, [self._cell] if cells is None else list(cells))
 
     def close(self) -> None:
@@ -177,11 +172,7 @@ class PostgresReader:
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-        return history(self._journal_row, position)
-
-    def _journal_row(self, row: int) -> JournalRow | None:
-        found = self._questions.row(Q["journal_row"], {"cell": self._cell, "row": row})
-        return None if found is None else unpack(*found)
+        return history(self._questions, self._cell, position)
 
     def totals(self) -> Totals:
         """How much there is."""

@@ -8,7 +8,7 @@ repeated. Read `Session.begin` and `Session.commit`. Raises psycopg's errors; wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -20,9 +20,6 @@ from engine.stores.postgres.database import Database
 Values = Sequence[Any] | dict[str, Any]
 
 T = TypeVar("T")
-
-STREAMED_ROWS = 2_000
-"""Rows that are fetched at once of an answer that is too long for memory."""
 
 
 class Session:
@@ -142,11 +139,17 @@ class Session:
         """All rows of an answer."""
         return self._ask(lambda connection: self._execute(connection, statement, values).fetchall())
 
-    def stream(self, statement: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of an answer that may be long; nothing else may be asked until it is read."""
-        connection = self._begun() if self.in_transaction else self.connection()
-        with connection.cursor(binary=True) as cursor:
-            yield from cursor.stream(statement, values, size=STREAMED_ROWS)
+    def script(self, statements: str) -> None:
+        """Execute several statements of the transaction; nobody asks for their results."""
+        done = self._begun().execute(statements)
+        while done.nextset():
+            pass
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that may fail alone."""
+        with self._begun().transaction():
+            yield
 
     def _ask(self, question: Callable[[psycopg.Connection], T]) -> T:
         if self.in_transaction:

@@ -13,17 +13,38 @@ from contextlib import contextmanager
 import psycopg
 
 from engine.errors import Fenced, StoreInUse
+from engine.stores.postgres import kept
+from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import register
+from engine.stores.postgres.clients import PostgresClients
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
 from engine.stores.postgres.inbox import PostgresPosted
+from engine.stores.postgres.journal import PostgresJournal
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership
+from engine.stores.postgres.queries import queries
+from engine.stores.postgres.rules import PostgresRules
 from engine.stores.postgres.session import Session
+from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
 
 CELL = "main"
 """The name of the only cell, when the configuration names none."""
+
+PURGED_ROWS = 2_000
+"""Rows of each kind that one purge removes: a slice that never holds up the writer."""
+
+QUARANTINED_ROWS = 10_000
+"""Rejected events that are kept of a cell; of more, the newest."""
+
+FAR_BACK_MS = 3_600_000
+"""A clock that is put back by more than this leaves rows in the future for long: they are looked for, which reads whole tables."""
+
+AHEAD_ROWS = "clock_ahead_rows"
+"""Remembered value, `ROW:INSTANT`: journal rows up to this one may be stamped later than they were written, before this instant."""
+
+ALERTS, SOURCES, CLOCK = queries("alerts.sql"), queries("sources.sql"), queries("clock.sql")
 
 
 @translated(COMMIT_FAILED)
@@ -35,6 +56,13 @@ class PostgresStore:
     ) -> None:
         self.database, self.cell, self.ownership = database, cell, ownership
         self._session, self._reached = session, reached
+        self._undone = 0  # transactions of ours that were, since the start
+        self.journal = PostgresJournal(session, cell, lambda: (ownership.epoch, self._undone))
+        self.clients = PostgresClients(session, cell)
+        self.alerts = PostgresAlerts(session, cell)
+        self.sources = PostgresSources(session, cell)
+        self.quarantine = PostgresQuarantine(session, cell)
+        self.rules = PostgresRules(session, cell)
         self.posted = PostgresPosted(session, cell)
 
     @classmethod
@@ -88,6 +116,7 @@ class PostgresStore:
             self._reached("before_commit")
             self._commit()
         except BaseException as error:
+            self._undone += 1
             self._session.rollback()
             if isinstance(error, psycopg.Error):
                 if error.sqlstate == NOT_OURS:
@@ -119,3 +148,26 @@ class PostgresStore:
     def write_meta(self, key: str, value: str) -> None:
         """Remember one value."""
         write_meta(self._session, self.cell, key, value)
+
+    def step_clock(self, step_ms: int, now_ms: int) -> None:
+        """See `stores.base.Store`. Rows of the journal stay as they are: their instants say what was decided."""
+        moved = {"step": step_ms, "now": now_ms, "cell": self.cell}
+        for name in ("waiting", "retrying", "rules", "gaps", "sources", "meta"):
+            self._session.write(CLOCK[name], moved)
+        if step_ms <= -FAR_BACK_MS:
+            for name in ("ended_deliveries", "ended_alerts", "quarantine", "sweeps", "corrections"):
+                self._session.write(CLOCK[name], moved)
+            self.write_meta(AHEAD_ROWS, f"{self.journal.last_id()}:{now_ms}")
+
+    def purge(self, before_ms: int, checkpoint: int) -> int:
+        """Drop history, ended alerts and quarantine older than `before_ms`, never past the checkpoint; returns rows."""
+        old = {"cell": self.cell, "before": before_ms, "limit": PURGED_ROWS, "kept": QUARANTINED_ROWS}
+        gone = self.journal.purge(before_ms, checkpoint, self._ahead(before_ms))
+        gone += self._session.changed(ALERTS["purge"], old)
+        gone += self._session.changed(SOURCES["trim_quarantine"], old)
+        return gone + kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
+
+    def _ahead(self, before_ms: int) -> int:
+        """Up to which journal row instants say nothing, once what followed these rows is old enough; 0: they all say something."""
+        row, _, at_ms = (self.meta(AHEAD_ROWS) or "").partition(":")
+        return int(row) if at_ms and int(at_ms) < before_ms else 0

@@ -1,8 +1,5 @@
 -- What people ask of the PostgreSQL store; `-- name:` starts a query. None of them writes. `cells`: whose rows are read.
 
--- name: cells
-SELECT cell FROM cells ORDER BY cell
-
 -- name: alerts
 -- Parameters that are null do not filter. One walk over the table, on a connection of its own.
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by
@@ -65,9 +62,3 @@ SELECT * FROM (
       AND (%(at)s::bigint IS NULL OR from_at < %(at)s::bigint OR (from_at = %(at)s::bigint AND id < %(id)s::text))
     ORDER BY id, cell) AS found
 ORDER BY from_at DESC, id DESC LIMIT %(limit)s
-
--- name: journal_row
--- The parts tell which one holds the row, so that no other is looked into.
-SELECT id, at, source, events, previous, facts FROM journal
-WHERE cell = %(cell)s AND id = %(row)s
-  AND part = (SELECT part FROM journal_parts WHERE cell = %(cell)s AND first_row <= %(row)s ORDER BY first_row DESC LIMIT 1)
