@@ -46,7 +46,9 @@ class PostgresCopySide:
             info = session.connection().info
         if running:
             names = ", ".join(str(name) for (name,) in running)
-            raise StoreInUse(f"these replicas are running: {names}; stop them first (their last sign may be {RUNNING_S:.0f} s old)")
+            raise StoreInUse(
+                f"these replicas are running: {names}; stop them first (their last sign may be {RUNNING_S:.0f} s old)"
+            )
         self.place = f"cell {store.ownership.name} of the database {info.dbname} at {info.host}"
         store.own()
         with store_errors(READ_FAILED):
@@ -116,7 +118,7 @@ class PostgresCopySide:
 
     def _go_on_after(self, table: CopiedTable) -> None:
         """The next number that the table gives is none that was copied."""
-        if table.name != "journal" and "id" in table.columns and "int8" == self._types[table.name][0]:
+        if table.name != "journal" and "id" in table.columns and self._types[table.name][0] == "int8":
             self._session.row(Q["go_on"].format(table=table.name))
 
     def as_held(self, row: Row) -> Row:
@@ -175,8 +177,16 @@ def _names(columns: Iterable[str]) -> str:
 
 
 def _without_truths(row: tuple[Any, ...], truths: list[int]) -> Row:
-    return tuple(int(value) if at in truths and value is not None else value for at, value in enumerate(row)) if truths else row
+    return (
+        tuple(int(value) if at in truths and value is not None else value for at, value in enumerate(row))
+        if truths
+        else row
+    )
 
 
 def _with_truths(row: Row, truths: list[int]) -> tuple[Any, ...]:
-    return tuple(bool(value) if at in truths and value is not None else value for at, value in enumerate(row)) if truths else row
+    return (
+        tuple(bool(value) if at in truths and value is not None else value for at, value in enumerate(row))
+        if truths
+        else row
+    )
