@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
+from engine.errors import StoreError
 from engine.stores.postgres.failures import store_errors
 from engine.stores.postgres.fence import CellRow
-from engine.stores.postgres.migrations import MIGRATING
+from engine.stores.postgres.migrations import MIGRATING, check_version
 from engine.stores.postgres.ownership import cell_row
 from engine.stores.postgres.queries import queries
 
@@ -25,10 +26,20 @@ def register(connection: psycopg.Connection, name: str) -> int:
         assert row is not None
         cell = int(row[1])
         if row[0] is None:
-            connection.execute(
-                f"CREATE TABLE journal_{cell} PARTITION OF journal FOR VALUES IN ({cell}) PARTITION BY LIST (part)"
-            )
+            # Attaching keeps the other cells at work; making the table as a partition right away would not.
+            connection.execute(f"CREATE TABLE journal_{cell} (LIKE journal INCLUDING ALL) PARTITION BY LIST (part)")
+            connection.execute(f"ALTER TABLE journal ATTACH PARTITION journal_{cell} FOR VALUES IN ({cell})")
     return cell
+
+
+def known(connection: psycopg.Connection, name: str) -> int:
+    """The number of a cell. StoreError when the database has no store, one of a newer version, or no such cell."""
+    if not check_version(connection):
+        raise StoreError("there is no store in this database yet: start the service once with `rollcall run`")
+    found = connection.execute(Q["journal_of"], (name,)).fetchone()
+    if found is None:
+        raise StoreError(f"the database has no cell {name!r}: start a replica once whose configuration names it")
+    return int(found[1])
 
 
 def all_cells(connection: psycopg.Connection) -> list[CellRow]:

@@ -30,14 +30,13 @@ class PostgresClients:
     def load(self) -> dict[str, ClientState]:
         """Every client row, as states."""
         states: dict[str, ClientState] = {}
-        last = ""
+        found = self._session.rows(Q["load_first"], (self._cell, ROWS_AT_ONCE))
         while True:
-            found = self._session.rows(Q["load"], (self._cell, last, ROWS_AT_ONCE))
             for client, packed in found:
                 states[client] = state_of_row(_decode(packed), client)
             if len(found) < ROWS_AT_ONCE:
                 return states
-            last = found[-1][0]
+            found = self._session.rows(Q["load_next"], (self._cell, found[-1][0], ROWS_AT_ONCE))
 
     def write(self, clients: Iterable[tuple[str, ClientState | None]]) -> None:
         """Write states (None: forgotten) as of the newest committed journal row."""

@@ -15,15 +15,11 @@ MIGRATING = 0x726F6C6C
 def migrate(connection: psycopg.Connection) -> None:
     """Create the schema, or bring it to this version. StoreError when a newer version wrote it."""
     newest = migrations()[-1][0]
-    if _version(connection) == newest:
+    if check_version(connection) == newest:
         return
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
-        version = _version(connection)  # another replica may have done it meanwhile
-        if version > newest:
-            raise StoreError(
-                f"the database was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this replica"
-            )
+        version = check_version(connection)  # another replica may have done it meanwhile
         if version == 0:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             connection.execute(
@@ -35,10 +31,15 @@ def migrate(connection: psycopg.Connection) -> None:
                 connection.execute("INSERT INTO schema_version (version) VALUES (%s)", (number,))
 
 
-def _version(connection: psycopg.Connection) -> int:
-    """The newest migration that was applied; 0: none."""
+def check_version(connection: psycopg.Connection) -> int:
+    """The newest migration that was applied; 0: none. StoreError when a newer version of Rollcall wrote the database."""
     row = connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.schema_version",)).fetchone()
     if row is None or row[0] is None:
         return 0
     found = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    return int(found[0]) if found is not None else 0
+    version, newest = int(found[0]) if found is not None else 0, migrations()[-1][0]
+    if version > newest:
+        raise StoreError(
+            f"the database was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this replica"
+        )
+    return version

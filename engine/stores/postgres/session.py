@@ -30,6 +30,7 @@ class Session:
         self._connection = connection and prepared(connection)
         self._opening: Callable[[], str] | None = None  # of a transaction: the text that begins it
         self._has_begun = False
+        self._is_closed = False
 
     # The connection
 
@@ -43,6 +44,8 @@ class Session:
         if self._connection is None or self._connection.closed:
             if self._has_begun:  # what was written before the loss is gone: nothing may follow it
                 raise StoreError("the connection to the database was lost inside a transaction")
+            if self._is_closed:
+                raise StoreError("the store was closed")
             self._connection = prepared(self._database.connect())
         return self._connection
 
@@ -52,6 +55,11 @@ class Session:
             with suppress(psycopg.Error):
                 self._connection.close()
         self._connection, self._opening, self._has_begun = None, None, False
+
+    def close(self) -> None:
+        """Give the connection up for good."""
+        self._is_closed = True
+        self.drop()
 
     # A transaction
 

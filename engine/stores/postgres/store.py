@@ -7,17 +7,18 @@ written lazily in slices (see `runtime.writer`). Read `PostgresStore.open` and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
 from engine.errors import Fenced, StoreInUse
 from engine.stores.postgres import kept
 from engine.stores.postgres.alerts import PostgresAlerts
-from engine.stores.postgres.cells import register
+from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
 from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.journal import PostgresJournal
@@ -25,9 +26,11 @@ from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership
 from engine.stores.postgres.queries import queries
+from engine.stores.postgres.reader import PostgresReader, Readers
 from engine.stores.postgres.rules import PostgresRules
 from engine.stores.postgres.session import Session
 from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
+from engine.stores.postgres.sweeps import PostgresSweeps
 
 CELL = "main"
 """The name of the only cell, when the configuration names none."""
@@ -60,6 +63,9 @@ class PostgresStore:
         self.journal = PostgresJournal(session, cell, lambda: (ownership.epoch, self._undone))
         self.clients = PostgresClients(session, cell)
         self.alerts = PostgresAlerts(session, cell)
+        self.deliveries = PostgresDeliveries(session, cell)
+        self.sweeps = PostgresSweeps(session, cell)
+        self._readers = Readers(database, cell)
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
@@ -85,12 +91,26 @@ class PostgresStore:
         ownership = Ownership(session, cell, database.replica, database.lease_s)
         return cls(database, session, number, ownership, reached)
 
+    @classmethod
+    def open_read_only(cls, database: Database, cell: str = CELL) -> PostgresStore:
+        """Open the store of a cell to read from it, on any server that answers. StoreError when there is none."""
+        connection = database.connect(reading=True)
+        try:
+            with store_errors("the store could not be read"):
+                number = known(connection, cell)
+        finally:
+            connection.close()
+        session = Session(database)
+        return cls(
+            database, session, number, Ownership(session, cell, database.replica, database.lease_s), lambda place: None
+        )
+
     def own(self) -> PostgresStore:
         """The same store, as the owner of its cell. StoreInUse while another replica is."""
         if not self.ownership.take():
             found = self.ownership.look()
             raise StoreInUse(
-                f"the cell {found.name!r} is run by the replica {found.owner!r}: it is free when that gives it back,"
+                f"the cell {found.name!r} is in use by another replica, {found.owner!r}: it is free when that gives it back,"
                 f" or {self.database.lease_s:g} s after its last commit"
             )
         return self
@@ -101,7 +121,8 @@ class PostgresStore:
             if self.ownership.is_owner and not self._session.in_transaction:
                 self.ownership.release()
         finally:
-            self._session.drop()
+            self._readers.close()
+            self._session.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -137,6 +158,10 @@ class PostgresStore:
         else:
             self.ownership.committed()
 
+    def reading(self, cells: Sequence[int] | None = None) -> AbstractContextManager[PostgresReader]:
+        """A reader beside the writer, of this cell or of several, on sessions of its own."""
+        return self._readers.reading(cells)
+
     def proof(self, challenge: str) -> str:
         """Empty: a cell is no folder, and who owns it is in the database."""
         return ""
@@ -165,6 +190,8 @@ class PostgresStore:
         gone = self.journal.purge(before_ms, checkpoint, self._ahead(before_ms))
         gone += self._session.changed(ALERTS["purge"], old)
         gone += self._session.changed(SOURCES["trim_quarantine"], old)
+        gone += self.deliveries.purge(before_ms)
+        gone += self.sweeps.purge(before_ms, PURGED_ROWS)
         return gone + kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
 
     def _ahead(self, before_ms: int) -> int:

@@ -8,7 +8,10 @@ ON CONFLICT (cell, id) DO UPDATE SET last = excluded.last, state = excluded.stat
 -- name: delete
 DELETE FROM clients WHERE cell = %s AND id = ANY(%s::text[])
 
--- name: load
+-- name: load_first
+SELECT id, state FROM clients WHERE cell = %s ORDER BY id LIMIT %s
+
+-- name: load_next
 SELECT id, state FROM clients WHERE cell = %s AND id > %s ORDER BY id LIMIT %s
 
 -- name: forgotten
