@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg
 
 from engine.errors import Fenced, StoreInUse
-from engine.stores.postgres import kept
+from engine.stores.postgres import kept, sweeps
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
@@ -191,7 +191,7 @@ class PostgresStore:
         gone += self._session.changed(ALERTS["purge"], old)
         gone += self._session.changed(SOURCES["trim_quarantine"], old)
         gone += self.deliveries.purge(before_ms)
-        gone += self.sweeps.purge(before_ms, PURGED_ROWS)
+        gone += sweeps.purge(self._session, self.cell, before_ms, PURGED_ROWS)
         return gone + kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
 
     def _ahead(self, before_ms: int) -> int:
