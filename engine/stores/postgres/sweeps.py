@@ -75,10 +75,11 @@ class PostgresSweeps:
         """Remember one value."""
         write_meta(self._session, self._cell, key, value)
 
-    def purge(self, before_ms: int, limit: int) -> int:
-        """Drop what is older; returns rows."""
-        bound = {"cell": self._cell, "before": before_ms, "limit": limit}
-        return self._session.changed(Q["purge"], bound) + self._session.changed(Q["purge_corrections"], bound)
+
+def purge(session: Session, cell: int, before_ms: int, limit: int) -> int:
+    """Drop what is older; returns rows."""
+    bound = {"cell": cell, "before": before_ms, "limit": limit}
+    return session.changed(Q["purge"], bound) + session.changed(Q["purge_corrections"], bound)
 
 
 def sweep(questions: Questions, cells: Sequence[int], number: int) -> ReconciliationRow | None:
