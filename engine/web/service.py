@@ -120,6 +120,12 @@ class Subject(Protocol):
         ...
 
 
+class PendingAct(NamedTuple):
+    """An act that was written down for the replica that owns the cell, which has not answered yet."""
+
+    number: int
+
+
 class QueryNumbers(NamedTuple):
     """What the metrics report about the synchronous query; counts are since the start."""
 
@@ -210,7 +216,10 @@ class Service(Subject, Protocol):
     def act_routes(self) -> Sequence[ExposedAct]: ...
 
     async def do(self, act: Any) -> Any:
-        """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused."""
+        """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused.
+
+        `PendingAct`: another replica will carry it out.
+        """
         ...
 
     async def ask(self, question: Callable[[Reader], T]) -> T:

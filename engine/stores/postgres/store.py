@@ -17,6 +17,7 @@ from engine.stores.postgres import kept, sweeps
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
+from engine.stores.postgres.copying import PostgresCopySide
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
@@ -114,6 +115,10 @@ class PostgresStore:
                 f" or {self.database.lease_s:g} s after its last commit"
             )
         return self
+
+    def whole(self) -> PostgresCopySide:
+        """Everything of the cell, as one side of a copy; the store belongs to that from now on. StoreInUse, StoreError."""
+        return PostgresCopySide(self, self._session)
 
     def close(self) -> None:
         """Give the cell and the connection back."""
