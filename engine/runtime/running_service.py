@@ -150,7 +150,7 @@ class RunningService:
         """Carry out an act, in a thread; see `Act.perform` for the errors. Unavailable when another replica owns the cell."""
         if self.cell.is_standby:
             raise Unavailable(
-                f"this replica stands by: the cell is owned by {self.cells()[0].owner or 'nobody at present'}"
+                f"this replica stands by: the cell is owned by {self.cells()[0].owner or 'no replica at present'}"
             )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
