@@ -26,14 +26,14 @@ def open_store(config: Config, reached: Callable[[str], None] = lambda place: No
     `reached` is called with the places of a transaction (see `runtime.failpoints`).
     """
     if is_shared(config):
-        return open_cell(config, config.cells[0], reached).own()
+        return open_cell(config, config.cell, reached).own()
     return SqliteStore.open(config.data, reached)
 
 
 def open_store_to_read(config: Config) -> Store:
     """Open the store of a configuration to read from it, beside a service or without one. StoreError when there is none."""
     if is_shared(config):
-        return open_cell(config, config.cells[0])
+        return open_cell(config, config.cell)
     return SqliteStore.open_read_only(config.data)
 
 
