@@ -17,6 +17,7 @@ from engine.stores.postgres import kept, sweeps
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
+from engine.stores.postgres.copying import PostgresCopySide
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
@@ -115,6 +116,10 @@ class PostgresStore:
             )
         return self
 
+    def whole(self) -> PostgresCopySide:
+        """Everything of the cell, as one side of a copy; the store belongs to that from now on. StoreInUse, StoreError."""
+        return PostgresCopySide(self, self._session)
+
     def close(self) -> None:
         """Give the cell and the connection back."""
         try:
@@ -157,6 +162,12 @@ class PostgresStore:
             self.ownership.lost_while_committing(error)
         else:
             self.ownership.committed()
+
+    def database_ms(self) -> int:
+        """What the database's clock shows now, epoch milliseconds."""
+        row = self._session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        assert row is not None
+        return int(row[0])
 
     def reading(self, cells: Sequence[int] | None = None) -> AbstractContextManager[PostgresReader]:
         """A reader beside the writer, of this cell or of several, on sessions of its own."""
