@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -79,6 +80,7 @@ class PostgresServer:
         self.settings = {**SETTINGS, "port": str(port), "unix_socket_directories": str(folder), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+        self._life = threading.Lock()  # a test may end it in a thread
 
     @classmethod
     def create(cls, *, on: Path | None = None, **settings: str) -> PostgresServer:
@@ -129,7 +131,7 @@ class PostgresServer:
         if (user := _user()) is not None:
             for path in self.data.iterdir():
                 os.chown(path, *user)
-        with (self.folder / "log").open("ab") as log:
+        with self._life, (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(_binary("postgres")), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
@@ -147,14 +149,30 @@ class PostgresServer:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: by default the fast shutdown, which ends all sessions."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+        with self._life:
+            if self._process is not None:
+                self._process.send_signal(how)
+                self._process.send_signal(signal.SIGCONT)  # one that stands still would not hear it
+                self._process.wait()
+                self._process = None
 
     def kill(self) -> None:
         """End it at once, as a crash does: nothing is written any more."""
         self.stop(signal.SIGQUIT)
+
+    def pause(self) -> None:
+        """Let all of its processes stand still; what is sent to them is taken by the system."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        for number in [self._process.pid, *_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(number, what)
 
     def restart(self) -> None:
         """Stop and start it again on the same port."""
@@ -225,6 +243,11 @@ class PostgresServer:
             stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=self.folder, **_as_user(),
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stderr.decode(errors='replace')[-2000:]}"
+
+
+def _children(number: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(one) for file in Path(f"/proc/{number}/task").glob("*/children") for one in file.read_text().split()]
 
 
 def _binary(program: str) -> Path:
