@@ -45,7 +45,7 @@ def copy_store(
 def _copy_table(source: CopySide, target: CopySide, table: CopiedTable) -> int:
     """Copy one table and compare it; how many rows it has. StoreError when the target holds something else."""
     read, held = RowSum(), RowSum()
-    target.write(table, read.over(source.rows(table)))
+    target.write(table, read.over(map(target.as_held, source.rows(table))))
     held.add_all(target.rows(table))
     if (held.rows, held.digest) != (read.rows, read.digest):
         raise StoreError(

@@ -76,6 +76,10 @@ class CopySide(Protocol):
         """Every row of a table, one after another, however many there are. StoreError when it cannot be read."""
         ...
 
+    def as_held(self, row: Row) -> Row:
+        """A row as this kind of store can hold it: the same, but for what no text of it may contain."""
+        ...
+
     def writing(self) -> AbstractContextManager[None]:
         """One transaction for the whole copy: durable when the block is left, nothing of it when the block raised. StoreError."""
         ...

@@ -5,18 +5,23 @@ from __future__ import annotations
 import sqlite3
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from engine.errors import StoreError, StoreInUse
 from engine.runtime.store_copy import copy_store
 from engine.stores.copied import TABLES, CopiedTable, CopySide, Row
+from engine.stores.postgres.database import Database
+from engine.stores.postgres.inbox import PostedEvents, PostgresInbox
+from engine.stores.postgres.store import PostgresStore
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 from engine.testing import temporary_folder
 from tests.command_line import command
+from tests.postgres.server import fresh_database
 
 HOSTILE = ["G@@@'; DROP TABLE clients; --", "é\u202e\U0001f4a9", 'a"\\N\t\n\\.', "", "NULL"]
 """Texts that have broken copies before: quotes, backslashes, the marks of a copy's own format."""
@@ -92,6 +97,48 @@ def sorted_rows(rows: dict[str, list[Row]]) -> dict[str, list[Row]]:
     return {name: sorted(found, key=repr) for name, found in rows.items()}
 
 
+Sides = Callable[[str, str], AbstractContextManager[CopySide]]
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with fresh_database() as found:
+        yield found
+
+
+@pytest.fixture
+def sides(folder: Path, request: pytest.FixtureRequest) -> Iterator[Sides]:
+    """Opens one side of a kind: a folder of a name, or a cell of a name; `elsewhere` in a database of its own."""
+
+    @contextmanager
+    def opened(kind: str, name: str) -> Iterator[CopySide]:
+        if kind == "sqlite":
+            side = sqlite_side(folder / name)
+        else:
+            dsn = request.getfixturevalue("dsn") if kind == "postgres" else databases.enter_context(fresh_database())
+            side = postgres_store(dsn, name).whole()
+        try:
+            yield side
+        finally:
+            side.close()
+
+    with ExitStack() as databases:
+        yield opened
+
+
+def test_numbers_that_another_cell_of_the_database_uses_are_a_refusal(sides: Sides) -> None:
+    with sides("postgres", "a") as source, sides("postgres", "b") as target:
+        filled(source)
+        with pytest.raises(StoreError, match="in use by another cell"):
+            copy_store(source, target)
+    with sides("postgres", "b") as target:
+        assert not any(target.counts().values())
+
+
+def postgres_store(dsn: str, cell: str) -> PostgresStore:
+    return PostgresStore.open(Database(dsn=dsn, replica="copy", lease_s=60.0), cell)
+
+
 def sqlite_side(data: Path, *, is_source: bool = False) -> CopySide:
     return SqliteStore.open_to_copy(data, is_source=is_source)
 
@@ -105,22 +152,26 @@ def test_the_list_names_every_table_and_column_of_sqlite(folder: Path) -> None:
     assert {table.name: set(table.columns) for table in TABLES} == kept
 
 
-def test_everything_arrives(folder: Path) -> None:
-    with closing(sqlite_side(folder / "a")) as source, closing(sqlite_side(folder / "b")) as target:
+@pytest.mark.parametrize("ways", ["sqlite sqlite", "sqlite postgres", "postgres sqlite", "postgres elsewhere"])
+def test_everything_arrives(sides: Sides, ways: str) -> None:
+    first, second = ways.split()
+    with sides(first, "a") as source, sides(second, "b") as target:
         wanted = filled(source)
         done = copy_store(source, target)
         assert {found.table: found.rows for found in done} == {table.name: 12 for table in TABLES}
         assert content(target) == content(source) == sorted_rows(wanted)
 
 
-def test_a_target_that_has_anything_is_refused_and_stays_as_it_was(folder: Path) -> None:
-    with closing(sqlite_side(folder / "a")) as source, closing(sqlite_side(folder / "b")) as target:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_target_that_has_anything_is_refused_and_stays_as_it_was(sides: Sides, kind: str) -> None:
+    with sides("sqlite", "a") as source:
         filled(source)
-        with target.writing():
+        with sides(kind, "b") as target, target.writing():
             target.write(TABLES[0], [("a key", "a value")])
-        with pytest.raises(StoreError, match=r"is not empty \(1 rows in meta\)"):
-            copy_store(source, target)
-        assert sum(target.counts().values()) == 1
+        with sides(kind, "b") as target:
+            with pytest.raises(StoreError, match=r"is not empty \(1 rows in meta\)"):
+                copy_store(source, target)
+            assert sum(target.counts().values()) == 1
 
 
 def test_a_source_without_a_store_or_without_rows_is_refused(folder: Path) -> None:
@@ -138,6 +189,78 @@ def test_a_source_without_a_store_or_without_rows_is_refused(folder: Path) -> No
 def test_either_side_in_use_is_refused(folder: Path) -> None:
     with closing(SqliteStore.open(folder)), pytest.raises(StoreInUse):
         sqlite_side(folder, is_source=True)
+
+
+def test_a_cell_that_a_replica_owns_or_that_has_said_something_of_itself_is_refused(dsn: str) -> None:
+    owner = postgres_store(dsn, "a").own()
+    other = postgres_store(dsn, "a")
+    with pytest.raises(StoreInUse, match="'copy'"):
+        other.whole()
+    other.close()
+    owner.close()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO rollcall.replicas (cell, name, standing, epoch, journal_row, seen_at)"
+            " SELECT cell, 'a standby', 'standby', 1, 0, clock_timestamp() FROM rollcall.cells"
+        )
+    standing_by = postgres_store(dsn, "a")
+    with pytest.raises(StoreInUse, match="a standby"):
+        standing_by.whole()
+    standing_by.close()
+
+
+def test_what_waits_to_be_carried_out_keeps_a_cell_from_being_copied(dsn: str) -> None:
+    store = postgres_store(dsn, "a")
+    inbox = PostgresInbox(store.database, store.cell)
+    inbox.post([PostedEvents("push", [b"{}"])])
+    inbox.close()
+    with pytest.raises(StoreError, match="1 requests with events"):
+        store.whole()
+    store.close()
+
+
+def test_no_replica_takes_a_cell_while_it_is_copied(sides: Sides, dsn: str) -> None:
+    with sides("postgres", "a") as source:
+        other = PostgresStore.open(Database(dsn=dsn, replica="other"), "a")
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("SET lock_timeout = '100ms'")
+            assert not other.ownership.take(force=True)
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                connection.execute("UPDATE rollcall.cells SET until = 'epoch'")
+        assert source.counts()["meta"] == 0
+        other.close()
+
+
+def test_a_store_that_was_copied_goes_on_with_new_numbers_and_reads_its_history(sides: Sides, dsn: str) -> None:
+    with sides("sqlite", "a") as source, sides("postgres", "b") as target:
+        with source.writing():
+            for table in TABLES:
+                rows = some_rows(table, 3)
+                if table.name == "journal":
+                    rows = [(number, number * 80_000_000, "s", 1, b"{}", bytes(8), b"\x90") for number in (1, 2, 3)]
+                if table.name == "meta":
+                    rows = [("checkpoint", "2")]
+                source.write(table, rows)
+        copy_store(source, target)
+    store = postgres_store(dsn, "b").own()
+    assert [row.id for row in store.journal.after(1)] == [2, 3]
+    assert store.journal.last_id() == 3
+    with store.transaction():
+        store.quarantine.add("s", 1, [("why", b"raw")])
+        store.journal.append(4, 400_000_000, "s", [b"{}"], [0], [])
+    with psycopg.connect(dsn) as connection:
+        newest = connection.execute("SELECT max(id) FROM rollcall.quarantine").fetchone()
+        assert newest is not None and newest[0] > 3
+    assert [row.id for row in store.journal.after(2)] == [3, 4]
+    store.close()
+
+
+def test_a_text_that_postgresql_cannot_hold_is_copied_without_its_zero_character(sides: Sides) -> None:
+    with sides("sqlite", "a") as source, sides("postgres", "b") as target:
+        with source.writing():
+            source.write(TABLES[0], [("key", "a\0b")])
+        copy_store(source, target)
+        assert list(target.rows(TABLES[0])) == [("key", "a\ufffdb")]
 
 
 @pytest.mark.parametrize("lose", [lambda rows: islice(rows, 11), lambda rows: (_changed(row) for row in rows)])

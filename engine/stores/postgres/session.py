@@ -15,6 +15,7 @@ import psycopg
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from engine.errors import StoreError
+from engine.stores.postgres.arrays import QuickListDumper
 from engine.stores.postgres.database import Database
 
 Values = Sequence[Any] | dict[str, Any]
@@ -164,6 +165,19 @@ class Session:
         while done.nextset():
             pass
 
+    def stream(self, statement: str, values: Values = (), *, size: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of an answer that may be longer than memory, `size` at a time; nothing else may be asked until it is read."""
+        connection = self._begun() if self.in_transaction else self.connection()
+        with connection.cursor(binary=True) as cursor:
+            yield from cursor.stream(statement, values, size=size)
+
+    def copy_in(self, statement: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write many rows of the transaction with a `COPY ... FROM STDIN (FORMAT BINARY)`; `types`: of its columns."""
+        with self._begun().cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that may fail alone."""
@@ -194,8 +208,9 @@ class Session:
 
 def prepared(connection: psycopg.Connection) -> psycopg.Connection:
     """The same connection, with every number sent as a bigint, so that one statement is prepared once and not for each size."""
-    connection.adapters.register_dumper(int, Int8Dumper)  # in lists
+    connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(int, Int8BinaryDumper)
+    connection.adapters.register_dumper(list, QuickListDumper)
     return connection
 
 

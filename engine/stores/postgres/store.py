@@ -17,6 +17,7 @@ from engine.stores.postgres import kept, sweeps
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
+from engine.stores.postgres.copying import PostgresCopySide
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
@@ -31,6 +32,8 @@ from engine.stores.postgres.rules import PostgresRules
 from engine.stores.postgres.session import Session
 from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
 from engine.stores.postgres.sweeps import PostgresSweeps
+
+CELLS = queries("cells.sql")
 
 CELL = "main"
 """The name of the only cell, when the configuration names none."""
@@ -115,6 +118,10 @@ class PostgresStore:
             )
         return self
 
+    def whole(self) -> PostgresCopySide:
+        """Everything of the cell, as one side of a copy; the store belongs to that from now on. StoreInUse, StoreError."""
+        return PostgresCopySide(self, self._session)
+
     def close(self) -> None:
         """Give the cell and the connection back."""
         try:
@@ -157,6 +164,19 @@ class PostgresStore:
             self.ownership.lost_while_committing(error)
         else:
             self.ownership.committed()
+
+    def describe(self, standing: str, journal_row: int) -> None:
+        """Say, for people, how this replica stands to the cell."""
+        owner = self.ownership
+        self._session.rows(
+            f"{CELLS['describe']} RETURNING cell", (self.cell, owner.replica, standing, owner.epoch, journal_row)
+        )
+
+    def database_ms(self) -> int:
+        """What the database's clock shows now, epoch milliseconds."""
+        row = self._session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        assert row is not None
+        return int(row[0])
 
     def reading(self, cells: Sequence[int] | None = None) -> AbstractContextManager[PostgresReader]:
         """A reader beside the writer, of this cell or of several, on sessions of its own."""

@@ -46,6 +46,10 @@ class SqliteCopySide:
                 self._connection.text_factory = kept
                 cursor.close()
 
+    def as_held(self, row: Row) -> Row:
+        """The row as it is."""
+        return row
+
     def write(self, table: CopiedTable, rows: Iterable[Row]) -> None:
         """Add rows, inside `writing`."""
         places = ", ".join("?" * len(table.columns))

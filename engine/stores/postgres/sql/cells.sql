@@ -20,9 +20,19 @@ SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_t
 -- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
 UPDATE cells SET epoch = epoch + 1, token = %(token)s, owner = %(owner)s, taken_at = clock_timestamp(),
     until = clock_timestamp() + make_interval(secs => %(lease)s::float8),
-    wanted = CASE WHEN wanted = %(owner)s THEN NULL ELSE wanted END
+    wanted = NULL
 WHERE cell = (SELECT cell FROM cells WHERE name = %(name)s AND (%(force)s OR until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)
 RETURNING cell, epoch, head
 
 -- name: release
 UPDATE cells SET until = clock_timestamp(), owner = NULL WHERE cell = %s AND epoch = %s AND token = %s
+
+-- name: want
+UPDATE cells SET wanted = %s WHERE name = %s
+
+-- name: describe
+INSERT INTO replicas (cell, name, standing, epoch, journal_row, seen_at) VALUES (%s, %s, %s, %s, %s, clock_timestamp())
+ON CONFLICT (cell, name) DO UPDATE SET standing = excluded.standing, epoch = excluded.epoch, journal_row = excluded.journal_row, seen_at = excluded.seen_at
+
+-- name: replicas
+SELECT cell, name, standing FROM replicas WHERE seen_at > clock_timestamp() - make_interval(secs => %s::float8) ORDER BY cell, name
