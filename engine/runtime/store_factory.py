@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engine.config.cluster import POSTGRES, CellConfig
 from engine.config.loader import Config
 from engine.stores.base import Store
 from engine.stores.copied import CopySide
@@ -13,18 +15,53 @@ from engine.stores.sqlite import folder_lock
 from engine.stores.sqlite.folder_lock import Holder
 from engine.stores.sqlite.store import SqliteStore
 
+if TYPE_CHECKING:  # they need a package that is not always installed
+    from engine.stores.postgres.database import Database
+    from engine.stores.postgres.store import PostgresStore
 
-def open_store(data: Path, reached: Callable[[str], None] = lambda place: None) -> Store:
-    """Open or create the store in a data folder for writing. StoreInUse while another process has it, else StoreError.
+
+def open_store(config: Config, reached: Callable[[str], None] = lambda place: None) -> Store:
+    """Open or create the store of a configuration for writing. StoreInUse while another process has it, else StoreError.
 
     `reached` is called with the places of a transaction (see `runtime.failpoints`).
     """
-    return SqliteStore.open(data, reached)
+    if is_shared(config):
+        return open_cell(config, config.cells[0], reached).own()
+    return SqliteStore.open(config.data, reached)
 
 
-def open_store_to_read(data: Path) -> Store:
-    """Open the store in a data folder to read from it, beside a service or without one. StoreError when there is none."""
-    return SqliteStore.open_read_only(data)
+def open_store_to_read(config: Config) -> Store:
+    """Open the store of a configuration to read from it, beside a service or without one. StoreError when there is none."""
+    if is_shared(config):
+        return open_cell(config, config.cells[0])
+    return SqliteStore.open_read_only(config.data)
+
+
+def is_shared(config: Config) -> bool:
+    """Do several replicas share the store?"""
+    return config.store.type == POSTGRES
+
+
+def open_cell(config: Config, cell: CellConfig, reached: Callable[[str], None] = lambda place: None) -> PostgresStore:
+    """Open the store of a cell without owning it. StoreError when the database cannot be used."""
+    from engine.stores.postgres.store import PostgresStore  # its package is not always installed
+
+    return PostgresStore.open(database_of(config), cell.name, reached)
+
+
+def database_of(config: Config) -> Database:
+    """The database that a configuration with `store: {type: postgres}` names. RollcallError when the DSN cannot be read."""
+    from engine.stores.postgres.database import Database
+
+    store, cluster = config.store, config.cluster
+    assert store.dsn is not None
+    password = store.password
+    return Database(
+        dsn=store.dsn.reveal(),
+        password=lambda: password.reveal() if password is not None else None,
+        replica=cluster.name,
+        lease_s=cluster.lease_ms / 1000,
+    )
 
 
 def open_to_copy(config: Config, cell: str | None, *, is_source: bool) -> CopySide:

@@ -51,6 +51,18 @@ class PartState(NamedTuple):
     restarts: int  # since the service started
 
 
+class CellState(NamedTuple):
+    """One cell of a store that several replicas share, as this replica sees it."""
+
+    name: str
+    standing: str  # of this replica: owner, standby or behind
+    owner: str | None  # the replica that owns it; None: none, as far as this one knows
+    epoch: int  # of how many takings the owner's is the newest; 0: this replica is not the owner
+    lag_s: float  # for how long this replica has not seen the end of the journal; 0: it is the owner
+    fenced: int  # transactions of this replica that were stopped because another one owned the cell
+    reason: str | None  # why it is behind
+
+
 class Codec(Protocol):
     """Reads what people write and what the store holds."""
 
@@ -236,6 +248,10 @@ class Service(Subject, Protocol):
 
     def degraded(self) -> list[str]:
         """What is not as it should be, although it is ready."""
+        ...
+
+    def cells(self) -> Sequence[CellState]:
+        """The cells of a store that several replicas share; none with the embedded store."""
         ...
 
     def parts(self) -> Sequence[PartState]:

@@ -163,6 +163,12 @@ class PostgresStore:
         else:
             self.ownership.committed()
 
+    def database_ms(self) -> int:
+        """What the database's clock shows now, epoch milliseconds."""
+        row = self._session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        assert row is not None
+        return int(row[0])
+
     def reading(self, cells: Sequence[int] | None = None) -> AbstractContextManager[PostgresReader]:
         """A reader beside the writer, of this cell or of several, on sessions of its own."""
         return self._readers.reading(cells)

@@ -20,7 +20,7 @@ SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_t
 -- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
 UPDATE cells SET epoch = epoch + 1, token = %(token)s, owner = %(owner)s, taken_at = clock_timestamp(),
     until = clock_timestamp() + make_interval(secs => %(lease)s::float8),
-    wanted = CASE WHEN wanted = %(owner)s THEN NULL ELSE wanted END
+    wanted = NULL
 WHERE cell = (SELECT cell FROM cells WHERE name = %(name)s AND (%(force)s OR until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)
 RETURNING cell, epoch, head
 
