@@ -26,3 +26,13 @@ RETURNING cell, epoch, head
 
 -- name: release
 UPDATE cells SET until = clock_timestamp(), owner = NULL WHERE cell = %s AND epoch = %s AND token = %s
+
+-- name: want
+UPDATE cells SET wanted = %s WHERE name = %s
+
+-- name: describe
+INSERT INTO replicas (cell, name, standing, epoch, journal_row, seen_at) VALUES (%s, %s, %s, %s, %s, clock_timestamp())
+ON CONFLICT (cell, name) DO UPDATE SET standing = excluded.standing, epoch = excluded.epoch, journal_row = excluded.journal_row, seen_at = excluded.seen_at
+
+-- name: replicas
+SELECT cell, name, standing FROM replicas WHERE seen_at > clock_timestamp() - make_interval(secs => %s::float8) ORDER BY cell, name
