@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import __version__
 from engine.actions.base import OutboxItem
@@ -40,7 +40,7 @@ from engine.runtime.recovery import loading_states
 from engine.runtime.senders import Senders
 from engine.runtime.source_factory import push_source
 from engine.runtime.source_runner import SourceRunner
-from engine.runtime.standby import Standby
+from engine.runtime.standby import BEHIND, OWNER, STANDBY, Standby
 from engine.runtime.status_queries import assemble
 from engine.runtime.store_clock import StoreClock
 from engine.runtime.writer import Writer
@@ -68,11 +68,6 @@ CLOSE_S = 8.0
 
 Begin = Callable[["Cell", Mapping[str, SourceRow]], list[asyncio.Task[None]]]
 """Starts the background parts of a cell; the dispatcher's comes first. Gets how far each source was read."""
-
-OWNER: Final = "owner"
-STANDBY: Final = "standby"
-BEHIND: Final = "behind"
-"""How a replica stands to a cell: behind, when its states are not loaded or it does not see what the owner commits."""
 
 FIRST_RETRY_S = 0.2
 """Before the first transaction of an ownership is tried again."""
@@ -104,8 +99,9 @@ class Shared:
         return PostgresInbox(self.store.database, self.store.cell)
 
     def look(self) -> CellRow:
-        """In the writer's thread: the cell as the database has it, and the database's clock."""
+        """In the writer's thread: the cell as the database has it, and the database's clock; say that this replica is its owner."""
         self.clock.ask(self.store.database_ms)
+        self.store.describe(OWNER, self.store.journal.last_id())
         return self.store.ownership.look()
 
 
@@ -265,8 +261,7 @@ class Cell:
         ownership = shared.store.ownership
         while True:
             with contextlib.suppress(RollcallError):  # the writer says what is wrong
-                wanted = (await self.write(shared.look)).wanted
-                if wanted not in (None, ownership.replica):
+                if not (await self.write(shared.look)).may_be_of(ownership.replica):
                     self.hand_over.set()
             self.senders.tell_lease()
             await asyncio.sleep(min(LONGEST_BEAT_S, ownership.lease_s / BEATS))

@@ -45,11 +45,11 @@ def move_cell(config: Config, cell: str, replica: str) -> str:
         row = _cell(cells, cell)
         if row.owner == replica and row.left_s > 0:
             return f"{replica} owns the cell {cell} already"
-        known = sorted(
-            {one.name for one in cells.replicas(config.cluster.lease_ms / 1000) if one.cell == row.cell}
-        )
+        known = sorted({one.name for one in cells.replicas(config.cluster.lease_ms / 1000) if one.cell == row.cell})
         if replica not in known:
-            raise NotThere(f"no replica {replica} stands by for the cell {cell}: there are {', '.join(known) or 'none'}")
+            raise NotThere(
+                f"no replica {replica} stands by for the cell {cell}: there are {', '.join(known) or 'none'}"
+            )
         cells.want(cell, replica)
         return _moved(config, cells, cell, lambda owner: owner == replica)
 
@@ -59,7 +59,7 @@ def release_cell(config: Config, cell: str) -> str:
     with _opened(config) as cells:
         row = _cell(cells, cell)
         if row.owner is None or row.left_s <= 0:
-            raise BadQuestion(f"nobody owns the cell {cell} at present")
+            raise BadQuestion(f"no replica owns the cell {cell} at present")
         before = row.owner
         cells.want(cell, f"!{before}")
         return _moved(config, cells, cell, lambda owner: owner != before)
@@ -81,7 +81,9 @@ def _moved(config: Config, cells: CellList, cell: str, is_it: Callable[[str], bo
         if row.owner is not None and row.left_s > 0 and is_it(row.owner):
             return f"{row.owner} owns the cell {cell} now (epoch {row.epoch})"
         if time.monotonic() > end_s:
-            raise Unavailable(f"the cell {cell} has not moved yet; its owner is {row.owner or 'nobody'}: see `rollcall cells list`")
+            raise Unavailable(
+                f"the cell {cell} has not moved yet; its owner is {row.owner or 'missing'}: see `rollcall cells list`"
+            )
         time.sleep(LOOK_S)
 
 

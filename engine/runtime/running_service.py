@@ -21,13 +21,14 @@ from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, NotThere, Unavailable
-from engine.runtime.cell import BEHIND, Cell
+from engine.runtime.cell import Cell
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
 from engine.runtime.posting import Posting
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
+from engine.runtime.standby import BEHIND
 from engine.runtime.status_queries import QueryService
 from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.runtime.writer import Writer

@@ -21,6 +21,14 @@ from engine.telemetry import Event, logger
 if TYPE_CHECKING:  # it needs a package that is not always installed
     from engine.stores.postgres.store import PostgresStore
 
+OWNER: Final = "owner"
+STANDBY: Final = "standby"
+BEHIND: Final = "behind"
+"""How a replica stands to a cell: behind, when its states are not loaded or it does not see what the owner commits."""
+
+DESCRIBE_S: Final = 1.0
+"""Between two times that it tells the others how it stands."""
+
 POLL_S: Final = 0.1
 """Between two looks at the journal and at the owner: a hot standby is at most so far behind."""
 
@@ -43,6 +51,7 @@ class Standby:
         self.trouble: str | None = None  # why the store cannot be followed at present
         self.owner: str | None = None  # the replica that owned the cell at the last look; None: none
         self._followed_s = time.monotonic()
+        self._described_s = 0.0
 
     @property
     def name(self) -> str:
@@ -91,11 +100,14 @@ class Standby:
         self._clock.ask(self._store.database_ms)
         self._writer.follow(decode_stored)
         self._followed_s = time.monotonic()
+        if self._followed_s - self._described_s >= DESCRIBE_S:
+            self._store.describe(STANDBY, self._writer.row)
+            self._described_s = self._followed_s
         row = ownership.look()
         self.owner = row.owner if row.left_s > 0 else None
         if row.left_s > 0:
             return min(POLL_S, row.left_s + SHORTEST_WAIT_S)
-        if row.wanted not in (None, ownership.replica) and row.left_s > -ownership.lease_s:
+        if not row.may_be_of(ownership.replica) and row.left_s > -ownership.lease_s:
             return POLL_S  # another replica shall have it: it gets the time of a lease to take it
         if not ownership.take():
             return SHORTEST_WAIT_S

@@ -179,6 +179,11 @@ class Writer:
         with self.store.reading() as reader:
             recall(reader, self.fleet, self._clock.now_ms())
 
+    @property
+    def row(self) -> int:
+        """The newest journal row that memory contains."""
+        return self._row
+
     def _apply_again(self, rows: Iterable[JournalRow], decode: DecodeStored) -> int:
         return apply_rows(self._noting(rows), self.fleet, self._checkpoint, decode)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.service import Service, Sink, event, eventually, offline_rule, sink
 from tests.postgres.replicas import Replicas, freeze, replicas, thaw
-from tests.postgres.server import fresh_database
+from tests.postgres.server import PostgresServer, fresh_database
 
 
 @pytest.fixture
@@ -103,3 +103,28 @@ def test_an_owner_that_is_asked_to_stop_gives_the_cell_away_at_once(dsn: str, tm
         eventually(lambda: told(target), lambda found: set(found) == {*names("a"), *names("b")})
         assert set(keys(target).values()) == {1}
         assert made.owner() is second
+
+
+def test_a_database_that_crashes_is_waited_for_and_everything_goes_on(tmp_path: Path) -> None:
+    server = PostgresServer.create()
+    try:
+        with sink() as target, replicas(tmp_path, server.dsn(server.database()), 2) as made:
+            for one in made.made:
+                one.rules(offline_rule(target.url, recovery=False))
+                one.start(ready=False)
+            made.wait_warm()
+            first = made.owner()
+            (second,) = [one for one in made.made if one is not first]
+            go_offline(made, names("a"), "c1")
+            eventually(lambda: states(first), lambda found: found == ["delivered"] * 20)
+            server.kill()
+            go_offline(made, names("b"), "c1")
+            eventually(lambda: second.log_lines("cell.unreachable"))
+            eventually(second.readiness, lambda found: found[0] == 503 and "connection lost" in found[1])
+            eventually(first.readiness, lambda found: found[0] == 503)
+            server.start()
+            made.wait_warm()
+            eventually(lambda: states(made.owner()), lambda found: found == ["delivered"] * 40)
+            assert set(told(target)) == {*names("a"), *names("b")} and set(keys(target).values()) == {1}
+    finally:
+        server.close()

@@ -28,7 +28,13 @@ class CellRow:
     owner: str | None  # the replica that took it last; None: given back
     head: int
     left_s: float  # until another replica may take it, by the database's clock; not more than 0: it may now
-    wanted: str | None = None  # the replica that an operator wants as its owner
+    wanted: str | None = None  # the replica that an operator wants as its owner; `!NAME`: any other than this one
+
+    def may_be_of(self, replica: str) -> bool:
+        """Is there no wish for another owner than this replica?"""
+        if self.wanted is None:
+            return True
+        return self.wanted[1:] != replica if self.wanted.startswith("!") else self.wanted == replica
 
 
 class Verdict(Enum):

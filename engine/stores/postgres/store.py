@@ -33,6 +33,8 @@ from engine.stores.postgres.session import Session
 from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
 from engine.stores.postgres.sweeps import PostgresSweeps
 
+CELLS = queries("cells.sql")
+
 CELL = "main"
 """The name of the only cell, when the configuration names none."""
 
@@ -162,6 +164,13 @@ class PostgresStore:
             self.ownership.lost_while_committing(error)
         else:
             self.ownership.committed()
+
+    def describe(self, standing: str, journal_row: int) -> None:
+        """Say, for people, how this replica stands to the cell."""
+        owner = self.ownership
+        self._session.rows(
+            f"{CELLS['describe']} RETURNING cell", (self.cell, owner.replica, standing, owner.epoch, journal_row)
+        )
 
     def database_ms(self) -> int:
         """What the database's clock shows now, epoch milliseconds."""
