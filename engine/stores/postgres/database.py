@@ -75,7 +75,7 @@ class Database:
         except psycopg.Error as error:
             raise explain("the database cannot be reached", error) from error
         try:
-            self._set_up(connection)
+            self._set_up(connection, reading)
         except psycopg.Error as error:
             connection.close()
             raise explain("the database cannot be used", error) from error
@@ -84,7 +84,7 @@ class Database:
             raise
         return connection
 
-    def _set_up(self, connection: psycopg.Connection) -> None:
+    def _set_up(self, connection: psycopg.Connection, reading: bool) -> None:
         version = connection.info.server_version
         if version < OLDEST_VERSION:
             raise StoreError(
@@ -96,8 +96,18 @@ class Database:
             " set_config('default_transaction_isolation', 'read committed', false),"
             " set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
             " set_config('idle_in_transaction_session_timeout', %s, false),"
+            # Statements are few, short and prepared: neither planning each anew nor compiling one pays.
+            " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false),"
+            # A writer finds each row by an index. A plan that was made while a table was small must not read all of it when it is not.
+            " set_config('enable_seqscan', %s, false),"
             # What was answered 202 or sent must be durable; stronger settings stay as they are.
             " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END",
-            (SCHEMA, f"{self.statement_s * 1000:.0f}", f"{self.statement_s * 1000:.0f}", f"{self.lease_s * 1000:.0f}"),
+            (
+                SCHEMA,
+                f"{self.statement_s * 1000:.0f}",
+                f"{self.statement_s * 1000:.0f}",
+                f"{self.lease_s * 1000:.0f}",
+                "on" if reading else "off",
+            ),
             prepare=False,
         )

@@ -232,6 +232,7 @@ def _values(row: NewDelivery, waits: bool) -> tuple[Any, ...]:
             if len(getattr(row, name).encode()) > MAX_INDEXED_BYTES:
                 raise ValueError(f"its {name} is longer than {MAX_INDEXED_BYTES} bytes")
     request = row.request if isinstance(row.request, str) else msgspec.json.encode(row.request).decode()
+    "".join((row.key, row.rule, row.client or "", row.alert, row.lane, request)).encode()  # halves of surrogate pairs
     clients = None if row.clients is None else msgspec.json.encode(row.clients).decode()
     return (
         row.key, row.rule, row.client, row.group_key, clients, row.alert, row.action, row.target, row.lane, row.phase,

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from engine.errors import StoreError
+from engine.stores.postgres.arrays import QuickListDumper
 from engine.stores.postgres.database import Database
 
 Values = Sequence[Any] | dict[str, Any]
@@ -196,8 +197,9 @@ class Session:
 
 def prepared(connection: psycopg.Connection) -> psycopg.Connection:
     """The same connection, with every number sent as a bigint, so that one statement is prepared once and not for each size."""
-    connection.adapters.register_dumper(int, Int8Dumper)  # in lists
+    connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(int, Int8BinaryDumper)
+    connection.adapters.register_dumper(list, QuickListDumper)
     return connection
 
 

@@ -20,27 +20,27 @@ FROM reconciliations WHERE cell = %(cell)s AND finished_at IS NULL ORDER BY id
 
 -- name: get
 SELECT id, why, scope, started_at, finished_at, total, asked, agreed, corrected, unknown, failed
-FROM reconciliations WHERE cell = ANY (%(cells)b::int[]) AND id = %(id)s
+FROM reconciliations WHERE cell = ANY (%(cells)s::int[]) AND id = %(id)s
 
 -- name: list
 SELECT id, why, scope, started_at, finished_at, total, asked, agreed, corrected, unknown, failed
-FROM reconciliations WHERE cell = ANY (%(cells)b::int[]) AND id < coalesce(%(cursor)s::bigint, 9223372036854775807)
+FROM reconciliations WHERE cell = ANY (%(cells)s::int[]) AND id < coalesce(%(cursor)s::bigint, 9223372036854775807)
 ORDER BY id DESC LIMIT %(limit)s
 
 -- name: correct
 INSERT INTO corrections (cell, reconciliation, client, at, believed, connections, said)
 SELECT %(cell)s, reconciliation, client, at, believed, connections, said
-FROM unnest(%(reconciliation)b::bigint[], %(client)b::text[], %(at)b::bigint[], %(believed)b::text[], %(connections)b::bigint[], %(said)b::text[])
+FROM unnest(%(reconciliation)s::bigint[], %(client)s::text[], %(at)s::bigint[], %(believed)s::text[], %(connections)s::bigint[], %(said)s::text[])
      WITH ORDINALITY AS given (reconciliation, client, at, believed, connections, said, place)
 ORDER BY place
 
 -- name: corrections
 SELECT id, reconciliation, client, at, believed, connections, said FROM corrections
-WHERE cell = ANY (%(cells)b::int[]) AND reconciliation = %(reconciliation)s AND id > %(cursor)s ORDER BY id LIMIT %(limit)s
+WHERE cell = ANY (%(cells)s::int[]) AND reconciliation = %(reconciliation)s AND id > %(cursor)s ORDER BY id LIMIT %(limit)s
 
 -- name: all_corrections
 SELECT id, reconciliation, client, at, believed, connections, said FROM corrections
-WHERE cell = ANY (%(cells)b::int[]) AND id > %(cursor)s ORDER BY id LIMIT %(limit)s
+WHERE cell = ANY (%(cells)s::int[]) AND id > %(cursor)s ORDER BY id LIMIT %(limit)s
 
 -- name: purge
 DELETE FROM reconciliations WHERE cell = %(cell)s AND finished_at < %(before)s
