@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from engine.errors import StoreError
 from engine.sources.base import Batch
-from engine.stores.postgres.inbox import PostedEvents
+from engine.stores.posted import PostedEvents
 from engine.telemetry import Event, logger
 
 MAX_TOGETHER: Final = 64

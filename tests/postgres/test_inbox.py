@@ -18,9 +18,10 @@ from engine.runtime.event_poster import EventPoster
 from engine.runtime.inbox_source import InboxSource
 from engine.sources.base import Batch
 from engine.sources.wire import decode_lines
+from engine.stores.posted import PostedEvents
 from engine.stores.postgres.bell import PostgresBell
 from engine.stores.postgres.database import Database
-from engine.stores.postgres.inbox import ANSWER, EVENTS, PostedEvents, PostgresInbox
+from engine.stores.postgres.inbox import ANSWER, EVENTS, PostgresInbox
 from engine.stores.postgres.store import PostgresStore
 from engine.testing import event, raw_event
 from tests.acceptance.service import eventually

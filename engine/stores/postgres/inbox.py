@@ -8,11 +8,12 @@ posted has its effect once, whatever dies in between.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from engine.errors import StoreError
+from engine.stores.posted import ActStanding, PostedAct, PostedEvents, PostedRow
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import COMMIT_FAILED, READ_FAILED, store_errors
 from engine.stores.postgres.queries import queries
@@ -25,39 +26,6 @@ EVENTS: Final = "events"
 ACT: Final = "act"
 ANSWER: Final = "answer"
 """What is said to whoever listens: events were posted, an act was, an answer was written."""
-
-
-class PostedEvents(NamedTuple):
-    """Events that a replica has taken over HTTP: one JSON text a line, as they came, and what was malformed (reason, raw bytes)."""
-
-    source: str
-    raw: Sequence[bytes]
-    rejected: Sequence[tuple[str, bytes]] = ()
-    rejected_more: int = 0
-
-
-class PostedRow(NamedTuple):
-    """One row of the inbox."""
-
-    id: int
-    posted: PostedEvents
-
-
-class PostedAct(NamedTuple):
-    """An act that waits for the owner. `arguments`: JSON. `age_s`: for how long, by the database's clock."""
-
-    id: int
-    name: str
-    arguments: str
-    age_s: float
-
-
-class ActStanding(NamedTuple):
-    """What became of an act. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
-
-    name: str
-    answer: str | None
-    taken_s: float | None
 
 
 _pack = msgspec.msgpack.Encoder().encode
