@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-LEASE_MS: Final = 15_000
+LEASE_MS: Final = 6_000
 """How long a share may be used after it was renewed."""
 
-LINGER_MS: Final = 5_000
+LINGER_MS: Final = 2_000
 """How long it counts after that: calls may still be on their way to the service."""
 
 FLOOR_MS: Final = 600_000

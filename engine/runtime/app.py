@@ -24,9 +24,10 @@ from engine.runtime.cell_parts import HEARTBEAT, CellParts
 from engine.runtime.failpoints import from_environment
 from engine.runtime.fleet_factory import inventory_of
 from engine.runtime.http_server import serving_http
+from engine.runtime.posting import Posting
 from engine.runtime.reload_signal import ReloadSignal
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
-from engine.runtime.running_service import RunningService
+from engine.runtime.running_service import RunningService, ServiceBackend
 from engine.runtime.shutdown import end_within
 from engine.runtime.store_clock import StoreClock
 from engine.runtime.store_factory import is_shared, open_cell, open_store
@@ -53,16 +54,23 @@ class App(RunningService):
         """`seen`: what the files that `rules` and `inventory` came from looked like."""
         self._failpoints = from_environment()
         self._store_clock = StoreClock()
+        self._posting: Posting | None = None
         self._folder: FolderLock | None = None  # of a store that is elsewhere: commands find the service by it
         if is_shared(config):
             self._folder = FolderLock.take(config.data)
             first = self._opened(config)
             super().__init__(config, EngineClock(self._store_clock.now_ms), inventory)
             cell = self._cell_of(first, rules, first)
+            self._posting = Posting(config, self.clock, first, lambda: self.cell.ring())
         else:
             super().__init__(config, clock, inventory)
             cell = self._cell_of(open_store(config, self._failpoints.reached), rules)
-        parts = CellParts(self.supervisor, self.codec, self._is_flowing)
+        parts = CellParts(
+            self.supervisor,
+            self.codec,
+            self._is_flowing,
+            lambda: ServiceBackend(self, asyncio.get_running_loop()),
+        )
         self.life = CellLife(
             cell,
             self._next_cell,
@@ -96,6 +104,11 @@ class App(RunningService):
         """The present one."""
         return self.life.cell
 
+    @property
+    def posting(self) -> Posting | None:
+        """See `RunningService`."""
+        return self._posting
+
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
         return self.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
@@ -125,6 +138,14 @@ class App(RunningService):
         async with serving_http(create(self, refusals), self.config.http, refusals, self.supervisor):
             yield
 
+    @contextlib.asynccontextmanager
+    async def _taking_posts(self) -> AsyncIterator[None]:
+        if self._posting is None:
+            yield
+            return
+        async with self._posting.taking(self.supervisor):
+            yield
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is in hand."""
         tasks: list[asyncio.Task[None]] = []
@@ -134,7 +155,7 @@ class App(RunningService):
                 task.cancel()
             await asyncio.wait(tasks, timeout=CLOSE_S)
 
-        async with self._serving_http():
+        async with self._taking_posts(), self._serving_http():
             tasks += self._keep_parts()
             error = await self.life.run(stop, end_parts)
         if self._folder is not None:

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import __version__
 from engine.actions.base import OutboxItem
@@ -34,8 +34,11 @@ from engine.runtime.client_limit import ClientLimit
 from engine.runtime.failpoints import Failpoints
 from engine.runtime.fleet_factory import command_routes, fleet_of, mail_route, renderer_of, routes_of
 from engine.runtime.history_codec import decode_stored
+from engine.runtime.inbox_source import InboxSource
+from engine.runtime.posted_acts import ActRunner
 from engine.runtime.recovery import loading_states
 from engine.runtime.senders import Senders
+from engine.runtime.source_factory import push_source
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.standby import BEHIND, OWNER, STANDBY, Standby
 from engine.runtime.status_queries import assemble
@@ -48,6 +51,7 @@ from engine.web.service import CellState
 
 if TYPE_CHECKING:  # they need a package that is not always installed
     from engine.stores.postgres.fence import CellRow
+    from engine.stores.postgres.inbox import PostgresInbox
     from engine.stores.postgres.ownership import Ownership
     from engine.stores.postgres.store import PostgresStore
 
@@ -84,6 +88,16 @@ class Shared:
     store: PostgresStore
     clock: StoreClock
 
+    def inbox_source(self, options: Mapping[str, Any]) -> InboxSource:
+        """What replicas have taken over HTTP, as a source of the owner."""
+        return InboxSource(**options, inbox=self.inbox, delete=self.store.posted.delete)
+
+    def inbox(self) -> PostgresInbox:
+        """What is posted to the cell, on a connection of its own."""
+        from engine.stores.postgres.inbox import PostgresInbox
+
+        return PostgresInbox(self.store.database, self.store.cell)
+
     def look(self) -> CellRow:
         """In the writer's thread: the cell as the database has it, and the database's clock; say that this replica is its owner."""
         self.clock.ask(self.store.database_ms)
@@ -113,12 +127,16 @@ class Cell:
         self.ended = asyncio.Event()  # set when nothing is committed any more
         self.hand_over = asyncio.Event()  # set when another replica shall have the cell
         self.shared = shared
+        self.act_runner: ActRunner | None = (
+            None  # carries out what operators asked other replicas for, while it is owned
+        )
         self._beat: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.fleet = fleet_of(config, rules, inventory)
         client_limit = ClientLimit(config.clients.limit, inventory.lists)
-        self.source_runner = SourceRunner(config, clock, self.fleet, client_limit)
+        push = push_source if shared is None else shared.inbox_source
+        self.source_runner = SourceRunner(config, clock, self.fleet, client_limit, push)
         renderer = renderer_of(mail_route(config), command_routes(config), config.receivers)
         failpoints.break_fleet(self.fleet)
         render = failpoints.break_rendering(partial(render_row, renderer))
@@ -177,6 +195,14 @@ class Cell:
             reason = standby.trouble or "the journal has not been read for longer than the lease"
         standing = STANDBY if reason is None else BEHIND
         return CellState(ownership.name, standing, standby.owner, 0, lag_s, fenced, reason)
+
+    def ring(self) -> None:
+        """On the loop: something was posted to the cell, perhaps."""
+        for source in self.source_runner.sources.values():
+            if isinstance(source, InboxSource):
+                source.ring()
+        if self.act_runner is not None:
+            self.act_runner.ring()
 
     def configured(self, config: Config) -> None:
         """SIGHUP has changed the configuration, as far as that needs no restart."""

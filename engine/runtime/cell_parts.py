@@ -12,6 +12,8 @@ from engine.runtime.cell import Cell
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import forget_clients
+from engine.runtime.operator_api import Backend
+from engine.runtime.posted_acts import ActRunner
 from engine.runtime.refused_events import RefusedEvents
 from engine.runtime.status_queries import ALIVE_EVERY_S
 from engine.runtime.supervision import Supervisor
@@ -31,9 +33,18 @@ HEARTBEAT: Final = "heartbeat"
 class CellParts:
     """Starts the background parts of cells under a supervisor."""
 
-    def __init__(self, supervisor: Supervisor, codec: HistoryCodec, is_flowing: Callable[[], bool]) -> None:
-        """`is_flowing`: do verdicts flow and are deliveries sent, so that the heartbeat may vouch for it?"""
-        self._supervisor, self._codec, self._is_flowing = supervisor, codec, is_flowing
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        codec: HistoryCodec,
+        is_flowing: Callable[[], bool],
+        backend: Callable[[], Backend],
+    ) -> None:
+        """`is_flowing`: do verdicts flow and are deliveries sent, so that the heartbeat may vouch for it?
+
+        `backend`: what acts of operators work on that came to other replicas.
+        """
+        self._supervisor, self._codec, self._is_flowing, self._backend = supervisor, codec, is_flowing, backend
         self._names: set[str] = set()  # of the parts of the present cell
 
     def begin(self, cell: Cell, left: Mapping[str, SourceRow]) -> list[asyncio.Task[None]]:
@@ -55,6 +66,9 @@ class CellParts:
             tasks.append(keep("alive", partial(_remember_alive, cell), is_vital=False))
         if config.heartbeat is not None:
             tasks.append(keep(HEARTBEAT, self._heartbeat(cell, config.heartbeat).run, is_vital=False))
+        if cell.shared is not None:
+            cell.act_runner = ActRunner(cell.shared.inbox, cell.shared.store.posted.take, self._backend)
+            tasks.append(keep("acts", cell.act_runner.run, is_vital=False))
         tasks += self._sources(cell, left)
         self._watch(cell)
         self._names = set(self._supervisor.names()) - others

@@ -18,7 +18,7 @@ from engine.errors import StoreError
 from engine.sources.base import MAX_BATCH_EVENTS, Batch, Offer, SourceHealth
 from engine.sources.push_feed import LATE, PushFeed
 from engine.sources.wire import decode_lines
-from engine.stores.postgres.inbox import PostedRow
+from engine.stores.posted import PostedRow
 
 ROWS_AT_ONCE: Final = 256
 """Rows of the inbox that are read at once: one row is the body of one request, or a thousand of its events."""

@@ -19,7 +19,7 @@ from engine.runtime.operator_acts import ACTS
 from engine.runtime.operator_api import Act, Backend
 from engine.sources.base import Batch
 from engine.stores.base import Reader
-from engine.stores.postgres.inbox import ActStanding, PostedAct
+from engine.stores.posted import ActStanding, PostedAct
 from engine.telemetry import Event, logger
 from engine.web.service import PendingAct
 
@@ -31,7 +31,7 @@ LOOK_S: Final = 0.5
 RETRY_S: Final = 1.0
 """Pause after the database could not be asked, or an act could not be committed."""
 
-ANSWER_WITHIN_S: Final = 30.0
+ANSWER_WITHIN_S: Final = 15.0
 """How long an operator's request waits for the answer; then it is told where to find it."""
 
 ANSWER_LOST_S: Final = 60.0

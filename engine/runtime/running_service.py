@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.inventory import Inventory
@@ -20,11 +20,12 @@ from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
-from engine.errors import NotConfigured, Unavailable
+from engine.errors import NotConfigured, NotThere, Unavailable
 from engine.runtime.cell import Cell
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
+from engine.runtime.posting import Posting
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.standby import BEHIND
@@ -36,7 +37,7 @@ from engine.sources.http import HttpSource
 from engine.stores.base import Reader, Store
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
-from engine.web.service import NO_PROVIDER, CellState, PartState
+from engine.web.service import NO_PROVIDER, CellState, PartState, PendingAct
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -122,6 +123,14 @@ class RunningService:
         standby = self.cell.standby
         return self.ready_at_ms is not None or (standby is not None and standby.is_warm)
 
+    def as_of_ms(self) -> int | None:
+        """The instant of which clients are shown, when other replicas may know more; None with the embedded store."""
+        standby = self.cell.standby
+        if standby is None:
+            return None
+        now_ms = self.clock.now_ms()
+        return now_ms if not self.cell.is_standby else now_ms - int(standby.lag_s() * 1000)
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
@@ -140,21 +149,30 @@ class RunningService:
     @property
     def push(self) -> HttpSource | None:
         """The source that events are sent to over HTTP; None when none is configured."""
-        return self.source_runner.push
+        return self.source_runner.push if self.posting is None else self.posting.push
+
+    @property
+    def posting(self) -> Posting | None:
+        """What any replica takes for the owner of the cell; None with the embedded store."""
+        return None
 
     @property
     def act_routes(self) -> Sequence[ActRoute]:
         """Every address of every act of operators."""
         return act_routes()
 
-    async def do(self, act: Act[T]) -> T:
-        """Carry out an act, in a thread; see `Act.perform` for the errors. Unavailable when another replica owns the cell."""
-        if self.cell.is_standby:
-            raise Unavailable(
-                f"this replica stands by: the cell is owned by {self.cells()[0].owner or 'no replica at present'}"
-            )
+    async def do(self, act: Act[T]) -> T | PendingAct:
+        """Carry out an act, in a thread; see `Act.perform` for the errors. A standby has the owner of the cell carry it out."""
+        if self.posting is not None and self.cell.is_standby:
+            return await self.posting.acts.ask(act)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
+
+    async def answer(self, number: int) -> Any:
+        """The answer of an act that another replica was to carry out; PendingAct: there is none yet. Raises what it raised; NotThere."""
+        if self.posting is None:
+            raise NotThere(f"there is no request {number}: every request is answered at once")
+        return await self.posting.acts.answer(number)
 
     async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""

@@ -27,16 +27,18 @@ from engine.queries.queue import DRY_RUN, OPERATOR
 from engine.queries.reconciler import Reconciler
 from engine.queries.result_applier import ResultApplier
 from engine.queries.results import AppliedResult, ResultReporter, ResultSink, ResultWriter
-from engine.queries.scheduler import Beliefs, QueryScheduler
+from engine.queries.scheduler import Beliefs, CallBudget, QueryScheduler
 from engine.queries.sweep import agrees
 from engine.queries.sweep_records import Scope, SweepRecords
 from engine.queries.sweep_requests import OPERATOR_SWEEP, SweepSchedule
 from engine.queries.sweep_runner import SweepRunner
 from engine.runtime.cell_filter import listing_of
+from engine.runtime.store_factory import query_shares
 from engine.sources.base import Gap
 from engine.status.base import Provider
 from engine.status.budget import Budget
 from engine.status.last_call import LastCallFile
+from engine.status.shared_budget import SharedBudget
 from engine.stores.base import Sweeps
 from engine.web.service import QueryNumbers
 
@@ -51,6 +53,9 @@ OPERATOR_S = 5.0
 
 SWEEP_START_S = 10.0
 """An operator waits so long for a sweep to start."""
+
+NOT_OWNED = "this replica stands by: the owner of the cell queries the broker"
+"""Why there is no answer before `QueryService.start`."""
 
 ALIVE_EVERY_S = 30.0
 """The service stores so often that it is at work."""
@@ -75,7 +80,8 @@ def scheduler_without_store(config: Config, status: StatusConfig, clock: Clock) 
 
     Raises StatusBusy while another process sends status queries.
     """
-    scheduler = _scheduler(config, status, clock, _NoBeliefs(), ResultReporter())
+    scheduler, start_budget = _scheduler(config, status, clock, _NoBeliefs(), ResultReporter())
+    start_budget()
     scheduler.start()
     try:
         yield scheduler
@@ -85,21 +91,30 @@ def scheduler_without_store(config: Config, status: StatusConfig, clock: Clock) 
 
 def _scheduler(
     config: Config, status: StatusConfig, clock: Clock, beliefs: Beliefs, results: ResultSink
-) -> QueryScheduler:
-    """A scheduler within the budget of the data folder. Raises StatusBusy while another process holds that."""
-    config.data.mkdir(parents=True, exist_ok=True)
-    provider = provider_of(status, clock)
-    last_call = LastCallFile(config.data / LAST_CALL_FILE, within_s=BUSY_S)
-    return QueryScheduler(
-        provider,
-        Budget(status.rate, last_call=last_call),
-        clock,
-        beliefs,
-        results,
-        rate=status.rate,
-        retries=status.unknown_retries,
-        close=last_call.close,
+) -> tuple[QueryScheduler, Callable[[], None]]:
+    """A scheduler within the budget of the data folder or of all replicas, and what starts that budget.
+
+    Raises StatusBusy while another process holds the budget of the data folder.
+    """
+    shares = query_shares(config)
+    start: Callable[[], None] = lambda: None  # noqa: E731
+    budget: CallBudget
+    if shares is None:
+        config.data.mkdir(parents=True, exist_ok=True)
+        last_call = LastCallFile(config.data / LAST_CALL_FILE, within_s=BUSY_S)
+        budget, close = Budget(status.rate, last_call=last_call), last_call.close
+    else:
+        shared = SharedBudget(status.rate, shares)
+        budget, close, start = shared, shared.close, shared.start
+    try:
+        provider = provider_of(status, clock)
+    except BaseException:
+        close()
+        raise
+    scheduler = QueryScheduler(
+        provider, budget, clock, beliefs, results, rate=status.rate, retries=status.unknown_retries, close=close
     )
+    return scheduler, start
 
 
 class QueryService:
@@ -112,12 +127,16 @@ class QueryService:
         applier: ResultApplier,
         reconciler: Reconciler,
         fleet: Fleet,
+        start_budget: Callable[[], None],
     ) -> None:
         self.reconciler = reconciler
+        self._start_budget, self._is_started = start_budget, False
         self._scheduler, self._results, self._applier, self._fleet = scheduler, results, applier, fleet
 
     def start(self) -> None:
         """Begin to send queries; sweeps that `recover` found go on first."""
+        self._is_started = True
+        self._start_budget()
         self._scheduler.start()
         self.reconciler.start()
 
@@ -140,7 +159,9 @@ class QueryService:
         self.reconciler.note_gap(gap)
 
     async def verify(self, client: str) -> StatusAnswer | None:
-        """Query a client now, before all others; None when there is no number of connections in time."""
+        """Query a client now, before all others; None when there is no number of connections in time, or it is not started."""
+        if not self._is_started:
+            return None
         waiting: asyncio.Future[AppliedResult] = asyncio.wrap_future(self._scheduler.query(client, OPERATOR))
         try:
             answer = (await asyncio.wait_for(waiting, OPERATOR_S)).result.answer
@@ -153,7 +174,7 @@ class QueryService:
     @property
     def trouble(self) -> str | None:
         """Why queries get no answers at present; None while they do."""
-        return self._scheduler.trouble
+        return self._scheduler.trouble if self._is_started else NOT_OWNED
 
     def begin_sweep(self, *, dry_run: bool) -> int:
         """Start a sweep; returns its number. Blocks. Raises Overloaded while another one runs, StoreError when it does not start."""
@@ -206,7 +227,7 @@ def assemble(
     current = CurrentSweep()
     applier = ResultApplier(fleet, store, current)
     results = ResultWriter(submit, applier)
-    scheduler = _scheduler(config, status, clock, view, results)
+    scheduler, start_budget = _scheduler(config, status, clock, view, results)
     fleet.can_query = scheduler.can_answer
     records = SweepRecords(store, submit)
     dry_run = DryRun(current, records, fleet.published)
@@ -224,7 +245,7 @@ def assemble(
         has_caught_up=has_caught_up,
         max_hold_ms=config.feed.max_hold_ms,
     )
-    return QueryService(scheduler, results, applier, reconciler, fleet)
+    return QueryService(scheduler, results, applier, reconciler, fleet, start_budget)
 
 
 class _FleetView:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from engine.config.cluster import POSTGRES, CellConfig
 from engine.config.loader import Config
+from engine.errors import BadQuestion
+from engine.status.shared_budget import ShareLedger
 from engine.stores.base import Store
 from engine.stores.copied import CopySide
 from engine.stores.sqlite import folder_lock
@@ -64,12 +66,34 @@ def database_of(config: Config) -> Database:
     )
 
 
+def query_shares(config: Config) -> ShareLedger | None:
+    """Where the rate of status queries is shared with other replicas; None: this process has it alone."""
+    if not is_shared(config):
+        return None
+    from engine.stores.postgres.shares import PostgresShares
+
+    return PostgresShares(database_of(config))
+
+
 def open_to_copy(config: Config, cell: str | None, *, is_source: bool) -> CopySide:
     """The whole store of a configuration as one side of a copy, held so that nothing else works on it.
 
     `cell`: its name; None: the only one. StoreInUse while something works on it, StoreError when there is no source to copy.
     """
-    return SqliteStore.open_to_copy(config.data, is_source=is_source)
+    if not is_shared(config):
+        return SqliteStore.open_to_copy(config.data, is_source=is_source)
+    names = [one.name for one in config.cells]
+    if cell is None and len(names) > 1:
+        raise BadQuestion(f"{config.path} has the cells {', '.join(names)}: name one with --cell")
+    found = next((one for one in config.cells if cell in (None, one.name)), None)
+    if found is None:
+        raise BadQuestion(f"{config.path} has no cell {cell}; it has {', '.join(names)}")
+    store = open_cell(config, found)
+    try:
+        return store.whole()
+    except BaseException:
+        store.close()
+        raise
 
 
 def holder_of(data: Path) -> Holder | None:

@@ -16,10 +16,10 @@ from engine.core.query_shares import FLOOR_MS, LEASE_MS, Granted
 from engine.errors import RollcallError
 from engine.status.budget import Budget
 
-RENEW_S: Final = 4.0
+RENEW_S: Final = 2.0
 """Between two renewals while nothing changes."""
 
-HURRY_S: Final = 1.0
+HURRY_S: Final = 0.5
 """Between two renewals while more calls are wanted than granted, or while calls come down to a lower limit."""
 
 PRESSED_S: Final = 15.0
@@ -63,8 +63,7 @@ class SharedBudget:
         self._thread = threading.Thread(target=self._run, name="query-share", daemon=True)
 
     def start(self) -> None:
-        """Take a share, and keep it renewed. Without the ledger there is none yet, and it is tried again."""
-        self.renew()
+        """Take a share, in the thread, and keep it renewed. Without the ledger there is none yet, and it is tried again."""
         self._thread.start()
 
     def close(self) -> None:
@@ -74,6 +73,8 @@ class SharedBudget:
         if self._thread.is_alive():
             self._thread.join()
         self._budget.limit(0)
+        if self._renewed_s is None:
+            return
         try:
             self._ledger.leave()
         except RollcallError as error:
@@ -119,10 +120,9 @@ class SharedBudget:
 
     def _run(self) -> None:
         while not self._closing:
-            self._woken.wait(self.next_renewal_s())
             self._woken.clear()
-            if not self._closing:
-                self.renew()
+            self.renew()
+            self._woken.wait(self.next_renewal_s())
 
     def _is_pressed(self) -> bool:
         return self._pressed_s is not None and self._now_s() - self._pressed_s < PRESSED_S

@@ -30,6 +30,11 @@ def add_act_routes(app: FastAPI, service: Service, loaded: Sequence[Depends]) ->
     for exposed in service.act_routes:
         _add(app, service, exposed, loaded)
 
+    @app.get("/v1/acts/{number}")
+    async def answer(number: int) -> Response:
+        """The answer to an act of operators that another replica carries out; 202 while there is none."""
+        return answer_to_act(await service.answer(number), 200)
+
 
 def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[Depends]) -> None:
     route = exposed.route

@@ -222,6 +222,14 @@ class Service(Subject, Protocol):
         """
         ...
 
+    def as_of_ms(self) -> int | None:
+        """The instant (epoch ms) of which clients are shown; None: the present, because no other process decides."""
+        ...
+
+    async def answer(self, number: int) -> Any:
+        """What an act returned that another replica was to carry out; PendingAct: not yet. Raises what it raised; NotThere."""
+        ...
+
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread beside the writer. StoreError when it cannot be read."""
         ...

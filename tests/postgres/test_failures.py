@@ -32,7 +32,7 @@ class Fleet:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self._ends.wait(0.01):
+        while not self._ends.wait(0.02):
             name = f"G@@@d{self.sent}"
             self.made.append(event(name, "connect", "c"), event(name, "tcpclean", "c"))
             self.sent += 1
@@ -75,7 +75,7 @@ def fleet(
     """Replicas with rules, not started, their fleet, and the name of their database."""
     database = server.database()
     found = server.dsn(database) if dsn is None else dsn(database)
-    with sink() as target, replicas(folder, found, count) as made:
+    with sink() as target, replicas(folder, found, count, deliveries={"burst": 1_000_000}) as made:
         for one in made.made:
             one.rules(offline_rule(target.url, recovery=False))
         yield made, Fleet(made, target), database

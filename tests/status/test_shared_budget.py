@@ -222,12 +222,12 @@ def test_shares_are_fair(whole: int, wishes: dict[str, int]) -> None:
 def test_a_share_that_is_given_back_is_free_after_a_moment(gone: bool) -> None:
     world = World()
     first = SharedBudget(100, MemoryLedger(world, "a"), lambda: world.now_s)
-    first.start()
+    first.renew()
     if gone:
         first.close()
     world.now_s += LINGER_MS / 1000
     second = SharedBudget(100, MemoryLedger(world, "b"), lambda: world.now_s)
-    second.start()
+    second.renew()
     assert counted(world.shares["a"], world.ledger_ms) == (0 if gone else floor_of(100))
     if not gone:
         first.close()

@@ -15,8 +15,9 @@ import pytest
 from engine.errors import StoreError, StoreInUse
 from engine.runtime.store_copy import copy_store
 from engine.stores.copied import TABLES, CopiedTable, CopySide, Row
+from engine.stores.posted import PostedEvents
 from engine.stores.postgres.database import Database
-from engine.stores.postgres.inbox import PostedEvents, PostgresInbox
+from engine.stores.postgres.inbox import PostgresInbox
 from engine.stores.postgres.store import PostgresStore
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 from engine.testing import temporary_folder

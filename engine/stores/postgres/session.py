@@ -107,10 +107,21 @@ class Session:
         """The connection inside the transaction in hand, which begins now if it has not."""
         if self._opening is None:
             raise StoreError("there is no transaction to write in")
+        if self._has_begun:
+            return self.connection()
+        try:
+            return self._open(self._opening)
+        except psycopg.Error:
+            if not self.is_lost:
+                raise
+        # A session that ended while nobody used it says so now; of a transaction that has only begun, nothing can be committed.
+        return self._open(self._opening)
+
+    def _open(self, opening: Callable[[], str]) -> psycopg.Connection:
+        self._has_begun = False
         connection = self.connection()
-        if not self._has_begun:
-            self._has_begun = True  # whatever becomes of it, the session must be rolled back
-            connection.execute(self._opening())
+        self._has_begun = True  # whatever becomes of it, the session must be rolled back
+        connection.execute(opening())
         return connection
 
     # Statements
