@@ -114,7 +114,7 @@ def _check_sources(reader: ConfigReader) -> None:
     """With several cells each owner reads every source, so a source must be one that several can read."""
     for index, source in enumerate(reader.raw.get("sources") or ()):
         if source["type"] == "amqp":
-            message = "cannot be shared by several cells, because whoever reads an event takes it out of the queue: read the topics with `type: rocketmq`, or use one cell"
+            message = "cannot be shared by several cells, because reading an event takes it out of the queue: read the topics with `type: rocketmq`, or use one cell"
             reader.report(("sources", index, "type"), message)
 
 
