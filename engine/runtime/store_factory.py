@@ -35,7 +35,9 @@ def open_store(config: Config, reached: Callable[[str], None] = lambda place: No
 def open_store_to_read(config: Config) -> Store:
     """Open the store of a configuration to read from it, beside a service or without one. StoreError when there is none."""
     if is_shared(config):
-        return open_cell(config, config.cells[0])
+        from engine.stores.postgres.store import PostgresStore
+
+        return PostgresStore.open_read_only(database_of(config), config.cells[0].name)
     return SqliteStore.open_read_only(config.data)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import StoreError
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.ownership import steady_s
 from engine.stores.postgres.store import PostgresStore
 from tests.postgres.server import fresh_database
 
@@ -28,10 +29,15 @@ def replica() -> Iterator[OpenReplica]:
     with ExitStack() as opened:
 
         def open_store(
-            name: str, dsn: str, cell: str = "main", lease_s: float = 60.0, statement_s: float = 30.0
+            name: str,
+            dsn: str,
+            cell: str = "main",
+            lease_s: float = 60.0,
+            statement_s: float = 30.0,
+            now_s: Callable[[], float] = steady_s,
         ) -> PostgresStore:
             database = Database(dsn=dsn, replica=name, lease_s=lease_s, statement_s=statement_s)
-            store = PostgresStore.open(database, cell)
+            store = PostgresStore.open(database, cell, now_s=now_s)
             opened.callback(_close, store)
             return store
 

@@ -127,6 +127,7 @@ def test_a_standby_alone_is_not_written_to_and_can_be_read(own_server: PostgresS
         store = PostgresStore.open_read_only(Database(dsn=standby.dsn(name)))
         with store.reading() as reader:
             assert reader.sources() == {}
+        assert store.meta("value") == "before"
         store.close()
     finally:
         standby.close()

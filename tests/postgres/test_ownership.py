@@ -6,6 +6,7 @@ import pytest
 
 from engine.errors import Fenced, StoreBehind, StoreInUse
 from engine.stores.postgres.database import Database
+from engine.stores.postgres.ownership import steady_s
 from tests.acceptance.service import eventually
 from tests.postgres.conftest import OpenReplica
 
@@ -84,3 +85,21 @@ def test_cells_have_owners_and_heads_of_their_own(replica: OpenReplica, dsn: str
     with us.transaction():
         us.write_meta("where", "us")
     assert eu.meta("where") == "eu"
+
+
+def test_clocks_that_are_an_hour_apart_decide_nothing(replica: OpenReplica, dsn: str) -> None:
+    """Neither the clocks of the machines nor the instants that their engines write."""
+    hour_ms = 3_600_000
+    ahead = replica("ahead", dsn, lease_s=2.0, now_s=lambda: steady_s() + 3_600)
+    behind = replica("behind", dsn, lease_s=60.0, now_s=lambda: steady_s() - 3_600)
+    assert ahead.ownership.take() and not behind.ownership.take()
+    with ahead.transaction():
+        ahead.journal.append(1, 10 * hour_ms, "log", [b"{}"], [0], [])
+    assert ahead.ownership.may_send() and not behind.ownership.take()
+    eventually(behind.ownership.take)
+    assert not ahead.ownership.may_send() and behind.ownership.may_send()
+    with behind.transaction():
+        behind.journal.append(2, 8 * hour_ms, "log", [b"{}"], [0], [])
+    with pytest.raises(Fenced), ahead.transaction():
+        ahead.journal.append(2, 10 * hour_ms, "log", [b"{}"], [0], [])
+    assert [(row.id, row.at_ms // hour_ms) for row in ahead.journal.after(0)] == [(1, 10), (2, 8)]

@@ -50,7 +50,7 @@ class Database:
     )
     statement_s: float = STATEMENT_WITHIN_S
 
-    def connect(self, *, reading: bool = False) -> psycopg.Connection:
+    def connect(self, *, reading: bool = False) -> PatientConnection:
         """A new session: each statement is a transaction of its own until BEGIN. StoreError says why there is none.
 
         `reading`: on any server of the DSN that answers; else only on one that takes writes.
