@@ -68,13 +68,16 @@ def database_of(config: Config) -> Database:
     )
 
 
-def query_shares(config: Config) -> ShareLedger | None:
-    """Where the rate of status queries is shared with other replicas; None: this process has it alone."""
+def query_shares(config: Config, place: str = "") -> ShareLedger | None:
+    """Where the rate of status queries is shared with other replicas; None: this process has it alone.
+
+    `place`: tells those apart who share it in one replica.
+    """
     if not is_shared(config):
         return None
     from engine.stores.postgres.shares import PostgresShares
 
-    return PostgresShares(database_of(config))
+    return PostgresShares(database_of(config), place=place)
 
 
 def open_to_copy(config: Config, cell: str | None, *, is_source: bool) -> CopySide:
