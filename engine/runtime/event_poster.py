@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from engine.errors import StoreError
+from engine.errors import Overloaded, StoreError
 from engine.sources.base import Batch
 from engine.stores.posted import PostedEvents
 from engine.telemetry import Event, logger
@@ -25,7 +25,7 @@ class Post(Protocol):
     """Where events are written."""
 
     def post(self, entries: list[PostedEvents]) -> None:
-        """Write them in one transaction. StoreError when that fails."""
+        """Write them in one transaction. StoreError when that fails, Overloaded while too many wait."""
         ...
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class EventPoster:
         try:
             self._inbox.post([_posted(batch) for batch in batches])
             self.trouble = None
-        except StoreError as error:
+        except (StoreError, Overloaded) as error:
             failure, self.trouble = error, str(error)
         except Exception as error:  # the thread must not be lost, and the senders must be answered
             log.error(Event.INTERNAL_ERROR, part="event poster", exc_info=error)

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -79,15 +80,16 @@ class PostgresServer:
         self.settings = {**SETTINGS, "port": str(port), "unix_socket_directories": str(folder), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+        self._life = threading.Lock()  # a test may end it in a thread
 
     @classmethod
     def create(cls, *, on: Path | None = None, **settings: str) -> PostgresServer:
         """A new server, started. `on`: a folder that its data shall lie in; `settings` as in postgresql.conf."""
         requires("PostgreSQL", binaries())
         server = cls(_new_folder(on), free_port(), settings)
-        server._run(
-            "initdb", "-D", str(server.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
-        )
+        shutil.copytree(_template(), server.data, copy_function=shutil.copy)
+        server.data.chmod(0o700)
+        _give(server.data)
         server.start()
         with server.admin() as connection:
             connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
@@ -99,7 +101,8 @@ class PostgresServer:
             _new_folder(None), free_port(), {**self.settings, **settings} | {"synchronous_standby_names": ""}
         )
         server.settings["port"], server.settings["unix_socket_directories"] = str(server.port), str(server.folder)
-        self._run(
+        _run(
+            server.folder,
             "pg_basebackup",
             "-h",
             "127.0.0.1",
@@ -126,10 +129,8 @@ class PostgresServer:
         """Start it, and wait until it answers."""
         lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
         (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
-        if (user := _user()) is not None:
-            for path in self.data.iterdir():
-                os.chown(path, *user)
-        with (self.folder / "log").open("ab") as log:
+        _give(self.data)
+        with self._life, (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(_binary("postgres")), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
@@ -147,14 +148,30 @@ class PostgresServer:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: by default the fast shutdown, which ends all sessions."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait()
-            self._process = None
+        with self._life:
+            if self._process is not None:
+                self._process.send_signal(how)
+                self._process.send_signal(signal.SIGCONT)  # one that stands still would not hear it
+                self._process.wait()
+                self._process = None
 
     def kill(self) -> None:
         """End it at once, as a crash does: nothing is written any more."""
         self.stop(signal.SIGQUIT)
+
+    def pause(self) -> None:
+        """Let all of its processes stand still; what is sent to them is taken by the system."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        for number in [self._process.pid, *_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(number, what)
 
     def restart(self) -> None:
         """Stop and start it again on the same port."""
@@ -219,12 +236,35 @@ class PostgresServer:
         """What it wrote so far."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(_binary(program)), *arguments],
-            stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=self.folder, **_as_user(),
-        )  # fmt: skip
-        assert done.returncode == 0, f"{program}: {done.stderr.decode(errors='replace')[-2000:]}"
+
+def _run(folder: Path, program: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [str(_binary(program)), *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=folder, **_as_user(),
+    )  # fmt: skip
+    assert done.returncode == 0, f"{program}: {done.stderr.decode(errors='replace')[-2000:]}"
+
+
+@cache
+def _template() -> Path:
+    """The files of a server that never ran: making them takes longer than copying them."""
+    folder = _new_folder(None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    data = folder / "data"
+    _run(folder, "initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+    return data
+
+
+def _give(data: Path) -> None:
+    """Give files to the server's user."""
+    if (user := _user()) is not None:
+        for path in [data, *data.rglob("*")]:
+            os.chown(path, *user)
+
+
+def _children(number: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(one) for file in Path(f"/proc/{number}/task").glob("*/children") for one in file.read_text().split()]
 
 
 def _binary(program: str) -> Path:

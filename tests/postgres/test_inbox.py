@@ -13,7 +13,7 @@ import pytest
 
 from engine.clock import SystemClock
 from engine.core.events import Rejection
-from engine.errors import StoreError
+from engine.errors import Overloaded, StoreError
 from engine.runtime.event_poster import EventPoster
 from engine.runtime.inbox_source import InboxSource
 from engine.sources.base import Batch
@@ -236,6 +236,25 @@ def test_a_poster_answers_when_it_is_committed_and_refuses_when_it_cannot_be(
     poster.close()
     assert answers[-1] is None and poster.trouble is None
     assert rows_left(owner) == 21
+
+
+def test_senders_are_asked_to_come_back_while_too_much_waits(owner: PostgresStore, opened: ExitStack) -> None:
+    database = Database(dsn=owner.database.dsn, replica="other")
+    inbox = PostgresInbox(database, owner.cell, max_rows=3)
+    opened.callback(inbox.close)
+    inbox.post([PostedEvents("push", [one]) for one in lines(0, 10)])
+
+    def post() -> Exception | None:
+        try:
+            inbox.post([PostedEvents("push", lines(50, 1))])
+        except Overloaded as error:
+            return error
+        return None
+
+    assert "the inbox of the cell is full" in str(eventually(post))
+    engine = Engine(owner)
+    serve(source_of(owner), engine, lambda: len(engine.applied) >= 10)
+    assert eventually(lambda: post() is None)
 
 
 def test_the_bell_rings_for_what_is_posted_and_after_a_lost_connection(owner: PostgresStore, opened: ExitStack) -> None:

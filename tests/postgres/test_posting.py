@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 import requests
 
-from tests.acceptance.service import Service, event, eventually, offline_rule, sink
+from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
 from tests.postgres.replicas import Replicas, freeze, replicas, thaw
 from tests.postgres.server import fresh_database
 
@@ -143,3 +144,50 @@ def test_what_is_read_of_a_replica_says_up_to_when_it_is_right(dsn: str, tmp_pat
             eventually(lambda one=one: "G@@@a" in one.statuses())  # type: ignore[misc]
             for path in ("/v1/clients", "/v1/clients/G%40%40%40a", "/v1/clients/G%40%40%40a/status"):
                 assert one.send("GET", path).headers["rollcall-as-of"]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_an_installation_moves_to_postgresql_and_back_with_one_command(dsn: str, tmp_path: Path) -> None:
+    with sink() as target, service(_made(tmp_path / "one"), sources=PUSH) as one:
+        one.rules(offline_rule(target.url, recovery=False))
+        one.start()
+        one.tell(*[event(f"G@@@{number}", "connect", "c1") for number in range(5)], event("G@@@0", "tcpclean", "c1"))
+        eventually(lambda: [row["state"] for row in one.items("/v1/deliveries")] == ["delivered"])
+        told = len(target.arrivals)
+        config = json.loads((one.folder / "config.yaml").read_text())
+        before = [one.statuses(), one.items("/v1/deliveries"), one.items("/v1/alerts")]
+        (one.folder / "new.yaml").write_text(
+            json.dumps(config | {"store": {"type": "postgres", "dsn": dsn}, "data": "data-new"})
+        )
+        arguments = ["store", "copy", "--from", "config.yaml", "--to", "new.yaml"]
+        running = one.process_of(*arguments)
+        assert running.returncode == 1 and "in use" in running.stderr
+        assert one.terminate() == 0
+        copied = one.process_of(*arguments)
+        assert (copied.returncode, copied.stderr) == (0, "")
+        assert one.process_of(*arguments).returncode == 1  # it is not empty any more
+        with service(
+            _made(tmp_path / "two"), sources=PUSH, store={"type": "postgres", "dsn": dsn}, cluster={"lease": "2s"}
+        ) as two:
+            two.rules(offline_rule(target.url, recovery=False))
+            two.start()
+            assert [two.statuses(), two.items("/v1/deliveries"), two.items("/v1/alerts")] == before
+            running = one.process_of(*arguments)
+            assert running.returncode == 1  # a service works on what is the target now
+            two.tell(event("G@@@1", "tcpclean", "c1"))
+            eventually(lambda: len(target.arrivals) == told + 1)
+            eventually(lambda: {row["state"] for row in two.items("/v1/deliveries")} == {"delivered"})
+            after = [two.statuses(), two.items("/v1/deliveries"), two.items("/v1/alerts")]
+            assert two.terminate() == 0
+        (one.folder / "back.yaml").write_text(json.dumps(config | {"data": "data-back"}))
+        back = eventually(
+            lambda: one.process_of("store", "copy", "--from", "new.yaml", "--to", "back.yaml"),
+            lambda done: done.returncode == 0,  # the last sign of the replica must be some seconds old
+        )
+        assert "copied" in back.stdout
+        shown = one.process_of("deliveries", "list", "-c", "back.yaml", "--format", "jsonl")
+        assert [json.loads(line) for line in shown.stdout.splitlines()] == after[1]

@@ -31,7 +31,7 @@ LARGE: Final = {"journal", "deliveries", "quarantine"}
 LARGE_AT_ONCE: Final = 8
 SMALL_AT_ONCE: Final = 2_000
 
-RUNNING_S: Final = 30.0
+RUNNING_S: Final = 10.0
 """A replica that has said something of itself within this time is running."""
 
 

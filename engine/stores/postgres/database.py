@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.errors import StoreError
+from engine.stores.postgres.connection import PatientConnection
 from engine.stores.postgres.failures import explain
 
 SCHEMA = "rollcall"
@@ -23,6 +24,9 @@ CONNECT_WITHIN_S = 5
 
 STATEMENT_WITHIN_S = 30.0
 """No statement of ours takes longer than this on a server that is well."""
+
+PATIENCE_S = 5.0
+"""So much longer than a statement may take, its answer is waited for."""
 
 NAME = "rollcall"
 """`application_name`, before that of the replica."""
@@ -46,7 +50,7 @@ class Database:
     )
     statement_s: float = STATEMENT_WITHIN_S
 
-    def connect(self, *, reading: bool = False) -> psycopg.Connection:
+    def connect(self, *, reading: bool = False) -> PatientConnection:
         """A new session: each statement is a transaction of its own until BEGIN. StoreError says why there is none.
 
         `reading`: on any server of the DSN that answers; else only on one that takes writes.
@@ -69,11 +73,12 @@ class Database:
             "target_session_attrs": "any" if reading else "read-write",
         }
         try:
-            connection = psycopg.connect(
+            connection = PatientConnection.connect(
                 **{**settings, **given, **({} if password is None else {"password": password})}, autocommit=True
             )
         except psycopg.Error as error:
             raise explain("the database cannot be reached", error) from error
+        connection.patience_s = self.statement_s + PATIENCE_S
         try:
             self._set_up(connection, reading)
         except psycopg.Error as error:
@@ -94,7 +99,7 @@ class Database:
             "SELECT set_config('search_path', %s, false), set_config('timezone', 'UTC', false),"
             " set_config('client_min_messages', 'warning', false),"
             " set_config('default_transaction_isolation', 'read committed', false),"
-            " set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false),"
+            " set_config('statement_timeout', %s, false),"
             " set_config('idle_in_transaction_session_timeout', %s, false),"
             # Statements are few, short and prepared: neither planning each anew nor compiling one pays.
             " set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false),"
@@ -104,7 +109,6 @@ class Database:
             " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END",
             (
                 SCHEMA,
-                f"{self.statement_s * 1000:.0f}",
                 f"{self.statement_s * 1000:.0f}",
                 f"{self.lease_s * 1000:.0f}",
                 "on" if reading else "off",

@@ -7,12 +7,13 @@ posted has its effect once, whatever dies in between.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
 
-from engine.errors import StoreError
+from engine.errors import Overloaded, StoreError
 from engine.stores.posted import ActStanding, PostedAct, PostedEvents, PostedRow
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import COMMIT_FAILED, READ_FAILED, store_errors
@@ -28,6 +29,12 @@ ANSWER: Final = "answer"
 """What is said to whoever listens: events were posted, an act was, an answer was written."""
 
 
+MAX_WAITING_ROWS: Final = 1_000_000
+"""Requests that may wait in the inbox: hours without an owner, and a bound on what senders can make the database keep."""
+
+COUNT_EVERY_S: Final = 1.0
+RETRY_AFTER_S: Final = 5
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[list[bytes], list[tuple[str, bytes]], int]).decode
 
@@ -40,12 +47,24 @@ def channel_of(cell: int) -> str:
 class PostgresInbox:
     """The inbox of a cell as one thread of a replica uses it, on a connection of its own. StoreError when that fails."""
 
-    def __init__(self, database: Database, cell: int) -> None:
+    def __init__(self, database: Database, cell: int, *, max_rows: int = MAX_WAITING_ROWS) -> None:
+        """`max_rows`: that may wait before senders are asked to come back."""
         self._session = Session(database)
-        self._cell, self._replica = cell, database.replica
+        self._cell, self._replica, self._max_rows = cell, database.replica, max_rows
+        self._counted_s: float | None = None  # when it was seen how many wait
+        self._is_full = False
 
     def post(self, entries: Sequence[PostedEvents]) -> None:
-        """Write events in one transaction; they are durable when this returns."""
+        """Write events in one transaction; they are durable when this returns. Overloaded while too many wait for an owner."""
+        if self._counted_s is None or time.monotonic() - self._counted_s >= COUNT_EVERY_S:
+            with store_errors(READ_FAILED):
+                found = self._session.row(Q["backlog"], (self._cell,))
+            self._counted_s, self._is_full = time.monotonic(), found is not None and found[0] >= self._max_rows
+        if self._is_full:
+            raise Overloaded(
+                "the inbox of the cell is full: its owner does not apply what was posted; `rollcall cells` says who that is",
+                RETRY_AFTER_S,
+            )
         rows = [
             (self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
             for one in entries

@@ -18,6 +18,8 @@ def migrate(connection: psycopg.Connection) -> None:
     if check_version(connection) == newest:
         return
     with connection.transaction():
+        # It takes as long as it takes, also while another replica does it.
+        connection.execute("SET LOCAL statement_timeout = 0")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
         version = check_version(connection)  # another replica may have done it meanwhile
         if version == 0:

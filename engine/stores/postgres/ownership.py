@@ -27,7 +27,7 @@ Q = queries("cells.sql")
 
 def steady_s() -> float:
     """Seconds that have passed, those included in which the machine was suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Ownership:

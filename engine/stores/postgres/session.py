@@ -26,8 +26,11 @@ T = TypeVar("T")
 class Session:
     """One connection for one thread. `write` and its like inside a transaction, `row` and its like anywhere."""
 
-    def __init__(self, database: Database, connection: psycopg.Connection | None = None) -> None:
-        self._database = database
+    def __init__(
+        self, database: Database, connection: psycopg.Connection | None = None, *, reading: bool = False
+    ) -> None:
+        """`reading`: on any server that answers, also on one that takes no writes."""
+        self._database, self._is_reading = database, reading
         self._connection = connection and prepared(connection)
         self._opening: Callable[[], str] | None = None  # of a transaction: the text that begins it
         self._has_begun = False
@@ -47,7 +50,7 @@ class Session:
                 raise StoreError("the connection to the database was lost inside a transaction")
             if self._is_closed:
                 raise StoreError("the store was closed")
-            self._connection = prepared(self._database.connect())
+            self._connection = prepared(self._database.connect(reading=self._is_reading))
         return self._connection
 
     def drop(self) -> None:
@@ -107,10 +110,21 @@ class Session:
         """The connection inside the transaction in hand, which begins now if it has not."""
         if self._opening is None:
             raise StoreError("there is no transaction to write in")
+        if self._has_begun:
+            return self.connection()
+        try:
+            return self._open(self._opening)
+        except psycopg.Error:
+            if not self.is_lost:
+                raise
+        # A session that ended while nobody used it says so now; of a transaction that has only begun, nothing can be committed.
+        return self._open(self._opening)
+
+    def _open(self, opening: Callable[[], str]) -> psycopg.Connection:
+        self._has_begun = False
         connection = self.connection()
-        if not self._has_begun:
-            self._has_begun = True  # whatever becomes of it, the session must be rolled back
-            connection.execute(self._opening())
+        self._has_begun = True  # whatever becomes of it, the session must be rolled back
+        connection.execute(opening())
         return connection
 
     # Statements

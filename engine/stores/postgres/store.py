@@ -7,6 +7,7 @@ written lazily in slices (see `runtime.writer`). Read `PostgresStore.open` and `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -25,7 +26,7 @@ from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.journal import PostgresJournal
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
-from engine.stores.postgres.ownership import Ownership
+from engine.stores.postgres.ownership import Ownership, steady_s
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.reader import PostgresReader, Readers
 from engine.stores.postgres.rules import PostgresRules
@@ -76,22 +77,28 @@ class PostgresStore:
 
     @classmethod
     def open(
-        cls, database: Database, cell: str = CELL, reached: Callable[[str], None] = lambda place: None
+        cls,
+        database: Database,
+        cell: str = CELL,
+        reached: Callable[[str], None] = lambda place: None,
+        now_s: Callable[[], float] = steady_s,
     ) -> PostgresStore:
         """Open the store of a cell without owning it, creating or migrating what is missing. StoreError says why it cannot be.
 
-        `reached` is called with a transaction's places `before_commit` and `after_commit`.
+        `reached` is called with a transaction's places `before_commit` and `after_commit`; `now_s` as in `Ownership`.
         """
         connection = database.connect()
         try:
             with store_errors("the schema could not be made"):
+                patience_s, connection.patience_s = connection.patience_s, math.inf  # a large table may take long
                 migrate(connection)
+                connection.patience_s = patience_s
                 number = register(connection, cell)
         except BaseException:
             connection.close()
             raise
         session = Session(database, connection)
-        ownership = Ownership(session, cell, database.replica, database.lease_s)
+        ownership = Ownership(session, cell, database.replica, database.lease_s, now_s)
         return cls(database, session, number, ownership, reached)
 
     @classmethod
@@ -103,7 +110,7 @@ class PostgresStore:
                 number = known(connection, cell)
         finally:
             connection.close()
-        session = Session(database)
+        session = Session(database, reading=True)
         return cls(
             database, session, number, Ownership(session, cell, database.replica, database.lease_s), lambda place: None
         )

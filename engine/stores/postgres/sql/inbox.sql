@@ -6,6 +6,10 @@ INSERT INTO inbox (cell, source, replica, body) VALUES (%s, %s, %s, %s)
 -- name: waiting
 SELECT id, source, body FROM inbox WHERE cell = %s AND id <> ALL(%s) ORDER BY id LIMIT %s
 
+-- name: backlog
+-- About how many rows wait: numbers are given to all cells, so it may be fewer.
+SELECT coalesce(max(id) - min(id), 0) FROM inbox WHERE cell = %s
+
 -- name: delete
 DELETE FROM inbox WHERE cell = %s AND id = ANY(%s)
 
