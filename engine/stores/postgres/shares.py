@@ -23,9 +23,10 @@ STATUS: Final = "status"
 class PostgresShares:
     """This process's place in a ledger; see `status.shared_budget.ShareLedger`. From any thread, one at a time."""
 
-    def __init__(self, database: Database, ledger: str = STATUS) -> None:
+    def __init__(self, database: Database, ledger: str = STATUS, place: str = "") -> None:
+        """`place`: tells those apart who share it in one replica."""
         self._session = Session(database)
-        self._replica, self._ledger = database.replica, ledger
+        self._replica, self._ledger = f"{database.replica} {place}".strip(), ledger
         self._member = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._is_known = False
