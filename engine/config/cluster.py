@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib.util
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.config.patterns import problem_of
 from engine.config.reader import ConfigReader
+from engine.config.schema import did_you_mean
 from engine.config.secret import Secret
 from engine.errors import Problem
 
@@ -53,6 +54,7 @@ class ClusterConfig:
     """How replicas that share a PostgreSQL store work together. `name`: of this replica, the same after a restart."""
 
     name: str = ""
+    cell: str = DEFAULT_CELL  # the one that this process works on
     lease_ms: int = 5_000  # a cell that its owner has not renewed for so long is taken by another replica
 
 
@@ -95,28 +97,52 @@ def read_cells(reader: ConfigReader) -> tuple[CellConfig, ...]:
         return (CellConfig(),)
     if (reader.raw.get("store") or {}).get("type", SQLITE) != POSTGRES:
         reader.report(("cells",), f"needs `store: {{type: {POSTGRES}}}`: with SQLite one process works on all groups")
-    if len(raw) > 1:
-        message = "more than one cell is not supported by this version: remove `cells`, and one cell holds every group"
-        reader.report(("cells", 1), message)
-    found = []
+    found: list[CellConfig] = []
     for index, entry in enumerate(raw):
+        if entry["name"] in {cell.name for cell in found}:
+            reader.report(("cells", index, "name"), f"there is already a cell {entry['name']}")
         for place, pattern in enumerate(entry["groups"]):
             if problem := problem_of(pattern):
                 reader.report(("cells", index, "groups", place), problem)
         found.append(CellConfig(name=entry["name"], groups=tuple(entry["groups"])))
-    if len(found) == 1 and found[0].groups != ("*",):
-        reader.report(("cells", 0, "groups"), 'must be ["*"]: one cell holds every group')
+    if len(found) > 1:
+        _check_sources(reader)
     return tuple(found)
 
 
-def read_cluster(reader: ConfigReader) -> ClusterConfig:
-    """The section `cluster`. A replica without a name is called as its machine is."""
+def _check_sources(reader: ConfigReader) -> None:
+    """With several cells each owner reads every source, so a source must be one that several can read."""
+    for index, source in enumerate(reader.raw.get("sources") or ()):
+        if source["type"] == "amqp":
+            message = "cannot be shared by several cells, because reading an event takes it out of the queue: read the topics with `type: rocketmq`, or use one cell"
+            reader.report(("sources", index, "type"), message)
+
+
+def read_cluster(reader: ConfigReader, cells: Sequence[CellConfig]) -> ClusterConfig:
+    """The section `cluster`. A replica without a name is called as its machine is; with several cells it says on which it works."""
     raw = reader.raw.get("cluster") or {}
     at = ("cluster", "lease")
     lease_ms = reader.duration_ms(at, raw["lease"]) if "lease" in raw else ClusterConfig().lease_ms
     if not SHORTEST_LEASE_MS <= lease_ms <= LONGEST_LEASE_MS:
         reader.report(at, f"must be between {SHORTEST_LEASE_MS // 1000}s and {LONGEST_LEASE_MS // 1000}s")
-    return ClusterConfig(name=raw.get("name") or socket.gethostname()[:100], lease_ms=lease_ms)
+    return ClusterConfig(
+        name=raw.get("name") or socket.gethostname()[:100], cell=_own_cell(reader, raw, cells), lease_ms=lease_ms
+    )
+
+
+def _own_cell(reader: ConfigReader, raw: Mapping[str, Any], cells: Sequence[CellConfig]) -> str:
+    names = [cell.name for cell in cells]
+    if "cell" not in raw:
+        if len(cells) > 1:
+            message = f"`cell` is missing: a process works on one of the cells ({', '.join(names)}); run one for each, with a configuration of its own"
+            reader.report(("cluster",), message)
+        return names[0]
+    if raw["cell"] not in names:
+        reader.report(
+            ("cluster", "cell"),
+            f"there is no cell `{raw['cell'][:63]}`{did_you_mean(raw['cell'], names, all_of_them=True)}",
+        )
+    return str(raw["cell"])
 
 
 def missing_packages(reader: ConfigReader) -> list[Problem]:

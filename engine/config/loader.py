@@ -14,14 +14,7 @@ from engine.config import cluster as cluster_section
 from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
-from engine.config.cluster import (
-    CellConfig,
-    ClusterConfig,
-    StoreConfig,
-    read_cells,
-    read_cluster,
-    read_store,
-)
+from engine.config.cluster import CellConfig, ClusterConfig, StoreConfig
 from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
     DeliveriesConfig,
@@ -137,6 +130,11 @@ class Config:
     missing_packages: tuple[Problem, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def cell(self) -> CellConfig:
+        """The cell that this process works on."""
+        return next((cell for cell in self.cells if cell.name == self.cluster.cell), self.cells[0])
+
 
 def load_config(path: Path) -> Config:
     """The configuration in a file. Raises InvalidFiles with every problem found, and nothing else."""
@@ -232,13 +230,14 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     raw = reader.raw
     inventory = raw.get("inventory")
     webhooks = read_webhooks(reader)
+    cells = cluster_section.read_cells(reader)
     intervals = read_time_intervals(reader)
     config = Config(
         path=path,
         data=_data(reader),
-        store=read_store(reader),
-        cells=read_cells(reader),
-        cluster=read_cluster(reader),
+        store=cluster_section.read_store(reader),
+        cells=cells,
+        cluster=cluster_section.read_cluster(reader, cells),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),

@@ -82,7 +82,7 @@ class App(RunningService):
 
     def _opened(self, config: Config) -> PostgresStore:
         """The store of the cell, not owned yet, and what time it is there."""
-        store = open_cell(config, config.cells[0], self._failpoints.reached)
+        store = open_cell(config, config.cell, self._failpoints.reached)
         self._store_clock.ask(store.database_ms)
         return store
 

@@ -12,6 +12,7 @@ from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.loader import Config
 from engine.core.fleet import Fleet
 from engine.core.times import duration_text, rfc3339, stepped_text
+from engine.runtime.cell_filter import cell_filter
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.feed_watch import CLIENTS, CLOCK, CLOCK_SHOWN_MS, FeedWatch
 from engine.runtime.refusals import RefusedShares
@@ -49,6 +50,7 @@ class SourceRunner:
         self._steady = SteadyClock(self._clock)
         self._fleet = fleet
         self._client_limit = client_limit
+        self._filter = cell_filter(config)
         self._make = {entry.name: partial(source_of, entry, config, self._clock, make_push) for entry in config.sources}
         self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
         self._used: set[str] = set()  # sources that have run
@@ -171,6 +173,8 @@ class SourceRunner:
                     acknowledge_source(error)
 
             batch.acknowledge = acknowledge
+            if self._filter is not None and source.type != "http":
+                self._filter.keep(batch)
             now_ms, shifted_ms = self._clock.reading()
             self.refusals.note(source.name, len(batch.events), batch.rejected, now_ms - shifted_ms)
             if batch.events:

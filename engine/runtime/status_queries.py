@@ -19,6 +19,7 @@ from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.config.status import StatusConfig
 from engine.core.fleet import Fleet
+from engine.core.matching import Listing
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.core.presence.reconcile import is_concerned, sweep_order
 from engine.errors import Overloaded, StoreError
@@ -33,6 +34,7 @@ from engine.queries.sweep import agrees
 from engine.queries.sweep_records import Scope, SweepRecords
 from engine.queries.sweep_requests import OPERATOR_SWEEP, SweepSchedule
 from engine.queries.sweep_runner import SweepRunner
+from engine.runtime.cell_filter import listing_of
 from engine.runtime.store_factory import is_shared, query_shares
 from engine.sources.base import Gap
 from engine.status.base import Provider
@@ -263,7 +265,7 @@ def assemble(
     status = config.status
     if status is None:
         return None
-    view = _FleetView(fleet, inventory)
+    view = _FleetView(fleet, listing_of(config, inventory))
     current = CurrentSweep()
     applier = ResultApplier(fleet, store, current)
     results = ResultWriter(submit, applier)
@@ -296,7 +298,7 @@ def assemble(
 class _FleetView:
     """What the fleet and the inventory say about clients; read beside the writer, from several threads."""
 
-    def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
+    def __init__(self, fleet: Fleet, inventory: Listing) -> None:
         self._fleet, self._inventory = fleet, inventory
 
     def agrees(self, client: str, connections: int) -> bool:

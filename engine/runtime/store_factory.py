@@ -28,7 +28,7 @@ def open_store(config: Config, reached: Callable[[str], None] = lambda place: No
     `reached` is called with the places of a transaction (see `runtime.failpoints`).
     """
     if is_shared(config):
-        return open_cell(config, config.cells[0], reached).own()
+        return open_cell(config, config.cell, reached).own()
     return SqliteStore.open(config.data, reached)
 
 
@@ -37,7 +37,7 @@ def open_store_to_read(config: Config) -> Store:
     if is_shared(config):
         from engine.stores.postgres.store import PostgresStore
 
-        return PostgresStore.open_read_only(database_of(config), config.cells[0].name)
+        return PostgresStore.open_read_only(database_of(config), config.cell.name)
     return SqliteStore.open_read_only(config.data)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.config.cell_groups import CellGroups
 from engine.config.cluster import CellConfig
 from engine.config.loader import Config, load_config
 from engine.errors import InvalidFiles
+from engine.rulefiles.loader import load_rules
 
 
 def loaded(folder: Path, text: str) -> Config:
@@ -65,8 +67,49 @@ def test_a_mistake_is_named_with_its_place_and_no_secret(tmp_path: Path, text: s
     assert "hunter2" not in message
 
 
-def test_more_than_one_cell_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    text = (
-        "store: {type: postgres, dsn: 'host=db'}\ncells: [{name: eu, groups: ['EU_*']}, {name: us, groups: ['US_*']}]"
+CELLS = "store: {type: postgres, dsn: 'host=db'}\ncells: [{name: eu, groups: ['EU_*']}, {name: us, groups: ['US_*', '*']}]\n"
+
+
+def test_with_several_cells_a_process_says_on_which_it_works(tmp_path: Path) -> None:
+    assert "`cell` is missing: a process works on one of the cells (eu, us)" in refusal(tmp_path, CELLS)
+    assert "there is no cell `uk`" in refusal(tmp_path, f"{CELLS}cluster: {{cell: uk}}")
+    config = loaded(tmp_path, f"{CELLS}cluster: {{cell: us}}")
+    assert config.cell.name == "us"
+    groups = CellGroups(config.cells)
+    assert [groups.of(client) for client in ("EU_1@@@d", "US_1@@@d", "elsewhere@@@d", "d")] == ["eu", "us", "us", "us"]
+
+
+def test_a_source_that_only_one_can_read_is_refused_with_several_cells(tmp_path: Path) -> None:
+    source = "sources: [{name: a, type: amqp, endpoint: e, instance: i, access_key: {env: HOME}, secret: {env: HOME}, consumer_group: g}]"
+    assert "cannot be shared by several cells" in refusal(tmp_path, f"{CELLS}cluster: {{cell: us}}\n{source}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("trigger: outage, outage: {by: [site]}", "write `outage: {by: [group]}`"),
+        ("trigger: quorum, quorum: {by: [site], down: 3}", "write `quorum: {by: [group]}`"),
+        ("trigger: offline, throttle: {max: 5, per: 1h}", "write `throttle: {by: [group]}`"),
+        ("trigger: offline, grouping: {by: [site]}", "write `grouping: {by: [group]}`"),
+        ("trigger: schedule, schedule: {cron: '0 8 * * *'}", "with the groups of one cell"),
+        ("trigger: offline, throttle: {max: 5, per: 1h}, match: {group: [EU_1, US_1]}", "cells eu, us"),
+        ("trigger: offline, throttle: {max: 5, per: 1h}, match: {group: 'EU_*'}", None),
+        ("trigger: offline, throttle: {max: 5, per: 1h}, match: {client: 'EU_1@@@*'}", None),
+        ("trigger: outage, outage: {by: [group]}", None),
+        ("trigger: offline", None),
+    ],
+)
+def test_a_rule_that_spans_cells_is_refused_with_the_key_that_makes_it_fit(
+    rule: str, told: str | None, tmp_path: Path
+) -> None:
+    cells = CELLS.replace(", '*'", "")
+    config = loaded(tmp_path, f"{cells}cluster: {{cell: eu}}")
+    (tmp_path / "rules.yaml").write_text(
+        f"version: 1\nrules: [{{name: r, {rule}, actions: [{{log: {{message: x}}}}]}}]\n"
     )
-    assert "one cell holds every group" in refusal(tmp_path, text)
+    if told is None:
+        assert load_rules([tmp_path / "rules.yaml"], config=config).rules
+        return
+    with pytest.raises(InvalidFiles) as error:
+        load_rules([tmp_path / "rules.yaml"], config=config)
+    assert told in str(error.value) and "use one cell" in str(error.value)

@@ -8,8 +8,8 @@ statement is a journey to the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -138,28 +138,15 @@ class PostgresDeliveries:
         """Write one decided delivery; dead, without its request, when it cannot be written as it is. 0 unless it is new and whole."""
         try:
             values = _values(row, waits)
-            with self._savepoint():
+            with self._queries.session.savepoint():
                 return self._write_new([values]).get(row.key, 0)
         except FAULTS_OF_A_ROW as error:
             reason = delivery.kept_text(f"it cannot be stored: {error}", delivery.MAX_ERROR_CHARS)
             log.error(Event.DELIVERY_DEAD, rule=row.rule, client=row.client, action=row.action, error=reason)
             at_ms = min(row.decided_at_ms, MAX_ID)
-            with suppress(*FAULTS_OF_A_ROW), self._savepoint():
+            with suppress(*FAULTS_OF_A_ROW), self._queries.session.savepoint():
                 self._write_new([(*row[:4], None, *row[5:10], DEAD, True, at_ms, reason, "{}")])
             return 0
-
-    @contextmanager
-    def _savepoint(self) -> Iterator[None]:
-        """What stands inside is undone when it raises; the transaction around it goes on."""
-        write = self._queries.session.write
-        write("SAVEPOINT one_row")
-        try:
-            yield
-        except FAULTS_OF_A_ROW:
-            write("ROLLBACK TO SAVEPOINT one_row")
-            write("RELEASE SAVEPOINT one_row")
-            raise
-        write("RELEASE SAVEPOINT one_row")
 
     def _leaving(
         self, rows: Sequence[NewDelivery], ids: Sequence[int], any_lost: bool, any_blocking: bool
