@@ -53,6 +53,14 @@ def open_cell(config: Config, cell: CellConfig, reached: Callable[[str], None] =
     return PostgresStore.open(database_of(config), cell.name, reached)
 
 
+def cell_numbers(config: Config) -> dict[str, int]:
+    """The numbers of all cells in the database, by name; one that no process has worked on yet is made known."""
+    from engine.stores.postgres.cell_list import CellList
+
+    with CellList.open(database_of(config)) as cells:
+        return {cell.name: cells.register(cell.name) for cell in config.cells}
+
+
 def database_of(config: Config) -> Database:
     """The database that a configuration with `store: {type: postgres}` names. RollcallError when the DSN cannot be read."""
     from engine.stores.postgres.database import Database
