@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.config.cell_groups import CellGroups
 from engine.config.inventory import Inventory
@@ -10,6 +10,7 @@ from engine.config.loader import Config
 from engine.core.events import Rejection
 from engine.core.matching import Listing
 from engine.sources.base import Batch
+from engine.stores.posted import PostedEvents
 
 NO_CELL = "no cell has the group of this client: add it to `cells` in the configuration"
 """Why an event is not accepted whose group matches no pattern of any cell."""
@@ -33,6 +34,32 @@ class CellFilter:
         own = [place for place, cell in enumerate(cells) if cell == self._own]
         batch.events = [batch.events[place] for place in own]
         batch.raw = [batch.raw[place] for place in own]
+
+
+class CellPosts:
+    """Parts a batch of events that were sent over HTTP into entries for the inboxes of several cells."""
+
+    def __init__(self, config: Config, numbers: Mapping[str, int]) -> None:
+        """`numbers`: of the cells in the store, by name."""
+        self._groups, self._numbers, self._own = CellGroups(config.cells), numbers, config.cell.name
+
+    def parts(self, batch: Batch) -> list[PostedEvents]:
+        """An entry for each cell that has something in the batch. What belongs to none, or is no event, is for the own cell to keep."""
+        lines: dict[str, list[bytes]] = {}
+        rejected = [(one.reason, one.raw) for one in batch.rejected]
+        for event, raw in zip(batch.events, batch.raw, strict=True):
+            cell = self._groups.of(event.client)
+            if cell is None:
+                rejected.append((NO_CELL, raw))
+            else:
+                lines.setdefault(cell, []).append(raw)
+        found = []
+        for cell, some in lines.items():
+            found.append(PostedEvents(batch.source, some, cell=self._numbers[cell]))
+        if rejected or batch.rejected_more:
+            own = self._numbers[self._own]
+            found.append(PostedEvents(batch.source, [], rejected, batch.rejected_more, own))
+        return found
 
 
 def cell_filter(config: Config) -> CellFilter | None:

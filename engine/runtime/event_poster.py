@@ -36,7 +36,9 @@ class Post(Protocol):
 class EventPoster:
     """Offered batches are acknowledged when they are committed to the inbox. `start` it, `close` it."""
 
-    def __init__(self, inbox: Post) -> None:
+    def __init__(self, inbox: Post, parts: Callable[[Batch], list[PostedEvents]] | None = None) -> None:
+        """`parts`: a batch as the entries of several cells; None: there is one cell."""
+        self._parts = parts or (lambda batch: [posted(batch)])
         self.trouble: str | None = None  # why the last transaction failed
         self._inbox = inbox
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -79,7 +81,7 @@ class EventPoster:
     def _write(self, batches: list[Batch]) -> None:
         failure: Exception | None = None
         try:
-            self._inbox.post([_posted(batch) for batch in batches])
+            self._inbox.post([entry for batch in batches for entry in self._parts(batch)])
             self.trouble = None
         except (StoreError, Overloaded) as error:
             failure, self.trouble = error, str(error)
@@ -90,7 +92,8 @@ class EventPoster:
             _acknowledge(batch.acknowledge, failure)
 
 
-def _posted(batch: Batch) -> PostedEvents:
+def posted(batch: Batch) -> PostedEvents:
+    """A batch as an entry of the inbox."""
     rejected = [(one.reason, one.raw) for one in batch.rejected]
     return PostedEvents(batch.source, batch.raw, rejected, batch.rejected_more)
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from engine.clock import EngineClock
 from engine.config.loader import Config
+from engine.runtime.cell_filter import CellPosts
 from engine.runtime.event_poster import EventPoster
 from engine.runtime.posted_acts import ActAsker
 from engine.runtime.source_factory import source_of
+from engine.runtime.store_factory import cell_numbers
 from engine.runtime.supervision import Supervisor
 from engine.sources.http import HttpSource
 
@@ -34,7 +36,8 @@ class Posting:
         made = [source_of(entry, config, clock) for entry in entries]
         self.push = next((source for source in made if isinstance(source, HttpSource)), None)
         self.acts = ActAsker(self._inbox)
-        self._poster = EventPoster(self._inbox())
+        parts = CellPosts(config, cell_numbers(config)).parts if len(config.cells) > 1 else None
+        self._poster = EventPoster(self._inbox(), parts)
 
     def _inbox(self) -> PostgresInbox:
         from engine.stores.postgres.inbox import PostgresInbox

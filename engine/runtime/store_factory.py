@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from engine.config.cluster import POSTGRES, CellConfig
 from engine.config.loader import Config
-from engine.errors import BadQuestion
+from engine.errors import BadQuestion, RollcallError
 from engine.status.shared_budget import ShareLedger
 from engine.stores.base import Store
 from engine.stores.copied import CopySide
@@ -53,6 +53,14 @@ def open_cell(config: Config, cell: CellConfig, reached: Callable[[str], None] =
     return PostgresStore.open(database_of(config), cell.name, reached)
 
 
+def cell_numbers(config: Config) -> dict[str, int]:
+    """The numbers of all cells in the database, by name; one that no process has worked on yet is made known."""
+    from engine.stores.postgres.cell_list import CellList
+
+    with CellList.open(database_of(config)) as cells:
+        return {cell.name: cells.register(cell.name) for cell in config.cells}
+
+
 def database_of(config: Config) -> Database:
     """The database that a configuration with `store: {type: postgres}` names. RollcallError when the DSN cannot be read."""
     from engine.stores.postgres.database import Database
@@ -66,6 +74,18 @@ def database_of(config: Config) -> Database:
         replica=cluster.name,
         lease_s=cluster.lease_ms / 1000,
     )
+
+
+def store_problems(config: Config) -> list[tuple[str, bool]]:
+    """What is wrong with a database that several replicas share, each with whether it is only a warning; nothing is changed in it."""
+    if not is_shared(config) or config.missing_packages:
+        return []
+    from engine.stores.postgres.examination import examine
+
+    try:
+        return [(found.text, found.is_warning) for found in examine(database_of(config))]
+    except RollcallError as error:  # a secret that cannot be read here
+        return [(str(error), True)]
 
 
 def query_shares(config: Config, place: str = "") -> ShareLedger | None:

@@ -13,6 +13,7 @@ class PostedEvents(NamedTuple):
     raw: Sequence[bytes]
     rejected: Sequence[tuple[str, bytes]] = ()
     rejected_more: int = 0
+    cell: int | None = None  # whose they are, by its number; None: of the cell whose inbox it is
 
 
 class PostedRow(NamedTuple):

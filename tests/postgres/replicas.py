@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,10 @@ def thaw(one: Service) -> None:
 
 
 @contextmanager
-def replicas(folder: Path, dsn: str, count: int, *, lease_s: float = LEASE_S, **config: Any) -> Iterator[Replicas]:
-    """So many replicas, not started."""
+def replicas(
+    folder: Path, dsn: str, count: int, *, lease_s: float = LEASE_S, own_cells: Sequence[str] = (), **config: Any
+) -> Iterator[Replicas]:
+    """So many replicas, not started. `own_cells`: the cell that each works on, where there are several."""
     events = folder / "events.jsonl"
     events.touch()
     with ExitStack() as stack:
@@ -78,9 +80,11 @@ def replicas(folder: Path, dsn: str, count: int, *, lease_s: float = LEASE_S, **
             own.mkdir()
             told = {
                 "store": {"type": "postgres", "dsn": dsn},
-                "cluster": {"name": f"r{number}", "lease": f"{lease_s:g}s"},
+                "cluster": {"name": f"r{number}", "lease": f"{lease_s:g}s"}
+                | ({"cell": own_cells[number]} if own_cells else {}),
                 "sources": [
                     {"name": "log", "type": "file", "path": str(events), "follow": True},
+                    {"name": "push", "type": "http"},
                 ],
             }
             made.append(stack.enter_context(service(own, **told | config)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from engine.stores.postgres.cells import all_cells
+from engine.stores.postgres.cells import all_cells, register
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import store_errors
 from engine.stores.postgres.fence import CellRow
@@ -47,6 +47,11 @@ class CellList:
     def all(self) -> list[CellRow]:
         """Every cell."""
         return all_cells(self._connection)
+
+    def register(self, name: str) -> int:
+        """Make a cell known; its number."""
+        with store_errors("the cell could not be made known"):
+            return register(self._connection, name)
 
     def replicas(self, within_s: float) -> list[Seen]:
         """Replicas that described themselves so recently."""

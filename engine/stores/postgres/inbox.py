@@ -66,12 +66,13 @@ class PostgresInbox:
                 RETRY_AFTER_S,
             )
         rows = [
-            (self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
+            (one.cell or self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
             for one in entries
         ]
         with store_errors(COMMIT_FAILED), unfenced(self._session):
             self._session.write_many(Q["post"], rows)
-            self._ring(EVENTS)
+            for cell in sorted({row[0] for row in rows}):
+                self._session.row(Q["ring"], (channel_of(cell), EVENTS))
 
     def waiting(self, limit: int, beside: Collection[int]) -> list[PostedRow]:
         """Rows that wait for the owner, oldest first, without those whose numbers are given."""
