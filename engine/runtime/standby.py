@@ -52,6 +52,7 @@ class Standby:
         self.owner: str | None = None  # the replica that owned the cell at the last look; None: none
         self._followed_s = time.monotonic()
         self._described_s = 0.0
+        self.unowned_s = 0.0  # for how long the cell had no owner when this replica took it; 0: it was new
 
     @property
     def name(self) -> str:
@@ -111,6 +112,7 @@ class Standby:
             return POLL_S  # another replica shall have it: it gets the time of a lease to take it
         if not ownership.take():
             return SHORTEST_WAIT_S
+        self.unowned_s = -row.left_s if row.epoch else 0.0
         try:
             self._writer.follow(decode_stored)  # what its last owner committed since
             self._writer.take_over()
