@@ -252,7 +252,7 @@ class Cell:
             try:
                 return await self.write(take_rules)
             except StoreError:
-                if self.shared is None or self.lost is not None:
+                if self.shared is None or self.lost is not None or self.error is not None:
                     raise
                 await asyncio.sleep(FIRST_RETRY_S)
 
