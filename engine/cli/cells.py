@@ -12,9 +12,12 @@ from engine.cli.output import say, show
 COLUMNS = ("cell", "owner", "epoch", "lease_left", "wanted", "standby", "behind")
 
 
-@click.group()
-def cells() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def cells(context: click.Context) -> None:
     """Show the cells of a shared store and their owners; give a cell to another replica."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
 
 
 @cells.command("list")

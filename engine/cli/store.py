@@ -23,7 +23,7 @@ def store() -> None:
 @click.option(
     "--to", "to_path", required=True, type=CONFIG, help="The configuration of the store to copy to; it must be empty."
 )
-@click.option("--cell", help="The cell, when a configuration has several.")
+@click.option("--cell", help="The cell, when a configuration has several; default: its `cluster.cell`.")
 @format_option
 def copy(from_path: Path, to_path: Path, cell: str | None, style: str) -> None:
     """Copy a whole store: SQLite to PostgreSQL, or back.
@@ -33,7 +33,7 @@ def copy(from_path: Path, to_path: Path, cell: str | None, style: str) -> None:
     """
     from engine.config.loader import load_config
     from engine.runtime.store_copy import Copied, copy_store
-    from engine.runtime.store_factory import open_to_copy
+    from engine.runtime.store_factory import foreign_to, open_to_copy
 
     def tell(found: Copied) -> None:
         if style == "jsonl":
@@ -46,7 +46,7 @@ def copy(from_path: Path, to_path: Path, cell: str | None, style: str) -> None:
         closing(open_to_copy(source_config, cell, is_source=True)) as source,
         closing(open_to_copy(target_config, cell, is_source=False)) as target,
     ):
-        done = copy_store(source, target, tell)
+        done = copy_store(source, target, tell, foreign_to(target_config, cell))
         if style == "table":
             rows = sum(found.rows for found in done)
             say(f"copied {rows} rows from {source.place} to {target.place}, and compared them")

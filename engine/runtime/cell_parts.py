@@ -9,6 +9,7 @@ from typing import Final
 
 from engine.config.deliveries import HeartbeatConfig
 from engine.runtime.cell import Cell
+from engine.runtime.cell_watch import CellWatch
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import forget_clients
@@ -69,6 +70,9 @@ class CellParts:
         if cell.shared is not None:
             cell.act_runner = ActRunner(cell.shared.inbox, cell.shared.store.posted.take, self._backend)
             tasks.append(keep("acts", cell.act_runner.run, is_vital=False))
+        if cell.shared is not None and cell.standby is not None:
+            watch_cells = CellWatch(cell.shared.store, cell.standby, cell.fleet, cell.clock, cell.write)
+            tasks.append(keep("cells", watch_cells.run, is_vital=False))
         tasks += self._sources(cell, left)
         self._watch(cell)
         self._names = set(self._supervisor.names()) - others

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.config.cell_groups import CellGroups
 from engine.config.cluster import POSTGRES, CellConfig
 from engine.config.loader import Config
+from engine.core.client_ids import shown_name
 from engine.errors import BadQuestion, RollcallError
 from engine.status.shared_budget import ShareLedger
 from engine.stores.base import Store
@@ -97,28 +99,45 @@ def query_shares(config: Config, place: str = "") -> ShareLedger | None:
         return None
     from engine.stores.postgres.shares import PostgresShares
 
-    return PostgresShares(database_of(config), place=place)
+    return PostgresShares(database_of(config), place=f"{config.cell.name} {place}".strip())
 
 
 def open_to_copy(config: Config, cell: str | None, *, is_source: bool) -> CopySide:
     """The whole store of a configuration as one side of a copy, held so that nothing else works on it.
 
-    `cell`: its name; None: the only one. StoreInUse while something works on it, StoreError when there is no source to copy.
+    `cell`: its name; None: the one of this configuration. StoreInUse while something works on it, StoreError when there is no source
+    to copy.
     """
     if not is_shared(config):
         return SqliteStore.open_to_copy(config.data, is_source=is_source)
-    names = [one.name for one in config.cells]
-    if cell is None and len(names) > 1:
-        raise BadQuestion(f"{config.path} has the cells {', '.join(names)}: name one with --cell")
-    found = next((one for one in config.cells if cell in (None, one.name)), None)
-    if found is None:
-        raise BadQuestion(f"{config.path} has no cell {cell}; it has {', '.join(names)}")
-    store = open_cell(config, found)
+    store = open_cell(config, _cell_named(config, cell))
     try:
         return store.whole()
     except BaseException:
         store.close()
         raise
+
+
+def foreign_to(config: Config, cell: str | None) -> Callable[[str], str | None]:
+    """What is wrong with a client in a store of a cell, as a sentence: it belongs to another one. None: nothing."""
+    if not is_shared(config) or len(config.cells) == 1:
+        return lambda client: None
+    own, groups = _cell_named(config, cell).name, CellGroups(config.cells)
+
+    def problem(client: str) -> str | None:
+        found = groups.of(client)
+        if found == own:
+            return None
+        return f"the client {shown_name(client)} belongs to {'no cell' if found is None else 'the cell ' + found}, not to {own}"
+
+    return problem
+
+
+def _cell_named(config: Config, cell: str | None) -> CellConfig:
+    found = config.cell if cell is None else next((one for one in config.cells if one.name == cell), None)
+    if found is None:
+        raise BadQuestion(f"{config.path} has no cell {cell}; it has {', '.join(one.name for one in config.cells)}")
+    return found
 
 
 def holder_of(data: Path) -> Holder | None:

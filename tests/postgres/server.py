@@ -53,7 +53,9 @@ SETTINGS = {
 
 
 def binaries() -> Path | None:
-    """The folder with `postgres` and `initdb`; None: PostgreSQL is not installed."""
+    """The folder with `postgres` and `initdb`; None: PostgreSQL is not installed. `ROLLCALL_POSTGRES` names another one."""
+    if chosen := os.environ.get("ROLLCALL_POSTGRES"):
+        return Path(chosen)
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     folders += [Path(place).parent for place in [shutil.which("initdb")] if place]
     programs = ("initdb", "postgres", "pg_basebackup")

@@ -57,6 +57,7 @@ def test_an_operator_moves_a_cell_and_has_it_given_back(dsn: str, tmp_path: Path
         done = others[0].process_of("cells", "release", "all")
         assert done.returncode == 0 and "(epoch 3)" in done.stdout, done
         assert made.owner() is not others[1]
+        assert "all" in first.process_of("cells").stdout
         refused = first.process_of("cells", "move", "all", "nobody")
         assert refused.returncode == 1 and "r0" in refused.stderr
 

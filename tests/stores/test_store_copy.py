@@ -288,6 +288,14 @@ def _changed(row: Row) -> Row:
     return (*row[:-1], "something else")
 
 
+def test_a_client_of_another_cell_is_not_copied(folder: Path) -> None:
+    with closing(sqlite_side(folder / "a")) as source, closing(sqlite_side(folder / "b")) as target:
+        filled(source)
+        with pytest.raises(StoreError, match="is foreign: copy into a database with one cell"):
+            copy_store(source, target, foreign=lambda client: "it is foreign" if client.startswith("3") else None)
+        assert not any(target.counts().values())
+
+
 def test_memory_does_not_grow_with_the_store(folder: Path) -> None:
     """200 rows of half a megabyte each pass through a few megabytes."""
     journal = next(table for table in TABLES if table.name == "journal")

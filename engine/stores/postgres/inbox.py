@@ -51,28 +51,35 @@ class PostgresInbox:
         """`max_rows`: that may wait before senders are asked to come back."""
         self._session = Session(database)
         self._cell, self._replica, self._max_rows = cell, database.replica, max_rows
-        self._counted_s: float | None = None  # when it was seen how many wait
-        self._is_full = False
+        self._full: dict[
+            int, tuple[float, bool]
+        ] = {}  # by cell: when it was counted what waits, and whether that is too much
 
     def post(self, entries: Sequence[PostedEvents]) -> None:
         """Write events in one transaction; they are durable when this returns. Overloaded while too many wait for an owner."""
-        if self._counted_s is None or time.monotonic() - self._counted_s >= COUNT_EVERY_S:
-            with store_errors(READ_FAILED):
-                found = self._session.row(Q["backlog"], (self._cell,))
-            self._counted_s, self._is_full = time.monotonic(), found is not None and found[0] >= self._max_rows
-        if self._is_full:
-            raise Overloaded(
-                "the inbox of the cell is full: its owner does not apply what was posted; `rollcall cells` says who that is",
-                RETRY_AFTER_S,
-            )
         rows = [
             (one.cell or self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
             for one in entries
         ]
+        if any(self._is_full(cell) for cell in sorted({row[0] for row in rows})):
+            raise Overloaded(
+                "the inbox of the cell is full: its owner does not apply what was posted; `rollcall cells` says who that is",
+                RETRY_AFTER_S,
+            )
         with store_errors(COMMIT_FAILED), unfenced(self._session):
             self._session.write_many(Q["post"], rows)
             for cell in sorted({row[0] for row in rows}):
                 self._session.row(Q["ring"], (channel_of(cell), EVENTS))
+
+    def _is_full(self, cell: int) -> bool:
+        """Do as many rows wait as may? Looked up once a second at most."""
+        counted_s, is_full = self._full.get(cell, (None, False))
+        if counted_s is None or time.monotonic() - counted_s >= COUNT_EVERY_S:
+            with store_errors(READ_FAILED):
+                found = self._session.row(Q["backlog"], (cell,))
+            is_full = found is not None and found[0] >= self._max_rows
+            self._full[cell] = time.monotonic(), is_full
+        return is_full
 
     def waiting(self, limit: int, beside: Collection[int]) -> list[PostedRow]:
         """Rows that wait for the owner, oldest first, without those whose numbers are given."""

@@ -22,11 +22,12 @@ from engine.stores.postgres.copying import PostgresCopySide
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.deliveries import PostgresDeliveries
 from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, store_errors, translated
+from engine.stores.postgres.fence import CellRow
 from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.journal import PostgresJournal
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
-from engine.stores.postgres.ownership import Ownership, steady_s
+from engine.stores.postgres.ownership import Ownership, cell_row, steady_s
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.reader import PostgresReader, Readers
 from engine.stores.postgres.rules import PostgresRules
@@ -178,6 +179,10 @@ class PostgresStore:
         self._session.rows(
             f"{CELLS['describe']} RETURNING cell", (self.cell, owner.replica, standing, owner.epoch, journal_row)
         )
+
+    def all_cells(self) -> list[CellRow]:
+        """Every cell of the database, in the order of their numbers."""
+        return [cell_row(row) for row in self._session.rows(CELLS["all"])]
 
     def database_ms(self) -> int:
         """What the database's clock shows now, epoch milliseconds."""
