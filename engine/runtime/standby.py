@@ -52,6 +52,7 @@ class Standby:
         self.owner: str | None = None  # the replica that owned the cell at the last look; None: none
         self._followed_s = time.monotonic()
         self._described_s = 0.0
+        self._seen: tuple[object, ...] = ()  # what the cell showed when its journal was read last
         self.unowned_s = 0.0  # for how long the cell had no owner when this replica took it; 0: it was new
 
     @property
@@ -99,12 +100,14 @@ class Standby:
         """Apply what the journal has got, and take the cell if it is free; returns how long to wait before the next look."""
         ownership = self._ownership
         self._clock.ask(self._store.database_ms)
-        self._writer.follow(decode_stored)
-        self._followed_s = time.monotonic()
-        if self._followed_s - self._described_s >= DESCRIBE_S:
+        row, looked_s = ownership.look(), time.monotonic()
+        seen = row.epoch, row.token, row.head
+        if seen != self._seen:  # else nothing was committed since
+            self._writer.follow(decode_stored)
+        self._seen, self._followed_s = seen, looked_s
+        if looked_s - self._described_s >= DESCRIBE_S:
             self._store.describe(STANDBY, self._writer.row)
-            self._described_s = self._followed_s
-        row = ownership.look()
+            self._described_s = looked_s
         self.owner = row.owner if row.left_s > 0 else None
         if row.left_s > 0:
             return min(POLL_S, row.left_s + SHORTEST_WAIT_S)

@@ -53,7 +53,9 @@ SETTINGS = {
 
 
 def binaries() -> Path | None:
-    """The folder with `postgres` and `initdb`; None: PostgreSQL is not installed."""
+    """The folder with `postgres` and `initdb`; None: PostgreSQL is not installed. `ROLLCALL_POSTGRES` names another one."""
+    if chosen := os.environ.get("ROLLCALL_POSTGRES"):
+        return Path(chosen)
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     folders += [Path(place).parent for place in [shutil.which("initdb")] if place]
     programs = ("initdb", "postgres", "pg_basebackup")
@@ -127,10 +129,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
-        (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
-        _give(self.data)
         with self._life, (self.folder / "log").open("ab") as log:
+            lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
+            (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
+            _give(self.data)
             self._process = subprocess.Popen(
                 [str(_binary("postgres")), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
