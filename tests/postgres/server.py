@@ -129,10 +129,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
-        (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
-        _give(self.data)
         with self._life, (self.folder / "log").open("ab") as log:
+            lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
+            (self.data / "postgresql.conf").write_text("\n".join(lines) + "\n")
+            _give(self.data)
             self._process = subprocess.Popen(
                 [str(_binary("postgres")), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,

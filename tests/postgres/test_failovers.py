@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -114,3 +114,18 @@ def test_a_commit_that_no_synchronous_standby_confirms_is_not_acknowledged(pair:
     pair.fail_over()
     turns(store, range(3, 5))
     assert rows(store) == [1, 2, 3, 4]
+
+
+def test_what_is_due_is_never_asked_of_a_standby(pair: Pair, replica: OpenReplica) -> None:
+    """A delivery that was sent is still due on a standby that lags: it would be sent again."""
+    store = replica("a", pair.dsn).own()
+    pair.wait()
+    pair.primary.kill()
+    with pytest.raises(StoreError), store.reading() as reader:
+        reader.waiting(0)
+    looking = PostgresStore.open_read_only(store.database)
+    with closing(looking), looking.reading() as reader:
+        assert reader.sources() == {}  # people may look
+    pair.standby.promote()
+    with store.reading() as reader:
+        assert reader.waiting(0).targets == ()

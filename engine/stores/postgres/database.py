@@ -50,11 +50,22 @@ class Database:
     )
     statement_s: float = STATEMENT_WITHIN_S
 
-    def connect(self, *, reading: bool = False) -> PatientConnection:
-        """A new session: each statement is a transaction of its own until BEGIN. StoreError says why there is none.
+    def connect(self) -> PatientConnection:
+        """A new session on a server that takes writes: each statement is a transaction of its own until BEGIN. StoreError: there is none."""
+        return self._connect("read-write", False)
 
-        `reading`: on any server of the DSN that answers; else only on one that takes writes.
-        """
+    def connect_to_read(self) -> PatientConnection:
+        """A new session for questions, on the primary, also while it takes no writes. What is due on a standby may have been sent already."""
+        return self._connect("primary", True)
+
+    def connect_anywhere(self) -> PatientConnection:
+        """A new session for people who look: on a primary, or on a standby when there is none. StoreError when nothing answers."""
+        try:
+            return self.connect_to_read()
+        except StoreError:
+            return self._connect("any", True)
+
+    def _connect(self, target: str, reading: bool) -> PatientConnection:
         try:
             given = conninfo_to_dict(self.dsn)
         except psycopg.ProgrammingError:
@@ -70,7 +81,7 @@ class Database:
             "keepalives_count": 3,
             "tcp_user_timeout": int(self.lease_s * 1000),
             "application_name": f"{NAME} {self.replica}"[:63],
-            "target_session_attrs": "any" if reading else "read-write",
+            "target_session_attrs": target,
         }
         try:
             connection = PatientConnection.connect(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from engine.errors import StoreError
-from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import READ_FAILED, explain
 from engine.stores.postgres.questions import Values
 from engine.stores.postgres.session import prepared
@@ -23,8 +23,9 @@ WAIT_S = 30.0
 class ReadPool:
     """Hands a session to one question at a time, from any thread. Each question sees what was committed before it."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
+        """`connect` makes a session. StoreError when it cannot."""
+        self._connect = connect
         self._free = threading.Semaphore(MAX_SESSIONS)
         self._lock = threading.Lock()
         self._idle: list[psycopg.Connection] = []
@@ -50,7 +51,7 @@ class ReadPool:
                     if not connection.closed:
                         raise explain(READ_FAILED, error) from error
             try:
-                return self._answer(prepared(self._database.connect(reading=True)), statement, values)
+                return self._answer(prepared(self._connect()), statement, values)
             except psycopg.Error as error:
                 raise explain(READ_FAILED, error) from error
         finally:

@@ -5,9 +5,11 @@ Lists are of all cells that the reader was made for; what leaves, and histories,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import psycopg
 
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
@@ -15,7 +17,6 @@ from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.kept_rows import silence_of_row
 from engine.stores.postgres import delivery_reads, sweeps
-from engine.stores.postgres.database import Database
 from engine.stores.postgres.journal import history
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
@@ -43,9 +44,9 @@ OPEN_STATES = frozenset({"pending", "firing"})
 class Readers:
     """Readers of one database, for any thread."""
 
-    def __init__(self, database: Database, cell: int) -> None:
-        """`cell`: whose deliveries leave and whose histories are told."""
-        self._pool = ReadPool(database)
+    def __init__(self, connect: Callable[[], psycopg.Connection], cell: int) -> None:
+        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told."""
+        self._pool = ReadPool(connect)
         self._cell = cell
 
     @contextmanager

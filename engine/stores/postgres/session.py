@@ -29,8 +29,8 @@ class Session:
     def __init__(
         self, database: Database, connection: psycopg.Connection | None = None, *, reading: bool = False
     ) -> None:
-        """`reading`: on any server that answers, also on one that takes no writes."""
-        self._database, self._is_reading = database, reading
+        """`reading`: on any server that answers, also on a standby."""
+        self._connect = database.connect_anywhere if reading else database.connect
         self._connection = connection and prepared(connection)
         self._opening: Callable[[], str] | None = None  # of a transaction: the text that begins it
         self._has_begun = False
@@ -50,8 +50,14 @@ class Session:
                 raise StoreError("the connection to the database was lost inside a transaction")
             if self._is_closed:
                 raise StoreError("the store was closed")
-            self._connection = prepared(self._database.connect(reading=self._is_reading))
+            self._connection = prepared(self._connect())
         return self._connection
+
+    def _is_useless(self, error: psycopg.Error) -> bool:
+        """Does the error mean that another connection may do better? One to a server that takes no writes any more is given up."""
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) and self._connection is not None:
+            self._connection.close()
+        return self.is_lost
 
     def drop(self) -> None:
         """Give the connection up, whatever state it is in."""
@@ -114,8 +120,8 @@ class Session:
             return self.connection()
         try:
             return self._open(self._opening)
-        except psycopg.Error:
-            if not self.is_lost:
+        except psycopg.Error as error:
+            if not self._is_useless(error):
                 raise
         # A session that ended while nobody used it says so now; of a transaction that has only begun, nothing can be committed.
         return self._open(self._opening)
@@ -192,8 +198,8 @@ class Session:
             return question(self._begun())
         try:
             return question(self.connection())
-        except psycopg.Error:
-            if not self.is_lost:
+        except psycopg.Error as error:
+            if not self._is_useless(error):
                 raise
         return question(self.connection())  # a session that ended while nobody asked says so at the next question
 

@@ -60,7 +60,13 @@ class PostgresStore:
     """See `stores.base.Store`. `open` it, use it from one thread, `close` it; `reading` is for every thread."""
 
     def __init__(
-        self, database: Database, session: Session, cell: int, ownership: Ownership, reached: Callable[[str], None]
+        self,
+        database: Database,
+        session: Session,
+        cell: int,
+        ownership: Ownership,
+        reached: Callable[[str], None],
+        connect_to_read: Callable[[], psycopg.Connection],
     ) -> None:
         self.database, self.cell, self.ownership = database, cell, ownership
         self._session, self._reached = session, reached
@@ -70,7 +76,7 @@ class PostgresStore:
         self.alerts = PostgresAlerts(session, cell)
         self.deliveries = PostgresDeliveries(session, cell)
         self.sweeps = PostgresSweeps(session, cell)
-        self._readers = Readers(database, cell)
+        self._readers = Readers(connect_to_read, cell)
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
@@ -100,21 +106,20 @@ class PostgresStore:
             raise
         session = Session(database, connection)
         ownership = Ownership(session, cell, database.replica, database.lease_s, now_s)
-        return cls(database, session, number, ownership, reached)
+        return cls(database, session, number, ownership, reached, database.connect_to_read)
 
     @classmethod
     def open_read_only(cls, database: Database, cell: str = CELL) -> PostgresStore:
         """Open the store of a cell to read from it, on any server that answers. StoreError when there is none."""
-        connection = database.connect(reading=True)
+        connection = database.connect_anywhere()
         try:
             with store_errors("the store could not be read"):
                 number = known(connection, cell)
         finally:
             connection.close()
         session = Session(database, reading=True)
-        return cls(
-            database, session, number, Ownership(session, cell, database.replica, database.lease_s), lambda place: None
-        )
+        ownership = Ownership(session, cell, database.replica, database.lease_s)
+        return cls(database, session, number, ownership, lambda place: None, database.connect_anywhere)
 
     def own(self) -> PostgresStore:
         """The same store, as the owner of its cell. StoreInUse while another replica is."""
