@@ -1,6 +1,7 @@
 -- The first schema. Migrations are numbered and never edited once released.
 --
 -- `cell` says whose a row is, in every table. Ids that people see come from one sequence over all cells, so one number names one row.
+-- What is looked up is compared by bytes (COLLATE "C"): a language's own order costs several times as much and differs from machine to machine.
 -- Instants are epoch milliseconds of the engine's clock; only `cells`, `replicas`, `acts` and `inbox` know the database's own clock.
 
 -- One row a cell: who owns it, and the fence. `head` counts the transactions of all owners; each moves it from its own h to h + 1, where
@@ -43,7 +44,7 @@ CREATE TABLE replicas (
     PRIMARY KEY (cell, name)
 ) WITH (fillfactor = 50);
 
-CREATE TABLE meta (cell integer NOT NULL, key text NOT NULL, value text NOT NULL, PRIMARY KEY (cell, key)) WITH (fillfactor = 50);
+CREATE TABLE meta (cell integer NOT NULL, key text COLLATE "C" NOT NULL, value text NOT NULL, PRIMARY KEY (cell, key)) WITH (fillfactor = 50);
 
 -- What was accepted, in order: the truth that everything else is derived from. One row is one batch of one source, or the
 -- deadlines of one turn. `events` holds one JSON text a line, `previous` one little-endian 64-bit history position an
@@ -81,15 +82,15 @@ $$;
 
 -- A cache of the journal: client states as of some journal row, written lazily. `last` is the newest history position
 -- about the client that the state contains.
-CREATE TABLE clients (cell integer NOT NULL, id text NOT NULL, last bigint NOT NULL, state bytea NOT NULL, PRIMARY KEY (cell, id))
+CREATE TABLE clients (cell integer NOT NULL, id text COLLATE "C" NOT NULL, last bigint NOT NULL, state bytea NOT NULL, PRIMARY KEY (cell, id))
 WITH (fillfactor = 80);
 -- Clients that were forgotten, and when: events of before must not bring them back. Kept for `clients.tombstone`.
-CREATE TABLE forgotten (cell integer NOT NULL, client text NOT NULL, at bigint NOT NULL, PRIMARY KEY (cell, client));
+CREATE TABLE forgotten (cell integer NOT NULL, client text COLLATE "C" NOT NULL, at bigint NOT NULL, PRIMARY KEY (cell, client));
 
 -- `key`: of alerts about no client, JSON of {name: value}. `detail`, `life`: JSON, what else the core keeps of an alert.
 CREATE TABLE alerts (
     cell integer NOT NULL,
-    id text NOT NULL,
+    id text COLLATE "C" NOT NULL,
     rule text NOT NULL,
     client text,
     source text,
@@ -111,12 +112,12 @@ CREATE TABLE alerts (
 CREATE INDEX alerts_open ON alerts (cell, due_at) WHERE resolved_at IS NULL;
 CREATE INDEX alerts_ended ON alerts (cell, resolved_at) WHERE resolved_at IS NOT NULL;
 
-CREATE TABLE throttles (cell integer NOT NULL, rule text NOT NULL, key text NOT NULL, firings text NOT NULL, PRIMARY KEY (cell, rule, key));
+CREATE TABLE throttles (cell integer NOT NULL, rule text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, firings text NOT NULL, PRIMARY KEY (cell, rule, key));
 
 -- What operators do not want to hear for a while, by whom and why. `match` is JSON: {field: [pattern, ...]}, `rules` patterns for names.
 CREATE TABLE silences (
     cell integer NOT NULL,
-    id text NOT NULL,
+    id text COLLATE "C" NOT NULL,
     match text NOT NULL,
     from_at bigint NOT NULL,
     until_at bigint NOT NULL,
@@ -129,16 +130,16 @@ CREATE TABLE silences (
 CREATE INDEX silences_end ON silences (cell, until_at);
 
 -- Groups, outages, schedules, bursts and the like that go on: `value` is JSON, the arguments that make the value of the core again.
-CREATE TABLE kept (cell integer NOT NULL, kind text NOT NULL, id text NOT NULL, value text NOT NULL, PRIMARY KEY (cell, kind, id));
+CREATE TABLE kept (cell integer NOT NULL, kind text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL, value text NOT NULL, PRIMARY KEY (cell, kind, id));
 
 -- Who ever joined an outage that goes on. `down` is 1 for a member that is down, 0 for one that is back, 2 for one that is back and went
 -- again without joining: a row each, for there may be very many.
-CREATE TABLE outage_members (cell integer NOT NULL, outage text NOT NULL, client text NOT NULL, down smallint NOT NULL, PRIMARY KEY (cell, outage, client));
+CREATE TABLE outage_members (cell integer NOT NULL, outage text COLLATE "C" NOT NULL, client text COLLATE "C" NOT NULL, down smallint NOT NULL, PRIMARY KEY (cell, outage, client));
 
 -- Rules that were loaded, so that a restart knows a new one from a known one, and can end the alerts of one that went.
-CREATE TABLE rules (cell integer NOT NULL, name text NOT NULL, definition text NOT NULL, loaded_at bigint NOT NULL, missing_since bigint, PRIMARY KEY (cell, name));
+CREATE TABLE rules (cell integer NOT NULL, name text COLLATE "C" NOT NULL, definition text NOT NULL, loaded_at bigint NOT NULL, missing_since bigint, PRIMARY KEY (cell, name));
 -- What each rule said, and from when on: a delivery is explained by the rule that decided it, not by what became of it.
-CREATE TABLE rule_versions (cell integer NOT NULL, name text NOT NULL, from_at bigint NOT NULL, definition text NOT NULL, PRIMARY KEY (cell, name, from_at));
+CREATE TABLE rule_versions (cell integer NOT NULL, name text COLLATE "C" NOT NULL, from_at bigint NOT NULL, definition text NOT NULL, PRIMARY KEY (cell, name, from_at));
 
 CREATE TABLE quarantine (
     cell integer NOT NULL,
@@ -152,7 +153,7 @@ CREATE INDEX quarantine_of ON quarantine (cell, id);
 
 CREATE TABLE sources (
     cell integer NOT NULL,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     position text,
     caught_up_to bigint,
     last_event_at bigint,
@@ -211,14 +212,14 @@ CREATE INDEX corrections_at ON corrections (cell, at);
 CREATE TABLE deliveries (
     cell integer NOT NULL,
     id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    key text NOT NULL,
+    key text COLLATE "C" NOT NULL,
     rule text NOT NULL,
     client text,
     group_key text,
     clients text,
-    alert text NOT NULL,
+    alert text COLLATE "C" NOT NULL,
     action text NOT NULL,
-    target text NOT NULL,
+    target text COLLATE "C" NOT NULL,
     lane text NOT NULL,
     phase text NOT NULL,
     state text NOT NULL,
