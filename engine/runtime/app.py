@@ -18,7 +18,7 @@ from engine.config.loader import Config
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, RollcallError
 from engine.rulefiles.loader import load_rules
-from engine.runtime.cell import CLOSE_S, Cell, Shared
+from engine.runtime.cell import CLOSE_S, Cell
 from engine.runtime.cell_life import CellLife
 from engine.runtime.cell_parts import HEARTBEAT, CellParts
 from engine.runtime.failpoints import from_environment
@@ -28,6 +28,7 @@ from engine.runtime.posting import Posting
 from engine.runtime.reload_signal import ReloadSignal
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
 from engine.runtime.running_service import RunningService, ServiceBackend
+from engine.runtime.shared_cell import Shared
 from engine.runtime.shutdown import end_within
 from engine.runtime.store_clock import StoreClock
 from engine.runtime.store_factory import is_shared, open_cell, open_store

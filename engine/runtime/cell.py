@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from engine import __version__
 from engine.actions.base import OutboxItem
-from engine.clock import EngineClock, SteadyClock, running_ms
+from engine.clock import EngineClock, SteadyClock
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.delivery import DeliveryPolicy
@@ -38,22 +37,16 @@ from engine.runtime.inbox_source import InboxSource
 from engine.runtime.posted_acts import ActRunner
 from engine.runtime.recovery import loading_states
 from engine.runtime.senders import Senders
+from engine.runtime.shared_cell import Shared
 from engine.runtime.source_factory import push_source
 from engine.runtime.source_runner import SourceRunner
-from engine.runtime.standby import BEHIND, OWNER, STANDBY, Standby
+from engine.runtime.standby import Standby
 from engine.runtime.status_queries import assemble
-from engine.runtime.store_clock import StoreClock
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap
 from engine.stores.base import SourceRow, Store
 from engine.telemetry import Event, logger
 from engine.web.service import CellState
-
-if TYPE_CHECKING:  # they need a package that is not always installed
-    from engine.stores.postgres.fence import CellRow
-    from engine.stores.postgres.inbox import PostgresInbox
-    from engine.stores.postgres.ownership import Ownership
-    from engine.stores.postgres.store import PostgresStore
 
 T = TypeVar("T")
 
@@ -79,30 +72,6 @@ LONGEST_BEAT_S = 1.0
 """Between two of them at most: so soon an operator's wish for another owner is seen."""
 
 log = logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """What a cell needs of a store that several replicas share."""
-
-    store: PostgresStore
-    clock: StoreClock
-
-    def inbox_source(self, options: Mapping[str, Any]) -> InboxSource:
-        """What replicas have taken over HTTP, as a source of the owner."""
-        return InboxSource(**options, inbox=self.inbox, delete=self.store.posted.delete)
-
-    def inbox(self) -> PostgresInbox:
-        """What is posted to the cell, on a connection of its own."""
-        from engine.stores.postgres.inbox import PostgresInbox
-
-        return PostgresInbox(self.store.database, self.store.cell)
-
-    def look(self) -> CellRow:
-        """In the writer's thread: the cell as the database has it, and the database's clock; say that this replica is its owner."""
-        self.clock.ask(self.store.database_ms)
-        self.store.describe(OWNER, self.store.journal.last_id())
-        return self.store.ownership.look()
 
 
 class Cell:
@@ -158,7 +127,7 @@ class Cell:
         )
         ownership = None if shared is None else shared.store.ownership
         self.standby = None if shared is None else Standby(shared.store, self.writer, shared.clock)
-        self.senders = Senders(config, clock, None if ownership is None else partial(_send_until_s, ownership))
+        self.senders = Senders(config, clock, None if shared is None else shared.send_until_s)
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             Outbox(store, self.write, clock, policy),
@@ -180,21 +149,9 @@ class Cell:
 
     def state(self) -> CellState | None:
         """The cell as this replica sees it; None with the embedded store."""
-        standby = self.standby
-        if self.shared is None or standby is None:
+        if self.shared is None or self.standby is None:
             return None
-        ownership, fenced = self.shared.store.ownership, self.shared.store.ownership.fenced_commits
-        if ownership.is_owner:
-            return CellState(ownership.name, OWNER, ownership.replica, ownership.epoch, 0.0, fenced, None)
-        lag_s, reason = standby.lag_s(), None
-        if self.lost is not None:
-            reason = str(self.lost)
-        elif not standby.is_warm:
-            reason = standby.trouble or "the states are being loaded"
-        elif lag_s > ownership.lease_s:
-            reason = standby.trouble or "the journal has not been read for longer than the lease"
-        standing = STANDBY if reason is None else BEHIND
-        return CellState(ownership.name, standing, standby.owner, 0, lag_s, fenced, reason)
+        return self.shared.state(self.standby, self.lost)
 
     def ring(self) -> None:
         """On the loop: something was posted to the cell, perhaps."""
@@ -252,7 +209,7 @@ class Cell:
             try:
                 return await self.write(take_rules)
             except StoreError:
-                if self.shared is None or self.lost is not None:
+                if self.shared is None or self.lost is not None or self.error is not None:
                     raise
                 await asyncio.sleep(FIRST_RETRY_S)
 
@@ -362,8 +319,3 @@ class Cell:
         self.fleet.note_gap(gap.to_ms, gap.noted_at_ms)
         if self.queries is not None:
             self.queries.note_gap(gap)
-
-
-def _send_until_s(ownership: Ownership) -> float:
-    """Until when something may be sent, by `running_ms`; an instant that has passed: nothing may."""
-    return running_ms() / 1000 + ownership.left_s() if ownership.may_send() else 0.0
