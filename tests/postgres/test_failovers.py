@@ -116,6 +116,28 @@ def test_a_commit_that_no_synchronous_standby_confirms_is_not_acknowledged(pair:
     assert rows(store) == [1, 2, 3, 4]
 
 
+def test_a_commit_that_survived_a_crash_of_the_primary_counts_when_the_standby_has_it(
+    pair: Pair, replica: OpenReplica
+) -> None:
+    """It waited for the standby when the primary crashed; found again afterwards, it is still on no standby."""
+    store = replica("a", pair.dsn, statement_s=1.0)
+    pair.primary.configure(synchronous_standby_names="heir")
+    turns(store.own(), range(1, 3))
+    pair.stop_streaming()
+    with pytest.raises(StoreError):
+        turns(store, range(3, 4))
+    pair.primary.kill()
+    pair.primary.start()
+    for _ in range(2):
+        with pytest.raises(StoreError) as raised:
+            turns(store, range(3, 4))
+        assert type(raised.value) is StoreError  # nothing is known as long as the standby is away
+        assert not store.ownership.may_send()
+    pair.fail_over()
+    turns(store, range(3, 5))
+    assert rows(store) == [1, 2, 3, 4]
+
+
 def test_what_is_due_is_never_asked_of_a_standby(pair: Pair, replica: OpenReplica) -> None:
     """A delivery that was sent is still due on a standby that lags: it would be sent again."""
     store = replica("a", pair.dsn).own()

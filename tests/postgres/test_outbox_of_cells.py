@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from engine.core.alerting.alert import Throttled
 from engine.errors import StoreError
 from engine.stores.base import Share
 from engine.stores.postgres.outbox_queries import Q
@@ -113,3 +114,15 @@ def test_deliveries_are_found_by_their_ids_in_a_database_that_has_no_statistics_
         prepared(connection)
         plan = "\n".join(str(line) for (line,) in connection.execute(f"EXPLAIN {Q[name]}", IDS))
     assert "deliveries_pkey" in plan and "deliveries_cell_key_key" not in plan and "Seq Scan" not in plan, plan
+
+
+def test_the_key_of_a_throttle_may_be_longer_than_an_index_takes(store: PostgresStore) -> None:
+    key = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9_000))
+    with store.transaction():
+        store.alerts.write_throttles([Throttled("r", key, [1]), Throttled("r", "short", [2])])
+    with store.transaction():
+        store.alerts.write_throttles([Throttled("r", key, [1, 3])])
+    assert {one.key: one.firings for one in store.alerts.throttles()} == {key: [1, 3], "short": [2]}
+    with store.transaction():
+        store.alerts.write_throttles([Throttled("r", key)])
+    assert [one.key for one in store.alerts.throttles()] == ["short"]

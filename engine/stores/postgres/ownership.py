@@ -21,6 +21,7 @@ from engine.stores.postgres.failures import explain, store_errors
 from engine.stores.postgres.fence import CellRow, Fence, Verdict, verdict
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.session import Session
+from engine.stores.postgres.transactions import unfenced
 
 Q = queries("cells.sql")
 
@@ -163,9 +164,13 @@ class Ownership:
         return self._fence
 
     def _ask(self) -> Verdict:
-        """What the database says of our newest transaction, once that has certainly ended."""
+        """What the database says of our newest transaction, once that has certainly ended.
+
+        The lock makes the question a transaction of its own, whose commit waits for a synchronous standby as every other does: so does
+        what is answered here.
+        """
         fence = self._held()
-        with store_errors("the cell could not be read"):
+        with store_errors("the cell could not be read"), unfenced(self._session):
             row = self._session.row(Q["settle"], (fence.cell,))
         return verdict(fence, None if row is None else cell_row(row))
 

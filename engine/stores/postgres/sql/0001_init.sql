@@ -112,7 +112,9 @@ CREATE TABLE alerts (
 CREATE INDEX alerts_open ON alerts (cell, due_at) WHERE resolved_at IS NULL;
 CREATE INDEX alerts_ended ON alerts (cell, resolved_at) WHERE resolved_at IS NOT NULL;
 
-CREATE TABLE throttles (cell integer NOT NULL, rule text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, firings text NOT NULL, PRIMARY KEY (cell, rule, key));
+CREATE TABLE throttles (cell integer NOT NULL, rule text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, firings text NOT NULL);
+-- A key is made of what an inventory says, and may be longer than an index takes.
+CREATE UNIQUE INDEX throttles_of ON throttles (cell, rule, md5(key));
 
 -- What operators do not want to hear for a while, by whom and why. `match` is JSON: {field: [pattern, ...]}, `rules` patterns for names.
 CREATE TABLE silences (
@@ -130,7 +132,8 @@ CREATE TABLE silences (
 CREATE INDEX silences_end ON silences (cell, until_at);
 
 -- Groups, outages, schedules, bursts and the like that go on: `value` is JSON, the arguments that make the value of the core again.
-CREATE TABLE kept (cell integer NOT NULL, kind text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL, value text NOT NULL, PRIMARY KEY (cell, kind, id));
+CREATE TABLE kept (cell integer NOT NULL, kind text COLLATE "C" NOT NULL, id text COLLATE "C" NOT NULL, value text NOT NULL);
+CREATE UNIQUE INDEX kept_of ON kept (cell, kind, md5(id));
 
 -- Who ever joined an outage that goes on. `down` is 1 for a member that is down, 0 for one that is back, 2 for one that is back and went
 -- again without joining: a row each, for there may be very many.

@@ -23,10 +23,10 @@ DELETE FROM alerts WHERE cell = %(cell)s AND id IN (
 
 -- name: write_throttle
 INSERT INTO throttles (cell, rule, key, firings) VALUES (%s, %s, %s, %s)
-ON CONFLICT (cell, rule, key) DO UPDATE SET firings = excluded.firings
+ON CONFLICT (cell, rule, md5(key)) DO UPDATE SET firings = excluded.firings
 
 -- name: delete_throttle
-DELETE FROM throttles WHERE cell = %s AND rule = %s AND key = %s
+DELETE FROM throttles WHERE cell = %s AND rule = %s AND md5(key) = md5(%s)
 
 -- name: throttles
 SELECT rule, key, firings FROM throttles WHERE cell = %s

@@ -14,11 +14,11 @@ DELETE FROM silences WHERE cell = %(cell)s AND id IN (SELECT id FROM silences WH
 -- name: write_kept
 INSERT INTO kept (cell, kind, id, value)
 SELECT %s, given.* FROM unnest(%s::text[], %s::text[], %s::text[]) AS given
-ON CONFLICT (cell, kind, id) DO UPDATE SET value = excluded.value
+ON CONFLICT (cell, kind, md5(id)) DO UPDATE SET value = excluded.value
 
 -- name: delete_kept
 DELETE FROM kept AS old USING unnest(%s::text[], %s::text[]) AS over (kind, id)
-WHERE old.cell = %s AND old.kind = over.kind AND old.id = over.id
+WHERE old.cell = %s AND old.kind = over.kind AND md5(old.id) = md5(over.id)
 
 -- name: all_kept
 -- By bytes, as every store sorts them.
