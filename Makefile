@@ -9,7 +9,7 @@ COMPILED = *__mypyc.*.so $$(find engine -name "*.so" 2>/dev/null)
 # Most tests wait for servers, clocks and kills, so several at once take a third of the time. `SIDE_BY_SIDE=` runs them one after the other.
 SIDE_BY_SIDE ?= -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-long check bench setup clean rocketmq-native demo-rocketmq
+.PHONY: run test test-long check bench setup clean rocketmq-native demo-rocketmq demo-cluster
 setup: .venv/ready
 .venv/ready: pyproject.toml requirements.txt $(shell find engine/core engine/replay/lines.py -name "*.py")
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -49,6 +49,9 @@ rocketmq-native: setup  ## the native library of the rocketmq source, on Linux x
 
 demo-rocketmq: rocketmq-native  ## a RocketMQ broker, a synthetic fleet and the engine, together; needs Java and Maven
 	$(BIN)/python -m tests.mq.demo
+
+demo-cluster: rocketmq-native  ## PostgreSQL, RocketMQ, three replicas and a fleet; a replica is killed every 20 s
+	$(BIN)/python -m tests.postgres.demo
 
 clean:  ## removes what setup made
 	rm -rf .venv $(COMPILED)

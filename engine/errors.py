@@ -130,6 +130,18 @@ class StoreInUse(StoreError):
     code = "store-in-use"
 
 
+class Fenced(StoreError):
+    """This replica does not own the cell, or no longer: nothing of the transaction was committed, and nothing more may be sent for it."""
+
+    code = "fenced"
+
+
+class StoreBehind(StoreError):
+    """Memory and store differ, after a failover to a standby that lagged or a commit that was thought lost: memory is loaded again."""
+
+    code = "store-behind"
+
+
 class ClockSuspect(Unavailable):
     """Most of a batch lies in the future: this machine's clock is probably wrong, so nothing was accepted."""
 
@@ -147,6 +159,8 @@ _BY_CODE: dict[str, type[RollcallError]] = {
         Unavailable,
         Overloaded,
         StoreError,
+        Fenced,
+        StoreBehind,
         ClockSuspect,
     )
 }

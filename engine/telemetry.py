@@ -88,6 +88,20 @@ class Event(StrEnum):
     )
     WRITER_FAILED = "writer.failed", "internal error: stopping; unacknowledged batches will be read again"
 
+    # Cells of a store that several replicas share
+
+    CELL_STANDBY = (
+        "cell.standby",
+        "this replica stands by for a cell: its states are loaded, and it takes over when the owner ends",
+    )
+    CELL_TAKEN = "cell.taken", "this replica owns the cell: it decides and sends from now on"
+    CELL_RELEASED = "cell.released", "this replica has given the cell back: another one takes it at once"
+    CELL_LOST = (
+        "cell.lost",
+        "this replica owns the cell no longer: nothing more is committed or sent; it loads the store again and stands by",
+    )
+    CELL_UNREACHABLE = "cell.unreachable", "the store of the cell cannot be reached: trying again"
+
     # Sources
 
     SOURCE_UNHEALTHY = (

@@ -48,7 +48,7 @@ def test_the_example_configuration_loads_without_a_word() -> None:
     assert load_config(ROOT / "config.example.yaml").warnings == ()
 
 
-SECRETS = ("ROLLCALL_TOKEN", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN", "TELEGRAM_TOKEN", "DINGTALK_SECRET",
+SECRETS = ("ROLLCALL_TOKEN", "ROLLCALL_DB_PASSWORD", "ALIYUN_ACCESS_KEY", "ALIYUN_SECRET", "SMTP_PASSWORD", "PAGER_TOKEN", "TELEGRAM_TOKEN", "DINGTALK_SECRET",
            "FEISHU_SECRET", "PD_KEY", "OPSGENIE_KEY", "NTFY_TOPIC", "NTFY_TOKEN", "HOOK_AUTH", "HOOK_SECRET")  # fmt: skip
 
 ADDRESSES = ("SLACK_URL", "TEAMS_URL", "DISCORD_URL", "DINGTALK_URL", "FEISHU_URL", "WECOM_URL", "APPRISE_URL")
@@ -73,6 +73,8 @@ ADDRESSES = ("SLACK_URL", "TEAMS_URL", "DISCORD_URL", "DINGTALK_URL", "FEISHU_UR
                 "mqtt",
                 "heartbeat",
                 "webhooks",
+                "store",
+                "cells",
             },
         ),
         ("engine/cli/starter/config.yaml", "# ", {"inventory", "status", "reconcile", "smtp", "mqtt", "secrets"}),

@@ -104,6 +104,7 @@ LIBRARIES = {
     "paho": ["engine.actions.command.mqtt_client"],
     "pamqp": ["engine.sources.amqp.frames", "engine.sources.amqp.source"],  # aiormq's own parser
     "prometheus_client": ["engine.web", "engine.telemetry"],
+    "psycopg": ["engine.stores.postgres"],
     "re2": ["engine.config.patterns"],
     "requests": ["engine.cli", "engine.status"],
     "rich": ["engine.cli"],

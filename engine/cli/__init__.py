@@ -35,8 +35,10 @@ COMMANDS = {
     "alerts": ("engine.cli.alerts:alerts", "Manage alerts: list, ack."),
     "why-not": ("engine.cli.why_not:why_not", "Show the stage that stops a rule for a client."),
     "silence": ("engine.cli.silences:silence", "Manage silences: add, list, expire."),
+    "cells": ("engine.cli.cells:cells", "Manage cells of a shared store: list, move, release."),
     "quarantine": ("engine.cli.quarantine:quarantine", "Manage quarantined events (not accepted): list, retry."),
     "notify": ("engine.cli.notify:notify", "Test a receiver: send it a firing, a reminder and a recovery."),
+    "store": ("engine.cli.store:store", "Move an installation to another store: copy."),
     "simulate": ("engine.cli.simulate:simulate", "Generate events of a synthetic fleet."),
 }
 

@@ -117,6 +117,10 @@ class HttpOperatorApi:
             raise Unavailable(f"the service at {self.url} stopped answering: {error}") from error
         if not isinstance(found, dict):
             raise RollcallError(f"the service at {self.url} sent an answer that is not a JSON object")
+        if answer.status_code == 202 and "act" in found:
+            raise Unavailable(
+                f"the request was written down for the replica that owns the cell, and will be carried out when there is one; its answer: {self.url}{found.get('answer')}"
+            )
         if not answer.ok:
             title = str(found.get("title", f"the service answered with HTTP status {answer.status_code}"))
             raise error_class(found.get("code"))(title)

@@ -20,6 +20,7 @@ from engine.errors import InvalidFiles, Problem
 from engine.log_output import occupy_standard_descriptors
 from engine.rulefiles.loader import load_rules
 from engine.rulefiles.receivers import routes_of_no_rule, unused_receivers
+from engine.runtime.store_factory import store_problems
 from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.telemetry import setup_logging
@@ -52,6 +53,7 @@ def check(config_path: Path, rules: tuple[Path, ...]) -> None:
     try:
         problems += [*config.warnings, *config.missing_packages]
         problems += _missing_libraries(config)
+        problems += _problems_of_store(config)
         inventory: Inventory | None = NO_INVENTORY
         if config.inventory is not None:
             try:
@@ -109,6 +111,16 @@ def _overrides_of_no_client(config: Config, inventory: Inventory) -> list[Proble
                 at = ("debounce", "overrides", index, "match", "attributes", column)
                 found.append(document.problem(at, problem, warning=True))
     return found
+
+
+def _problems_of_store(config: Config) -> list[Problem]:
+    """What is wrong with the database of several replicas: its version, the rights of the role, its clock. A warning when it is not reached."""
+    found = store_problems(config)
+    if not found:
+        return []
+    document = read_document(config.path, [])
+    assert document is not None  # it has just been read
+    return [document.problem(("store", "dsn"), text, warning=is_warning) for text, is_warning in found]
 
 
 def _missing_libraries(config: Config) -> list[Problem]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config import cluster as cluster_section
 from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
+from engine.config.cluster import CellConfig, ClusterConfig, StoreConfig
 from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
     DeliveriesConfig,
@@ -98,6 +100,9 @@ class Config:
 
     path: Path
     data: Path
+    store: StoreConfig = field(default_factory=StoreConfig)
+    cells: tuple[CellConfig, ...] = (CellConfig(),)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     http: HttpConfig | None = field(default_factory=HttpConfig)
     sources: tuple[SourceConfig, ...] = ()
     rules: tuple[Path, ...] = ()
@@ -124,6 +129,11 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     missing_packages: tuple[Problem, ...] = ()
     written: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cell(self) -> CellConfig:
+        """The cell that this process works on."""
+        return next((cell for cell in self.cells if cell.name == self.cluster.cell), self.cells[0])
 
 
 def load_config(path: Path) -> Config:
@@ -162,6 +172,7 @@ _FOLLOWS: Final = {
     "status": {"reconcile", "feed"},
     "mqtt": {"sources"},
     "http": {"sources"},
+    "store": {"cells", "cluster"},
 }
 """Sections in which something may be wrong only because of another one."""
 
@@ -219,10 +230,14 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
     raw = reader.raw
     inventory = raw.get("inventory")
     webhooks = read_webhooks(reader)
+    cells = cluster_section.read_cells(reader)
     intervals = read_time_intervals(reader)
     config = Config(
         path=path,
         data=_data(reader),
+        store=cluster_section.read_store(reader),
+        cells=cells,
+        cluster=cluster_section.read_cluster(reader, cells),
         http=read_http(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
@@ -248,6 +263,7 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         log=LogConfig(**(raw.get("log") or {})),
         written=raw,
         missing_packages=(
+            *cluster_section.missing_packages(reader),
             *source_section.missing_packages(reader),
             *status_section.missing_packages(reader),
             *receiver_section.missing_packages(reader),

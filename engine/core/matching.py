@@ -92,6 +92,7 @@ class Plan:
     schedule: tuple[Rule, ...]
     unverified: tuple[Rule, ...]
     feed: tuple[Rule, ...]
+    cell: tuple[Rule, ...]
     undelivered: tuple[Rule, ...]
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
@@ -284,6 +285,7 @@ class Matcher:
         self._masks: dict[str, int] = {}  # client (or its group, when no rule reads more of it) -> mask
         self._known: dict[str, _Known] = {}  # client -> its plan where it was last seen
         self.feed = tuple(rule for rule in rules if "feed" in rule.triggers)
+        self.cell = tuple(rule for rule in rules if "cell" in rule.triggers)
         self.undelivered = tuple(rule for rule in rules if UNDELIVERED in rule.triggers)
         self._duplicate = sum([1 << index for index, rule in enumerate(self.rules) if "duplicate" in rule.triggers])
         self._everyone = None if self._needs_client() else Plan(self.rules)

@@ -23,6 +23,7 @@ TRIGGERS = (
     "quorum",
     "schedule",
     "feed",
+    "cell",
     "undelivered",
 )
 """Triggers this version evaluates, the lasting ones before the momentary where one transition matches two."""
@@ -34,7 +35,7 @@ AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
 UNFLAPPABLE = frozenset(
-    {"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed", "undelivered"}
+    {"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed", "cell", "undelivered"}
 )
 """Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
 

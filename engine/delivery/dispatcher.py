@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from engine.actions.base import (
     ActionSender,
@@ -61,6 +61,9 @@ LONGEST_FAULT_PAUSE_S = 30.0
 RECEIVER = "notify:"
 """How the targets of receivers begin."""
 
+LEASE_LOOK_S = 0.1
+"""Between two looks whether something may leave again, while nothing may."""
+
 LONGEST_SLEEP_S = 60.0
 """The outbox is checked at least this often, whatever the clock did meanwhile."""
 
@@ -80,7 +83,9 @@ class Dispatcher:
         limits: Limits = DEFAULT_LIMITS,
         dead_log: DeadDeliveryLog | None = None,
         watch: TargetWatch | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> None:
+        """`may_send`: asked before each attempt, where another replica may have become the one that sends; None: always."""
         self._outbox = outbox
         self._calls = SenderCalls(senders, clock)
         self._clock = clock
@@ -98,6 +103,8 @@ class Dispatcher:
         self._look_around = True  # ask the outbox which targets have something due
         self._has_looked = False  # until then an earlier delivery of a lane may be in the outbox
         self._next_due_ms: int | None = None
+        self._may_send = may_send
+        self._is_barred = False  # did something stay that may not leave now?
         self._stopping = False
         self._finished = asyncio.Event()
         self.stats = DispatcherStats()
@@ -165,6 +172,10 @@ class Dispatcher:
         """What may be sent to a target now; what is too old to be sent gets its outcome here."""
         batch: list[OutboxItem] = []
         while target.ready and not self._stopping:
+            if self._may_send is not None and not self._may_send():
+                self._is_barred = True
+                self._awake.set()
+                break
             ending = self._ending(target.ready[0], now_ms)
             if ending is not None:
                 self._note(target, Outcome(id=target.ready.popleft().id, answer=ending, attempted_at_ms=now_ms))
@@ -185,6 +196,14 @@ class Dispatcher:
             return Rejected(reason=item.broken)
         is_over = now_ms >= deadline_ms(item.decided_at_ms, self._limits.policy, life_of(item.request))
         return Expired() if is_over else None
+
+    def _send_what_stayed(self) -> None:
+        """What was not allowed to leave may be so now."""
+        if self._is_barred and self._may_send is not None and self._may_send():
+            self._is_barred = False
+            now_ms = self._now_ms()
+            for target in list(self._window.targets.values()):
+                self._pump(target, now_ms)
 
     def _done(self, target: Target, outcomes: Sequence[Outcome]) -> None:
         """Some attempts at a target have ended: judge the target, note the outcomes, and send the next ones.
@@ -236,6 +255,7 @@ class Dispatcher:
                 self._turned_s = time.monotonic()
                 try:
                     await self._record()
+                    self._send_what_stayed()
                     await self._fetch()
                     self._dead_log.flush()
                     idle_s = self._idle_s()
@@ -419,6 +439,8 @@ class Dispatcher:
             instants.append(self._next_due_ms)
         if self._look_around or self._shares(now_ms):
             return 0.0
+        if self._is_barred:
+            return LEASE_LOOK_S
         return min([max(0, instant - now_ms) / 1000 for instant in instants] + [LONGEST_SLEEP_S])
 
     async def _sleep(self, seconds: float) -> None:

@@ -26,6 +26,7 @@ from engine.config.yamlfile import Document, KeyPath, Node
 from engine.core.matching import MatchSet
 from engine.core.rules import Rule
 from engine.errors import InvalidFiles, Problem
+from engine.rulefiles.cells import cell_problem
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.defaults import DEFAULTS, DefaultProblems, Inherited, inherit
 from engine.rulefiles.files import read_rule_documents, rule_folders
@@ -176,6 +177,10 @@ class _RulesReader:
         finally:
             self.problems += in_defaults.take(entry["name"], problems) if inherited else problems
         if rule is not None:
+            if self._config is not None and len(self._config.cells) > 1:
+                found = cell_problem(rule, self._config.cells)
+                if found is not None:
+                    self.problems.append(document.problem(context.place((found[0],)), found[1]))
             self.rules.append(rule)
             self._read_from.append((document, index))
 

@@ -98,7 +98,7 @@ def _key_names(entry: Mapping[str, Any], triggers: Sequence[str]) -> tuple[str, 
         if key in entry or key in triggers:
             by = entry.get(key, {}).get("by", default)
             found |= dict.fromkeys(as_tuple(by) if by is not None else ())
-    if "feed" in triggers:
+    if {"feed", "cell"} & set(triggers):
         found["source"] = None
     if UNDELIVERED in triggers:
         found["target"] = None

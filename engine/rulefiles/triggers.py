@@ -10,11 +10,15 @@ from engine.core.rules import UNDELIVERED
 ABOUT_MANY: Final = frozenset({"outage", "quorum", "schedule"})
 """Triggers whose alerts are about many clients at once; a rule with one of them has no other trigger."""
 
-ABOUT_NO_CLIENT: Final[Mapping[str, str]] = {"feed": "a source", UNDELIVERED: "a target of deliveries"}
+ABOUT_NO_CLIENT: Final[Mapping[str, str]] = {
+    "feed": "a source",
+    "cell": "a cell",
+    UNDELIVERED: "a target of deliveries",
+}
 """Triggers whose alerts are about no client, with what they are about."""
 
 WITHOUT_FOR: Final = frozenset(
-    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", "outage", "schedule"}
+    {"first_seen", "never_seen", "flapping", "stable", "duplicate", "unverified", "feed", "cell", "outage", "schedule"}
 )
 """Triggers that are not a status that can last for a while."""
 

@@ -47,6 +47,10 @@ class Checkpoint:
         self._left: list[str] = []  # clients that the one under way has still to write
         self._target = self.row  # journal row that the one under way will vouch for
 
+    def take_over(self) -> None:
+        """Another replica has written client rows: go on from what it has vouched for."""
+        self.row = self._target = int(self._store.meta(CHECKPOINT) or 0)
+
     @property
     def is_under_way(self) -> bool:
         """Are client rows left to write?"""

@@ -15,6 +15,7 @@ from engine.core.fleet import Fleet
 from engine.core.matching import Matcher, MatchSet
 from engine.core.presence.debounce import Policy
 from engine.core.rules import Action, Rule
+from engine.runtime.cell_filter import listing_of
 from engine.templates.command import CommandRoutes
 from engine.templates.email import MailRenderer, MailRoute
 from engine.templates.evidence_text import evidence_variable
@@ -82,7 +83,7 @@ def fleet_of(config: Config, rules: Sequence[Rule], inventory: Inventory) -> Fle
         partial(names_used, receivers=config.receivers),
         burst=config.deliveries.burst,
         evidence_variable=evidence_variable,
-        listing=inventory,
+        listing=listing_of(config, inventory),
     )
     fleet.tombstone_ms = config.clients.tombstone_ms
     fleet.alerts.routing.routes = routes_of(config.receivers)

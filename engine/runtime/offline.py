@@ -44,7 +44,7 @@ POLL_S = 0.2
 @contextmanager
 def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
     """The store of a configuration. StoreError when it cannot be opened, StoreInUse when another process writes to it."""
-    store = open_store(config.data) if write else open_store_to_read(config.data)
+    store = open_store(config) if write else open_store_to_read(config)
     with ExitStack() as stack:
         stack.callback(store.close)
         reader = stack.enter_context(store.reading())

@@ -1,16 +1,20 @@
-"""Memory as the store has it: after a start (`recover`), and after a transaction that was undone (`restore_alerts`)."""
+"""Memory as the store has it: after a start, and after a transaction that was undone (`restore_alerts`).
+
+A start goes in this order: client rows (`load_states`), the journal after the checkpoint (`apply_rows`), and the rest (`restore_rest`).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.core.events import LifecycleEvent
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.rulefiles.loader import rule_from_definition
 from engine.runtime.checkpoint import Checkpoint
-from engine.stores.base import Store
+from engine.stores.base import JournalRow, Store
 
 ERA = "clock_era"
 """Remembered value: the journal row of the last step of the clock, see `OpenAlerts.era`."""
@@ -22,28 +26,49 @@ DecodeStored = Callable[[list[bytes], int], list[LifecycleEvent]]
 """Reads stored events, received at an instant (epoch ms). They were accepted once and are so again."""
 
 
-def recover(store: Store, fleet: Fleet, checkpoint: Checkpoint, decode: DecodeStored) -> int:
-    """Load a new fleet from the store; returns how many events of the journal were applied again.
+@contextlib.contextmanager
+def loading_states() -> Iterator[None]:
+    """Around what fills a fleet: millions of objects that stay are not looked through for garbage, now or later."""
+    gc.disable()
+    try:
+        yield
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+    finally:
+        gc.enable()
 
-    In this order: client rows, the journal after the checkpoint, alerts with what goes on for them, recorded gaps.
-    """
+
+def load_states(store: Store, fleet: Fleet) -> None:
+    """Fill a fleet from the client rows."""
     fleet.clock_ms = last_instant(store)
+    fleet.states.clear()  # of a try that failed
+    fleet.forgotten.clear()
     fleet.states.update(store.clients.load())
     if fleet.tombstone_ms:
         fleet.forgotten.update(store.clients.forgotten())
+
+
+def apply_rows(rows: Iterable[JournalRow], fleet: Fleet, checkpoint: Checkpoint, decode: DecodeStored) -> int:
+    """Apply journal rows again; returns how many events they held. The checkpoint notes whose states have changed."""
     applied = 0
-    for row in store.journal.after(checkpoint.row):
+    for row in rows:
         events = decode(list(row.events), row.at_ms) if row.events else []
         fleet.apply_row_again(row.id, events, row.facts, row.at_ms)
         checkpoint.note((event.client for event in events), len(events))
         checkpoint.note((fact.client for fact in row.facts), 0)
         applied += len(events)
+    return applied
+
+
+def restore_rest(store: Store, fleet: Fleet) -> None:
+    """The states are those of the newest journal row: add rules that are gone, alerts with what goes on for them, and gaps."""
+    fleet.clock_ms = max(fleet.clock_ms, last_instant(store))
     fleet.use(fleet.alerts.matcher, removed_rules(store, fleet))
     restore_alerts(store, fleet)
     with store.reading() as reader:
         for gap in reversed(reader.gaps()):
             fleet.note_gap(gap.to_ms, gap.noted_at_ms)
-    return applied
 
 
 def removed_rules(store: Store, fleet: Fleet) -> list[Rule]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from engine.clock import Clock
 from engine.config.inventory import Inventory
@@ -25,6 +26,7 @@ from engine.core.rules import Rule
 from engine.errors import InvalidFiles
 from engine.rulefiles.files import Fingerprint, fingerprint, fingerprint_of_file
 from engine.rulefiles.loader import load_rules, rule_from_definition
+from engine.runtime.cell import Cell
 from engine.runtime.config_reload import ConfigReload
 from engine.stores.base import Rules
 from engine.telemetry import Event, logger
@@ -60,6 +62,15 @@ class _Edit:
     inventory_problem: InvalidFiles | None = None
 
 
+class Serving(Protocol):
+    """Has the cell that rules are put in force for."""
+
+    @property
+    def cell(self) -> Cell:
+        """The present one."""
+        ...
+
+
 class RuleReloader:
     """Keeps the fleet's rules and the inventory as the files say."""
 
@@ -67,15 +78,13 @@ class RuleReloader:
         self,
         config: Config,
         inventory: Inventory,
-        fleet: Fleet,
-        remembered: Rules,
+        serving: Serving,
         clock: Clock,
-        write: Callable[[Callable[[], None]], Awaitable[None]],
         rules: tuple[Rule, ...],
         seen: Seen,
         configured: Callable[[Config], None] = lambda config: None,
     ) -> None:
-        """`write` does work in the writer's next transaction; `seen`: of the files that `rules` and `inventory` came from.
+        """`serving`: has the cell that the rules are for; `seen`: of the files that `rules` and `inventory` came from.
 
         `configured` is called with the configuration in force when SIGHUP has changed it.
         """
@@ -85,8 +94,19 @@ class RuleReloader:
         self._seen = seen
         self._asked = asyncio.Event()
         self._reload_of_config = ConfigReload(config, configured)
-        self._inventory, self._fleet, self._remembered = inventory, fleet, remembered
-        self._clock, self._write = clock, write
+        self._inventory, self._serving, self._clock = inventory, serving, clock
+
+    @property
+    def _fleet(self) -> Fleet:
+        return self._serving.cell.fleet
+
+    @property
+    def _remembered(self) -> Rules:
+        return self._serving.cell.store.rules
+
+    async def _write(self, work: Callable[[], None]) -> None:
+        """Do work in the writer's next transaction."""
+        await self._serving.cell.write(work)
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -151,7 +171,7 @@ class RuleReloader:
         if now != self._seen or is_asked:
             await self._reload(now, is_asked=is_asked)
             self._seen = now  # not before: an edit that could not be stored is tried again
-        elif retire:
+        elif retire and not self._serving.cell.is_standby:
             await self._write(lambda: self._retire())
 
     async def _reload(self, now: Seen, *, is_asked: bool) -> None:
@@ -168,7 +188,12 @@ class RuleReloader:
         rules = edit.rules
         if rules is None:
             return
-        await self._write(lambda: self._take_all(rules, edit))
+        if self._serving.cell.is_standby:  # its rules are put in force when it owns the cell
+            self.rules = rules
+            if edit.inventory is not None:
+                self._inventory.replace_by(edit.inventory)
+        else:
+            await self._write(lambda: self._take_all(rules, edit))
         if edit.inventory is not None:
             log.info(Event.INVENTORY_LOADED, rows=len(edit.inventory.rows), columns=len(edit.inventory.columns))
         if are_new:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.inventory import Inventory
@@ -20,12 +20,15 @@ from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
-from engine.errors import NotConfigured, Unavailable
+from engine.errors import NotConfigured, NotThere, Unavailable
+from engine.runtime.cell import Cell
 from engine.runtime.history_codec import HistoryCodec
-from engine.runtime.operator_acts import act_routes, forget_clients
+from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
+from engine.runtime.posting import Posting
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
+from engine.runtime.standby import BEHIND
 from engine.runtime.status_queries import QueryService
 from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.runtime.writer import Writer
@@ -34,7 +37,7 @@ from engine.sources.http import HttpSource
 from engine.stores.base import Reader, Store
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
-from engine.web.service import NO_PROVIDER, PartState
+from engine.web.service import NO_PROVIDER, CellState, PartState, PendingAct
 from engine.web.views import Views
 
 T = TypeVar("T")
@@ -58,24 +61,56 @@ ACT_TIMEOUT_S = 50.0
 class RunningService:
     """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
 
-    store: Store
-    fleet: Fleet
     rule_reloader: RuleReloader
-    source_runner: SourceRunner
-    writer: Writer
-    dispatcher: Dispatcher
-    queries: QueryService | None
-    supervisor: Supervisor
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
         self.steady = SteadyClock(self.clock)
         self.codec = HistoryCodec(inventory)
-        self.ready_at_ms: int | None = None  # of the steady clock
         self.supervisor = Supervisor(self.clock)
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+
+    @property
+    def cell(self) -> Cell:
+        """The present one."""
+        raise NotImplementedError
+
+    @property
+    def store(self) -> Store:
+        """Where the cell is kept."""
+        return self.cell.store
+
+    @property
+    def fleet(self) -> Fleet:
+        """Every client's state."""
+        return self.cell.fleet
+
+    @property
+    def writer(self) -> Writer:
+        """What changes the fleet and the store."""
+        return self.cell.writer
+
+    @property
+    def source_runner(self) -> SourceRunner:
+        """The sources."""
+        return self.cell.source_runner
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What sends deliveries."""
+        return self.cell.dispatcher
+
+    @property
+    def queries(self) -> QueryService | None:
+        """The synchronous status query; None without `status`."""
+        return self.cell.queries
+
+    @property
+    def ready_at_ms(self) -> int | None:
+        """Since when it decides and sends (of the steady clock); None: not yet."""
+        return self.cell.ready_at_ms
 
     @cached_property
     def views(self) -> Views:
@@ -85,7 +120,16 @@ class RunningService:
     @property
     def is_loaded(self) -> bool:
         """Have the states of all clients been loaded?"""
-        return self.ready_at_ms is not None
+        standby = self.cell.standby
+        return self.ready_at_ms is not None or (standby is not None and standby.is_warm)
+
+    def as_of_ms(self) -> int | None:
+        """The instant of which clients are shown, when other replicas may know more; None with the embedded store."""
+        standby = self.cell.standby
+        if standby is None:
+            return None
+        now_ms = self.clock.now_ms()
+        return now_ms if not self.cell.is_standby else now_ms - int(standby.lag_s() * 1000)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -105,21 +149,34 @@ class RunningService:
     @property
     def push(self) -> HttpSource | None:
         """The source that events are sent to over HTTP; None when none is configured."""
-        return self.source_runner.push
+        return self.source_runner.push if self.posting is None else self.posting.push
+
+    @property
+    def posting(self) -> Posting | None:
+        """What any replica takes for the owner of the cell; None with the embedded store."""
+        return None
 
     @property
     def act_routes(self) -> Sequence[ActRoute]:
         """Every address of every act of operators."""
         return act_routes()
 
-    async def do(self, act: Act[T]) -> T:
-        """Carry out an act, in a thread; see `Act.perform` for the errors."""
+    async def do(self, act: Act[T]) -> T | PendingAct:
+        """Carry out an act, in a thread; see `Act.perform` for the errors. A standby has the owner of the cell carry it out."""
+        if self.posting is not None and self.cell.is_standby:
+            return await self.posting.acts.ask(act)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
 
+    async def answer(self, number: int) -> Any:
+        """The answer of an act that another replica was to carry out; PendingAct: there is none yet. Raises what it raised; NotThere."""
+        if self.posting is None:
+            raise NotThere(f"there is no request {number}: every request is answered at once")
+        return await self.posting.acts.answer(number)
+
     async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-        return await asyncio.wrap_future(self.writer.submit(work))
+        return await self.cell.write(work)
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread, beside the writer. StoreError when it cannot be read."""
@@ -129,10 +186,6 @@ class RunningService:
                 return question(reader)
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
-
-    async def forget(self, clients: Sequence[str]) -> int:
-        """Forget these clients; their alerts are closed. Returns how many of them were known."""
-        return await self.write(lambda: forget_clients(self.fleet, clients, self.clock.now_ms()))
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
@@ -146,8 +199,10 @@ class RunningService:
         return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
 
     def readiness(self, now_ms: int) -> list[str]:
-        """Reasons why the service is not ready; empty when it is."""
-        reasons = []
+        """Reasons why the service is not ready; empty when it is. A standby is ready while it follows the owner."""
+        reasons = [f"cell {cell.name}: behind: {cell.reason}" for cell in self.cells() if cell.standing == BEHIND]
+        if self.cell.is_standby:
+            return reasons
         if self.ready_at_ms is None:
             reasons.append("starting: client states are being loaded")
         if self.writer.failure is not None:
@@ -178,6 +233,11 @@ class RunningService:
         if len(pauses) > PAUSES_SHOWN:
             found.append(f"deliveries to {len(pauses) - PAUSES_SHOWN} more targets are paused")
         return found
+
+    def cells(self) -> list[CellState]:
+        """The cells of a store that several replicas share; none with the embedded store."""
+        found = self.cell.state()
+        return [] if found is None else [found]
 
     def parts(self) -> list[PartState]:
         """Every part of the service, and what is wrong with it."""

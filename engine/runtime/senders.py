@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Senders:
     """The senders of one service. `start` them on the event loop, `close` them when nothing is under way."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, send_until_s: Callable[[], float] | None = None) -> None:
+        """`send_until_s`: until when something may be sent (seconds of `engine.clock.running_ms`); None: always."""
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         denied = [str(network) for network in config.network.deny]
         receivers = receiver_setups(config.receivers, secrets)
@@ -35,6 +36,7 @@ class Senders:
             per_target=config.deliveries.per_target,
             connections=connections_of(config),
             receivers=receivers,
+            send_until_s=send_until_s,
         )
         self._commands = command_sender(config, clock.now_ms)
         self._mail = mail_sender(config)
@@ -68,6 +70,10 @@ class Senders:
     async def start(self) -> None:
         """Start the process that sends webhooks; nothing else needs a start."""
         await self._webhooks.start()
+
+    def tell_lease(self) -> None:
+        """Tell the process that sends webhooks how long the lease lasts now."""
+        self._webhooks.tell_lease()
 
     def stop_waiting(self) -> None:
         """Do not wait any longer for devices to come back: their commands stay due."""

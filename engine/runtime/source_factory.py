@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ FILE_WINDOW = 4
 """Batches of a file that may be read ahead of their commit."""
 
 
-def source_of(entry: SourceConfig, config: Config, clock: EngineClock) -> Source:
+MakePush = Callable[[Mapping[str, Any]], Source]
+"""Makes the source of events that are sent over HTTP, from what every source of pushed events is made with."""
+
+
+def push_source(options: Mapping[str, Any]) -> HttpSource:
+    """The source that takes them in this process."""
+    return HttpSource(**options)
+
+
+def source_of(entry: SourceConfig, config: Config, clock: EngineClock, make_push: MakePush = push_source) -> Source:
     """The source that an entry of the configuration names."""
     now_ms = clock.now_ms
     options = dict(entry.options)
@@ -55,4 +65,4 @@ def source_of(entry: SourceConfig, config: Config, clock: EngineClock) -> Source
 
         login = {name: options.pop(name).reveal for name in ("access_key", "secret")}
         return AmqpSource(**pushed, **login, **options)
-    return HttpSource(**pushed)
+    return make_push(pushed)

@@ -12,10 +12,11 @@ from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.loader import Config
 from engine.core.fleet import Fleet
 from engine.core.times import duration_text, rfc3339, stepped_text
+from engine.runtime.cell_filter import cell_filter
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.feed_watch import CLIENTS, CLOCK, CLOCK_SHOWN_MS, FeedWatch
 from engine.runtime.refusals import RefusedShares
-from engine.runtime.source_factory import source_of
+from engine.runtime.source_factory import MakePush, push_source, source_of
 from engine.runtime.source_time import SourceTime
 from engine.sources.base import Batch, Gap, Source, SourceHealth
 from engine.sources.http import HttpSource
@@ -36,12 +37,21 @@ log = logger(__name__)
 class SourceRunner:
     """Runs all sources, and knows how they are doing."""
 
-    def __init__(self, config: Config, clock: Clock, fleet: Fleet, client_limit: ClientLimit | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        fleet: Fleet,
+        client_limit: ClientLimit | None = None,
+        make_push: MakePush = push_source,
+    ) -> None:
+        """`make_push`: makes the source of events that are sent over HTTP."""
         self._clock = engine_clock(clock)
         self._steady = SteadyClock(self._clock)
         self._fleet = fleet
         self._client_limit = client_limit
-        self._make = {entry.name: partial(source_of, entry, config, self._clock) for entry in config.sources}
+        self._filter = cell_filter(config)
+        self._make = {entry.name: partial(source_of, entry, config, self._clock, make_push) for entry in config.sources}
         self.sources: dict[str, Source] = {name: make() for name, make in self._make.items()}
         self._used: set[str] = set()  # sources that have run
         self.refusals = RefusedShares()
@@ -163,6 +173,8 @@ class SourceRunner:
                     acknowledge_source(error)
 
             batch.acknowledge = acknowledge
+            if self._filter is not None and source.type != "http":
+                self._filter.keep(batch)
             now_ms, shifted_ms = self._clock.reading()
             self.refusals.note(source.name, len(batch.events), batch.rejected, now_ms - shifted_ms)
             if batch.events:

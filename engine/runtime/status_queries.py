@@ -7,9 +7,11 @@ The service has one `QueryService`. A command makes one over a store that it ope
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from engine.clock import Clock
@@ -17,6 +19,7 @@ from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.config.status import StatusConfig
 from engine.core.fleet import Fleet
+from engine.core.matching import Listing
 from engine.core.presence.query import QueryRequest, StatusAnswer
 from engine.core.presence.reconcile import is_concerned, sweep_order
 from engine.errors import Overloaded, StoreError
@@ -26,15 +29,18 @@ from engine.queries.queue import DRY_RUN, OPERATOR
 from engine.queries.reconciler import Reconciler
 from engine.queries.result_applier import ResultApplier
 from engine.queries.results import AppliedResult, ResultReporter, ResultSink, ResultWriter
-from engine.queries.scheduler import Beliefs, QueryScheduler
+from engine.queries.scheduler import Beliefs, CallBudget, QueryScheduler
 from engine.queries.sweep import agrees
 from engine.queries.sweep_records import Scope, SweepRecords
 from engine.queries.sweep_requests import OPERATOR_SWEEP, SweepSchedule
 from engine.queries.sweep_runner import SweepRunner
+from engine.runtime.cell_filter import listing_of
+from engine.runtime.store_factory import is_shared, query_shares
 from engine.sources.base import Gap
 from engine.status.base import Provider
 from engine.status.budget import Budget
 from engine.status.last_call import LastCallFile
+from engine.status.shared_budget import SharedBudget
 from engine.stores.base import Sweeps
 from engine.web.service import QueryNumbers
 
@@ -73,7 +79,8 @@ def scheduler_without_store(config: Config, status: StatusConfig, clock: Clock) 
 
     Raises StatusBusy while another process sends status queries.
     """
-    scheduler = _scheduler(config, status, clock, _NoBeliefs(), ResultReporter())
+    scheduler, start_budget = _scheduler(config, status, clock, _NoBeliefs(), ResultReporter())
+    start_budget()
     scheduler.start()
     try:
         yield scheduler
@@ -82,22 +89,62 @@ def scheduler_without_store(config: Config, status: StatusConfig, clock: Clock) 
 
 
 def _scheduler(
-    config: Config, status: StatusConfig, clock: Clock, beliefs: Beliefs, results: ResultSink
-) -> QueryScheduler:
-    """A scheduler within the budget of the data folder. Raises StatusBusy while another process holds that."""
-    config.data.mkdir(parents=True, exist_ok=True)
-    provider = provider_of(status, clock)
-    last_call = LastCallFile(config.data / LAST_CALL_FILE, within_s=BUSY_S)
-    return QueryScheduler(
-        provider,
-        Budget(status.rate, last_call=last_call),
-        clock,
-        beliefs,
-        results,
-        rate=status.rate,
-        retries=status.unknown_retries,
-        close=last_call.close,
+    config: Config, status: StatusConfig, clock: Clock, beliefs: Beliefs, results: ResultSink, place: str = ""
+) -> tuple[QueryScheduler, Callable[[], None]]:
+    """A scheduler within the budget of the data folder or of all replicas, and what starts that budget.
+
+    `place`: tells schedulers of one replica apart. Raises StatusBusy while another process holds the budget of the data folder.
+    """
+    shares = query_shares(config, place)
+    start: Callable[[], None] = lambda: None  # noqa: E731
+    budget: CallBudget
+    if shares is None:
+        config.data.mkdir(parents=True, exist_ok=True)
+        last_call = LastCallFile(config.data / LAST_CALL_FILE, within_s=BUSY_S)
+        budget, close = Budget(status.rate, last_call=last_call), last_call.close
+    else:
+        shared = SharedBudget(status.rate, shares)
+        budget, close, start = shared, shared.close, shared.start
+    try:
+        provider = provider_of(status, clock)
+    except BaseException:
+        close()
+        raise
+    scheduler = QueryScheduler(
+        provider, budget, clock, beliefs, results, rate=status.rate, retries=status.unknown_retries, close=close
     )
+    return scheduler, start
+
+
+class StandbyQueries:
+    """Queries that operators ask a standby for: answered, and not applied, because the owner decides. It starts when it is first asked."""
+
+    def __init__(self, make: Callable[[], tuple[QueryScheduler, Callable[[], None]]]) -> None:
+        """`make`: a scheduler, and what starts its budget."""
+        self._make, self._lock = make, threading.Lock()
+        self._scheduler: QueryScheduler | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why queries get no answers at present; None while they do, or while none was asked for."""
+        scheduler = self._scheduler
+        return None if scheduler is None else scheduler.trouble
+
+    def query(self, client: str) -> Future[AppliedResult]:
+        """See `QueryScheduler.query`."""
+        with self._lock:
+            if self._scheduler is None:
+                self._scheduler, start_budget = self._make()
+                start_budget()
+                self._scheduler.start()
+            return self._scheduler.query(client, OPERATOR)
+
+    def stop(self) -> None:
+        """Send no more, and give the share back."""
+        with self._lock:
+            scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler.stop()
 
 
 class QueryService:
@@ -110,12 +157,22 @@ class QueryService:
         applier: ResultApplier,
         reconciler: Reconciler,
         fleet: Fleet,
+        start_budget: Callable[[], None],
+        aside: StandbyQueries | None,
     ) -> None:
+        """`aside`: queries the broker while another replica owns the cell; None: there is no other."""
         self.reconciler = reconciler
+        self._start_budget, self._is_started, self._aside = start_budget, False, aside
         self._scheduler, self._results, self._applier, self._fleet = scheduler, results, applier, fleet
 
     def start(self) -> None:
         """Begin to send queries; sweeps that `recover` found go on first."""
+        self._is_started = True
+        if (
+            self._aside is not None
+        ):  # its share is better used by the owner's queries; a thread, because giving it back takes a while
+            threading.Thread(target=self._aside.stop, name="query-aside", daemon=True).start()
+        self._start_budget()
         self._scheduler.start()
         self.reconciler.start()
 
@@ -123,6 +180,8 @@ class QueryService:
         """Send no more queries. A sweep stays as it is, for the next start."""
         self.reconciler.stop()
         self._scheduler.stop()
+        if self._aside is not None:
+            self._aside.stop()
 
     def thread_trouble(self) -> str | None:
         """Which threads of it have ended while it is at work; None: none has."""
@@ -139,7 +198,11 @@ class QueryService:
 
     async def verify(self, client: str) -> StatusAnswer | None:
         """Query a client now, before all others; None when there is no number of connections in time."""
-        waiting: asyncio.Future[AppliedResult] = asyncio.wrap_future(self._scheduler.query(client, OPERATOR))
+        if self._is_started or self._aside is None:
+            query = self._scheduler.query(client, OPERATOR)
+        else:
+            query = self._aside.query(client)
+        waiting: asyncio.Future[AppliedResult] = asyncio.wrap_future(query)
         try:
             answer = (await asyncio.wait_for(waiting, OPERATOR_S)).result.answer
         except (TimeoutError, asyncio.CancelledError) as error:
@@ -151,7 +214,9 @@ class QueryService:
     @property
     def trouble(self) -> str | None:
         """Why queries get no answers at present; None while they do."""
-        return self._scheduler.trouble
+        if self._is_started or self._aside is None:
+            return self._scheduler.trouble
+        return self._aside.trouble
 
     def begin_sweep(self, *, dry_run: bool) -> int:
         """Start a sweep; returns its number. Blocks. Raises Overloaded while another one runs, StoreError when it does not start."""
@@ -200,11 +265,11 @@ def assemble(
     status = config.status
     if status is None:
         return None
-    view = _FleetView(fleet, inventory)
+    view = _FleetView(fleet, listing_of(config, inventory))
     current = CurrentSweep()
     applier = ResultApplier(fleet, store, current)
     results = ResultWriter(submit, applier)
-    scheduler = _scheduler(config, status, clock, view, results)
+    scheduler, start_budget = _scheduler(config, status, clock, view, results)
     fleet.can_query = scheduler.can_answer
     records = SweepRecords(store, submit)
     dry_run = DryRun(current, records, fleet.published)
@@ -222,13 +287,18 @@ def assemble(
         has_caught_up=has_caught_up,
         max_hold_ms=config.feed.max_hold_ms,
     )
-    return QueryService(scheduler, results, applier, reconciler, fleet)
+    aside = None
+    if is_shared(config):
+        aside = StandbyQueries(
+            partial(_scheduler, config, status, clock, _NoBeliefs(), ResultReporter(), place="standby")
+        )
+    return QueryService(scheduler, results, applier, reconciler, fleet, start_budget, aside)
 
 
 class _FleetView:
     """What the fleet and the inventory say about clients; read beside the writer, from several threads."""
 
-    def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
+    def __init__(self, fleet: Fleet, inventory: Listing) -> None:
         self._fleet, self._inventory = fleet, inventory
 
     def agrees(self, client: str, connections: int) -> bool:

@@ -8,7 +8,7 @@ worked for `STEADY_S`: `/readyz`, the metrics and the heartbeat read it there. T
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -80,6 +80,11 @@ class Supervisor:
     def watch(self, name: str, look: Look, *, is_vital: bool = True, is_logged: bool = True) -> None:
         """Show what `look` says about a part. `is_logged`: its changes are logged here, because it does not do so itself."""
         self._parts[name] = _Part(name, is_vital, look, is_logged)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Show and watch these parts no more: they belong to what has ended. The tasks of `keep` are cancelled by who has them."""
+        for name in names:
+            self._parts.pop(name, None)
 
     def troubles(self) -> list[PartTrouble]:
         """What is wrong now. May be called in any thread."""

@@ -31,17 +31,26 @@ from engine.core.fleet import Fleet
 from engine.core.presence.client_state import NEVER
 from engine.core.presence.query import QueryRequest
 from engine.delivery.rendering import RenderRow
-from engine.errors import StoreError
+from engine.errors import Fenced, StoreBehind, StoreError
 from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
-from engine.runtime.recovery import ERA, WORKED_AT, DecodeStored, last_instant, recover, restore_alerts
+from engine.runtime.recovery import (
+    ERA,
+    WORKED_AT,
+    DecodeStored,
+    apply_rows,
+    last_instant,
+    load_states,
+    restore_alerts,
+    restore_rest,
+)
 from engine.runtime.refused_events import recall, refused_events
 from engine.runtime.retention import Retention
 from engine.runtime.writer_stats import WriterStats
 from engine.sources.base import Batch
-from engine.stores.base import Store
+from engine.stores.base import JournalRow, Store
 from engine.telemetry import Event, logger
 
 log = logger(__name__)
@@ -123,21 +132,67 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._ended: str | None = None  # why the writer has stopped before it was stopped
         self._row = store.journal.last_id()
+        self._last: JournalRow | None = None  # the newest row that a standby has applied
+        self._is_undone = False  # was a transaction undone, and memory is not as the store has it yet?
         self._purge_at_ms = 0  # of the steady clock
         self._fruitless = False  # did nothing happen in the last turn?
         self._rejected = 0  # events since the quarantine was trimmed by their number
         self._quarantined = 0  # events that raised, since the start
 
     def recover(self, decode: DecodeStored) -> int:
-        """Load the states, before `start`; returns how many events of the journal were applied again.
+        """Load the states, before `start`; returns how many events of the journal were applied again."""
+        applied = self.load(decode)
+        self.take_over()
+        return applied
+
+    def load(self, decode: DecodeStored) -> int:
+        """Load the states of clients as of the newest journal row; returns how many events of the journal were applied again."""
+        self._checkpoint.take_over()
+        load_states(self.store, self.fleet)
+        self._row = self._checkpoint.row
+        return self._apply_again(self.store.journal.after(self._row), decode)
+
+    def follow(self, decode: DecodeStored) -> int:
+        """After `load`, while another replica owns the cell: apply what its journal has got since; returns how many events.
+
+        StoreBehind when the journal is not the one that was applied until now, as after a failover that lost some of it.
+        """
+        rows = self.store.journal.after(self._row - 1)
+        last = self._last
+        if last is not None:
+            found = next(iter(rows), None)
+            if found != last and (found is not None or self.store.journal.last_id() != self._row):
+                raise StoreBehind(
+                    "the journal is not the one that this standby has followed: everything is loaded again"
+                )
+        return self._apply_again(rows, decode)
+
+    def take_over(self) -> None:
+        """The states are those of the newest journal row, and nobody else adds to it: get ready to decide.
 
         When the last run had got further than the wall clock shows, the first turn finds that as a step.
         """
         self._clock.begin_at(last_instant(self.store))
-        applied = recover(self.store, self.fleet, self._checkpoint, decode)
+        self._checkpoint.take_over()
+        self._row, self._last = self.store.journal.last_id(), None
+        restore_rest(self.store, self.fleet)
         with self.store.reading() as reader:
             recall(reader, self.fleet, self._clock.now_ms())
-        return applied
+
+    @property
+    def row(self) -> int:
+        """The newest journal row that memory contains."""
+        return self._row
+
+    def _apply_again(self, rows: Iterable[JournalRow], decode: DecodeStored) -> int:
+        return apply_rows(self._noting(rows), self.fleet, self._checkpoint, decode)
+
+    def _noting(self, rows: Iterable[JournalRow]) -> Iterator[JournalRow]:
+        """The rows, of which the newest is remembered."""
+        for row in rows:
+            if row.id > self._row:
+                yield row
+                self._row, self._last = row.id, row
 
     # From other threads
 
@@ -188,7 +243,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while self._inbox.wait(self._idle_s()):
+            while self._ended is None and self._inbox.wait(self._idle_s()):
                 self.run_once()
         except Exception as error:  # a thread that dies unnoticed leaves a service that looks alive
             log.error(Event.WRITER_FAILED, exc_info=error)
@@ -209,6 +264,8 @@ class Writer:
 
     def run_once(self) -> None:
         """One turn; see the module's steps."""
+        if self._is_undone and not self._restored():
+            return
         step_ms = self._clock.step_ms()
         if step_ms and not self._take_step(step_ms):
             return
@@ -220,6 +277,8 @@ class Writer:
         try:
             with _no_garbage_collection():
                 calls, items = self._commit(now_ms, turn)
+        except (Fenced, StoreBehind) as error:
+            self._lose(error, turn)
         except StoreError as error:
             self._refuse(error, turn)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is undone and looked into
@@ -245,6 +304,9 @@ class Writer:
         try:
             with _no_garbage_collection():
                 items = self._commit_step(step_ms, now_ms)
+        except (Fenced, StoreBehind) as error:
+            self._lose(error, Turn([], []))
+            return False
         except StoreError as error:
             self._refuse(error, Turn([], []))
             return False
@@ -345,6 +407,8 @@ class Writer:
         last_event_ms = min(batch.received_at_ms, fleet.latest_ms) if events else None
         if batch.position is not None or last_event_ms is not None:
             store.sources.write(batch.source, batch.position, batch.caught_up_to_ms, last_event_ms)
+        if batch.along is not None:
+            batch.along()
 
     def _append_row(self, at_ms: int, source: str, raw: Iterable[bytes]) -> None:
         """Close the journal row in hand, if it says anything."""
@@ -405,11 +469,33 @@ class Writer:
         self._announce(refusals([batch for batch in turn.batches if batch not in again], turn.works, error), [])
         self._inbox.pause(RETRY_AFTER_S)
 
+    def _lose(self, error: StoreError, turn: Turn) -> None:
+        """The cell is not ours any more, or memory is not what the store has: nothing more is decided by this writer."""
+        self.stats.commit_failures += 1
+        log.warning(Event.CELL_LOST, error=str(error))
+        self._ended = self.failure = str(error)
+        self._announce(refusals(turn.batches, turn.works, error), [])
+        self._turn_away()
+        self._give_up(error)
+
     def _undo(self) -> None:
-        """The transaction is not: states, timers and alerts as the store has them."""
-        self._row = self.store.journal.last_id()
+        """The transaction is not: states, timers and alerts as the store has them, as soon as it can be read."""
         self.fleet.rollback()
-        restore_alerts(self.store, self.fleet)
+        self._is_undone = True
+        self._restored(pauses=False)
+
+    def _restored(self, *, pauses: bool = True) -> bool:
+        """Read what an undone transaction had changed. False: the store cannot be read, which is tried again."""
+        try:
+            self._row = self.store.journal.last_id()
+            restore_alerts(self.store, self.fleet)
+        except StoreError as error:
+            self.failure = str(error)
+            if pauses:
+                self._inbox.pause(RETRY_AFTER_S)
+            return False
+        self._is_undone = False
+        return True
 
     def _isolate(self, error: Exception, turn: Turn) -> None:
         """Something raised that must not: find the event that brings it about, quarantine it, and go on without it.
@@ -443,6 +529,8 @@ class Writer:
 
     def _is_well(self, batch: Batch) -> bool:
         """Can it be applied? Tried in a transaction that is undone whatever comes of it. StoreError when that failed."""
+        if self._is_undone:
+            raise StoreError(self.failure or "the store cannot be read")
         try:
             with self.store.transaction():
                 self.fleet.begin()

@@ -45,6 +45,7 @@ class Batch:
     position: str | None = None  # the source's own text, stored as it is
     caught_up_to_ms: int | None = None
     gaps: Sequence[Gap] = ()
+    along: Callable[[], None] | None = field(default=None)  # done inside the transaction that has the events' effect
     acknowledge: Callable[[Exception | None], None] | None = field(default=None)  # called once, after COMMIT or failure
 
 

@@ -59,18 +59,33 @@ class Budget:
     ) -> None:
         if rate < 1:
             raise ValueError(f"`rate` must be at least 1 call a second, not {rate}")
-        self.rate = rate
         self._now_s = now_s
         self._sleep = sleep
         self._last_call = last_call
         self._lock = threading.Lock()
-        self._spacing_s = 1 / rate
-        self._burst_s = max(1, rate // BURST_SHARE) * self._spacing_s
+        self._set_rate(rate)
         self._running = 0
         self._ended: list[float] = []  # a heap: until when each ended call counts
         # The next start if calls came evenly; it lags behind now by the burst at most.
         self._next_s = now_s()
         self._quiet_until_s = self._next_s + (last_call.quiet_s() if last_call is not None else 0.0)
+
+    def _set_rate(self, rate: int) -> None:
+        self.rate = rate
+        self._spacing_s = 1 / max(1, rate)
+        self._burst_s = max(1, rate // BURST_SHARE) * self._spacing_s
+
+    def limit(self, rate: int) -> None:
+        """From now on a call starts only while fewer than `rate` count; 0: none starts. More may count at first, see `counted`."""
+        with self._lock:
+            if rate != self.rate:
+                self._set_rate(rate)
+
+    def is_used_up(self) -> bool:
+        """Does a call have to wait because as many count as may?"""
+        with self._lock:
+            self._forget(self._now_s())
+            return self._running + len(self._ended) >= self.rate
 
     def reserve(self) -> float:
         """0.0: a call may start now, and counts. Otherwise the seconds until another try makes sense; others may be faster.

@@ -17,7 +17,7 @@ from fastapi.params import Depends
 from engine.errors import BadQuestion
 from engine.web.bodies import MAX_ACT_BYTES, read_body
 from engine.web.parameters import client_id, json_response
-from engine.web.service import ExposedAct, Service
+from engine.web.service import ExposedAct, PendingAct, Service
 
 _IN_PATH = re.compile(r"{(\w+)(?::(\w+))?}")
 """A parameter in the path of a route, and its converter: `{client:path}`."""
@@ -30,6 +30,11 @@ def add_act_routes(app: FastAPI, service: Service, loaded: Sequence[Depends]) ->
     for exposed in service.act_routes:
         _add(app, service, exposed, loaded)
 
+    @app.get("/v1/acts/{number}")
+    async def answer(number: int) -> Response:
+        """The answer to an act of operators that another replica carries out; 202 while there is none."""
+        return answer_to_act(await service.answer(number), 200)
+
 
 def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[Depends]) -> None:
     route = exposed.route
@@ -38,7 +43,7 @@ def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[D
     async def carry_out(request: Request, **given: Any) -> Response:
         body = await _json_body(request) if exposed.body_keys else None
         parameters = {name: client_id(value) if name in encoded else value for name, value in given.items()}
-        return json_response(await service.do(exposed.read(parameters, body)), route.status)
+        return answer_to_act(await service.do(exposed.read(parameters, body)), route.status)
 
     carry_out.__signature__ = _signature(route.path, route.query)  # type: ignore[attr-defined]
     app.add_api_route(
@@ -50,6 +55,17 @@ def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[D
         description=exposed.act.__doc__ or "",
         dependencies=loaded,
     )
+
+
+def answer_to_act(found: Any, status: int) -> Response:
+    """The response to an act: what it returned, or 202 with where its answer will be."""
+    if not isinstance(found, PendingAct):
+        return json_response(found, status)
+    where = f"/v1/acts/{found.number}"
+    detail = "written down; the replica that owns the cell carries it out as soon as there is one"
+    response = json_response({"act": found.number, "state": "waiting", "detail": detail, "answer": where}, 202)
+    response.headers["location"] = where
+    return response
 
 
 def _signature(path: str, query: Sequence[str]) -> Signature:

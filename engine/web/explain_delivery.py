@@ -13,7 +13,7 @@ from engine.stores.base import DeliveryRow
 
 Object = dict[str, Any]
 
-ABOUT_NO_CLIENT: Final = frozenset({"outage", "quorum", "schedule", "feed", "undelivered"})
+ABOUT_NO_CLIENT: Final = frozenset({"outage", "quorum", "schedule", "feed", "cell", "undelivered"})
 """Triggers whose deliveries name no client, be they in a bundle or not."""
 
 

@@ -65,6 +65,33 @@ class _Metrics:
 
         yield from self._parts()
         yield from self._pauses()
+        yield from self._cells()
+
+    def _cells(self) -> Iterator[Any]:
+        """None with the embedded store."""
+        cells = self._service.cells()
+        if not cells:
+            return
+        owner = GaugeMetricFamily("rollcall_cell_owner", "1 while this replica owns the cell, else 0", labels=["cell"])
+        epoch = GaugeMetricFamily(
+            "rollcall_cell_epoch", "how often the cell was taken; 0: this replica is not its owner", labels=["cell"]
+        )
+        lag = GaugeMetricFamily(
+            "rollcall_cell_lag_seconds",
+            "for how long this replica has not seen the end of the journal",
+            labels=["cell"],
+        )
+        fenced = CounterMetricFamily(
+            "rollcall_cell_fenced_commits",
+            "transactions that were stopped because another replica owned the cell, since the process started",
+            labels=["cell"],
+        )
+        for cell in cells:
+            owner.add_metric([cell.name], float(cell.standing == "owner"))
+            epoch.add_metric([cell.name], cell.epoch)
+            lag.add_metric([cell.name], cell.lag_s)
+            fenced.add_metric([cell.name], cell.fenced)
+        yield from (owner, epoch, lag, fenced)
 
     def _parts(self) -> Iterator[Any]:
         works = GaugeMetricFamily(

@@ -39,7 +39,7 @@ def loaded_check(service: Service) -> Callable[[], Awaitable[None]]:
     """A dependency of routes: Unavailable while the states are being loaded, because half of the clients would be missing."""
 
     async def check() -> None:
-        if service.ready_at_ms is None:
+        if not service.is_loaded:
             raise Unavailable("starting: client states are being loaded", STARTING_S)
 
     return check

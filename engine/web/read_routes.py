@@ -13,6 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.params import Depends
 
 from engine.core.client_ids import impossible_id
+from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotConfigured, NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
@@ -30,18 +31,29 @@ from engine.web.parameters import (
 from engine.web.service import NO_PROVIDER, Service
 from engine.web.views import DEFAULT_LIMIT, MAX_LIMIT, Object, Views
 
+AS_OF = "rollcall-as-of"
+"""A header: up to when this replica has read what the owner of the cell has decided."""
+
 MAX_INSTANT_MS = 1 << 47
 """Instants of requests are before this one, in the year 6429."""
 
 
 def add_read_routes(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
     """Add the routes. `loaded`: the check that refuses while the states are being loaded."""
-    _clients(app, views, loaded)
+    _clients(app, service, views, loaded)
     _one_client(app, service, views, loaded)
     _alerts(app, service, views)
     _deliveries(app, service, views)
     _sources_and_rules(app, service, views)
     _sweeps(app, service, views)
+
+
+def _stamped(service: Service, response: Response) -> Response:
+    """A response about clients, with the instant of which they are shown when other replicas may know more."""
+    as_of_ms = service.as_of_ms()
+    if as_of_ms is not None:
+        response.headers[AS_OF] = rfc3339(as_of_ms)
+    return response
 
 
 async def _from_store(service: Service, question: Callable[[Reader], Object]) -> Response:
@@ -56,7 +68,7 @@ def _number(text: str, what: str) -> int:
     return int(text)
 
 
-def _clients(app: FastAPI, views: Views, loaded: Sequence[Depends]) -> None:
+def _clients(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
     @app.get("/v1/clients", dependencies=loaded)
     def clients(
         status: Status | None = None,
@@ -68,9 +80,8 @@ def _clients(app: FastAPI, views: Views, loaded: Sequence[Depends]) -> None:
     ) -> Response:
         """Clients with their status, by name."""
         most = min(limit, MAX_LIMIT)
-        return json_response(
-            views.clients(status=status, group=group, device=device, match=match or (), limit=most, cursor=cursor)
-        )
+        found = views.clients(status=status, group=group, device=device, match=match or (), limit=most, cursor=cursor)
+        return _stamped(service, json_response(found))
 
 
 def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
@@ -78,7 +89,7 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
     async def status_of(client: str, verify: bool = False) -> Response:
         """Is the client online? With `verify` the broker is queried; without an answer in time, the status from events is returned."""
         id_ = client_id(client)
-        return json_response(await _verified(service, id_) if verify else views.status(id_))
+        return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)))
 
     @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded)
     async def timeline(client: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
@@ -92,12 +103,12 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
         id_ = client_id(client)
         if at is not None and not 0 < at < MAX_INSTANT_MS:
             raise BadQuestion("`at` must be an instant in epoch milliseconds")
-        return await _from_store(service, lambda reader: views.explanation(reader, id_, at))
+        return _stamped(service, await _from_store(service, lambda reader: views.explanation(reader, id_, at)))
 
     @app.get("/v1/clients/{client:path}", dependencies=loaded)
     def client_of(client: str) -> Response:
         """One client."""
-        return json_response(views.client(client_id(client)))
+        return _stamped(service, json_response(views.client(client_id(client))))
 
 
 async def _verified(service: Service, client: str) -> Object:

@@ -108,7 +108,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
 
         `refused_edits` names the edited files that are not in force: the service goes on with what it had, so it is ready.
         `degraded`: what else does not work, such as a paused target, a status provider that does not answer, a clock that was set,
-        or events that are refused. `parts`: every part.
+        or events that are refused. `parts`: every part. `cells`: whether this replica is `owner`, `standby` or `behind`; empty with SQLite.
         """
         now_ms = service.now_ms()
         reasons = service.readiness(now_ms)
@@ -119,6 +119,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
             "refused_edits": list(service.refused_edits),
             "sources": [serializers.health_object(health, now_ms) for health in service.healths()],
             "parts": [serializers.part_object(part) for part in service.parts()],
+            "cells": [serializers.cell_object(cell) for cell in service.cells()],
         }
         return json_response(found, 503 if reasons else 200)
 

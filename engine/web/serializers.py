@@ -35,7 +35,7 @@ from engine.stores.base import (
     ReconciliationRow,
     SourceRow,
 )
-from engine.web.service import PartState, TargetPause
+from engine.web.service import CellState, PartState, TargetPause
 
 
 def instant(value: int | None) -> str | None:
@@ -285,6 +285,18 @@ def part_object(part: PartState) -> dict[str, Any]:
         "reason": part.reason,
         "since": instant(part.since_ms),
         "restarts": part.restarts,
+    }
+
+
+def cell_object(cell: CellState) -> dict[str, Any]:
+    """One cell of a store that several replicas share; `reason`: why this replica is behind."""
+    return {
+        "cell": cell.name,
+        "standing": cell.standing,
+        "owner": cell.owner,
+        "epoch": cell.epoch,
+        "lag": round(cell.lag_s, 3),
+        "reason": cell.reason,
     }
 
 

@@ -51,6 +51,18 @@ class PartState(NamedTuple):
     restarts: int  # since the service started
 
 
+class CellState(NamedTuple):
+    """One cell of a store that several replicas share, as this replica sees it."""
+
+    name: str
+    standing: str  # of this replica: owner, standby or behind
+    owner: str | None  # the replica that owns it; None: none, as far as this one knows
+    epoch: int  # of how many takings the owner's is the newest; 0: this replica is not the owner
+    lag_s: float  # for how long this replica has not seen the end of the journal; 0: it is the owner
+    fenced: int  # transactions of this replica that were stopped because another one owned the cell
+    reason: str | None  # why it is behind
+
+
 class Codec(Protocol):
     """Reads what people write and what the store holds."""
 
@@ -106,6 +118,12 @@ class Subject(Protocol):
     def pauses(self) -> Mapping[str, TargetPause]:
         """Targets of deliveries whose circuit breaker is open, by name; none when no service runs."""
         ...
+
+
+class PendingAct(NamedTuple):
+    """An act that was written down for the replica that owns the cell, which has not answered yet."""
+
+    number: int
 
 
 class QueryNumbers(NamedTuple):
@@ -198,7 +216,18 @@ class Service(Subject, Protocol):
     def act_routes(self) -> Sequence[ExposedAct]: ...
 
     async def do(self, act: Any) -> Any:
-        """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused."""
+        """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused.
+
+        `PendingAct`: another replica will carry it out.
+        """
+        ...
+
+    def as_of_ms(self) -> int | None:
+        """The instant (epoch ms) of which clients are shown; None: the present, because no other process decides."""
+        ...
+
+    async def answer(self, number: int) -> Any:
+        """What an act returned that another replica was to carry out; PendingAct: not yet. Raises what it raised; NotThere."""
         ...
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
@@ -227,6 +256,10 @@ class Service(Subject, Protocol):
 
     def degraded(self) -> list[str]:
         """What is not as it should be, although it is ready."""
+        ...
+
+    def cells(self) -> Sequence[CellState]:
+        """The cells of a store that several replicas share; none with the embedded store."""
         ...
 
     def parts(self) -> Sequence[PartState]:

@@ -78,12 +78,17 @@ class Views:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._decode: Decode = subject.codec.decode
+        self._named: tuple[Mapping[str, ClientState], ClientNames] | None = None
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
 
-    @cached_property
+    @property
     def _names(self) -> ClientNames:
-        return ClientNames(self._subject.fleet.states)
+        """The names of all clients, in order; a replica that loads its states again has another fleet."""
+        states = self._subject.fleet.states
+        if self._named is None or self._named[0] is not states:
+            self._named = states, ClientNames(states)
+        return self._named[1]
 
     @cached_property
     def _skew_ms(self) -> int:

@@ -12,7 +12,7 @@ from engine.core.times import duration_text, rfc3339
 Object = dict[str, Any]
 Detail = Mapping[str, Any]
 
-_ABOUT_NO_CLIENT: Final = frozenset({"schedule", "feed", "undelivered"})
+_ABOUT_NO_CLIENT: Final = frozenset({"schedule", "feed", "cell", "undelivered"})
 """Triggers whose alerts are about no client and no key of clients."""
 
 

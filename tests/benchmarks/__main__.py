@@ -17,7 +17,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import failover, machine, on_call, peer, profile, report, rocketmq_works, rule_sets, sweeps, works
+from tests.benchmarks import (
+    failover,
+    machine,
+    on_call,
+    peer,
+    postgres_works,
+    profile,
+    report,
+    rocketmq_works,
+    rule_sets,
+    sweeps,
+    works,
+)
 from tests.benchmarks.collector import CollectorProcess
 from tests.benchmarks.engine_process import BenchmarkError
 from tests.benchmarks.load import Load, write_day, write_storm
@@ -34,6 +46,7 @@ class Scene:
     storm: Load | None
     posts: int
     asked: int
+    fleet: int
 
     @contextlib.contextmanager
     def fresh(self, name: str) -> Iterator[Path]:
@@ -133,6 +146,11 @@ def _sweep(scene: Scene) -> Figures:
         return sweeps.measure(scene.asked, folder)
 
 
+def _postgres(scene: Scene) -> Figures:
+    with scene.fresh("postgres") as folder:
+        return postgres_works.measure(scene.day, scene.fleet, folder)
+
+
 WORKS: dict[str, Callable[[Scene], Figures]] = {
     "limits": _limits,
     "peer": _peer,
@@ -144,6 +162,7 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "outbox": _outbox,
     "sweep": _sweep,
     "rocketmq": _rocketmq,
+    "postgres": _postgres,
     "peer-storm": _peer_storm,
     "storm": _storm,
     "killed": _killed,
@@ -225,7 +244,9 @@ def main(arguments: list[str]) -> int:
         folder = Path(temporary)
         print(report.table(("machine", ""), machine.describe(folder)), flush=True)
         day, fleet = _write_loads(folder, options, chosen)
-        scene = Scene(folder=folder, day=day, storm=fleet, posts=options.posts, asked=options.asked)
+        scene = Scene(
+            folder=folder, day=day, storm=fleet, posts=options.posts, asked=options.asked, fleet=options.fleet
+        )
         rounds, failed = _measure(scene, chosen, options.runs)
         sampled = profile.run(scene.day, folder) if options.profile else ""
     print(

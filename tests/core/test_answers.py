@@ -15,7 +15,7 @@ from engine.core.presence.client_state import NEVER, STATUS_NAMES, Answered, Cha
 from engine.core.presence.evidence import readings
 from engine.core.presence.query import AGREED, CORRECTED, IGNORED, STALE, UNCONFIRMED, UNKNOWN, StatusAnswer
 from engine.core.presence.reconcile import Gaps, is_concerned, is_unsure, sweep_order, with_gap
-from engine.stores.sqlite.alerts import alert_of_row, alert_row
+from engine.stores.alert_rows import alert_of_row, alert_row
 from tests.core.worlds import POLICY, START_MS, World, at, event, full, no_names, rule
 
 ASKING = replace(POLICY, asks=True)

@@ -21,18 +21,19 @@ from engine.core.delivery import (
     RetryLater,
     kept_text,
 )
-from engine.stores.base import DeliveryRow, NewDelivery, Share
+from engine.stores.base import DeliveryRow, NewDelivery, Share, Store
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 from engine.testing import delivery
+from tests.stores.backends import BACKENDS
 
 ORIGIN = "http://pager.test:80"
 
 
 class Box:
-    """An outbox in a folder."""
+    """The outbox of a store."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = SqliteStore.open(folder)
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def add(self, *rows: NewDelivery) -> list[int]:
         with self.store.transaction():
@@ -58,11 +59,11 @@ class Box:
             return [item.key for item in reader.due(now_ms, [Share(target, 100, ())])]
 
 
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    made.store.close()
+@pytest.fixture(params=sorted(BACKENDS))
+def box(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Box]:
+    backend = BACKENDS[request.param](tmp_path)
+    yield Box(backend.open())
+    backend.close()
 
 
 def test_each_attempt_is_kept_with_its_time_its_answer_and_how_long_it_took(box: Box) -> None:
@@ -149,7 +150,7 @@ def test_what_is_unfinished_in_an_old_store_is_sent_first_and_what_follows_waits
                 (key, f"alert-{key}", ORIGIN, lane, "due" if key == "firing" else "dead"),
             )
         old.execute("PRAGMA user_version = 3")
-    box = Box(tmp_path)
+    box = Box(SqliteStore.open(tmp_path))
     after = {"lane": f"dark\nG@@@a\n{target}", "target": target, "phase": "recovery"}
     assert box.add(delivery("recovery", alert="alert-firing", **after)) == []
     assert box.add(delivery("next", alert="b", **after | {"phase": "firing"})) == []

@@ -10,7 +10,10 @@ from typing import Protocol
 
 from engine.errors import StoreError
 from engine.stores.base import Reader, Store
+from engine.stores.postgres.database import Database
+from engine.stores.postgres.store import PostgresStore
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
+from tests.postgres.server import shared_server
 
 
 class Backend(Protocol):
@@ -86,5 +89,55 @@ class SqliteBackend:
             connection.close()
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
+class PostgresBackend:
+    """The only cell of a database of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = shared_server()
+        self._name = self._server.database()
+        self._database = Database(dsn=self._server.dsn(self._name))
+        self._opened: list[PostgresStore] = []
+
+    def open(self) -> PostgresStore:
+        """Open it for writing."""
+        store = PostgresStore.open(self._database)
+        self._opened.append(store)
+        return store.own()
+
+    def close(self) -> None:
+        """Close whatever a test left open."""
+        for store in self._opened:
+            with suppress(StoreError):
+                store.close()
+        self._server.drop(self._name)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """A reader of another process, beside the writer."""
+        store = PostgresStore.open_read_only(self._database)
+        try:
+            with store.reading() as found:
+                yield found
+        finally:
+            store.close()
+
+    def schema(self) -> tuple[object, ...]:
+        """Version, tables with their columns, and indexes."""
+        with self._database.connect() as connection:
+            found = connection.execute("SELECT version FROM schema_version ORDER BY version").fetchall()
+            found += connection.execute(
+                "SELECT table_name, column_name, data_type, column_default FROM information_schema.columns"
+                " WHERE table_schema = 'rollcall' ORDER BY 1, 2"
+            ).fetchall()
+            return *found, *connection.execute(
+                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'rollcall' ORDER BY 1"
+            ).fetchall()
+
+    def made_by_a_newer_version(self) -> None:
+        """A version far ahead."""
+        with self._database.connect() as connection:
+            connection.execute("INSERT INTO schema_version (version) VALUES (999)")
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"postgres": PostgresBackend, "sqlite": SqliteBackend}
 """Every store that the suite runs on: its name, and what makes an empty one that may use a folder."""

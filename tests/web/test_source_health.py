@@ -42,7 +42,7 @@ def metrics(*healths: SourceHealth) -> dict[tuple[str, ...], float]:
         queries=None,
         counters=dict, fleet=SimpleNamespace(states={}), healths=lambda: list(healths), now_ms=lambda: NOW,
         suppressed=dict, silences_active=lambda: 0, receiver_attempts=dict, gaps_found=lambda: {"broker": 2}, rules_problem=None, refused_edits={},
-        parts=list, pauses=dict,
+        parts=list, pauses=dict, cells=list,
     )  # fmt: skip
     text = exposition(service, {}).decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]

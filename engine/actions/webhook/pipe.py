@@ -1,8 +1,9 @@
 """What the engine and the process that sends webhooks say to each other, over the child's standard input and output.
 
 Frames (`engine.core.frames`) of MessagePack. The first frame is a `SenderSetup` (it holds the secrets: they stand on no
-command line and in no environment), every other frame to the child is a list of `Job`, and every frame back a list of `Result`. An empty list of jobs is a ping, which the
-child answers with the results that it has, perhaps none.
+command line and in no environment), every other frame to the child is a list of `Job` or a number, and every frame back a list of `Result`. An empty list of jobs is a ping, which the
+child answers with the results that it has, perhaps none. A number is the instant (seconds of `engine.clock.running_ms`) from which on nothing
+more may be sent: the lease of a replica that shares its store with others.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import resource
 import signal
 import sys
@@ -23,6 +24,7 @@ import msgspec
 from engine.actions.base import Answer, Rejected, RetryLater
 from engine.actions.webhook.pipe import MAX_FRAME_BYTES, NOTIFY, UNTRIED, Job, Result, SenderSetup, to_result
 from engine.actions.webhook.request import WebhookSender
+from engine.clock import running_ms
 from engine.core.frames import Frames, frame
 from engine.telemetry import Event, logger, setup_logging
 
@@ -54,7 +56,8 @@ class _Child(asyncio.Protocol):
         self._out = out
         self._ended = ended
         self._frames = Frames(MAX_FRAME_BYTES)
-        self._decoder = msgspec.msgpack.Decoder(list[Job])
+        self._decoder = msgspec.msgpack.Decoder(list[Job] | float)
+        self._send_until_s = math.inf  # by `running_ms`
         self._encoder = msgspec.msgpack.Encoder()
         self._targets: dict[str, _TargetJobs] = {}
         self._waiting = 0  # jobs not begun, of all targets
@@ -65,7 +68,7 @@ class _Child(asyncio.Protocol):
         self.notifier: ReceiverSender | None = None  # without receivers, none is needed
 
     def data_received(self, data: bytes) -> None:
-        """The first frame is the setup, every other one a list of jobs."""
+        """The first frame is the setup, every other one a list of jobs or an end of the lease."""
         for payload in self._frames.feed(data):
             if self.sender is None:
                 setup = msgspec.msgpack.decode(payload, type=SenderSetup)
@@ -82,6 +85,9 @@ class _Child(asyncio.Protocol):
                 self._flush()  # an empty list of results: ready
                 continue
             jobs = self._decoder.decode(payload)
+            if isinstance(jobs, float):
+                self._send_until_s = jobs
+                continue
             if not jobs:
                 self._flush()  # a ping: whatever there is, perhaps nothing, is the answer
             for job in jobs:
@@ -111,6 +117,11 @@ class _Child(asyncio.Protocol):
             waited = (
                 await self.notifier.wait(job.request) if job.action == NOTIFY and self.notifier is not None else None
             )
+            if running_ms() / 1000 >= self._send_until_s:
+                waiting.jobs.appendleft(job)
+                self._waiting += 1
+                self._hand_back(waiting)
+                break
             began_ns = time.monotonic_ns()
             answer = waited or await self._carry_out(sender, job)
             took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
@@ -136,7 +147,7 @@ class _Child(asyncio.Protocol):
             return RetryLater(reason=f"sending failed: {type(error).__name__}", may_have_arrived=True)
 
     def _hand_back(self, waiting: _TargetJobs) -> None:
-        """The target fails: return what was not begun, for the engine to decide."""
+        """The target fails, or the lease is over: return what was not begun, for the engine to decide."""
         now_ms = time.time_ns() // 1_000_000
         self._waiting -= len(waiting.jobs)
         for job in waiting.jobs:

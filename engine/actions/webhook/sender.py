@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,10 @@ class SenderProcess:
         per_target: int = 16,
         connections: Mapping[str, ConnectionSetup] | None = None,
         receivers: Mapping[str, ReceiverSetup] | None = None,
+        send_until_s: Callable[[], float] | None = None,
     ) -> None:
+        """`send_until_s`: until when something may be sent (seconds of `engine.clock.running_ms`); None: always."""
+        self._send_until_s, self._told_until_s = send_until_s, 0.0
         self._setup = SenderSetup(
             dict(secrets),
             list(deny),
@@ -126,7 +129,17 @@ class SenderProcess:
             self._given[job.id] = done
         self._write(jobs)
 
+    def tell_lease(self) -> None:
+        """Tell the child until when it may send, if that has changed."""
+        if self._send_until_s is None or self._process is None:
+            return
+        until_s = self._send_until_s()
+        if until_s != self._told_until_s:
+            self._told_until_s = until_s
+            self._write_frame(self._encoder.encode(until_s))
+
     def _write(self, jobs: Sequence[Job]) -> None:
+        self.tell_lease()
         for at in range(0, len(jobs), FRAME_JOBS):
             for payload in self._payloads(jobs[at : at + FRAME_JOBS]):
                 self._write_frame(payload)
@@ -163,7 +176,8 @@ class SenderProcess:
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError, RuntimeError):  # one that ended at once is noticed by its output, too
             process.stdin.write(frame(self._encoder.encode(self._setup)))
-        self._process = process
+        self._process, self._told_until_s = process, 0.0
+        self.tell_lease()
         self._relay = asyncio.create_task(_relay_log(process), name="webhook sender log")
         waiting, self._waiting = self._waiting, []
         self._pings, self._has_spoken = 0, True

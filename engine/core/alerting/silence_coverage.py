@@ -15,7 +15,7 @@ from engine.core.matching import Attributes, CompilePatterns, MatchSet
 from engine.core.presence.client_state import ClientState
 from engine.core.rules import Match, Rule
 
-WITHOUT_CLIENTS: Final = frozenset({"feed", "undelivered"})
+WITHOUT_CLIENTS: Final = frozenset({"feed", "cell", "undelivered"})
 """Triggers of alerts that are about no clients."""
 
 

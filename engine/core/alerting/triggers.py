@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from engine.core.alerting import lifecycle
@@ -29,6 +29,10 @@ from engine.core.rules import UNDELIVERED, Rule
 
 STATUS_TRIGGERS: Final = frozenset({"offline", "online", "first_seen"})
 """Triggers whose alerts end with the client's next transition."""
+
+
+CELL: Final = "cell "
+"""Before the name of a cell in what its alerts are about: no source has a name with a space."""
 
 
 class Triggers:
@@ -204,19 +208,26 @@ class Triggers:
             if alert.client is not None and (alert.trigger == "flapping" or alert.reason == flapping.REASON)
         ]
 
-    # Sources
+    # Sources and cells
 
     def feed(self, source: str, trouble: str | None, at_ms: int) -> None:
         """What is wrong with a source (None: it is well). Opens and ends the alerts of trigger `feed`."""
-        alerts = [alert for alert in self._of(f"\0{source}") if alert.trigger == "feed"]
+        self._troubled("feed", self._pipeline.matcher.feed, source, trouble, at_ms)
+
+    def cell(self, name: str, trouble: str | None, at_ms: int) -> None:
+        """What is wrong with a cell (None: it has an owner). Opens and ends the alerts of trigger `cell`, whose source is `cell NAME`."""
+        self._troubled("cell", self._pipeline.matcher.cell, f"{CELL}{name}", trouble, at_ms)
+
+    def _troubled(self, trigger: str, rules: Sequence[Rule], about: str, trouble: str | None, at_ms: int) -> None:
+        alerts = [alert for alert in self._of(f"\0{about}") if alert.trigger == trigger]
         if trouble is None:
             for alert in alerts:
                 self._pipeline.end(alert, at_ms, NEW_CLIENT)
             return
         known = {alert.rule for alert in alerts}
-        for rule in self._pipeline.matcher.feed:
+        for rule in rules:
             if rule.name not in known:
-                alert = self._alerts.add(rule, "feed", at_ms, source=source, detail=trouble)
+                alert = self._alerts.add(rule, trigger, at_ms, source=about, detail=trouble)
                 self._pipeline.due(alert, NEW_CLIENT, at_ms)
 
     # Targets of deliveries

@@ -8,7 +8,7 @@ firing looks into partial indexes that hold only what went wrong, so a healthy o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -29,10 +29,20 @@ from engine.core.delivery import (
     Standing,
     Untried,
 )
-from engine.stores.base import MAX_REQUEST_CHARACTERS, DeliveryRow, NewDelivery, Recorded
-from engine.stores.sqlite import attempts
-from engine.stores.sqlite.attempts import with_one_more
-from engine.stores.sqlite.delivery_reads import MAX_ID, delivery_of, one, request_of
+from engine.stores import attempts
+from engine.stores.attempts import with_one_more
+from engine.stores.base import DeliveryRow, NewDelivery, Recorded
+from engine.stores.delivery_rows import (
+    MAX_ID,
+    SIBLINGS,
+    TELLING,
+    delivered_values,
+    item_of_new,
+    people_of,
+    standing_of,
+    that_fits,
+)
+from engine.stores.sqlite.delivery_reads import delivery_of, one
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.queries import queries
 from engine.telemetry import Event, logger
@@ -47,23 +57,8 @@ FAULTS_OF_A_ROW: Final = (
 )  # fmt: skip
 """What the content of a row or an answer can cause; everything else is about the store and fails the transaction."""
 
-TELLING: Final = frozenset({"firing", "escalation"})
-"""Phases whose deliveries tell somebody of an alert for the first time: a recovery shares their fate."""
-
-SIBLINGS = 64
-"""How far apart, in ids, the deliveries of one decision may lie: more than the actions of any rule."""
-
 PURGE_ROWS = 500
 """Rows removed by one call: a slice that never holds up the writer."""
-
-
-def _fits(row: NewDelivery) -> bool:
-    return not isinstance(row.request, str) or len(row.request) <= MAX_REQUEST_CHARACTERS
-
-
-def _without_request(row: NewDelivery) -> NewDelivery:
-    error = f"the request has {len(row.request)} characters, more than the store keeps ({MAX_REQUEST_CHARACTERS})"
-    return row._replace(state=DEAD, error=error, request="{}")
 
 
 @translated(COMMIT_FAILED)
@@ -78,7 +73,7 @@ class SqliteDeliveries:
 
         One that is too big for the store is written dead, without its request.
         """
-        rows = [row if _fits(row) else _without_request(row) for row in rows]
+        rows = [that_fits(row) for row in rows]
         older: set[str] = set()  # the keys of those that wait in the lane of an older version
         if rows and one(self._connection, "any_blocking"):
             moved = [self._behind_older(row) for row in rows]
@@ -162,23 +157,7 @@ class SqliteDeliveries:
                 continue
             if check_lost and row.phase == "recovery" and self._is_lost(row):
                 continue
-            request, broken = request_of(row.request) if isinstance(row.request, str) else (row.request, None)
-            items.append(
-                OutboxItem(
-                    id=id_,
-                    key=row.key,
-                    rule=row.rule,
-                    lane=row.lane,
-                    action=row.action,
-                    target=row.target,
-                    request=request,
-                    broken=broken,
-                    attempts=0,
-                    decided_at_ms=row.decided_at_ms,
-                    phase=row.phase,
-                    alert=row.alert,
-                )
-            )
+            items.append(item_of_new(row, id_))
         return items
 
     def _firing_lost(self, alert: str, target: str, people: frozenset[str]) -> bool:
@@ -198,7 +177,7 @@ class SqliteDeliveries:
         return delivery.never_heard(people, missed, [_people(text) for (text,) in heard])
 
     def _is_lost(self, row: NewDelivery) -> bool:
-        return self._firing_lost(row.alert, row.target, _people_of(row.request))
+        return self._firing_lost(row.alert, row.target, people_of(row.request))
 
     def record(
         self,
@@ -208,7 +187,7 @@ class SqliteDeliveries:
         policy: DeliveryPolicy = DEFAULT_POLICY,
     ) -> Recorded:
         """Write what became of attempts; `jitter` gives a number between 0 and 1 for each retry."""
-        good = [_delivered(o, o.answer) for o in outcomes if isinstance(o.answer, Delivered)]
+        good = [delivered_values(o, o.answer) for o in outcomes if isinstance(o.answer, Delivered)]
         bound = {"good": msgspec.json.encode(good).decode(), "kept": delivery.MAX_ATTEMPTS_KEPT}
         delivered = self._connection.execute(Q["delivered"], bound).rowcount if good else 0
         retried = dead = 0
@@ -228,7 +207,7 @@ class SqliteDeliveries:
         row = self._connection.execute(Q["standing"], (outcome.id,)).fetchone()
         if row is None or row[0] != DUE or isinstance(outcome.answer, Untried):
             return ""
-        before = _standing(row)
+        before = standing_of(row[:6], row[9], row[10])
         if isinstance(outcome.answer, Expired):
             after = delivery.expired(before, now_ms, policy)
         else:
@@ -290,7 +269,7 @@ class SqliteDeliveries:
         row = self._connection.execute(Q["standing"], (number,)).fetchone()
         if row is None or (row[0], what) not in delivery.TABLE:
             return False
-        before = _standing(row)
+        before = standing_of(row[:6], row[9], row[10])
         after = delivery.act(before, what, now_ms)
         self._write(number, before, after, row[11])
         alert, phase, target = row[6:9]
@@ -303,32 +282,8 @@ class SqliteDeliveries:
         return self._connection.execute(Q["purge"], (before_ms, limit)).rowcount
 
 
-def _people_of(request: Mapping[str, Any] | str) -> frozenset[str]:
-    found = request_of(request)[0] if isinstance(request, str) else request
-    return delivery.audience(found.get("to"), found.get("cc"))
-
-
 def _people(text: str) -> frozenset[str]:
     return delivery.audience(*msgspec.json.decode(text))
-
-
-def _standing(row: Sequence[Any]) -> Standing:
-    (state, made, due_at, decided_at, arrived, error), life_ms, made_before = row[:6], row[9], row[10]
-    return Standing(
-        state=state,
-        attempts=made,
-        attempts_before=made_before,
-        due_at_ms=due_at,
-        decided_at_ms=decided_at,
-        may_have_arrived=bool(arrived),
-        last_error=error,
-        life_ms=life_ms if isinstance(life_ms, int) else None,
-    )
-
-
-def _delivered(outcome: Outcome, answer: Delivered) -> tuple[int, int, str | None, str]:
-    detail = delivery.kept_text(answer.detail, delivery.MAX_ERROR_CHARS) if answer.detail else None
-    return outcome.id, outcome.attempted_at_ms, detail, attempts.one(outcome) or "[]"
 
 
 def _storable(text: str) -> str:

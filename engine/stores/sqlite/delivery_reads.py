@@ -9,20 +9,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from engine.core import delivery
 from engine.core.delivery import OutboxItem
 from engine.stores.base import DeliveryRow, Share, Waiting
-from engine.stores.sqlite.attempts import attempts_of
+from engine.stores.delivery_rows import MAX_ID, ItemRow, delivery_of_row, item_of_row
 from engine.stores.sqlite.queries import queries
 
 Q = queries("outbox.sql")
-
-MAX_ID: Final = 2**63 - 1
-"""The largest id of a row."""
 
 MAX_TARGETS = 10_000
 """Targets named by one look at what is waiting."""
@@ -73,13 +70,12 @@ def due(conn: sqlite3.Connection, now_ms: int, shares: Sequence[Share]) -> list[
     return items
 
 
-_Row = tuple[int, str, str, str, str, str, str, int, int, str, str]
-_rows = msgspec.json.Decoder(list[_Row]).decode
+_rows = msgspec.json.Decoder(list[ItemRow]).decode
 
 
 def _read(conn: sqlite3.Connection, name: str, values: Sequence[Any]) -> list[OutboxItem]:
     try:
-        return [_item(row) for row in _rows(one(conn, name, values))]
+        return [item_of_row(row) for row in _rows(one(conn, name, values))]
     except (msgspec.MsgspecError, sqlite3.OperationalError, UnicodeError):
         # One of them cannot be read. If it is the store that cannot, this fails as well.
         return [_one_item(conn, id_) for (id_,) in conn.execute(Q[f"{name}_ids"], values)]
@@ -90,41 +86,11 @@ def _one_item(conn: sqlite3.Connection, id_: int) -> OutboxItem:
     row = conn.execute(Q["item"], (id_,)).fetchone() or ("",) * 11
     texts = [value if isinstance(value, str) else f"{value!r}" for value in row]
     numbers = [value if isinstance(value, int) else 0 for value in row]
-    item = _item((id_, *texts[1:7], *numbers[7:9], *texts[9:]))  # type: ignore[arg-type]
+    item = item_of_row((id_, *texts[1:7], *numbers[7:9], *texts[9:]))  # type: ignore[arg-type]
     return item if all(map(isinstance, row, _TYPES)) else replace(item, broken=item.broken or "its row cannot be read")
 
 
 _TYPES = (int, str, str, str, str, str, str, int, int, str, str)
-
-
-def _item(row: _Row) -> OutboxItem:
-    (id_, key, rule, lane, action, target, request, attempts, decided_at, phase, alert) = row
-    content, broken = request_of(request)
-    return OutboxItem(
-        id=id_,
-        key=key,
-        rule=rule,
-        lane=lane,
-        action=action,
-        target=target,
-        request=content,
-        attempts=attempts,
-        decided_at_ms=decided_at,
-        phase=phase,
-        alert=alert,
-        broken=broken,
-    )
-
-
-def request_of(text: str | bytes) -> tuple[dict[str, Any], str | None]:
-    """A stored request, and why it cannot be read: one row that is damaged must not stop the others."""
-    try:
-        return _request(text), None
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
-        return {}, f"the stored request cannot be read: {error}"
-
-
-_request = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def delivery_of(conn: sqlite3.Connection, id_: int) -> DeliveryRow | None:
@@ -132,7 +98,7 @@ def delivery_of(conn: sqlite3.Connection, id_: int) -> DeliveryRow | None:
     if id_ > MAX_ID:
         return None
     row = conn.execute(Q["get"], (id_,)).fetchone()
-    return None if row is None else _delivery(row)
+    return None if row is None else delivery_of_row(row)
 
 
 def deliveries(
@@ -161,40 +127,7 @@ def deliveries(
     clause = f" WHERE {' AND '.join(where)}" if where else ""
     bound = {**given, "cursor": cursor, "limit": limit}
     rows = conn.execute(f"{select}{clause} ORDER BY id DESC LIMIT :limit", bound)
-    return [_delivery(row) for row in rows]
-
-
-def _delivery(row: tuple[Any, ...]) -> DeliveryRow:
-    (id_, key, rule, client, group_key, clients, alert, action, target, state, attempts, due_at, error, lane, phase,
-     decided_at, request, tries, renewed_at) = row  # fmt: skip
-    return DeliveryRow(
-        id=id_,
-        key=key,
-        rule=rule,
-        client=client,
-        group_key=group_key,
-        clients=_clients(clients),
-        alert=alert,
-        action=action,
-        target=target,
-        state=state,
-        attempts=attempts,
-        due_at_ms=due_at,
-        last_error=error,
-        lane=lane,
-        phase=phase,
-        decided_at_ms=decided_at,
-        request=request_of(request)[0],
-        kept_attempts=attempts_of(tries),
-        renewed_at_ms=renewed_at,
-    )
-
-
-def _clients(text: str | None) -> tuple[str, ...] | None:
-    try:
-        return None if text is None else tuple(msgspec.json.decode(text, type=list[str]))
-    except msgspec.MsgspecError:
-        return None
+    return [delivery_of_row(row) for row in rows]
 
 
 def counts(conn: sqlite3.Connection) -> dict[str, int]:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from array import array
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from engine.core.history import FACT_OFFSET, POSITION_BITS, Fact
+from engine.core.history import Fact
+from engine.stores import journal_rows
 from engine.stores.base import HistoryEntry, JournalRow
+from engine.stores.journal_rows import pack, unpack
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.meta import read_meta
 from engine.stores.sqlite.queries import queries
 
 Q = queries("queries.sql")
-
-EVERYTHING = 1 << 62
-"""More entries than any history has."""
-
-ROWS_REMEMBERED = 64
-"""Journal rows kept decoded while one history is read: neighbouring entries of a client often share a row."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list).decode
 
 
 @translated(COMMIT_FAILED)
@@ -49,75 +39,21 @@ class SqliteJournal:
         """Add one row: what a batch accepted, or what passing time brought about."""
         self._connection.execute(
             Q["append_journal"],
-            (row, at_ms, source, len(events), b"\n".join(events), array("q", previous).tobytes(), _encode(facts)),
+            (row, at_ms, source, *pack(events, previous, facts)),
         )
 
     def after(self, row: int) -> Iterator[JournalRow]:
         """Rows newer than `row`, oldest first, without history positions."""
         for found, at_ms, events, facts in self._connection.execute(Q["journal_after"], (row,)):
-            yield JournalRow(found, at_ms, "", _lines(events), (), _facts(facts))
+            yield unpack(found, at_ms, "", events, b"", facts)
 
 
 def journal_row(connection: sqlite3.Connection, row: int) -> JournalRow | None:
     """One row, None when it was purged."""
     found = connection.execute(Q["journal_row"], (row,)).fetchone()
-    if found is None:
-        return None
-    at_ms, source, events, previous, facts = found
-    positions = array("q")
-    positions.frombytes(previous)
-    return JournalRow(row, at_ms, source, _lines(events), positions, _facts(facts))
+    return None if found is None else unpack(row, *found)
 
 
 def history(connection: sqlite3.Connection, position: int) -> Iterator[HistoryEntry]:
     """A client's entries from a position backwards; nothing for a position that was purged or never was."""
-    if not 0 < position < EVERYTHING:
-        return
-    rows: dict[int, JournalRow | None] = {}
-    while position:
-        number = position >> POSITION_BITS
-        if number not in rows:
-            if len(rows) > ROWS_REMEMBERED:
-                rows.clear()
-            rows[number] = journal_row(connection, number)
-        row = rows[number]
-        if row is None:
-            return
-        try:
-            entry = _entry(row, position)
-        except IndexError:  # no such place in that row: a position that somebody made up
-            return
-        yield entry
-        position = entry.previous
-
-
-def _entry(row: JournalRow, position: int) -> HistoryEntry:
-    """The entry of a row that a position names; IndexError when the row has no such place."""
-    place = position & ((1 << POSITION_BITS) - 1)
-    if place < FACT_OFFSET:
-        raw, previous = row.events[place], row.previous[place]
-        return HistoryEntry(position=position, previous=previous, at_ms=row.at_ms, source=row.source, raw=raw)
-    fact = row.facts[place - FACT_OFFSET]
-    return HistoryEntry(
-        position=position,
-        previous=fact.previous,
-        at_ms=fact.at_ms,
-        source=row.source,
-        fact=fact.kind,
-        answer=fact.answer,
-        client=fact.client,
-    )
-
-
-def _lines(events: bytes) -> list[bytes]:
-    return events.split(b"\n") if events else []
-
-
-def _facts(packed: bytes) -> list[Fact]:
-    return [_fact(*fields) for fields in _decode(packed)]
-
-
-def _fact(
-    after: int, kind: str, client: str, at_ms: int, previous: int, answer: tuple[int, int, bool] | None = None
-) -> Fact:
-    return Fact(after, kind, client, at_ms, previous, None if answer is None else (answer[0], answer[1], answer[2]))
+    return journal_rows.history(lambda row: journal_row(connection, row), position)

@@ -15,6 +15,7 @@ from typing import Any
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
+from engine.stores.alert_rows import alert_as_seen
 from engine.stores.base import (
     TOTALS_STOP,
     AlertRow,
@@ -116,26 +117,28 @@ class SqliteReader:
         at_ms, id_ = cursor if cursor is not None else (None, "")
         wanted = {"state": state, "rule": rule, "client": client, "at": at_ms, "id": id_, "limit": limit}
         query = Q["open_alerts" if state in OPEN_STATES else "alerts"]
-        return [_alert(row) for row in self._connection.execute(query, wanted)]
+        return [alert_as_seen(row) for row in self._connection.execute(query, wanted)]
 
     def held_back(self, *, limit: int = 100) -> list[AlertRow]:
         """Alerts that are suppressed at present, newest first."""
         wanted = {"state": "suppressed", "rule": None, "client": None, "at": None, "id": "", "limit": limit}
-        return [_alert(row) for row in self._connection.execute(Q["open_alerts"], wanted)]
+        return [alert_as_seen(row) for row in self._connection.execute(Q["open_alerts"], wanted)]
 
     def firing(self, *, limit: int = 100) -> list[FiringRow]:
         """What fires at present, groups and bundles as one; what is not acknowledged comes first."""
         rows = self._connection.execute(Q["firing_notifications"], (limit,))
-        return [FiringRow(id=row[10], first=_alert(row[:10]), count=row[11], acknowledged=row[12]) for row in rows]
+        return [
+            FiringRow(id=row[10], first=alert_as_seen(row[:10]), count=row[11], acknowledged=row[12]) for row in rows
+        ]
 
     def alerts_of(self, id_: str, *, limit: int = 100) -> list[AlertRow]:
         """Open alerts with this id, or all of the group or the bundle with this id."""
-        return [_alert(row) for row in self._connection.execute(Q["alerts_of"], {"id": id_, "limit": limit})]
+        return [alert_as_seen(row) for row in self._connection.execute(Q["alerts_of"], {"id": id_, "limit": limit})]
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert."""
         row = self._connection.execute(Q["alert"], (id_,)).fetchone()
-        return None if row is None else _alert(row)
+        return None if row is None else alert_as_seen(row)
 
     def deliveries(
         self,
@@ -226,19 +229,3 @@ class SqliteReader:
     def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
         """What may leave, a lane's earlier ones first."""
         return delivery_reads.due(self._connection, now_ms, shares)
-
-
-def _alert(row: tuple[Any, ...]) -> AlertRow:
-    id_, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by = row
-    return AlertRow(
-        id=id_,
-        rule=rule,
-        client=client,
-        source=source,
-        state=state,
-        reason=reason,
-        started_at_ms=started_at,
-        resolved_at_ms=resolved_at,
-        key=key,
-        acknowledged_by=acknowledged_by,
-    )

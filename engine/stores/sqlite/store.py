@@ -17,6 +17,7 @@ from engine.errors import StoreError
 from engine.stores.sqlite import kept, sweeps
 from engine.stores.sqlite.alerts import SqliteAlerts
 from engine.stores.sqlite.clients import SqliteClients
+from engine.stores.sqlite.copying import SqliteCopySide
 from engine.stores.sqlite.deliveries import SqliteDeliveries
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.folder_lock import FILE_MODE, FolderLock
@@ -134,6 +135,21 @@ class SqliteStore:
     def reading(self) -> AbstractContextManager[SqliteReader]:
         """A reader beside the writer, on a connection of its own."""
         return self._readers.reading()
+
+    @classmethod
+    def open_to_copy(cls, data: Path, *, is_source: bool) -> SqliteCopySide:
+        """The whole store in a folder as one side of a copy; the other side is another store. Raises as `open` does.
+
+        A source must exist, a target is made.
+        """
+        path = data / FILE_NAME
+        if is_source and not path.is_file():
+            raise StoreError(f"there is no store at {path}: nothing to copy")
+        return cls.open(data).whole()
+
+    def whole(self) -> SqliteCopySide:
+        """Everything in it, as one side of a copy; the store belongs to that from now on."""
+        return SqliteCopySide(self.path, self._connection, self.transaction, self.close)
 
     def proof(self, challenge: str) -> str:
         """See `FolderLock.proof`; empty without the lock."""

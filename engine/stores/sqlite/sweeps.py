@@ -11,6 +11,7 @@ from engine.stores.base import CorrectionRow, NewCorrection, ReconciliationRow, 
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.meta import read_meta, write_meta
 from engine.stores.sqlite.queries import queries
+from engine.stores.sweep_rows import correction_of_row, sweep_of_row
 
 Q = queries("reconciling.sql")
 
@@ -43,7 +44,7 @@ class SqliteSweeps:
 
     def open_reconciliations(self) -> list[ReconciliationRow]:
         """Sweeps that have not ended, oldest first."""
-        return [_sweep(row) for row in self._connection.execute(Q["open"])]
+        return [sweep_of_row(row) for row in self._connection.execute(Q["open"])]
 
     def write_corrections(self, corrections: Sequence[NewCorrection]) -> None:
         """Record what was corrected."""
@@ -65,12 +66,12 @@ class SqliteSweeps:
 def sweep(connection: sqlite3.Connection, number: int) -> ReconciliationRow | None:
     """One sweep."""
     row = connection.execute(Q["get"], (number,)).fetchone()
-    return None if row is None else _sweep(row)
+    return None if row is None else sweep_of_row(row)
 
 
 def sweeps(connection: sqlite3.Connection, limit: int, cursor: int | None) -> list[ReconciliationRow]:
     """Sweeps, newest first."""
-    return [_sweep(row) for row in connection.execute(Q["list"], {"limit": limit, "cursor": cursor})]
+    return [sweep_of_row(row) for row in connection.execute(Q["list"], {"limit": limit, "cursor": cursor})]
 
 
 def corrections(
@@ -79,34 +80,10 @@ def corrections(
     """Corrections of one sweep, or all of them; oldest first."""
     wanted = {"reconciliation": reconciliation, "limit": limit, "cursor": cursor}
     name = "all_corrections" if reconciliation is None else "corrections"
-    return [
-        CorrectionRow(
-            id=id_,
-            reconciliation=of,
-            client=client,
-            at_ms=at_ms,
-            believed=believed,
-            connections=connections,
-            said=json.loads(said),
-        )
-        for id_, of, client, at_ms, believed, connections, said in connection.execute(Q[name], wanted)
-    ]
+    return [correction_of_row(row) for row in connection.execute(Q[name], wanted)]
 
 
 def purge(connection: sqlite3.Connection, before_ms: int, limit: int) -> int:
     """Drop what is older; returns rows."""
     gone = connection.execute(Q["purge"], (before_ms,)).rowcount
     return gone + connection.execute(Q["purge_corrections"], (before_ms, limit)).rowcount
-
-
-def _sweep(row: Sequence[Any]) -> ReconciliationRow:
-    id_, why, scope, started_at, finished_at, total, asked, agreed, corrected, unknown, failed = row
-    return ReconciliationRow(
-        id=id_,
-        why=why,
-        scope=None if scope is None else json.loads(scope),
-        started_at_ms=started_at,
-        finished_at_ms=finished_at,
-        total=total,
-        tally=Tally(asked, agreed, corrected, unknown, failed),
-    )

@@ -21,7 +21,7 @@ REASON: Final = "throttle"
 SUPPRESSED: Final = Suppressed(REASON)
 DROPPED: Final = Suppressed(REASON, is_final=True)
 
-OPENED_AGAIN: Final = frozenset({"never_seen", "unverified", "feed", "outage", "quorum", "undelivered"})
+OPENED_AGAIN: Final = frozenset({"never_seen", "unverified", "feed", "cell", "outage", "quorum", "undelivered"})
 """Triggers that are asked again while what they are about goes on: one that is in excess stays, so that it does not begin anew."""
 
 

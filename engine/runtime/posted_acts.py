@@ -1,0 +1,328 @@
+"""Acts of operators that come to a replica which does not own the cell: it writes them down, the owner carries them out and answers.
+
+`ActAsker` is the side of the replica that was asked, `ActRunner` that of the owner. An act is taken in the transaction of its first
+effect, so it has that once, whoever owns the cell then. Read `ActRunner.run_one`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any, Final, Protocol, TypeVar
+
+from engine.errors import RollcallError, StoreError, Unavailable, error_class
+from engine.runtime.operator_acts import ACTS
+from engine.runtime.operator_api import Act, Backend
+from engine.sources.base import Batch
+from engine.stores.base import Reader
+from engine.stores.posted import ActStanding, PostedAct
+from engine.telemetry import Event, logger
+from engine.web.service import PendingAct
+
+T = TypeVar("T")
+
+LOOK_S: Final = 0.5
+"""How long both sides wait for the bell before they look by themselves."""
+
+RETRY_S: Final = 1.0
+"""Pause after the database could not be asked, or an act could not be committed."""
+
+ANSWER_WITHIN_S: Final = 15.0
+"""How long an operator's request waits for the answer; then it is told where to find it."""
+
+ANSWER_LOST_S: Final = 60.0
+"""An act that was carried out so long ago and has no answer gets none: its replica ended in between."""
+
+LIFE_S: Final = 600.0
+"""An act that waited for longer is not carried out: its operator has turned to something else."""
+
+PURGE_S: Final = 3_600.0
+"""How long an answer can be asked for."""
+
+ACTS_AT_ONCE: Final = 20
+
+log = logger(__name__)
+
+
+class ActMail(Protocol):
+    """The acts of a cell as one thread uses them; see `stores.postgres.inbox.PostgresInbox`. StoreError when that fails."""
+
+    def ask(self, name: str, arguments: str) -> int:
+        """Write an act; its number."""
+        ...
+
+    def acts(self, limit: int) -> list[PostedAct]:
+        """Acts that wait."""
+        ...
+
+    def act(self, number: int) -> ActStanding | None:
+        """What became of an act."""
+        ...
+
+    def answer(self, number: int, answer: str) -> None:
+        """Write what it is answered with."""
+        ...
+
+    def purge(self, older_s: float) -> None:
+        """Drop old ones."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up."""
+        ...
+
+
+# As text
+
+
+def arguments_of(act: Act[Any]) -> str:
+    """The arguments of an act as JSON."""
+    return json.dumps({one.name: getattr(act, one.name) for one in fields(act)})  # type: ignore[arg-type]
+
+
+def act_of(name: str, arguments: str) -> Act[Any]:
+    """The act that was written down. RollcallError when this version has no such act."""
+    kind = next((one for one in ACTS if one.__name__ == name), None)
+    try:
+        if kind is not None:
+            return kind(**json.loads(arguments))
+    except (TypeError, ValueError):
+        pass
+    raise RollcallError(f"the replica that owns the cell does not know this request ({name}): upgrade it")
+
+
+def answer_of(value: Any) -> str:
+    """What an act returned, as JSON."""
+    return json.dumps({"value": value})
+
+
+def refusal_of(error: RollcallError) -> str:
+    """What an act raised, as JSON."""
+    return json.dumps({"code": error.code, "message": str(error)})
+
+
+def read_answer(answer: str) -> Any:
+    """What the act returned; raises what it raised."""
+    found = json.loads(answer)
+    if "value" in found:
+        return found["value"]
+    raise error_class(found["code"])(found["message"])
+
+
+# The replica that was asked
+
+
+class ActAsker:
+    """Writes acts down and waits for their answers; on the event loop. `ring` it when an answer was written."""
+
+    def __init__(self, mail: Callable[[], ActMail], within_s: float = ANSWER_WITHIN_S) -> None:
+        """`mail`: opens the acts of the cell."""
+        self._thread = ThreadPoolExecutor(1, "act-asker")  # one thread: the connection belongs to it
+        self._mail, self._within_s = mail(), within_s
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """An answer was written, perhaps; on the event loop."""
+        self._rung.set()
+        self._rung = asyncio.Event()
+
+    async def ask(self, act: Act[T]) -> T | PendingAct:
+        """Have the owner carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
+        number = await self._call(self._mail.ask, type(act).__name__, arguments_of(act))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._within_s):
+                while True:
+                    rung = self._rung
+                    standing = await self._call(self._mail.act, number)
+                    if standing is not None and standing.answer is not None:
+                        return read_answer(standing.answer)  # type: ignore[no-any-return]
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await rung.wait()
+        return PendingAct(number)
+
+    async def answer(self, number: int) -> Any:
+        """The answer of an act that was asked before; PendingAct: there is none yet. Raises what it raised; NotThere."""
+        standing = await self._call(self._mail.act, number)
+        if standing is None:
+            raise error_class("not-found")(f"there is no request {number}, or it was answered long ago")
+        if standing.answer is not None:
+            return read_answer(standing.answer)
+        if standing.taken_s is not None and standing.taken_s > ANSWER_LOST_S:
+            raise Unavailable(
+                "it was carried out, but the replica ended before it wrote the answer; look before you repeat it"
+            )
+        return PendingAct(number)
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._thread.submit(self._mail.close)
+        self._thread.shutdown(wait=False)
+
+    async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+# The owner
+
+
+class ActRunner:
+    """Carries out the acts that wait, one after another, until cancelled. `ring` it when one was written."""
+
+    def __init__(
+        self, mail: Callable[[], ActMail], take: Callable[[int], bool], backend: Callable[[], Backend]
+    ) -> None:
+        """`mail`: opens the acts of the cell; `take`: inside the owner's transaction, an act has its effect; False: it had it already."""
+        self._open, self._take, self._backend = mail, take, backend
+        self._rung: asyncio.Event | None = None
+
+    def ring(self) -> None:
+        """An act was written, perhaps; on the event loop."""
+        if self._rung is not None:
+            self._rung.set()
+
+    async def run(self) -> None:
+        """Look for acts and carry them out."""
+        loop = asyncio.get_running_loop()
+        self._rung = asyncio.Event()
+        mail, backend = self._open(), self._backend()
+        thread = ThreadPoolExecutor(1, "acts")
+        purged_s = loop.time()
+        try:
+            while True:
+                self._rung.clear()
+                try:
+                    if not await loop.run_in_executor(thread, self._run_some, mail, backend):
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK_S):
+                                await self._rung.wait()
+                    if loop.time() - purged_s > PURGE_S:
+                        purged_s = loop.time()
+                        await loop.run_in_executor(thread, mail.purge, PURGE_S)
+                except StoreError:
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            thread.submit(mail.close)
+            thread.shutdown(wait=False)
+
+    def _run_some(self, mail: ActMail, backend: Backend) -> int:
+        """In the thread: carry out what waits; how many. StoreError when one could not be committed: it waits on."""
+        acts = mail.acts(ACTS_AT_ONCE)
+        for act in acts:
+            self.run_one(mail, backend, act)
+        return len(acts)
+
+    def run_one(self, mail: ActMail, backend: Backend, posted: PostedAct) -> None:
+        """Carry out one act and write its answer. StoreError when it could not be committed: it waits on."""
+        taking = TakingBackend(backend, lambda: self._take(posted.id))
+        try:
+            if posted.age_s > LIFE_S:
+                raise Unavailable(
+                    f"no replica owned the cell for {LIFE_S / 60:.0f} minutes: nothing was done; repeat it"
+                )
+            answer = answer_of(act_of(posted.name, posted.arguments).perform(taking))
+        except AlreadyTaken:
+            return  # an owner before carried it out
+        except StoreError as error:
+            if not taking.is_taken:
+                raise
+            answer = refusal_of(error)
+        except RollcallError as error:
+            if isinstance(error, Unavailable) and not taking.is_taken and posted.age_s <= LIFE_S:
+                raise StoreError(str(error)) from error  # the writer is busy: it may still be taken, by that very work
+            answer = refusal_of(error)
+        except Exception as error:  # its operator must be answered, and the others carried out
+            log.error(Event.INTERNAL_ERROR, part="acts", exc_info=error)
+            answer = refusal_of(RollcallError(f"internal error: {type(error).__name__}"))
+        mail.answer(posted.id, answer)
+
+
+class AlreadyTaken(RollcallError):
+    """The act had its effect before."""
+
+
+class TakingBackend:
+    """A backend on which the first transaction of an act also takes it. See `Backend`."""
+
+    def __init__(self, backend: Backend, take: Callable[[], bool]) -> None:
+        self.is_taken = False
+        self.config, self.store, self.codec = backend.config, backend.store, backend.codec
+        self._backend, self._take = backend, take
+
+    @property
+    def fleet(self) -> Any:
+        """See `Backend`."""
+        return self._backend.fleet
+
+    @property
+    def views(self) -> Any:
+        """See `Backend`."""
+        return self._backend.views
+
+    def now_ms(self) -> int:
+        """See `Backend`."""
+        return self._backend.now_ms()
+
+    def read(self, question: Callable[[Reader], T]) -> T:
+        """See `Backend`."""
+        return self._backend.read(question)
+
+    def inspect(self, work: Callable[[], T]) -> T:
+        """See `Backend`. What only looks may be carried out again."""
+        return self._backend.inspect(work)
+
+    def change(self, work: Callable[[], T]) -> T:
+        """See `Backend`."""
+        return self._taking(self._backend.change, work)
+
+    def write(self, work: Callable[[], T]) -> T:
+        """See `Backend`."""
+        return self._taking(self._backend.write, work)
+
+    def offer(self, batch: Batch) -> None:
+        """See `Backend`."""
+        if self.is_taken:
+            return self._backend.offer(batch)
+        batch.along = self._take_or_fail
+        self._backend.offer(batch)
+        self.is_taken = True
+        return None
+
+    def wake_dispatcher(self) -> None:
+        """See `Backend`."""
+        self._backend.wake_dispatcher()
+
+    def begin_sweep(self, *, dry_run: bool) -> int:
+        """See `Backend`."""
+        self.write(lambda: None)
+        return self._backend.begin_sweep(dry_run=dry_run)
+
+    def _taking(self, transact: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
+        if self.is_taken:
+            return transact(work)
+        has_taken = False
+
+        def both() -> T:
+            nonlocal has_taken
+            if not self._take():
+                raise AlreadyTaken
+            has_taken = True
+            return work()
+
+        try:
+            found = transact(both)
+        except (StoreError, AlreadyTaken):
+            raise
+        except BaseException:
+            self.is_taken = has_taken  # what `work` raises undoes nothing
+            raise
+        self.is_taken = True
+        return found
+
+    def _take_or_fail(self) -> None:
+        if not self._take():
+            raise StoreError("the request has been carried out already")

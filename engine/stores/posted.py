@@ -1,0 +1,40 @@
+"""What is posted to any replica for the owner of a cell, as values: events, and acts of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class PostedEvents(NamedTuple):
+    """Events that a replica has taken over HTTP: one JSON text a line, as they came, and what was malformed (reason, raw bytes)."""
+
+    source: str
+    raw: Sequence[bytes]
+    rejected: Sequence[tuple[str, bytes]] = ()
+    rejected_more: int = 0
+    cell: int | None = None  # whose they are, by its number; None: of the cell whose inbox it is
+
+
+class PostedRow(NamedTuple):
+    """One row of the inbox."""
+
+    id: int
+    posted: PostedEvents
+
+
+class PostedAct(NamedTuple):
+    """An act that waits for the owner. `arguments`: JSON. `age_s`: for how long, by the database's clock."""
+
+    id: int
+    name: str
+    arguments: str
+    age_s: float
+
+
+class ActStanding(NamedTuple):
+    """What became of an act. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
+
+    name: str
+    answer: str | None
+    taken_s: float | None

@@ -1,0 +1,209 @@
+"""What is asked of the PostgreSQL store beside its writer: the `Reader` of `stores.base`, of one cell or of several.
+
+Lists are of all cells that the reader was made for; what leaves, and histories, are of its own cell. Each question is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from engine.core.alerting.silences import Silence
+from engine.core.delivery import OutboxItem
+from engine.sources.base import Gap
+from engine.stores.alert_rows import alert_as_seen
+from engine.stores.kept_rows import silence_of_row
+from engine.stores.postgres import delivery_reads, sweeps
+from engine.stores.postgres.journal import history
+from engine.stores.postgres.queries import queries
+from engine.stores.postgres.questions import Questions
+from engine.stores.postgres.read_pool import ReadPool
+from engine.stores.rows import (
+    TOTALS_STOP,
+    AlertRow,
+    CorrectionRow,
+    DeliveryRow,
+    FiringRow,
+    HistoryEntry,
+    QuarantineRow,
+    ReconciliationRow,
+    Share,
+    SourceRow,
+    Totals,
+    Waiting,
+)
+
+Q = queries("reading.sql")
+
+OPEN_STATES = frozenset({"pending", "firing"})
+"""States of alerts that are never over: an index holds exactly the open ones."""
+
+
+class Readers:
+    """Readers of one database, for any thread."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection], cell: int) -> None:
+        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told."""
+        self._pool = ReadPool(connect)
+        self._cell = cell
+
+    @contextmanager
+    def reading(self, cells: Sequence[int] | None = None) -> Iterator[PostgresReader]:
+        """A reader for the block, of the own cell or of several."""
+        yield PostgresReader(self._pool, self._cell, [self._cell] if cells is None else list(cells))
+
+    def close(self) -> None:
+        """Close the sessions."""
+        self._pool.close()
+
+
+class PostgresReader:
+    """Answers from what was committed before each question."""
+
+    def __init__(self, questions: Questions, cell: int, cells: Sequence[int]) -> None:
+        self._questions = questions
+        self._cell = cell
+        self._cells = list(cells)
+
+    def _rows(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        return self._questions.rows(Q[name], {"cells": self._cells, **values})
+
+    def alerts(
+        self,
+        *,
+        state: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[AlertRow]:
+        """Alerts, newest first; `cursor` is (started_at_ms, id)."""
+        at_ms, id_ = cursor if cursor is not None else (None, "")
+        name = "open_alerts" if state in OPEN_STATES else "alerts"
+        rows = self._rows(name, state=state, rule=rule, client=client, at=at_ms, id=id_, limit=limit)
+        return [alert_as_seen(row) for row in rows]
+
+    def held_back(self, *, limit: int = 100) -> list[AlertRow]:
+        """Alerts that are suppressed at present, newest first."""
+        rows = self._rows("open_alerts", state="suppressed", rule=None, client=None, at=None, id="", limit=limit)
+        return [alert_as_seen(row) for row in rows]
+
+    def firing(self, *, limit: int = 100) -> list[FiringRow]:
+        """What fires at present, groups and bundles as one; what is not acknowledged comes first."""
+        rows = self._rows("firing_notifications", limit=limit)
+        return [
+            FiringRow(id=row[10], first=alert_as_seen(row[:10]), count=row[11], acknowledged=row[12]) for row in rows
+        ]
+
+    def alerts_of(self, id_: str, *, limit: int = 100) -> list[AlertRow]:
+        """Open alerts with this id, or all of the group or the bundle with this id."""
+        return [alert_as_seen(row) for row in self._rows("alerts_of", id=id_, limit=limit)]
+
+    def alert(self, id_: str) -> AlertRow | None:
+        """One alert."""
+        rows = self._rows("alert", id=id_)
+        return alert_as_seen(rows[0]) if rows else None
+
+    def deliveries(
+        self,
+        *,
+        state: str | None = None,
+        rule: str | None = None,
+        client: str | None = None,
+        alert: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+    ) -> list[DeliveryRow]:
+        """Deliveries, newest first; `cursor` is an id."""
+        return delivery_reads.deliveries(
+            self._questions, self._cells, state=state, rule=rule, client=client, alert=alert, limit=limit, cursor=cursor
+        )
+
+    def delivery(self, number: int) -> DeliveryRow | None:
+        """One delivery."""
+        return delivery_reads.delivery_of(self._questions, self._cells, number)
+
+    def silences(
+        self,
+        *,
+        now_ms: int,
+        state: str | None = None,
+        author: str | None = None,
+        limit: int = 100,
+        cursor: tuple[int, str] | None = None,
+    ) -> list[Silence]:
+        """Silences, newest first; `cursor` is (from_ms, id)."""
+        at_ms, id_ = cursor if cursor is not None else (None, "")
+        rows = self._rows("silences", now=now_ms, state=state, author=author, at=at_ms, id=id_, limit=limit)
+        return [silence_of_row(row) for row in rows]
+
+    def rule_at(self, rule: str, at_ms: int) -> str | None:
+        """The definition of a rule that was in force at an instant."""
+        rows = self._rows("rule_at", rule=rule, at=at_ms)
+        return str(rows[0][0]) if rows else None
+
+    def silence(self, id_: str) -> Silence | None:
+        """One silence."""
+        rows = self._rows("silence", id=id_)
+        return silence_of_row(rows[0]) if rows else None
+
+    def quarantine(self, *, limit: int = 100, cursor: int | None = None) -> list[QuarantineRow]:
+        """What was not accepted, newest first; `cursor` is an id."""
+        return [
+            QuarantineRow(id=id_, received_at_ms=at_ms, source=source, reason=reason, raw=bytes(raw))
+            for id_, at_ms, source, reason, raw in self._rows("quarantine", limit=limit, cursor=cursor)
+        ]
+
+    def sources(self) -> dict[str, SourceRow]:
+        """How far each source was read; of several cells: how far all of them."""
+        return {
+            name: SourceRow(position=position, caught_up_to_ms=upto_ms, last_event_at_ms=last_ms)
+            for name, position, upto_ms, last_ms in self._rows("sources")
+        }
+
+    def gaps(self, limit: int = 1000) -> list[Gap]:
+        """Recorded gaps, newest first."""
+        return [
+            Gap(source=source, noted_at_ms=noted, from_ms=start, to_ms=end, reason=reason)
+            for source, noted, start, end, reason in self._rows("gaps", limit=limit)
+        ]
+
+    def reconciliations(self, *, limit: int = 100, cursor: int | None = None) -> list[ReconciliationRow]:
+        """Sweeps, newest first; `cursor` is an id."""
+        return sweeps.sweeps(self._questions, self._cells, limit, cursor)
+
+    def reconciliation(self, number: int) -> ReconciliationRow | None:
+        """One sweep."""
+        return sweeps.sweep(self._questions, self._cells, number)
+
+    def corrections(self, reconciliation: int | None, *, limit: int = 1000, cursor: int = 0) -> list[CorrectionRow]:
+        """What was corrected, oldest first; `cursor` is an id."""
+        return sweeps.corrections(self._questions, self._cells, reconciliation, limit, cursor)
+
+    def history(self, position: int) -> Iterator[HistoryEntry]:
+        """A client's entries from a position backwards; nothing for a position that was purged or never was."""
+        return history(self._questions, self._cell, position)
+
+    def totals(self) -> Totals:
+        """How much there is."""
+        ((firing, suppressed),) = self._rows("open_counts")
+        due, held = delivery_reads.counts(self._questions, self._cells)
+        return Totals(
+            firing=firing,
+            suppressed=suppressed,
+            due=due,
+            held=held,
+            dead=self._rows("dead", limit=TOTALS_STOP)[0][0],
+            quarantined=self._rows("quarantined", limit=TOTALS_STOP)[0][0],
+        )
+
+    def waiting(self, now_ms: int) -> Waiting:
+        """Which targets have something to send, and when the next retry is due."""
+        return delivery_reads.waiting(self._questions, self._cell, now_ms)
+
+    def due(self, now_ms: int, shares: Sequence[Share]) -> list[OutboxItem]:
+        """What may leave, a lane's earlier ones first."""
+        return delivery_reads.due(self._questions, self._cell, now_ms, shares)

@@ -1,0 +1,38 @@
+-- Named statements over cells and their owners; `-- name:` starts one.
+
+-- name: register
+INSERT INTO cells (name) VALUES (%s) ON CONFLICT (name) DO NOTHING
+
+-- name: journal_of
+SELECT to_regclass('journal_' || cell), cell FROM cells WHERE name = %s
+
+-- name: by_name
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE name = %s
+
+-- name: all
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells ORDER BY cell
+
+-- name: settle
+-- Waits until a transaction of ours that still goes on in another session has ended: only then the answer stays true.
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE cell = %s FOR UPDATE
+
+-- name: take
+-- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
+UPDATE cells SET epoch = epoch + 1, token = %(token)s, owner = %(owner)s, taken_at = clock_timestamp(),
+    until = clock_timestamp() + make_interval(secs => %(lease)s::float8),
+    wanted = NULL
+WHERE cell = (SELECT cell FROM cells WHERE name = %(name)s AND (%(force)s OR until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)
+RETURNING cell, epoch, head
+
+-- name: release
+UPDATE cells SET until = clock_timestamp(), owner = NULL WHERE cell = %s AND epoch = %s AND token = %s
+
+-- name: want
+UPDATE cells SET wanted = %s WHERE name = %s
+
+-- name: describe
+INSERT INTO replicas (cell, name, standing, epoch, journal_row, seen_at) VALUES (%s, %s, %s, %s, %s, clock_timestamp())
+ON CONFLICT (cell, name) DO UPDATE SET standing = excluded.standing, epoch = excluded.epoch, journal_row = excluded.journal_row, seen_at = excluded.seen_at
+
+-- name: replicas
+SELECT cell, name, standing FROM replicas WHERE seen_at > clock_timestamp() - make_interval(secs => %s::float8) ORDER BY cell, name
