@@ -1,6 +1,6 @@
 """Acts of operators that come to a replica which does not own the cell: it writes them down, the owner carries them out and answers.
 
-`ActAsker` is the side of the replica that was asked, `ActRunner` that of the owner. An act is taken in the transaction of its first
+`ActSender` is the side of the replica that was asked, `ActRunner` that of the owner. An act is taken in the transaction of its first
 effect, so it has that once, whoever owns the cell then. Read `ActRunner.run_one`.
 """
 
@@ -116,12 +116,12 @@ def read_answer(answer: str) -> Any:
 # The replica that was asked
 
 
-class ActAsker:
+class ActSender:
     """Writes acts down and waits for their answers; on the event loop. `ring` it when an answer was written."""
 
     def __init__(self, mail: Callable[[], ActMail], within_s: float = ANSWER_WITHIN_S) -> None:
         """`mail`: opens the acts of the cell."""
-        self._thread = ThreadPoolExecutor(1, "act-asker")  # one thread: the connection belongs to it
+        self._thread = ThreadPoolExecutor(1, "act-sender")  # one thread: the connection belongs to it
         self._mail, self._within_s = mail(), within_s
         self._rung = asyncio.Event()
 

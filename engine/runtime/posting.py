@@ -15,7 +15,7 @@ from engine.clock import EngineClock
 from engine.config.loader import Config
 from engine.runtime.cell_filter import CellPosts
 from engine.runtime.event_poster import EventPoster
-from engine.runtime.posted_acts import ActAsker
+from engine.runtime.posted_acts import ActSender
 from engine.runtime.source_factory import source_of
 from engine.runtime.store_factory import cell_numbers
 from engine.runtime.supervision import Supervisor
@@ -35,7 +35,7 @@ class Posting:
         entries = [entry for entry in config.sources if entry.type == "http"]
         made = [source_of(entry, config, clock) for entry in entries]
         self.push = next((source for source in made if isinstance(source, HttpSource)), None)
-        self.acts = ActAsker(self._inbox)
+        self.acts = ActSender(self._inbox)
         parts = CellPosts(config, cell_numbers(config)).parts if len(config.cells) > 1 else None
         self._poster = EventPoster(self._inbox(), parts)
 

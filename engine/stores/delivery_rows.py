@@ -34,7 +34,7 @@ def request_of(text: str | bytes) -> tuple[dict[str, Any], str | None]:
 
 
 def people_of(request: Mapping[str, Any] | str) -> frozenset[str]:
-    """Whom a request reaches, see `core.delivery.audience`; nobody in particular when it cannot be read."""
+    """The people that a request reaches, see `core.delivery.audience`; nobody in particular when it cannot be read."""
     found = request_of(request)[0] if isinstance(request, str) else request
     return delivery.audience(found.get("to"), found.get("cc"))
 

@@ -18,7 +18,7 @@ from engine.stores.postgres.queries import queries
 Q = queries("cells.sql")
 
 
-class Seen(NamedTuple):
+class ReplicaStanding(NamedTuple):
     """A replica as it described itself last."""
 
     cell: int
@@ -53,10 +53,10 @@ class CellList:
         with store_errors("the cell could not be made known"):
             return register(self._connection, name)
 
-    def replicas(self, within_s: float) -> list[Seen]:
+    def replicas(self, within_s: float) -> list[ReplicaStanding]:
         """Replicas that described themselves so recently."""
         with store_errors("the replicas could not be read"):
-            return [Seen(*row) for row in self._connection.execute(Q["replicas"], (within_s,))]
+            return [ReplicaStanding(*row) for row in self._connection.execute(Q["replicas"], (within_s,))]
 
     def want(self, cell: str, replica: str) -> None:
         """Say which replica shall own a cell; `!NAME`: any other than this one."""

@@ -37,7 +37,7 @@ class CellRow:
         return self.wanted[1:] != replica if self.wanted.startswith("!") else self.wanted == replica
 
 
-class Verdict(Enum):
+class CommitFate(Enum):
     """How a transaction ended of which the answer was lost."""
 
     COMMITTED = "committed"
@@ -46,10 +46,10 @@ class Verdict(Enum):
     FENCED = "fenced"
 
 
-def verdict(mine: Fence, found: CellRow | None) -> Verdict:
+def verdict(mine: Fence, found: CellRow | None) -> CommitFate:
     """What became of the transaction that would have moved the head from `mine.head` to the next one."""
     if found is None or (found.epoch, found.token) != (mine.epoch, mine.token):
-        return Verdict.FENCED
+        return CommitFate.FENCED
     if found.head == mine.head + 1:
-        return Verdict.COMMITTED
-    return Verdict.UNDONE if found.head == mine.head else Verdict.BEHIND
+        return CommitFate.COMMITTED
+    return CommitFate.UNDONE if found.head == mine.head else CommitFate.BEHIND

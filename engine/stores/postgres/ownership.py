@@ -18,7 +18,7 @@ import psycopg
 
 from engine.errors import Fenced, StoreBehind, StoreError
 from engine.stores.postgres.failures import explain, store_errors
-from engine.stores.postgres.fence import CellRow, Fence, Verdict, verdict
+from engine.stores.postgres.fence import CellRow, CommitFate, Fence, verdict
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.session import Session
 from engine.stores.postgres.transactions import unfenced
@@ -128,7 +128,7 @@ class Ownership:
         self._held()
         if self._is_fate_unknown:
             found = self._ask()
-            if found is not Verdict.UNDONE:  # also when it had committed: memory took it for undone
+            if found is not CommitFate.UNDONE:  # also when it had committed: memory took it for undone
                 self._fail(found)
             self._is_fate_unknown = False
 
@@ -145,11 +145,11 @@ class Ownership:
             raise StoreError(
                 f"the connection was lost while committing, and whether it was committed is not known yet: {unknown}"
             ) from error
-        if found is Verdict.COMMITTED:
+        if found is CommitFate.COMMITTED:
             self.committed()
             return
         self._is_fate_unknown = False
-        if found is Verdict.UNDONE:
+        if found is CommitFate.UNDONE:
             raise explain("the store could not commit", error) from error
         self._fail(found)
 
@@ -163,7 +163,7 @@ class Ownership:
             raise Fenced(f"this replica does not own the cell {self.name!r}")
         return self._fence
 
-    def _ask(self) -> Verdict:
+    def _ask(self) -> CommitFate:
         """What the database says of our newest transaction, once that has certainly ended.
 
         The lock makes the question a transaction of its own, whose commit waits for a synchronous standby as every other does: so does
@@ -174,9 +174,9 @@ class Ownership:
             row = self._session.row(Q["settle"], (fence.cell,))
         return verdict(fence, None if row is None else cell_row(row))
 
-    def _fail(self, found: Verdict) -> NoReturn:
+    def _fail(self, found: CommitFate) -> NoReturn:
         """Be no owner any more, and say why."""
-        if found is Verdict.FENCED:
+        if found is CommitFate.FENCED:
             self.forget()
             raise Fenced(
                 f"another replica has taken the cell {self.name!r}: this one forgets what it knows and stands by"

@@ -42,7 +42,7 @@ OPEN_STATES = frozenset({"pending", "firing"})
 """States of alerts that are never over: an index holds exactly the open ones."""
 
 
-class Readers:
+class CellReaders:
     """Readers of one database, for any thread."""
 
     def __init__(self, connect: Callable[[], psycopg.Connection], cell: int) -> None:

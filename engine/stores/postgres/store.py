@@ -29,7 +29,7 @@ from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership, cell_row, steady_s
 from engine.stores.postgres.queries import queries
-from engine.stores.postgres.reader import PostgresReader, Readers
+from engine.stores.postgres.reader import CellReaders, PostgresReader
 from engine.stores.postgres.rules import PostgresRules
 from engine.stores.postgres.session import Session
 from engine.stores.postgres.sources import PostgresQuarantine, PostgresSources
@@ -76,7 +76,7 @@ class PostgresStore:
         self.alerts = PostgresAlerts(session, cell)
         self.deliveries = PostgresDeliveries(session, cell)
         self.sweeps = PostgresSweeps(session, cell)
-        self._readers = Readers(connect_to_read, cell)
+        self._readers = CellReaders(connect_to_read, cell)
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
