@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.service import Service, event, eventually, now_ms, service, sink, webhook
 from tests.acceptance.test_feeds import feed_rule
 from tests.acceptance.wall_clock import WallClock
@@ -22,6 +24,7 @@ def goes_dark(running: Service, client: str, ahead_ms: int = 0) -> None:
     running.tell(event(client, "connect", "a", at_ms - 2_000), event(client, "tcpclean", "a", at_ms - 1_000))
 
 
+@pytest.mark.long
 def test_offlines_settle_after_a_start_ten_years_ahead_of_time_once_the_clock_is_right(tmp_path: Path) -> None:
     with sink() as target, service(tmp_path, **HOLD) as running:
         clock = WallClock(tmp_path)

@@ -75,7 +75,7 @@ def fleet(
     """Replicas with rules, not started, their fleet, and the name of their database."""
     database = server.database()
     found = server.dsn(database) if dsn is None else dsn(database)
-    with sink() as target, replicas(folder, found, count, deliveries={"burst": 1_000_000}) as made:
+    with sink() as target, replicas(folder, found, count, lease_s=2.0, deliveries={"burst": 1_000_000}) as made:
         for one in made.made:
             one.rules(offline_rule(target.url, recovery=False))
         yield made, Fleet(made, target), database

@@ -16,6 +16,8 @@ from tests.acceptance.service import Service, event, eventually, offline_rule, s
 from tests.postgres.replicas import Replicas, freeze, replicas, thaw
 from tests.postgres.server import fresh_database
 
+pytestmark = pytest.mark.long
+
 PUSH = [{"name": "push", "type": "http"}]
 
 
@@ -120,7 +122,6 @@ def test_acts_that_come_to_a_standby_are_carried_out_by_the_owner(dsn: str, tmp_
         assert [row["state"] for row in owner.items("/v1/silences")] == ["expired"]
 
 
-@pytest.mark.long
 def test_an_act_without_an_owner_is_answered_later_under_its_number(dsn: str, tmp_path: Path) -> None:
     with replicas(tmp_path, dsn, 2, lease_s=60.0, sources=PUSH) as made:
         owner, standby = started(made)

@@ -14,6 +14,8 @@ from tests.postgres.server import fresh_database
 from tests.queries.serving import ONLINE, status_section, sweep
 from tests.status.standin import StandIn, most_within
 
+pytestmark = pytest.mark.long
+
 RATE = 60
 
 

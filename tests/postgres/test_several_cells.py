@@ -23,6 +23,7 @@ def dsn() -> Iterator[str]:
         yield found
 
 
+@pytest.mark.long
 def test_each_cell_has_its_clients_and_tells_of_them_once(dsn: str, tmp_path: Path) -> None:
     names = ["EU_1@@@a", "US_1@@@a", "EU_2@@@b", "US_2@@@b"]
     posted = ["EU_1@@@posted", "US_1@@@posted"]
@@ -64,6 +65,7 @@ def cell_rule(url: str) -> dict[str, object]:
     }
 
 
+@pytest.mark.long
 def test_a_cell_without_an_owner_is_told_of_by_the_owner_of_another_one(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2, cells=CELLS, own_cells=["eu", "us"]) as made:
         (eu, us) = made.made
@@ -79,6 +81,7 @@ def test_a_cell_without_an_owner_is_told_of_by_the_owner_of_another_one(dsn: str
         eventually(lambda: [row["state"] for row in us.items("/v1/alerts")], lambda states: states == ["resolved"])
 
 
+@pytest.mark.long
 def test_a_cell_is_told_of_by_its_next_owner(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 1) as made:
         (one,) = made.made
