@@ -120,7 +120,7 @@ def test_after_the_traffic_has_stopped_and_one_sweep_has_run_belief_is_the_truth
         sink() as target,
         querying(
             tmp_path, broker, {"timeout": "500ms", "confirm_after": "1s"}, inventory="inventory.csv",
-            debounce={"offline": "500ms", "online": "0s"},
+            debounce={"offline": "500ms", "online": "0s"}, deliveries={"burst": 1_000_000},
         ) as running,
     ):  # fmt: skip
         running.rules(
