@@ -47,7 +47,8 @@ def journalled(dsn: str) -> Counter[str]:
 def test_events_that_are_posted_to_any_replica_are_applied_once_although_owners_are_killed(
     dsn: str, tmp_path: Path
 ) -> None:
-    with sink() as target, replicas(tmp_path, dsn, 2, sources=PUSH) as made:
+    unbound = {"burst": 1_000_000}
+    with sink() as target, replicas(tmp_path, dsn, 2, sources=PUSH, deliveries=unbound) as made:
         first, standby = started(made, target.url)
         taken: list[str] = []
         done = threading.Event()
