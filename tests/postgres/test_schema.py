@@ -9,8 +9,9 @@ import pytest
 
 from engine.errors import StoreError
 from engine.stores.postgres.database import Database
-from engine.stores.postgres.queries import FOLDER, migrations, script
+from engine.stores.postgres.queries import PACKAGE, migrations, script
 from engine.stores.postgres.store import PostgresStore
+from engine.stores.sql_files import folder
 from tests.postgres.conftest import OpenReplica
 
 NAMES = [name for _, name in migrations()]
@@ -25,7 +26,9 @@ def test_every_migration_says_what_it_is_for(name: str) -> None:
     assert script(name).startswith("-- ")
 
 
-@pytest.mark.parametrize("file", [entry.name for entry in FOLDER.iterdir() if not re.match(r"\d{4}_", entry.name)])
+@pytest.mark.parametrize(
+    "file", [entry.name for entry in folder(PACKAGE).iterdir() if not re.match(r"\d{4}_", entry.name)]
+)
 def test_every_file_of_statements_says_what_they_are_about(file: str) -> None:
     assert script(file).startswith("-- ")
 

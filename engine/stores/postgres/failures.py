@@ -7,18 +7,12 @@ asked of the connection.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
-from typing import Any, TypeVar
-
 import psycopg
 
 from engine.errors import Fenced, StoreError
+from engine.stores.error_translation import COMMIT_FAILED, READ_FAILED, Translation
 
-COMMIT_FAILED = "the store could not commit"
-READ_FAILED = "the store could not be read"
+__all__ = ["COMMIT_FAILED", "NOT_OURS", "READ_FAILED", "explain", "kind_of", "store_errors", "translated"]
 
 NOT_OURS = "RC001"
 """SQLSTATE of the fence, see `advance` in the schema."""
@@ -56,8 +50,6 @@ CLASSES: dict[str, tuple[str, str]] = {
 """The first two characters of SQLSTATE -> the same, for those that `KINDS` does not name."""
 
 LOST = ("connection lost", "the connection to the database failed; it goes on by itself when the server can be reached")
-
-C = TypeVar("C", bound=type)
 
 
 def kind_of(error: psycopg.Error) -> str:
@@ -105,33 +97,7 @@ _TEXTS = {
 """What libpq says while it connects, in English -> SQLSTATE. Another language is `connection lost`, with the text."""
 
 
-@contextmanager
-def store_errors(what: str) -> Iterator[None]:
-    """What psycopg raises inside the block comes out as StoreError; `what` says which work failed."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise explain(what, error) from error
+_TRANSLATION = Translation(psycopg.Error, explain)
 
-
-def translated(what: str) -> Callable[[C], C]:
-    """Decorate a class: its public methods raise StoreError where psycopg raises. Generators are not covered; the block around them is."""
-
-    def decorate(cls: C) -> C:
-        for name, member in list(vars(cls).items()):
-            if not name.startswith("_") and inspect.isfunction(member) and not inspect.isgeneratorfunction(member):
-                setattr(cls, name, _translated(member, what))
-        return cls
-
-    return decorate
-
-
-def _translated(method: Callable[..., Any], what: str) -> Callable[..., Any]:
-    @wraps(method)
-    def call(*arguments: Any, **named: Any) -> Any:
-        try:
-            return method(*arguments, **named)
-        except psycopg.Error as error:
-            raise explain(what, error) from error
-
-    return call
+store_errors = _TRANSLATION.store_errors
+translated = _TRANSLATION.translated

@@ -1,33 +1,14 @@
-"""The SQL of this folder: named statements from `sql/*.sql`, and the numbered scripts that make the schema."""
+"""The SQL of this folder."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import cache
-from importlib import resources
+from functools import partial
+from typing import Final
 
-FOLDER = resources.files("engine.stores.postgres") / "sql"
+from engine.stores import sql_files
 
+PACKAGE: Final = "engine.stores.postgres"
 
-@cache
-def queries(file: str) -> Mapping[str, str]:
-    """The statements of one file by name, without their comments. `-- name: NAME` starts a statement."""
-    found = {}
-    for part in script(file).split("-- name: ")[1:]:
-        name, _, body = part.partition("\n")
-        lines = (line for line in body.splitlines() if not line.startswith("--"))
-        found[name.strip()] = "\n".join(lines).strip()
-    return found
-
-
-def script(file: str) -> str:
-    """The text of one file, as it stands."""
-    return (FOLDER / file).read_text(encoding="utf-8")
-
-
-@cache
-def migrations() -> tuple[tuple[int, str], ...]:
-    """The numbered scripts that make the schema: (number, file), in their order."""
-    names = sorted(entry.name for entry in FOLDER.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
-    return tuple((int(name[:4]), name) for name in names)
+queries = partial(sql_files.queries, PACKAGE)
+script = partial(sql_files.script, PACKAGE)
+migrations = partial(sql_files.migrations, PACKAGE)

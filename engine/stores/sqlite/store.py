@@ -7,7 +7,6 @@ the data folder, so that a second instance is refused instead of paging twice. R
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -23,7 +22,7 @@ from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.folder_lock import FILE_MODE, FolderLock
 from engine.stores.sqlite.journal import SqliteJournal
 from engine.stores.sqlite.meta import read_meta, write_meta
-from engine.stores.sqlite.queries import FOLDER, queries, script
+from engine.stores.sqlite.queries import migrations, queries, script
 from engine.stores.sqlite.reader import Readers, SqliteReader, connect_to_read
 from engine.stores.sqlite.rules import SqliteRules
 from engine.stores.sqlite.sources import SqliteQuarantine, SqliteSources
@@ -218,12 +217,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema to the newest version, one numbered file after another, each in its own transaction."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    files = sorted(entry.name for entry in FOLDER.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", entry.name))
-    newest = int(files[-1][:4])
+    newest = migrations()[-1][0]
     if version > newest:
         raise sqlite3.DatabaseError(
             f"it was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this installation"
         )
-    for number, name in [(int(name[:4]), name) for name in files if int(name[:4]) > version]:
+    for number, name in [(number, name) for number, name in migrations() if number > version]:
         outbox = queries("outbox.sql")["create"] if number == 1 else ""
         connection.executescript(f"BEGIN; {script(name)}; {outbox}; PRAGMA user_version = {number}; COMMIT;")
