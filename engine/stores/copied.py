@@ -26,6 +26,11 @@ def _table(name: str, *columns: str, order: str = "id") -> CopiedTable:
     return CopiedTable(name, tuple(" ".join(columns).split()), tuple(order.split()))
 
 
+def column_list(columns: Iterable[str]) -> str:
+    """Columns as SQL names them: some are words of the language."""
+    return ", ".join(f'"{column}"' for column in columns)
+
+
 TABLES: Final = (
     _table("meta", "key value", order="key"),
     _table("journal", "id at source count events previous facts"),

@@ -22,6 +22,13 @@ SIBLINGS = 64
 MAX_ID = 2**63 - 1
 """The largest number that a store keeps."""
 
+
+def check_state(state: str | None) -> None:
+    """ValueError for a state of deliveries that does not exist; None, no filter, is fine."""
+    if state is not None and state not in delivery.STATES:
+        raise ValueError(f"there is no delivery state {state!r}; the states are {', '.join(delivery.STATES)}")
+
+
 _request = msgspec.json.Decoder(dict[str, Any]).decode
 
 

@@ -1,4 +1,4 @@
-"""The cells of a database: making one known, and what the table says of all. Read `Cells`."""
+"""The cells of a database: making one known, and what the table says of all."""
 
 from __future__ import annotations
 

@@ -5,14 +5,14 @@ The transaction of the copy holds the row of the cell, so no replica can take it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from engine.errors import StoreError, StoreInUse
-from engine.stores.copied import TABLES, CopiedTable, Row
+from engine.stores.copied import TABLES, CopiedTable, Row, column_list
 from engine.stores.postgres.failures import COMMIT_FAILED, READ_FAILED, store_errors
 from engine.stores.postgres.journal import PURGED_TO
 from engine.stores.postgres.partitions import Partitions
@@ -90,14 +90,14 @@ class PostgresCopySide:
 
     def rows(self, table: CopiedTable) -> Iterator[Row]:
         """Every row of a table."""
-        columns, order = _names(table.columns), _names(table.order)
+        columns, order = column_list(table.columns), column_list(table.order)
         size = LARGE_AT_ONCE if table.name in LARGE else SMALL_AT_ONCE
         truths = [at for at, kind in enumerate(self._types[table.name]) if kind == "bool"]
         with store_errors(READ_FAILED):
             for row in self._session.stream(
                 f"SELECT {columns} {self._of(table)} ORDER BY {order}", self._values(), size=size
             ):
-                yield _without_truths(row, truths)
+                yield _with(int, row, truths)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -145,9 +145,9 @@ class PostgresCopySide:
         types = self._types[table.name]
         truths = [at for at, kind in enumerate(types) if kind == "bool"]
         self._session.copy_in(
-            f"COPY {table.name} (cell, {_names(table.columns)}) FROM STDIN (FORMAT BINARY)",
+            f"COPY {table.name} (cell, {column_list(table.columns)}) FROM STDIN (FORMAT BINARY)",
             ["int4", *types],
-            ((self._cell, *_with_truths(row, truths)) for row in rows),
+            ((self._cell, *_with(bool, row, truths)) for row in rows),
         )
 
     def _write_journal(self, rows: Iterable[Row]) -> None:
@@ -172,21 +172,8 @@ class _NothingWritten(Exception):
     """The transaction that held the cell of a source is undone."""
 
 
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)
-
-
-def _without_truths(row: tuple[Any, ...], truths: list[int]) -> Row:
-    return (
-        tuple(int(value) if at in truths and value is not None else value for at, value in enumerate(row))
-        if truths
-        else row
-    )
-
-
-def _with_truths(row: Row, truths: list[int]) -> tuple[Any, ...]:
-    return (
-        tuple(bool(value) if at in truths and value is not None else value for at, value in enumerate(row))
-        if truths
-        else row
-    )
+def _with(convert: Callable[[Any], Any], row: tuple[Any, ...], places: list[int]) -> tuple[Any, ...]:
+    """A row with the values at these places converted, None left as it is."""
+    if not places:
+        return row
+    return tuple(convert(value) if at in places and value is not None else value for at, value in enumerate(row))

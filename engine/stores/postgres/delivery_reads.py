@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.core import delivery
 from engine.core.delivery import OutboxItem
-from engine.stores.delivery_rows import MAX_ID, delivery_of_row, item_of_row
+from engine.stores.delivery_rows import MAX_ID, check_state, delivery_of_row, item_of_row
 from engine.stores.postgres.outbox_queries import Q
 from engine.stores.postgres.questions import Questions
 from engine.stores.rows import DeliveryRow, Share, Waiting
@@ -80,8 +79,7 @@ def deliveries(
 
     Raises ValueError for a state that does not exist.
     """
-    if state is not None and state not in delivery.STATES:
-        raise ValueError(f"there is no delivery state {state!r}; the states are {', '.join(delivery.STATES)}")
+    check_state(state)
     wanted = {
         "state": state,
         "rule": rule,

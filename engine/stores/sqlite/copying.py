@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from engine.stores.copied import TABLES, CopiedTable, Row
+from engine.stores.copied import TABLES, CopiedTable, Row, column_list
 from engine.stores.sqlite.failures import COMMIT_FAILED, READ_FAILED, store_errors
 
 
@@ -35,7 +35,7 @@ class SqliteCopySide:
 
     def rows(self, table: CopiedTable) -> Iterator[Row]:
         """Every row of a table. A text that is damaged comes out with escapes, as readers show it."""
-        columns, order = _names(table.columns), _names(table.order)
+        columns, order = column_list(table.columns), column_list(table.order)
         cursor = self._connection.cursor()
         with store_errors(READ_FAILED):
             kept = self._connection.text_factory
@@ -54,8 +54,6 @@ class SqliteCopySide:
         """Add rows, inside `writing`."""
         places = ", ".join("?" * len(table.columns))
         with store_errors(COMMIT_FAILED):
-            self._connection.executemany(f"INSERT INTO {table.name} ({_names(table.columns)}) VALUES ({places})", rows)
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)
+            self._connection.executemany(
+                f"INSERT INTO {table.name} ({column_list(table.columns)}) VALUES ({places})", rows
+            )

@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from engine.core import delivery
 from engine.core.delivery import OutboxItem
 from engine.stores.base import DeliveryRow, Share, Waiting
-from engine.stores.delivery_rows import MAX_ID, ItemRow, delivery_of_row, item_of_row
+from engine.stores.delivery_rows import MAX_ID, ItemRow, check_state, delivery_of_row, item_of_row
 from engine.stores.sqlite.queries import queries
 
 Q = queries("outbox.sql")
@@ -115,8 +114,7 @@ def deliveries(
 
     Raises ValueError for a state that does not exist.
     """
-    if state is not None and state not in delivery.STATES:
-        raise ValueError(f"there is no delivery state {state!r}; the states are {', '.join(delivery.STATES)}")
+    check_state(state)
     wanted = {"rule": rule, "client": client, "alert": alert, "state": state}
     given = {name: value for name, value in wanted.items() if value is not None}
     where = [f"{name} = :{name}" for name in given]
