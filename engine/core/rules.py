@@ -31,12 +31,16 @@ TRIGGERS = (
 UNDELIVERED: Final = "undelivered"
 """The trigger about a target that gets nothing: a delivery to it is dead, or its deliveries have failed for a while."""
 
+ABOUT_SOURCES: Final = frozenset({"feed", "cell"})
+"""Triggers whose alerts are about a source or a cell; `alert.source` names it."""
+
+WITHOUT_CLIENTS: Final = ABOUT_SOURCES | {UNDELIVERED}
+"""Triggers whose alerts are about no clients, neither one nor many."""
+
 AT_ONCE = frozenset({"first_seen", "stable", "schedule"})
 """Triggers whose alerts are resolved in the instant they fire."""
 
-UNFLAPPABLE = frozenset(
-    {"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule", "feed", "cell", "undelivered"}
-)
+UNFLAPPABLE = WITHOUT_CLIENTS | {"never_seen", "flapping", "stable", "unverified", "outage", "quorum", "schedule"}
 """Triggers that `flapping: skip` never suppresses: they are about flapping, about no event, or about no client."""
 
 VERIFIABLE = frozenset({"offline", "online", "first_seen", "duplicate"})

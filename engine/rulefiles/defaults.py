@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from engine.config.matchers import as_tuple
-from engine.core.rules import AT_ONCE, VERIFIABLE
+from engine.core.rules import ABOUT_SOURCES, AT_ONCE, VERIFIABLE
 from engine.errors import Problem
 from engine.rulefiles.triggers import ABOUT_MANY, LASTING, WITHOUT_FOR
 
@@ -33,7 +33,7 @@ def inherit(entry: Mapping[str, Any], defaults: Mapping[str, Any]) -> Inherited:
 
 def _applies(key: str, defaults: Mapping[str, Any], triggers: Sequence[str], entry: Mapping[str, Any]) -> bool:
     if key == "inhibited_by":
-        return not WITHOUT_CLIENT & set(triggers) and entry.get("name") not in _inhibitors(defaults[key])
+        return not ABOUT_SOURCES & set(triggers) and entry.get("name") not in _inhibitors(defaults[key])
     return key not in _POSSIBLE or _POSSIBLE[key](frozenset(triggers))
 
 
@@ -42,17 +42,14 @@ def _inhibitors(written: Any) -> list[Any]:
     return [one.get("rule") if isinstance(one, Mapping) else one for one in some]
 
 
-WITHOUT_CLIENT: Final = frozenset({"feed", "cell"})
-"""Triggers whose alerts are about a source or a cell."""
-
 _POSSIBLE: Final[Mapping[str, Callable[[frozenset[str]], bool]]] = {
     "for": lambda triggers: not triggers & WITHOUT_FOR,
-    "match": lambda triggers: not triggers & WITHOUT_CLIENT,
+    "match": lambda triggers: not triggers & ABOUT_SOURCES,
     "existing": lambda triggers: bool(triggers & LASTING),
     "verify": lambda triggers: bool(triggers & VERIFIABLE),
     "verify_failure": lambda triggers: bool(triggers & VERIFIABLE),
     "verify_within": lambda triggers: bool(triggers & VERIFIABLE),
-    "grouping": lambda triggers: not triggers & {*WITHOUT_CLIENT, *ABOUT_MANY},
+    "grouping": lambda triggers: not triggers & {*ABOUT_SOURCES, *ABOUT_MANY},
     "repeat": lambda triggers: not triggers <= AT_ONCE,
     "on_recovery": lambda triggers: not triggers <= AT_ONCE,
     "escalate": lambda triggers: not triggers & AT_ONCE,

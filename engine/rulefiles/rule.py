@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from engine.config.matchers import as_tuple, check_match, match_of
-from engine.core.rules import UNDELIVERED, Rule
+from engine.core.rules import ABOUT_SOURCES, UNDELIVERED, Rule
 from engine.rulefiles.actions import read_actions
 from engine.rulefiles.context import RuleContext
 from engine.rulefiles.email import MailReader
@@ -98,7 +98,7 @@ def _key_names(entry: Mapping[str, Any], triggers: Sequence[str]) -> tuple[str, 
         if key in entry or key in triggers:
             by = entry.get(key, {}).get("by", default)
             found |= dict.fromkeys(as_tuple(by) if by is not None else ())
-    if {"feed", "cell"} & set(triggers):
+    if ABOUT_SOURCES & set(triggers):
         found["source"] = None
     if UNDELIVERED in triggers:
         found["target"] = None

@@ -54,10 +54,8 @@ class CellWatch:
 
     def _in_trouble(self) -> set[str]:
         """The cells of which alerts are open."""
-        alerts = (alert for some in self._fleet.alerts.open_alerts.by_subject.values() for alert in some)
-        return {
-            alert.source.removeprefix(CELL) for alert in alerts if alert.source is not None and alert.trigger == "cell"
-        }
+        alerts = self._fleet.alerts.open_alerts.of_trigger("cell")
+        return {alert.source.removeprefix(CELL) for alert in alerts if alert.source is not None}
 
 
 def unowned_cells(rows: Sequence[CellRow], own: str, lease_s: float) -> dict[str, float]:

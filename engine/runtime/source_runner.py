@@ -223,8 +223,8 @@ class SourceRunner:
 
     def in_trouble(self) -> dict[str, str]:
         """What was wrong with which source, by the alerts that are open."""
-        alerts = (alert for some in self._fleet.alerts.open_alerts.by_subject.values() for alert in some)
-        return {alert.source: alert.detail for alert in alerts if alert.source is not None and alert.trigger == "feed"}
+        alerts = self._fleet.alerts.open_alerts.of_trigger("feed")
+        return {alert.source: alert.detail for alert in alerts if alert.source is not None}
 
     def _note_trouble(self, changed: Sequence[tuple[str, str | None]]) -> None:
         now_ms = self._clock.now_ms()

@@ -91,7 +91,7 @@ def used_targets(fleet: Fleet) -> set[str]:
 
 def recall(watch: TargetWatch, fleet: Fleet) -> None:
     """What was wrong before the restart, by the alerts that are open."""
-    for alert in list(fleet.alerts.open_alerts):
-        if alert.trigger == UNDELIVERED and alert.shown_key:
+    for alert in fleet.alerts.open_alerts.of_trigger(UNDELIVERED):
+        if alert.shown_key:
             trouble = TargetTrouble(detail=alert.detail, since_ms=alert.started_at_ms, is_dead=alert.state == FIRING)
             watch.recall(alert.shown_key.get("target", ""), trouble)

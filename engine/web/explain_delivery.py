@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from engine.core.alerting.explain import WAY
-from engine.core.rules import UNFLAPPABLE
+from engine.core.rules import UNFLAPPABLE, WITHOUT_CLIENTS
 from engine.core.times import rfc3339
 from engine.stores.base import DeliveryRow
 
 Object = dict[str, Any]
 
-ABOUT_NO_CLIENT: Final = frozenset({"outage", "quorum", "schedule", "feed", "cell", "undelivered"})
+NAMES_NO_CLIENT: Final = WITHOUT_CLIENTS | {"outage", "quorum", "schedule"}
 """Triggers whose deliveries name no client, be they in a bundle or not."""
 
 
@@ -111,7 +111,7 @@ def _verify(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
 def _grouping(rule: Mapping[str, Any], row: DeliveryRow) -> Iterator[str]:
     if "grouping" in rule:
         yield f"notified with its group: `grouping: {_shown(rule['grouping'])}`"
-    elif row.client is None and not set(_words(rule["trigger"])) & ABOUT_NO_CLIENT:
+    elif row.client is None and not set(_words(rule["trigger"])) & NAMES_NO_CLIENT:
         yield "notified as a bundle: its alerts fired together because one thing ended"
 
 

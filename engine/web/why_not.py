@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from engine.core.alerting.stages.base import StageReport
+from engine.core.rules import WITHOUT_CLIENTS
 from engine.core.times import duration_text, rfc3339
 
 Object = dict[str, Any]
 Detail = Mapping[str, Any]
 
-_ABOUT_NO_CLIENT: Final = frozenset({"schedule", "feed", "cell", "undelivered"})
+_ABOUT_NO_KEY: Final = WITHOUT_CLIENTS | {"schedule"}
 """Triggers whose alerts are about no client and no key of clients."""
 
 
@@ -90,7 +91,7 @@ def _trigger(is_open: bool, detail: Detail) -> str:
         return _quorum(is_open, detail)
     if "outage_key" in detail and (detail["is_known"] or "is_member" in detail):
         return _outage(is_open, detail)
-    if not is_open and set(detail["triggers"]) <= _ABOUT_NO_CLIENT:
+    if not is_open and set(detail["triggers"]) <= _ABOUT_NO_KEY:
         return f"an alert of the trigger {triggers} is about no single client: `rollcall alerts list --rule {detail['rule']}` shows whether there is one"
     if not detail["is_known"] and not is_open:
         return f"the client is unknown: no event has ever named it{_near(detail)}; the trigger is {triggers}"

@@ -34,6 +34,10 @@ class OpenAlerts:
         """The open alerts of a rule."""
         return [alert for alerts in self.by_subject.values() for alert in alerts if alert.rule == rule]
 
+    def of_trigger(self, trigger: str) -> list[Alert]:
+        """The open alerts of a trigger."""
+        return [alert for alerts in self.by_subject.values() for alert in alerts if alert.trigger == trigger]
+
     def add(
         self,
         rule: Rule,

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from engine.core.alerting.alert import Alert
 from engine.core.alerting.silences import Silence, Silences
 from engine.core.matching import Attributes, CompilePatterns, MatchSet
 from engine.core.presence.client_state import ClientState
-from engine.core.rules import Match, Rule
-
-WITHOUT_CLIENTS: Final = frozenset({"feed", "cell", "undelivered"})
-"""Triggers of alerts that are about no clients."""
+from engine.core.rules import WITHOUT_CLIENTS, Match, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,7 +251,7 @@ class Triggers:
         for rule in self._pipeline.matcher.undelivered if detail is not None else ():
             self._target_fails(rule, key, detail or "", at_ms if is_dead else failing_since_ms + rule.for_ms, at_ms)
         if detail is None:
-            for alert in [alert for alert in self._alerts if alert.trigger == UNDELIVERED and alert.key == key]:
+            for alert in [alert for alert in self._alerts.of_trigger(UNDELIVERED) if alert.key == key]:
                 self._pipeline.end(alert, at_ms, NEW_CLIENT, reason=reason)
 
     def _target_fails(self, rule: Rule, key: str, detail: str, due_ms: int, at_ms: int) -> None:

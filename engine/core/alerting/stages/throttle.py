@@ -14,14 +14,14 @@ from engine.core.alerting.stages.base import PASS, Stage, StageReport, Suppresse
 from engine.core.alerting.template_variables import VariableSource
 from engine.core.keys import key_text, values_of
 from engine.core.presence.client_state import ClientState
-from engine.core.rules import Rule, Throttle
+from engine.core.rules import WITHOUT_CLIENTS, Rule, Throttle
 from engine.core.timers import THROTTLES, NextWakeUp, TimerQueue
 
 REASON: Final = "throttle"
 SUPPRESSED: Final = Suppressed(REASON)
 DROPPED: Final = Suppressed(REASON, is_final=True)
 
-OPENED_AGAIN: Final = frozenset({"never_seen", "unverified", "feed", "cell", "outage", "quorum", "undelivered"})
+OPENED_AGAIN: Final = WITHOUT_CLIENTS | {"never_seen", "unverified", "outage", "quorum"}
 """Triggers that are asked again while what they are about goes on: one that is in excess stays, so that it does not begin anew."""
 
 
