@@ -145,22 +145,41 @@ def planned(
             reply_to = None
             if part.origin is not None and action.kind == "email":
                 reply_to = part.origin.continued_by(action)
-            found.append(
-                PlannedDelivery(
-                    key=delivery_key(at_ms, part.decision, phase, index, action.kind),
-                    rule=rule,
-                    action=action,
-                    phase=phase,
-                    client=notification.client,
-                    group_key=notification.key,
-                    clients=notification.clients,
-                    alert=notification.id,
-                    lane=f"{rule.name}\n{notification.lane}",
-                    at_ms=at_ms,
-                    variables=notification.variables,
-                    held=burst is not None and burst.take(at_ms, limit),
-                    reply_to=reply_to,
-                    part=number,
-                )
+            is_held = burst is not None and burst.take(at_ms, limit)
+            key = delivery_key(at_ms, part.decision, phase, index, action.kind)
+            one = delivery_of(
+                rule, action, phase, notification, at_ms, key, held=is_held, reply_to=reply_to, part=number
             )
+            found.append(one)
     return found
+
+
+def delivery_of(
+    rule: Rule,
+    action: Action,
+    phase: str,
+    notification: Notification,
+    at_ms: int,
+    key: str,
+    *,
+    held: bool = False,
+    reply_to: str | None = None,
+    part: int = 0,
+) -> PlannedDelivery:
+    """One action of a phase, carried out for a notification; see `PlannedDelivery`."""
+    return PlannedDelivery(
+        key=key,
+        rule=rule,
+        action=action,
+        phase=phase,
+        client=notification.client,
+        group_key=notification.key,
+        clients=notification.clients,
+        alert=notification.id,
+        lane=f"{rule.name}\n{notification.lane}",
+        at_ms=at_ms,
+        variables=notification.variables,
+        held=held,
+        reply_to=reply_to,
+        part=part,
+    )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from engine.core.alerting import bundles
 from engine.core.alerting.alert import FIRING, RESOLVED, Alert
-from engine.core.alerting.delivery_plan import Notification, planned
+from engine.core.alerting.delivery_plan import Notification, delivery_of, planned
 from engine.core.alerting.escalation import number_of_latest
 from engine.core.alerting.escalations import Escalations
 from engine.core.alerting.grouping import Group
@@ -241,21 +241,9 @@ class Notifier:
         ]
         for receiver in left_out:
             decision = f"{notification.decision}\0{self._alerts.era}\0{receiver}"
-            kept.append(
-                PlannedDelivery(
-                    key=delivery_key(at_ms, decision, phase, 0, NOTIFY),
-                    rule=rule,
-                    action=Action(kind=NOTIFY, spec={"receiver": receiver}),
-                    phase=phase,
-                    client=notification.client,
-                    group_key=notification.key,
-                    clients=notification.clients,
-                    alert=notification.id,
-                    lane=f"{rule.name}\n{notification.lane}",
-                    at_ms=at_ms,
-                    variables=notification.variables,
-                )
-            )
+            action = Action(kind=NOTIFY, spec={"receiver": receiver})
+            key = delivery_key(at_ms, decision, phase, 0, NOTIFY)
+            kept.append(delivery_of(rule, action, phase, notification, at_ms, key))
         return kept
 
     def _addressed(self, planned: PlannedDelivery) -> PlannedDelivery:
