@@ -55,14 +55,13 @@ class App(RunningService):
         """`seen`: what the files that `rules` and `inventory` came from looked like."""
         self._failpoints = from_environment()
         self._store_clock = StoreClock()
-        self._posting: Posting | None = None
         self._folder: FolderLock | None = None  # of a store that is elsewhere: commands find the service by it
         if is_shared(config):
             self._folder = FolderLock.take(config.data)
             first = self._opened(config)
             super().__init__(config, EngineClock(self._store_clock.now_ms), inventory)
             cell = self._cell_of(first, rules, first)
-            self._posting = Posting(config, self.clock, first, lambda: self.cell.ring())
+            self.posting = Posting(config, self.clock, first, lambda: self.cell.ring())
         else:
             super().__init__(config, clock, inventory)
             cell = self._cell_of(open_store(config, self._failpoints.reached), rules)
@@ -100,16 +99,6 @@ class App(RunningService):
             store.close()
             raise
 
-    @property
-    def cell(self) -> Cell:
-        """The present one."""
-        return self.life.cell
-
-    @property
-    def posting(self) -> Posting | None:
-        """See `RunningService`."""
-        return self._posting
-
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
         return self.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
@@ -141,10 +130,10 @@ class App(RunningService):
 
     @contextlib.asynccontextmanager
     async def _taking_posts(self) -> AsyncIterator[None]:
-        if self._posting is None:
+        if self.posting is None:
             yield
             return
-        async with self._posting.taking(self.supervisor):
+        async with self.posting.taking(self.supervisor):
             yield
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -44,7 +44,7 @@ from engine.runtime.standby import Standby
 from engine.runtime.status_queries import assemble
 from engine.runtime.writer import Writer
 from engine.sources.base import Gap
-from engine.stores.base import SourceRow, Store
+from engine.stores.base import Reader, SourceRow, Store
 from engine.telemetry import Event, logger
 from engine.web.service import CellState
 
@@ -96,9 +96,8 @@ class Cell:
         self.ended = asyncio.Event()  # set when nothing is committed any more
         self.hand_over = asyncio.Event()  # set when another replica shall have the cell
         self.shared = shared
-        self.act_runner: ActRunner | None = (
-            None  # carries out what operators asked other replicas for, while it is owned
-        )
+        # While it is owned: carries out what operators asked other replicas for.
+        self.act_runner: ActRunner | None = None
         self._beat: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -172,6 +171,15 @@ class Cell:
     async def write(self, work: Callable[[], T]) -> T:
         """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
         return await asyncio.wrap_future(self.writer.submit(work))
+
+    def read(self, question: Callable[[Reader], T]) -> T:
+        """Ask the store, beside the writer, in any thread; it blocks. StoreError when it cannot be read."""
+        with self.store.reading() as reader:
+            return question(reader)
+
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        """As `read`, in a thread."""
+        return await asyncio.to_thread(self.read, question)
 
     # Life
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from engine.config.deliveries import HeartbeatConfig
 from engine.runtime.cell import Cell
@@ -19,10 +19,8 @@ from engine.runtime.refused_events import RefusedEvents
 from engine.runtime.status_queries import ALIVE_EVERY_S
 from engine.runtime.supervision import Supervisor
 from engine.runtime.target_troubles import keep_target_watch
-from engine.stores.base import Reader, SourceRow
+from engine.stores.base import SourceRow
 from engine.telemetry import Event
-
-T = TypeVar("T")
 
 FORGET_EVERY_S = 3600.0
 """Between two looks for clients that have been quiet for longer than they are kept."""
@@ -58,12 +56,7 @@ class CellParts:
             cell.fleet, cell.store, self._codec, cell.clock, config.events.max_future_ms, cell.writer.offer
         )
         watch_targets = partial(
-            keep_target_watch,
-            cell.target_watch,
-            cell.fleet,
-            clock=cell.clock,
-            write=cell.write,
-            ask=partial(_asked, cell),
+            keep_target_watch, cell.target_watch, cell.fleet, clock=cell.clock, write=cell.write, ask=cell.ask
         )
         tasks = [
             keep("dispatcher", cell.dispatcher.run, may_end=True),
@@ -100,7 +93,7 @@ class CellParts:
         first = dict(left)
 
         async def position_of(name: str) -> str | None:
-            row = first.pop(name, None) or (await _asked(cell, lambda reader: reader.sources())).get(name)
+            row = first.pop(name, None) or (await cell.ask(lambda reader: reader.sources())).get(name)
             return row.position if row is not None else None
 
         found = []
@@ -119,16 +112,6 @@ class CellParts:
         watch("receivers", cell.senders.receiver_trouble, is_vital=False)
         if cell.queries is not None:
             watch("status queries", cell.queries.thread_trouble, is_vital=False)
-
-
-async def _asked(cell: Cell, question: Callable[[Reader], T]) -> T:
-    """What the store answers beside the writer, asked in a thread."""
-
-    def ask() -> T:
-        with cell.store.reading() as reader:
-            return question(reader)
-
-    return await asyncio.to_thread(ask)
 
 
 async def _keep_forgetting(cell: Cell) -> None:

@@ -22,6 +22,7 @@ from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, NotThere, Unavailable
 from engine.runtime.cell import Cell
+from engine.runtime.cell_life import CellLife
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
@@ -61,7 +62,10 @@ ACT_TIMEOUT_S = 50.0
 class RunningService:
     """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
 
+    life: CellLife
     rule_reloader: RuleReloader
+    posting: Posting | None = None
+    """What any replica takes for the owner of the cell; None with the embedded store."""
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
@@ -75,7 +79,7 @@ class RunningService:
     @property
     def cell(self) -> Cell:
         """The present one."""
-        raise NotImplementedError
+        return self.life.cell
 
     @property
     def store(self) -> Store:
@@ -152,11 +156,6 @@ class RunningService:
         return self.source_runner.push if self.posting is None else self.posting.push
 
     @property
-    def posting(self) -> Posting | None:
-        """What any replica takes for the owner of the cell; None with the embedded store."""
-        return None
-
-    @property
     def act_routes(self) -> Sequence[ActRoute]:
         """Every address of every act of operators."""
         return act_routes()
@@ -180,12 +179,7 @@ class RunningService:
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
         """Ask the store, in a thread, beside the writer. StoreError when it cannot be read."""
-
-        def asked() -> T:
-            with self.store.reading() as reader:
-                return question(reader)
-
-        return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self.cell.read, question)
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
