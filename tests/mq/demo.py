@@ -52,11 +52,11 @@ def main() -> None:
 
 def _started(stack: ExitStack, *arguments: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen([ROLLCALL, *arguments])
-    stack.callback(_end, process)
+    stack.callback(end, process)
     return process
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to stop, then make it."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

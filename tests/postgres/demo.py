@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import requests
 
+from tests.mq.demo import end
 from tests.mq.jars import Absent
 from tests.postgres.server import PostgresServer
 
@@ -106,17 +107,6 @@ class Demo:
         """One line of what is going on."""
         standings = "  ".join(f"{name}: {standing}" for name, standing in self.standings().items())
         print(f"{time.strftime('%H:%M:%S')}  {what:<34} {standings}", flush=True)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to stop, then make it."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def main() -> None:

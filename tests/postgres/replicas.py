@@ -23,6 +23,19 @@ class Replicas:
         self.made, self._events = made, events
         self.folder = folder
 
+    def begin(self, *rules: dict[str, Any]) -> None:
+        """Start all of them with these rules, and do not wait."""
+        for one in self.made:
+            if rules:
+                one.rules(*rules)
+            one.start(ready=False)
+
+    def start(self, *rules: dict[str, Any]) -> Service:
+        """Start all of them with these rules; the owner, once the others follow it."""
+        self.begin(*rules)
+        self.wait_warm()
+        return self.owner()
+
     def standings(self) -> list[str]:
         """How each stands to the cell: owner, standby, behind, or gone."""
         return [standing(one) for one in self.made]

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
-from tests.postgres.replicas import Replicas, replicas, standing
-from tests.postgres.server import fresh_database
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
-
-
-def started(made: Replicas) -> Replicas:
-    for one in made.made:
-        one.start(ready=False)
-    made.wait_warm()
-    return made
+from tests.postgres.replicas import replicas, standing
 
 
 def name_of(one: Service) -> str:
@@ -45,7 +29,7 @@ def numbers(one: Service) -> dict[str, float]:
 
 def test_an_operator_moves_a_cell_and_has_it_given_back(dsn: str, tmp_path: Path) -> None:
     with replicas(tmp_path, dsn, 3) as made:
-        started(made)
+        made.start()
         first, others = made.owner(), [one for one in made.made if standing(one) == "standby"]
         found = eventually(lambda: listed(first), lambda row: len(row["standby"]) == 2)
         assert (found["cell"], found["owner"], found["epoch"], found["behind"]) == ("all", name_of(first), 1, [])
@@ -70,8 +54,7 @@ def test_without_a_shared_store_there_are_no_cells(tmp_path: Path) -> None:
 
 def test_each_replica_says_how_it_stands_to_the_cell(dsn: str, tmp_path: Path) -> None:
     with replicas(tmp_path, dsn, 2) as made:
-        started(made)
-        owner = made.owner()
+        owner = made.start()
         (other,) = [one for one in made.made if one is not owner]
         made.append(*[event(f"G@@@d{number}", "connect", "c") for number in range(5)])
         assert eventually(other.statuses, lambda found: len(found) == 5)  # what the owner committed, read here
@@ -85,8 +68,7 @@ def test_each_replica_says_how_it_stands_to_the_cell(dsn: str, tmp_path: Path) -
 
 def test_rules_that_were_edited_while_standing_by_are_in_force_after_the_takeover(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2) as made:
-        started(made)
-        owner = made.owner()
+        owner = made.start()
         (other,) = [one for one in made.made if one is not owner]
         other.rules(offline_rule(target.url, recovery=False))
         eventually(lambda: other.log_lines("rules.loaded"))

@@ -92,9 +92,7 @@ def server() -> Iterator[PostgresServer]:
 
 def started(made: Replicas, flow: Fleet) -> Service:
     """All run, events flow; the owner."""
-    for one in made.made:
-        one.start(ready=False)
-    made.wait_warm()
+    made.start()
     flow.start()
     flow.wait_for_more()
     return made.owner()

@@ -25,19 +25,12 @@ from engine.stores.postgres.inbox import ANSWER, EVENTS, PostgresInbox
 from engine.stores.postgres.store import PostgresStore
 from engine.testing import event, raw_event
 from tests.acceptance.service import eventually
-from tests.postgres.server import fresh_database
 
 PATIENCE_S = 120.0
 
 
 class Boom(Exception):
     """A transaction fails."""
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.fixture

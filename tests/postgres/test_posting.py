@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,26 +13,15 @@ import requests
 
 from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
 from tests.postgres.replicas import Replicas, freeze, replicas, thaw
-from tests.postgres.server import fresh_database
 
 pytestmark = pytest.mark.long
 
 PUSH = [{"name": "push", "type": "http"}]
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
-
-
 def started(made: Replicas, url: str = "http://127.0.0.1:9") -> tuple[Service, Service]:
     """The owner and a standby."""
-    for one in made.made:
-        one.rules(offline_rule(url, recovery=False))
-        one.start(ready=False)
-    made.wait_warm()
-    owner = made.owner()
+    owner = made.start(offline_rule(url, recovery=False))
     return owner, next(one for one in made.made if one is not owner)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.service import Service, event, eventually, now_ms, offline_rule
 from tests.postgres.replicas import replicas, standing
-from tests.postgres.server import fresh_database
 from tests.queries.serving import ONLINE, status_section, sweep
 from tests.status.standin import StandIn, most_within
 
@@ -19,23 +17,13 @@ pytestmark = pytest.mark.long
 RATE = 60
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
-
-
 def test_an_owner_that_sweeps_and_standbys_that_are_asked_keep_to_one_rate(dsn: str, tmp_path: Path) -> None:
     with StandIn() as provider:
         status = status_section(tmp_path, provider, rate=RATE)
         for name in ("access_key", "secret"):
             status[name] = {"file": str(tmp_path / name)}
         with replicas(tmp_path, dsn, 3, status=status, sources=[{"name": "push", "type": "http"}]) as made:
-            for one in made.made:
-                one.rules(offline_rule("http://127.0.0.1:9", recovery=False))
-                one.start(ready=False)
-            made.wait_warm()
-            first = made.owner()
+            first = made.start(offline_rule("http://127.0.0.1:9", recovery=False))
             names = [f"G@@@{number}" for number in range(150)]
             provider.truth.update(dict.fromkeys(names, ONLINE))
             first.tell(*(event(name, "connect", f"c-{name}", now_ms() - 10_000) for name in names))

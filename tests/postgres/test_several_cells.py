@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -12,15 +11,8 @@ from engine.runtime.cell_watch import unowned_cells
 from engine.stores.postgres.fence import CellRow
 from tests.acceptance.service import event, eventually, offline_rule, sink, webhook
 from tests.postgres.replicas import replicas, standing
-from tests.postgres.server import fresh_database
 
 CELLS = [{"name": "eu", "groups": ["EU_*"]}, {"name": "us", "groups": ["US_*"]}]
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.mark.long
@@ -28,9 +20,7 @@ def test_each_cell_has_its_clients_and_tells_of_them_once(dsn: str, tmp_path: Pa
     names = ["EU_1@@@a", "US_1@@@a", "EU_2@@@b", "US_2@@@b"]
     posted = ["EU_1@@@posted", "US_1@@@posted"]
     with sink() as target, replicas(tmp_path, dsn, 3, cells=CELLS, own_cells=["eu", "us", "us"]) as made:
-        for one in made.made:
-            one.rules(offline_rule(target.url, recovery=False))
-            one.start(ready=False)
+        made.begin(offline_rule(target.url, recovery=False))
         eventually(made.standings, lambda found: found[0] == "owner" and sorted(found[1:]) == ["owner", "standby"])
         (eu, first, second) = made.made
         for name in [*names, "elsewhere@@@c"]:
@@ -69,9 +59,7 @@ def cell_rule(url: str) -> dict[str, object]:
 def test_a_cell_without_an_owner_is_told_of_by_the_owner_of_another_one(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2, cells=CELLS, own_cells=["eu", "us"]) as made:
         (eu, us) = made.made
-        for one in made.made:
-            one.rules(cell_rule(target.url))
-            one.start(ready=False)
+        made.begin(cell_rule(target.url))
         eventually(made.standings, lambda found: found == ["owner", "owner"])
         eu.kill()
         told = eventually(lambda: target.told("phase", "source", "detail"), bool)

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.acceptance.service import Service, Sink, event, eventually, offline_rule, sink
 from tests.postgres.replicas import Replicas, freeze, replicas, thaw
-from tests.postgres.server import PostgresServer, fresh_database
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with fresh_database() as found:
-        yield found
+from tests.postgres.server import PostgresServer
 
 
 def go_offline(made: Replicas, names: list[str], channel: str) -> None:
@@ -46,11 +37,7 @@ def names(kind: str) -> list[str]:
 
 def test_a_standby_takes_over_from_an_owner_that_was_killed(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2) as made:
-        for one in made.made:
-            one.rules(offline_rule(target.url, recovery=False))
-            one.start(ready=False)
-        made.wait_warm()
-        first = made.owner()
+        first = made.start(offline_rule(target.url, recovery=False))
         go_offline(made, names("a"), "c1")
         eventually(lambda: told(target), lambda found: set(found) == set(names("a")))
         first.kill()
@@ -68,11 +55,7 @@ def test_a_standby_takes_over_from_an_owner_that_was_killed(dsn: str, tmp_path: 
 
 def test_an_owner_that_stood_still_sends_nothing_when_it_wakes_up(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2) as made:
-        for one in made.made:
-            one.rules(offline_rule(target.url, recovery=False))
-            one.start(ready=False)
-        made.wait_warm()
-        first = made.owner()
+        first = made.start(offline_rule(target.url, recovery=False))
         go_offline(made, names("a"), "c1")
         eventually(lambda: states(first), lambda found: found == ["delivered"] * 20)
         freeze(first)
@@ -90,11 +73,7 @@ def test_an_owner_that_stood_still_sends_nothing_when_it_wakes_up(dsn: str, tmp_
 
 def test_an_owner_that_is_asked_to_stop_gives_the_cell_away_at_once(dsn: str, tmp_path: Path) -> None:
     with sink() as target, replicas(tmp_path, dsn, 2, lease_s=60) as made:
-        for one in made.made:
-            one.rules(offline_rule(target.url, recovery=False))
-            one.start(ready=False)
-        made.wait_warm()
-        first = made.owner()
+        first = made.start(offline_rule(target.url, recovery=False))
         go_offline(made, names("a"), "c1")
         eventually(first.statuses, lambda found: len(found) == 20)
         assert first.terminate() == 0 and first.log_lines("cell.released")
@@ -109,11 +88,7 @@ def test_a_database_that_crashes_is_waited_for_and_everything_goes_on(tmp_path: 
     server = PostgresServer.create()
     try:
         with sink() as target, replicas(tmp_path, server.dsn(server.database()), 2) as made:
-            for one in made.made:
-                one.rules(offline_rule(target.url, recovery=False))
-                one.start(ready=False)
-            made.wait_warm()
-            first = made.owner()
+            first = made.start(offline_rule(target.url, recovery=False))
             (second,) = [one for one in made.made if one is not first]
             go_offline(made, names("a"), "c1")
             eventually(lambda: states(first), lambda found: found == ["delivered"] * 20)

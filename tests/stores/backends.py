@@ -40,18 +40,12 @@ class Backend(Protocol):
         ...
 
 
-class SqliteBackend:
-    """The embedded store in a folder."""
+class _Opened:
+    """What every backend does with the stores that it opens."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._opened: list[SqliteStore] = []
-
-    def open(self) -> SqliteStore:
-        """Open it for writing."""
-        store = SqliteStore.open(self.folder)
-        self._opened.append(store)
-        return store
+    def __init__(self, open_to_read: Callable[[], Store]) -> None:
+        self._open_to_read = open_to_read
+        self._opened: list[Store] = []
 
     def close(self) -> None:
         """Close whatever a test left open."""
@@ -62,12 +56,26 @@ class SqliteBackend:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """A reader of another process, beside the writer."""
-        store = SqliteStore.open_read_only(self.folder)
+        store = self._open_to_read()
         try:
             with store.reading() as found:
                 yield found
         finally:
             store.close()
+
+
+class SqliteBackend(_Opened):
+    """The embedded store in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(lambda: SqliteStore.open_read_only(folder))
+        self.folder = folder
+
+    def open(self) -> SqliteStore:
+        """Open it for writing."""
+        store = SqliteStore.open(self.folder)
+        self._opened.append(store)
+        return store
 
     def schema(self) -> tuple[object, ...]:
         """Version, tables and indexes."""
@@ -89,14 +97,14 @@ class SqliteBackend:
             connection.close()
 
 
-class PostgresBackend:
+class PostgresBackend(_Opened):
     """The only cell of a database of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._server = shared_server()
         self._name = self._server.database()
         self._database = Database(dsn=self._server.dsn(self._name))
-        self._opened: list[PostgresStore] = []
+        super().__init__(lambda: PostgresStore.open_read_only(self._database))
 
     def open(self) -> PostgresStore:
         """Open it for writing."""
@@ -106,20 +114,8 @@ class PostgresBackend:
 
     def close(self) -> None:
         """Close whatever a test left open."""
-        for store in self._opened:
-            with suppress(StoreError):
-                store.close()
+        super().close()
         self._server.drop(self._name)
-
-    @contextmanager
-    def reader(self) -> Iterator[Reader]:
-        """A reader of another process, beside the writer."""
-        store = PostgresStore.open_read_only(self._database)
-        try:
-            with store.reading() as found:
-                yield found
-        finally:
-            store.close()
 
     def schema(self) -> tuple[object, ...]:
         """Version, tables with their columns, and indexes."""
