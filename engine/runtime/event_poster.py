@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from engine.errors import Overloaded, StoreError
+from engine.runtime.inbox import acknowledgement
 from engine.sources.base import Batch
 from engine.stores.posted import PostedEvents
 from engine.telemetry import Event, logger
@@ -89,15 +90,10 @@ class EventPoster:
             log.error(Event.INTERNAL_ERROR, part="event poster", exc_info=error)
             failure = StoreError(f"internal error: {type(error).__name__}")
         for batch in batches:
-            _acknowledge(batch.acknowledge, failure)
+            acknowledgement(batch, failure)()
 
 
 def posted(batch: Batch) -> PostedEvents:
     """A batch as an entry of the inbox."""
     rejected = [(one.reason, one.raw) for one in batch.rejected]
     return PostedEvents(batch.source, batch.raw, rejected, batch.rejected_more)
-
-
-def _acknowledge(acknowledge: Callable[[Exception | None], None] | None, failure: Exception | None) -> None:
-    if acknowledge is not None:
-        acknowledge(failure)

@@ -168,9 +168,8 @@ class QueryService:
     def start(self) -> None:
         """Begin to send queries; sweeps that `recover` found go on first."""
         self._is_started = True
-        if (
-            self._aside is not None
-        ):  # its share is better used by the owner's queries; a thread, because giving it back takes a while
+        if self._aside is not None:
+            # Its share is better used by the owner's queries; a thread, because giving it back takes a while.
             threading.Thread(target=self._aside.stop, name="query-aside", daemon=True).start()
         self._start_budget()
         self._scheduler.start()

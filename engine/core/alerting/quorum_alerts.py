@@ -45,9 +45,8 @@ class QuorumAlerts:
         self._each_client = each_client
         self._state_of = state_of
         self.texts: Final = TimerQueue(QUORUM_TEXTS, wake_up, self._has_grown)
-        self._grown: dict[
-            str, Alert
-        ] = {}  # that fired in the instant in hand, before more of their clients settled in it
+        # By id: those that fired in the instant in hand, before more of their clients settled in it.
+        self._grown: dict[str, Alert] = {}
         self._is_to_check = False  # after a restart: the inventory may be another one
 
     def use(self, now_ms: int) -> None:

@@ -51,9 +51,8 @@ class PostgresInbox:
         """`max_rows`: that may wait before senders are asked to come back."""
         self._session = Session(database)
         self._cell, self._replica, self._max_rows = cell, database.replica, max_rows
-        self._full: dict[
-            int, tuple[float, bool]
-        ] = {}  # by cell: when it was counted what waits, and whether that is too much
+        # By cell: when it was counted what waits, and whether that is too much.
+        self._full: dict[int, tuple[float, bool]] = {}
 
     def post(self, entries: Sequence[PostedEvents]) -> None:
         """Write events in one transaction; they are durable when this returns. Overloaded while too many wait for an owner."""
@@ -61,15 +60,16 @@ class PostgresInbox:
             (one.cell or self._cell, one.source, self._replica, _pack((one.raw, one.rejected, one.rejected_more)))
             for one in entries
         ]
-        if any(self._is_full(cell) for cell in sorted({row[0] for row in rows})):
+        cells = sorted({row[0] for row in rows})
+        if any(self._is_full(cell) for cell in cells):
             raise Overloaded(
                 "the inbox of the cell is full: its owner does not apply what was posted; `rollcall cells` says who that is",
                 RETRY_AFTER_S,
             )
         with store_errors(COMMIT_FAILED), unfenced(self._session):
             self._session.write_many(Q["post"], rows)
-            for cell in sorted({row[0] for row in rows}):
-                self._session.row(Q["ring"], (channel_of(cell), EVENTS))
+            for cell in cells:
+                self._ring(cell, EVENTS)
 
     def _is_full(self, cell: int) -> bool:
         """Do as many rows wait as may? Looked up once a second at most."""
@@ -91,7 +91,7 @@ class PostgresInbox:
         """Write an act; its number. It is durable when this returns."""
         with store_errors(COMMIT_FAILED), unfenced(self._session):
             row = self._session.row(Q["ask"], (self._cell, self._replica, name, arguments))
-            self._ring(ACT)
+            self._ring(self._cell, ACT)
         assert row is not None
         return int(row[0])
 
@@ -110,7 +110,7 @@ class PostgresInbox:
         """Write what an act is answered with. No fence: what it says was committed, or will never be."""
         with store_errors(COMMIT_FAILED), unfenced(self._session):
             self._session.write(Q["answer_act"], (answer, self._cell, number))
-            self._ring(ANSWER)
+            self._ring(self._cell, ANSWER)
 
     def purge(self, older_s: float) -> None:
         """Drop acts that were done longer ago than this."""
@@ -121,8 +121,8 @@ class PostgresInbox:
         """Give the connection up."""
         self._session.drop()
 
-    def _ring(self, what: str) -> None:
-        self._session.row(Q["ring"], (channel_of(self._cell), what))
+    def _ring(self, cell: int, what: str) -> None:
+        self._session.row(Q["ring"], (channel_of(cell), what))
 
 
 class PostgresPosted:

@@ -19,10 +19,6 @@ FROM unnest(%(key)s::text[], %(rule)s::text[], %(client)s::text[], %(group_key)s
 ORDER BY place
 ON CONFLICT (cell, key) DO NOTHING RETURNING id, key
 
--- name: lane_blocked
-SELECT EXISTS (SELECT 1 FROM deliveries
-               WHERE cell = %(cell)s AND hashtextextended(lane, 0) = hashtextextended(%(lane)s, 0) AND lane = %(lane)s AND id < %(id)s AND state IN ('due', 'held') AND retrying)
-
 -- name: blocked
 -- Of these lanes, given with the number of a row of each, the numbers that something earlier is before.
 SELECT id FROM unnest(%(lane)s::text[], %(id)s::bigint[]) AS given (lane, id)
