@@ -27,6 +27,7 @@ from engine.stores.reading import Reader
 from engine.stores.rows import (
     MAX_REQUEST_CHARACTERS,
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     Attempt,
     CorrectionRow,
@@ -54,6 +55,7 @@ from engine.stores.rows import (
 __all__ = [
     "MAX_REQUEST_CHARACTERS",
     "TOTALS_STOP",
+    "AlertLife",
     "AlertRow",
     "Alerts",
     "Attempt",

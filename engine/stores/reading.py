@@ -9,12 +9,14 @@ from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.rows import (
+    AlertLife,
     AlertRow,
     CorrectionRow,
     CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
     LatencyCount,
     ProgressPoint,
     QuarantineRow,
@@ -60,6 +62,10 @@ class Reader(Protocol):
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert, None when there is none (any more)."""
+        ...
+
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert, None when there is none (any more)."""
         ...
 
     def deliveries(
@@ -125,6 +131,13 @@ class Reader(Protocol):
 
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a history position backwards; ends early where older history was purged."""
+        ...
+
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """As many of the newest rows of the journal as have so many events, newest first, without facts and positions.
+
+        Never more than `journal_rows.MAX_NEWEST_ROWS`.
+        """
         ...
 
     def totals(self) -> Totals:

@@ -109,6 +109,13 @@ class AlertRow:
     acknowledged_by: str | None = None
 
 
+class AlertLife(NamedTuple):
+    """What is kept of an alert beside its row. Instants are epoch milliseconds."""
+
+    fired_at_ms: int | None
+    notification: str | None  # the group or the bundle that it was told in; None: it was told alone, or not at all
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiringRow:
     """What fires and was told together: a group, a bundle, or one alert."""

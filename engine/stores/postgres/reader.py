@@ -14,21 +14,23 @@ import psycopg
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
-from engine.stores.alert_rows import alert_as_seen
+from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.kept_rows import silence_of_row
 from engine.stores.postgres import delivery_reads, measures, sweeps
-from engine.stores.postgres.journal import history
+from engine.stores.postgres.journal import history, newest
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.read_pool import ReadPool
 from engine.stores.rows import (
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     CorrectionRow,
     CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
     LatencyCount,
     ProgressPoint,
     QuarantineRow,
@@ -109,6 +111,15 @@ class PostgresReader:
         """One alert."""
         rows = self._rows("alert", id=id_)
         return alert_as_seen(rows[0]) if rows else None
+
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert."""
+        rows = self._rows("alert_life", id=id_)
+        return life_of(*rows[0]) if rows else None
+
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """The newest rows of the journal of the own cell that have so many events."""
+        return newest(self._questions, self._cell, events)
 
     def deliveries(
         self,

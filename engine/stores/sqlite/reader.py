@@ -15,15 +15,17 @@ from typing import Any
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
-from engine.stores.alert_rows import alert_as_seen
+from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.base import (
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     CorrectionRow,
     CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
     LatencyCount,
     ProgressPoint,
     QuarantineRow,
@@ -143,6 +145,11 @@ class SqliteReader:
         row = self._connection.execute(Q["alert"], (id_,)).fetchone()
         return None if row is None else alert_as_seen(row)
 
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert."""
+        row = self._connection.execute(Q["alert_life"], (id_,)).fetchone()
+        return None if row is None else life_of(*row)
+
     def deliveries(
         self,
         *,
@@ -209,6 +216,10 @@ class SqliteReader:
     def history(self, position: int) -> Iterator[HistoryEntry]:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
         return journal.history(self._connection, position)
+
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """The newest rows of the journal that have so many events."""
+        return journal.newest(self._connection, events)
 
     def totals(self) -> Totals:
         """How much there is."""
