@@ -12,7 +12,10 @@ from engine.web.openapi.values import Count, Instant, Seconds
 FromInstant = Annotated[Instant, Meta(description="Where the answer begins.")]
 Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next.")]
 
+
 class CurveItem(TypedDict):
+    """The fleet in one step."""
+
     at: Instant
     online: Count
     offline: Count
@@ -21,6 +24,7 @@ class CurveItem(TypedDict):
     offline_peak: Annotated[int, Meta(ge=0, description="The most that were offline at once.")]
     flaps: Count
     transitions: Count
+
 
 FleetCurve = TypedDict(
     "FleetCurve",
