@@ -20,6 +20,7 @@ Limit = Annotated[int, Query(ge=1, description=f"How many items to return; at mo
 Cursor = Annotated[str, Query(description="The `next` of the previous page.")]
 Matchers = Annotated[list[str] | None, Query(description="key=pattern, as in a rule's match; may be repeated.")]
 Status = Literal["online", "offline", "unknown"]
+STATUSES = ("online", "offline", "unknown")
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
 SilenceState = Literal["planned", "active", "expired"]

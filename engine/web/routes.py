@@ -43,7 +43,7 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_read_routes(app, service, views, loaded)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
-    add_console(app, service, views)
+    add_console(app, service)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
     return AccessCheck(app, http.host, token, refusals, http.external_url)
