@@ -17,6 +17,7 @@ from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
 from engine.runtime.operator_api import Act, ActRoute, Backend, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
+from engine.web.openapi.operation import Described
 
 if TYPE_CHECKING:  # a command that talks to a running service does not wait for these to be loaded
     from engine.core.alerting.stages.base import StageReport
@@ -54,6 +55,7 @@ class AddSilence:
     """
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
+    described: ClassVar[Described] = Described("Silence", "NewSilence", (409,))
     match: Any = None
     rule: Any = None
     from_: Any = None
@@ -103,6 +105,7 @@ class ExpireSilence:
         Route(method="DELETE", path="/v1/silences/{id_}"),
         Route(method="POST", path="/v1/silences/{id_}/expire"),
     )
+    described: ClassVar[Described] = Described("Silence", refuses=(404, 409))
     id_: str
 
     def perform(self, backend: Backend) -> Object:
@@ -125,6 +128,7 @@ class Acknowledge:
     """Acknowledge a firing alert, or every one of a group: it sends no more reminders. Its recovery is still sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
+    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409), needs_body=False)
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -156,6 +160,7 @@ class WhyNot:
     """Why a rule has not fired for a client: the verdict of every stage on the way, and the stage that stops it."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
+    described: ClassVar[Described] = Described("WhyNot", refuses=(404,))
     rule: str
     client: str = ""
 
@@ -221,6 +226,7 @@ class RetryDelivery:
     """Send a dead delivery again."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -233,6 +239,7 @@ class DiscardDelivery:
     """Give a delivery up: it is never sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -245,6 +252,7 @@ class ReleaseDelivery:
     """Send a delivery that the limit `deliveries.burst` held."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -276,6 +284,7 @@ class ReleaseHeld:
     """Send all deliveries of a rule that the limit `deliveries.burst` held."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
+    described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -288,6 +297,7 @@ class DiscardHeld:
     """Give up all deliveries of a rule that the limit `deliveries.burst` held: they are never sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
+    described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -322,6 +332,7 @@ class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
+    described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
     client: str
 
     def perform(self, backend: Backend) -> Forgotten:
@@ -351,6 +362,7 @@ class RetryQuarantine:
     """Offer every quarantined event again. Those that are accepted leave the quarantine."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
+    described: ClassVar[Described] = Described("Retried")
 
     def perform(self, backend: Backend) -> Retried:
         """How many were accepted."""
@@ -377,6 +389,7 @@ class BeginSweep:
     """Query every client now and correct what the engine believes; with `dry_run` only report what would be corrected."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
+    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,), needs_body=False)
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
 from engine import __version__
@@ -15,7 +16,9 @@ from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
 from engine.web.console import add_console
+from engine.web.openapi.operation import JSON, described, named
 from engine.web.parameters import json_response, loaded_check
+from engine.web.picture_routes import add_picture_routes
 from engine.web.problems import answer_errors, only_known_parameters, problem
 from engine.web.read_routes import add_read_routes
 from engine.web.refusals import BAD_BODY, Refusals
@@ -35,17 +38,20 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(only_known_parameters)],
+        generate_unique_id_function=lambda route: route.name,
     )
     views = service.views
     loaded = [Depends(loaded_check(service))]
     answer_errors(app, refusals)
     _events(app, service, refusals)
     add_read_routes(app, service, views, loaded)
+    add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
     add_console(app, service)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
+    app.openapi = lambda: _document(app, needs_token=token is not None)  # type: ignore[method-assign]
     return AccessCheck(app, http.host, token, refusals, http.external_url)
 
 
@@ -56,10 +62,37 @@ MAX_CHALLENGE = 128
 """Characters of it."""
 
 
+def _document(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        from engine.web.openapi.document import build
+
+        app.openapi_schema = build(app, needs_token=needs_token)
+    return app.openapi_schema
+
+
+EVENTS = described(
+    "EventsTaken",
+    404,
+    status=202,
+    also={400: "EventsRefused"},
+    is_write=True,
+    body={
+        "required": True,
+        "description": "One event, one per line, or an array of them; at most 16 MiB and 300,000 events. See docs/http.md.",
+        "content": {
+            JSON: {"schema": {"anyOf": [named("Event"), {"type": "array", "items": named("Event")}]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+)
+"""What the OpenAPI document says of posting events."""
+
+
 def _events(app: FastAPI, service: Service, refusals: Refusals) -> None:
     bodies = EventBodies()
 
-    @app.post("/v1/events", status_code=202)
+    @app.post("/v1/events", status_code=202, **EVENTS)
     async def events(request: Request) -> Response:
         """Accept one event, one per line, or a JSON array of them; the response is sent when the accepted events are stored on disk.
 
@@ -92,7 +125,7 @@ def _answer_to_events(taken: Any, refusals: Refusals) -> Response:
 def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
     # These two only look into memory. They need no thread: all threads may be busy with what others ask.
 
-    @app.get("/healthz")
+    @app.get("/healthz", **described("Alive", is_open=True))
     async def healthz(request: Request) -> Response:
         """Is the process alive? `process` is its id; with the header Rollcall-Challenge, `proof` shows whose service it is."""
         found = {"status": "alive", "process": os.getpid()}
@@ -102,7 +135,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
             found["proof"] = service.proof(f"{challenge} {service.config.http.port}")
         return json_response(found)
 
-    @app.get("/readyz")
+    @app.get("/readyz", **described("Readiness", also={503: "Readiness"}))
     async def readyz() -> Response:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
@@ -123,7 +156,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         }
         return json_response(found, 503 if reasons else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, **described(None))
     def numbers() -> Response:
         """Metrics in the Prometheus format."""
-        return Response(metrics.exposition(service, refusals.totals), media_type="text/plain; version=0.0.4")
+        return Response(metrics.exposition(service, refusals.totals), media_type=metrics.CONTENT_TYPE)
