@@ -180,7 +180,7 @@ MAX_EXPLAINED_RULES = 500
 """Rules that one question about a client explains."""
 
 
-class RulesExplained(TypedDict):
+class Explained(TypedDict):
     """Each rule that matches a client, as `why-not` explains it; `unmatched`: how many rules do not match it."""
 
     client: str
@@ -193,9 +193,10 @@ class WhyNotAny:
     """What every rule that matches a client does about it: for each rule what `why-not` says. `unmatched`: how many rules do not match."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
+    described: ClassVar[Described] = Described("RulesExplained")
     client: str = ""
 
-    def perform(self, backend: Backend) -> RulesExplained:
+    def perform(self, backend: Backend) -> Explained:
         """The rules that match, in the order of their files."""
         if not self.client:
             raise BadQuestion("`client` is missing: name the client")
