@@ -94,6 +94,12 @@ def _refusal(status: int, about: str) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     kinds = [kind for module in (client_objects, alert_objects, service_objects) for kind in _objects_of(module)]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    for name in ("NewSilence", "Acknowledgement", "NewSweep"):  # acts refuse other keys; events keep them
+        found[name]["additionalProperties"] = False
+    found["NewSilence"]["allOf"] = [
+        {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
+        {"anyOf": [{"required": ["for", "author", "comment"]}, IS_DRY_RUN]},
+    ]
     acts = ("Silence", "Acknowledged", "WhyNot", "Delivery", "HeldChanged", "Forgotten", "Retried", "SweepReport")
     found["ActAnswer"] = {"description": "What the act returned.", "anyOf": [named(name) for name in acts]}
     found["SweepBegun"] = {
@@ -108,6 +114,9 @@ def _objects_of(module: Any) -> Iterator[Any]:
         is_ours = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
         if is_ours and (is_typeddict(value) or issubclass(value, msgspec.Struct)):
             yield value
+
+
+IS_DRY_RUN = {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}}
 
 
 def _operations(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
