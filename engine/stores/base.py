@@ -31,17 +31,22 @@ from engine.stores.rows import (
     AlertRow,
     Attempt,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
+    FleetSample,
     HistoryEntry,
     JournalRow,
+    LatencyCount,
     NewCorrection,
     NewDelivery,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Recorded,
     Share,
     SourceRow,
+    StatusCounts,
     Tally,
     Totals,
     Waiting,
@@ -56,14 +61,19 @@ __all__ = [
     "Attempt",
     "Clients",
     "CorrectionRow",
+    "CurvePoint",
     "Deliveries",
     "DeliveryRow",
     "FiringRow",
+    "FleetSample",
     "HistoryEntry",
     "Journal",
     "JournalRow",
+    "LatencyCount",
+    "Measures",
     "NewCorrection",
     "NewDelivery",
+    "ProgressPoint",
     "Quarantine",
     "QuarantineRow",
     "Reader",
@@ -73,6 +83,7 @@ __all__ = [
     "Share",
     "SourceRow",
     "Sources",
+    "StatusCounts",
     "Store",
     "Sweeps",
     "Tally",
@@ -122,6 +133,11 @@ class Store(Protocol):
     @property
     def rules(self) -> Rules:
         """The rules that were loaded before."""
+        ...
+
+    @property
+    def measures(self) -> Measures:
+        """What is counted once a minute."""
         ...
 
     def proof(self, challenge: str) -> str:
@@ -339,4 +355,16 @@ class Sweeps(Protocol):
 
     def write_meta(self, key: str, value: str) -> None:
         """Remember one value."""
+        ...
+
+
+class Measures(Protocol):
+    """What is counted once a minute, so that people see how the fleet was. A purge makes it coarser as it grows old."""
+
+    def add(self, sample: FleetSample) -> None:
+        """Write what was counted. For a minute that was counted before, numbers are replaced, and what happened is added."""
+        ...
+
+    def add_progress(self, at_ms: int, progress: Iterable[tuple[str, int, int]]) -> None:
+        """Write how outages go: the id of the alert, how many clients ever joined, and how many are back."""
         ...

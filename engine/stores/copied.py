@@ -61,6 +61,13 @@ TABLES: Final = (
         "id why scope started_at finished_at total asked agreed corrected unknown failed",
     ),
     _table("corrections", "id reconciliation client at believed connections said"),
+    _table(
+        "fleet_curve",
+        "grp span at online offline unknown on_hold peak flaps transitions",
+        order="grp span at",
+    ),
+    _table("verdict_latency", "span at status bucket verdicts", order="span at status bucket"),
+    _table("outage_progress", "alert at joined back", order="alert at"),
 )
 """Everything that a store keeps."""
 

@@ -12,10 +12,13 @@ from engine.stores.rows import (
     AlertLife,
     AlertRow,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
     JournalRow,
+    LatencyCount,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -139,6 +142,26 @@ class Reader(Protocol):
 
     def totals(self) -> Totals:
         """How much there is."""
+        ...
+
+    def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
+        """The fleet's curve from an instant to another, oldest first, in steps; `group`: empty for the whole fleet."""
+        ...
+
+    def curve_groups(self) -> list[str]:
+        """The MQTT groups that were counted in the newest minute, by name."""
+        ...
+
+    def verdict_latency(self, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[LatencyCount]:
+        """How long verdicts took between two instants, oldest first, in steps."""
+        ...
+
+    def outage_progress(self, alert: str, *, limit: int) -> list[ProgressPoint]:
+        """How the outage of an alert went, oldest first."""
+        ...
+
+    def outages(self, from_ms: int, to_ms: int, *, limit: int = 100) -> list[AlertRow]:
+        """Outages that went on between two instants."""
         ...
 
     def waiting(self, now_ms: int) -> Waiting:

@@ -202,6 +202,55 @@ class CorrectionRow(NewCorrection):
     id: int
 
 
+class StatusCounts(NamedTuple):
+    """How many clients have each settled status; those on hold are among them."""
+
+    online: int
+    offline: int
+    unknown: int
+    on_hold: int
+
+
+class FleetSample(NamedTuple):
+    """What was counted in one minute. `at_ms`: its beginning, epoch milliseconds."""
+
+    at_ms: int
+    groups: Mapping[str, StatusCounts]  # by MQTT group; of the whole fleet under the empty name
+    flaps: int
+    transitions: int
+    latencies: Sequence[tuple[int, int, int]]  # status, bucket of `core.fleet_count`, verdicts
+
+
+class CurvePoint(NamedTuple):
+    """The fleet in one step of its curve: means of numbers of clients, and what happened in it."""
+
+    at_ms: int
+    online: int
+    offline: int
+    unknown: int
+    on_hold: int
+    peak: int  # most clients that were offline at once
+    flaps: int
+    transitions: int
+
+
+class LatencyCount(NamedTuple):
+    """How many verdicts took about as long, in one step. `bucket`: see `core.fleet_count`."""
+
+    at_ms: int
+    status: int
+    bucket: int
+    verdicts: int
+
+
+class ProgressPoint(NamedTuple):
+    """How many clients had joined an outage at an instant (epoch ms), and how many were back."""
+
+    at_ms: int
+    joined: int
+    back: int
+
+
 class Totals(NamedTuple):
     """Counts for a page that people look at; `dead` and `quarantined` stop counting at `TOTALS_STOP`."""
 

@@ -20,6 +20,7 @@ from engine.web.bodies import EventBodies
 from engine.web.console import add_console
 from engine.web.openapi.operation import JSON, described, named
 from engine.web.parameters import json_response, loaded_check
+from engine.web.picture_routes import add_picture_routes
 from engine.web.problems import answer_errors, only_known_parameters, problem
 from engine.web.read_routes import add_read_routes
 from engine.web.refusals import BAD_BODY, Refusals
@@ -46,6 +47,7 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     answer_errors(app, refusals)
     _events(app, service, refusals)
     add_read_routes(app, service, views, loaded)
+    add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
     add_console(app, service, views)

@@ -21,10 +21,13 @@ from engine.stores.base import (
     AlertLife,
     AlertRow,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
     JournalRow,
+    LatencyCount,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -32,7 +35,7 @@ from engine.stores.base import (
     Totals,
     Waiting,
 )
-from engine.stores.sqlite import delivery_reads, journal, kept, rules, sources, sweeps
+from engine.stores.sqlite import delivery_reads, journal, kept, measures, rules, sources, sweeps
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
 
@@ -232,6 +235,26 @@ class SqliteReader:
 
     def _count(self, name: str, *values: Any) -> int:
         return int(self._connection.execute(Q[name], values).fetchone()[0])
+
+    def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
+        """The fleet's curve, oldest first."""
+        return measures.curve(self._connection, group, from_ms, to_ms, step_ms, limit)
+
+    def curve_groups(self) -> list[str]:
+        """The MQTT groups that were counted in the newest minute, by name."""
+        return measures.groups(self._connection)
+
+    def verdict_latency(self, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[LatencyCount]:
+        """How long verdicts took, oldest first."""
+        return measures.latency(self._connection, from_ms, to_ms, step_ms, limit)
+
+    def outage_progress(self, alert: str, *, limit: int) -> list[ProgressPoint]:
+        """How the outage of an alert went, oldest first."""
+        return measures.progress(self._connection, alert, limit)
+
+    def outages(self, from_ms: int, to_ms: int, *, limit: int = 100) -> list[AlertRow]:
+        """Outages that went on between two instants, newest first."""
+        return measures.outages(self._connection, from_ms, to_ms, limit)
 
     def waiting(self, now_ms: int) -> Waiting:
         """Which targets have something to send, and when the next retry is due."""

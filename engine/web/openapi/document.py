@@ -12,7 +12,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from engine.web.openapi import alert_objects, client_objects, service_objects
+from engine.web.openapi import alert_objects, client_objects, fleet_objects, service_objects
 from engine.web.openapi.operation import REFUSALS, content, named
 
 TITLE = "Rollcall"
@@ -58,6 +58,7 @@ _OF_TAG = {
     "events": "events",
     "quarantine": "events",
     "clients": "clients",
+    "fleet": "clients",
     "alerts": "alerts",
     "silences": "alerts",
     "rules": "alerts",
@@ -92,7 +93,11 @@ def _refusal(status: int, about: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    kinds = [kind for module in (client_objects, alert_objects, service_objects) for kind in _objects_of(module)]
+    kinds = [
+        kind
+        for module in (client_objects, alert_objects, fleet_objects, service_objects)
+        for kind in _objects_of(module)
+    ]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     for name in ("NewSilence", "Acknowledgement", "NewSweep"):  # acts refuse other keys; events keep them
         found[name]["additionalProperties"] = False
