@@ -128,7 +128,7 @@ class Acknowledge:
     """Acknowledge a firing alert, or every one of a group: it sends no more reminders. Its recovery is still sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
-    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409), needs_body=False)
+    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409))
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -332,7 +332,7 @@ class Forgotten(TypedDict):
 class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
-    routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
+    routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:client}"),)
     described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
     client: str
 
@@ -390,7 +390,7 @@ class BeginSweep:
     """Query every client now and correct what the engine believes; with `dry_run` only report what would be corrected."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
-    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,), needs_body=False)
+    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,))
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:

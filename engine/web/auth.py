@@ -14,6 +14,7 @@ import binascii
 import hmac
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -64,9 +65,19 @@ class AccessCheck:
     """Lets a request through to the application when its host, its origin, its token and its content type are allowed."""
 
     def __init__(
-        self, app: ASGIApp, listen_host: str, token: str | None, refusals: Refusals, external_url: str = ""
+        self,
+        app: ASGIApp,
+        listen_host: str,
+        token: str | None,
+        refusals: Refusals,
+        external_url: str = "",
+        has_route: Callable[[Scope], bool] = lambda scope: True,
     ) -> None:
-        """`external_url`: where people reach the service, perhaps through a proxy; empty when that is not known."""
+        """`external_url`: where people reach the service, perhaps through a proxy; empty when that is not known.
+
+        `has_route`: does the application have a route for a request?
+        """
+        self._has_route = has_route
         self._app = app
         self._refusals = refusals
         self._external = urlsplit(external_url.lower())
@@ -103,7 +114,8 @@ class AccessCheck:
         if scope["method"] not in READS:
             kinds = FORM_TYPES if scope["path"].startswith(FORMS) else WRITE_TYPES
             wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
-            if wrong is not None:
+            # Where there is no such route, the application says so, and reads no body.
+            if wrong is not None and self._has_route(_prepared(scope)):
                 return _Refused(415, MEDIA_TYPE, wrong)
         return None
 

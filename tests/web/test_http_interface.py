@@ -309,7 +309,7 @@ def test_a_delivery_shows_its_request(running: Service) -> None:
     found = running.get(f"/v1/deliveries/{number}")
     assert found["request"]["method"] == "POST"
     assert found["request"]["url"].endswith("/takes")
-    for path in ("/v1/deliveries/0", "/v1/deliveries/abc", "/v1/deliveries/" + "9" * 40):
+    for path in ("/v1/deliveries/0", "/v1/deliveries/" + "9" * 18, "/v1/deliveries/" + "9" * 40):
         assert "there is no delivery" in refused(get(running, path), 404)
 
 
