@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from starlette.types import ASGIApp
+from starlette.routing import Match
+from starlette.types import ASGIApp, Scope
 
 from engine import __version__
 from engine.errors import BadQuestion, NotThere
@@ -48,11 +50,11 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
-    add_console(app, service, views)
+    add_console(app, service)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
     app.openapi = lambda: _document(app, needs_token=token is not None)  # type: ignore[method-assign]
-    return AccessCheck(app, http.host, token, refusals, http.external_url)
+    return AccessCheck(app, http.host, token, refusals, http.external_url, partial(_has_route, app))
 
 
 CHALLENGE = "Rollcall-Challenge"
@@ -60,6 +62,11 @@ CHALLENGE = "Rollcall-Challenge"
 
 MAX_CHALLENGE = 128
 """Characters of it."""
+
+
+def _has_route(app: FastAPI, scope: Scope) -> bool:
+    """Is there a route for the method and the path of a request?"""
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
 
 
 def _document(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
