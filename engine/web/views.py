@@ -28,6 +28,7 @@ from engine.web.client_names import ClientNames
 from engine.web.client_picture import client_picture
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
+from engine.web.page_drawings import PageDrawings
 from engine.web.service import Subject
 
 Object = dict[str, Any]
@@ -94,6 +95,7 @@ class Views:
         self._decode: Decode = subject.codec.decode
         self._status_counts = CountedNowAndThen[dict[str, int]]()
         self._doubtful_count = CountedNowAndThen[int]()
+        self.drawings = PageDrawings(lambda: self._subject.now_ms())
         self._named: tuple[Mapping[str, ClientState], ClientNames] | None = None
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.

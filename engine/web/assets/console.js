@@ -17,6 +17,18 @@
     }
   }
 
+  // The words of ticks below drawings. A day that begins at another hour here says at which.
+  const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  function localTicks(within) {
+    for (const element of within.querySelectorAll("text[data-time]:not([data-local])")) {
+      const at = new Date(element.dataset.time), hours = minute.format(at);
+      element.dataset.local = "";
+      if (isNaN(at) || at.getTimezoneOffset() === 0) continue;
+      const isDay = /[A-Z]/.test(element.textContent), isMidnight = at.getHours() + at.getMinutes() + at.getSeconds() === 0;
+      element.textContent = isMidnight ? day.format(at) : isDay ? day.format(at) + " " + hours : at.getSeconds() ? clock.format(at) : hours;
+    }
+  }
+
   // Forms carry the token of the process that runs now, also when the page is from before its restart.
   function token() {
     const fresh = document.getElementById("token");
@@ -85,6 +97,7 @@
   window.addEventListener("offline", () => { if (lost()) lost().hidden = false; });
   document.addEventListener("htmx:afterSwap", (event) => {
     localTimes(event.target);
+    localTicks(event.target);
     const title = document.querySelector("[data-title]");
     if (title) document.title = title.dataset.title + " · Rollcall";
   });
@@ -117,4 +130,5 @@
   });
 
   localTimes(document);
+  localTicks(document);
 })();

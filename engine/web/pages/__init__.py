@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.web.pages import about, alert, alerts, client, clients, overview
+from engine.web.pages import about, alert, alerts, client, clients, fleet, overview
 from engine.web.pages.base import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    fleet.PAGE,
     clients.PAGE,
     client.PAGE,
     alerts.PAGE,
