@@ -176,6 +176,49 @@ class WhyNot:
         return backend.views.why_not(self.rule, self.client, gates)
 
 
+MAX_EXPLAINED_RULES = 500
+"""Rules that one question about a client explains."""
+
+
+class Explained(TypedDict):
+    """Each rule that matches a client, as `why-not` explains it; `unmatched`: how many rules do not match it."""
+
+    client: str
+    items: list[dict[str, Any]]
+    unmatched: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyNotAny:
+    """What every rule that matches a client does about it: for each rule what `why-not` says. `unmatched`: how many rules do not match."""
+
+    routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
+    described: ClassVar[Described] = Described("RulesExplained")
+    client: str = ""
+
+    def perform(self, backend: Backend) -> Explained:
+        """The rules that match, in the order of their files."""
+        if not self.client:
+            raise BadQuestion("`client` is missing: name the client")
+        if problem := impossible_id(self.client):
+            raise NotThere(problem)
+        reports: dict[str, list[StageReport]] = backend.inspect(lambda: self._reports(backend))
+        matching = {
+            name: stages
+            for name, stages in reports.items()
+            if any(one.stage == "match" and one.passes for one in stages)
+        }
+        return {
+            "client": self.client,
+            "items": [backend.views.why_not(name, self.client, stages) for name, stages in matching.items()],
+            "unmatched": len(reports) - len(matching),
+        }
+
+    def _reports(self, backend: Backend) -> dict[str, list[StageReport]]:
+        names = [rule.name for rule in backend.fleet.alerts.matcher.rules][:MAX_EXPLAINED_RULES]
+        return {name: backend.fleet.why_not(name, self.client, backend.now_ms()) for name in names}
+
+
 # Deliveries
 
 
@@ -363,6 +406,7 @@ ACTS: tuple[type[Act[Any]], ...] = (
     ExpireSilence,
     Acknowledge,
     WhyNot,
+    WhyNotAny,
     RetryDelivery,
     DiscardDelivery,
     ReleaseDelivery,

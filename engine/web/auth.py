@@ -1,8 +1,8 @@
 """Which requests are allowed, decided before anything else reads a request: no body is read before its token was.
 
 A web page in a browser on this machine must not be able to use a local engine: a name that was pointed at this machine
-(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. The one form that is accepted, the
-console's, carries a secret as well (see `console`). What a foreign page can load without
+(DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. The forms that are accepted, the
+console's, carry a secret as well (see `forms`). What a foreign page can load without
 an `Origin` (an image, a script, a frame, a link) fails on what the browser says about it, see `engine.web.foreign_pages`. Where a token is
 configured, everything but `/healthz` needs it. Read `AccessCheck` first.
 """
@@ -28,11 +28,11 @@ from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE,
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
-FORM = "/acknowledge"
-"""Where the console sends its form to."""
+FORMS = "/act/"
+"""Where the console sends its forms to: the beginning of their addresses."""
 
-PAGES = frozenset({"/", FORM})
-"""What a person opens in a browser, which can be asked for the token."""
+INTERFACE = ("/v1/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+"""How the addresses for programs begin. All others are opened in a browser, which can be asked for the token."""
 
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
@@ -112,7 +112,7 @@ class AccessCheck:
         if is_foreign(scope, headers, lambda referrer: self._is_ours(referrer, host)):
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other sites are refused")
         if scope["method"] not in READS:
-            kinds = FORM_TYPES if scope["path"] == FORM else WRITE_TYPES
+            kinds = FORM_TYPES if scope["path"].startswith(FORMS) else WRITE_TYPES
             wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
             # Where there is no such route, the application says so, and reads no body.
             if wrong is not None and self._has_route(_prepared(scope)):
@@ -160,7 +160,7 @@ def _answer(refused: _Refused, scope: Scope) -> Response:
     """The response to a refused request. A body is not waited for: the connection is closed."""
     headers = {} if scope["method"] in READS else {"Connection": "close"}
     if refused.status == 401:
-        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if scope["path"] in PAGES else "Bearer"
+        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if not scope["path"].startswith(INTERFACE) else "Bearer"
         headers["WWW-Authenticate"] = scheme
     return problem(refused.status, refused.title, headers=headers)
 

@@ -65,6 +65,7 @@ InstantMs = Annotated[int, Query(ge=1, le=MAX_INSTANT_MS, description="An instan
 Name = Annotated[str, Query(json_schema_extra={"minLength": 1})]
 WholeNumber = Annotated[int, Path(json_schema_extra={"minimum": 1, "maximum": MAX_NUMBER})]
 Status = Literal["online", "offline", "unknown"]
+STATUSES = ("online", "offline", "unknown")
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
 SilenceState = Literal["planned", "active", "expired"]

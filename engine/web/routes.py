@@ -50,7 +50,7 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
-    add_console(app, service, views)
+    add_console(app, service)
     http = service.config.http
     token = http.token.reveal() if http.token is not None else None
     app.openapi = lambda: _document(app, needs_token=token is not None)  # type: ignore[method-assign]

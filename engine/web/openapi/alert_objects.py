@@ -66,6 +66,14 @@ class WhyNot(TypedDict):
     gates: list[Stage]
 
 
+class RulesExplained(TypedDict):
+    """Each rule that matches a client with every stage; `unmatched`: how many rules do not match it."""
+
+    client: str
+    items: list[WhyNot]
+    unmatched: Count
+
+
 class Alert(TypedDict):
     """One alert. One that is not about a single client has a `key` instead."""
 

@@ -62,6 +62,7 @@ _OF_TAG = {
     "alerts": "alerts",
     "silences": "alerts",
     "rules": "alerts",
+    "why-not": "alerts",
     "deliveries": "deliveries",
 }
 """The tag of the paths that begin with a word; others are about the service."""
@@ -105,7 +106,17 @@ def _schemas() -> dict[str, Any]:
         {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
         {"anyOf": [{"required": ["for", "author", "comment"]}, IS_DRY_RUN]},
     ]
-    acts = ("Silence", "Acknowledged", "WhyNot", "Delivery", "HeldChanged", "Forgotten", "Retried", "SweepReport")
+    acts = (
+        "Silence",
+        "Acknowledged",
+        "WhyNot",
+        "RulesExplained",
+        "Delivery",
+        "HeldChanged",
+        "Forgotten",
+        "Retried",
+        "SweepReport",
+    )
     found["ActAnswer"] = {"description": "What the act returned.", "anyOf": [named(name) for name in acts]}
     found["SweepBegun"] = {
         "description": "The sweep, or where its answer will be.",

@@ -12,6 +12,7 @@ from engine.web.openapi.values import Count, Instant, Seconds
 FromInstant = Annotated[Instant, Meta(description="Where the answer begins.")]
 Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next.")]
 
+
 class CurveItem(TypedDict):
     at: Instant
     online: Count
@@ -21,6 +22,7 @@ class CurveItem(TypedDict):
     offline_peak: Annotated[int, Meta(ge=0, description="The most that were offline at once.")]
     flaps: Count
     transitions: Count
+
 
 FleetCurve = TypedDict(
     "FleetCurve",
