@@ -14,6 +14,8 @@ Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next
 
 
 class CurveItem(TypedDict):
+    """The fleet at one instant, or what happened since the one before."""
+
     at: Instant
     online: Count
     offline: Count
