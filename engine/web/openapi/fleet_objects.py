@@ -14,7 +14,7 @@ Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next
 
 
 class CurveItem(TypedDict):
-    """The fleet at one instant, or what happened since the one before."""
+    """The fleet in one step."""
 
     at: Instant
     online: Count
