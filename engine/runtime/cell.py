@@ -126,7 +126,11 @@ class Cell:
         )
         ownership = None if shared is None else shared.store.ownership
         self.standby = None if shared is None else Standby(shared.store, self.writer, shared.clock)
-        self.senders = Senders(config, clock, None if shared is None else shared.send_until_s)
+        self.senders = (
+            Senders(config, clock)
+            if shared is None
+            else Senders(config, clock, shared.store.ownership.may_send, shared.send_until_s)
+        )
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             Outbox(store, self.write, clock, policy),
