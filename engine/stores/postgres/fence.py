@@ -28,6 +28,7 @@ class CellRow:
     owner: str | None  # the replica that took it last; None: given back
     head: int
     left_s: float  # until another replica may take it, by the database's clock; not more than 0: it may now
+    now_ms: int = 0  # what the database's clock showed, epoch milliseconds
     wanted: str | None = None  # the replica that an operator wants as its owner; `!NAME`: any other than this one
 
     def may_be_of(self, replica: str) -> bool:
