@@ -75,6 +75,11 @@ def freeze(one: Service) -> None:
     os.kill(one.pid, signal.SIGSTOP)
 
 
+def is_frozen(one: Service) -> bool:
+    """Does it stand still?"""
+    return Path(f"/proc/{one.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
+
+
 def thaw(one: Service) -> None:
     """SIGCONT."""
     os.kill(one.pid, signal.SIGCONT)
