@@ -70,10 +70,14 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    folder: Path, server: PostgresServer, count: int = 3, dsn: Callable[[str], str] | None = None
+    folder: Path,
+    server: PostgresServer,
+    count: int = 3,
+    dsn: Callable[[str], str] | None = None,
+    database: str | None = None,
 ) -> Iterator[tuple[Replicas, Fleet, str]]:
     """Replicas with rules, not started, their fleet, and the name of their database."""
-    database = server.database()
+    database = database or server.database()
     found = server.dsn(database) if dsn is None else dsn(database)
     with sink() as target, replicas(folder, found, count, lease_s=2.0, deliveries={"burst": 1_000_000}) as made:
         for one in made.made:
