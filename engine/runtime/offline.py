@@ -103,6 +103,15 @@ class Offline:
         """Every client's state."""
         return self._writer.fleet
 
+    @property
+    def fleets(self) -> Sequence[Fleet]:
+        """See `Subject`."""
+        return [self.fleet]
+
+    def fleet_of(self, client: str) -> Fleet:
+        """See `Subject`."""
+        return self.fleet
+
     def healths(self) -> list[SourceHealth]:
         """Every configured source, as the last service left it."""
         known = self._reader.sources()
@@ -110,6 +119,10 @@ class Offline:
 
     def now_ms(self) -> int:
         """See `Backend`."""
+        return self._clock.now_ms()
+
+    def asked_ms(self) -> int:
+        """See `Backend`: nothing waits."""
         return self._clock.now_ms()
 
     def pauses(self) -> Mapping[str, TargetPause]:

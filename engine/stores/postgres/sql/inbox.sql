@@ -17,10 +17,14 @@ DELETE FROM inbox WHERE cell = %s AND id = ANY(%s)
 SELECT pg_notify(%s, %s)
 
 -- name: ask
-INSERT INTO acts (cell, replica, name, arguments) VALUES (%s, %s, %s, %s) RETURNING id
+-- One number in all cells that have a part in the act; `now()` is the same for all of them.
+WITH given AS (SELECT nextval(pg_get_serial_sequence('acts', 'id')) AS id)
+INSERT INTO acts (cell, id, asked_at, replica, name, arguments)
+SELECT cell, id, now(), %s, %s, %s FROM given, unnest(%s::integer[]) AS cell RETURNING id
 
 -- name: acts_waiting
-SELECT id, name, arguments, extract(epoch FROM clock_timestamp() - asked_at)::float8 FROM acts
+SELECT id, name, arguments, floor(extract(epoch FROM asked_at) * 1000)::bigint, extract(epoch FROM clock_timestamp() - asked_at)::float8
+FROM acts
 WHERE cell = %s AND done_at IS NULL ORDER BY id LIMIT %s
 
 -- name: take_act
@@ -30,7 +34,7 @@ UPDATE acts SET done_at = clock_timestamp() WHERE cell = %s AND id = %s AND done
 UPDATE acts SET done_at = coalesce(done_at, clock_timestamp()), answer = %s WHERE cell = %s AND id = %s
 
 -- name: act
-SELECT name, answer, extract(epoch FROM clock_timestamp() - done_at)::float8 FROM acts WHERE cell = %s AND id = %s
+SELECT name, answer, extract(epoch FROM clock_timestamp() - done_at)::float8 FROM acts WHERE cell = ANY(%s) AND id = %s ORDER BY cell
 
 -- name: purge_acts
 DELETE FROM acts WHERE cell = %s AND done_at < clock_timestamp() - make_interval(secs => %s::float8)
