@@ -131,7 +131,11 @@ class Cell:
         self.cell_watch = None
         if shared is not None and self.standby is not None:
             self.cell_watch = CellWatch(shared.store, self.standby, self.fleet, clock)
-        self.senders = Senders(config, clock, None if shared is None else shared.send_until_s)
+        self.senders = (
+            Senders(config, clock)
+            if shared is None
+            else Senders(config, clock, shared.store.ownership.may_send, shared.send_until_s)
+        )
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             Outbox(store, self.write, clock, policy),

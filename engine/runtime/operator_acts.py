@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from engine.config.cell_groups import CellGroups
 from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
@@ -324,10 +325,17 @@ class RetryQuarantine:
     def perform(self, backend: Backend) -> Retried:
         """How many were accepted."""
         accepted = rejected = 0
+        cells = backend.config.cells
+        groups = CellGroups(cells)
         cursor: int | None = None
         while rows := backend.read(partial(_quarantined_after, cursor)):
             cursor = rows[-1].id
-            batch, ids = backend.codec.quarantined_batch(rows, backend.now_ms(), backend.config.events.max_future_ms)
+            batch, ids = backend.codec.quarantined_batch(
+                rows,
+                backend.now_ms(),
+                backend.config.events.max_future_ms,
+                lambda client: len(cells) == 1 or groups.of(client) is not None,
+            )
             rejected += len(rows) - len(ids)
             if ids:
                 backend.offer(batch)

@@ -41,9 +41,8 @@ class Shared:
 
     def look(self) -> CellRow:
         """In the writer's thread: the cell as the database has it, and the database's clock; say that this replica is its owner."""
-        self.clock.ask(self.store.database_ms)
         self.store.describe(OWNER, self.store.journal.last_id())
-        return self.store.ownership.look()
+        return self.clock.ask_beside(self.store.ownership.look, lambda row: row.now_ms)
 
     def send_until_s(self) -> float:
         """Until when something may be sent, by `running_ms`, rounded so that it seldom changes; an instant that has passed: nothing may."""

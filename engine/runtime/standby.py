@@ -103,8 +103,7 @@ class Standby:
     def _look(self) -> float:
         """Apply what the journal has got, and take the cell if it is free; returns how long to wait before the next look."""
         ownership = self._ownership
-        self._clock.ask(self._store.database_ms)
-        row, looked_s = ownership.look(), time.monotonic()
+        row, looked_s = self._clock.ask_beside(ownership.look, lambda row: row.now_ms), time.monotonic()
         seen = row.epoch, row.token, row.head
         if seen != self._seen:  # else nothing was committed since
             self._writer.follow(decode_stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 
@@ -17,9 +18,10 @@ class PostedEvents(NamedTuple):
 
 
 class PostedRow(NamedTuple):
-    """One row of the inbox."""
+    """One row of the inbox. `received_at`: by the database's clock; with it, the number names this row and no later one."""
 
     id: int
+    received_at: datetime
     posted: PostedEvents
 
 

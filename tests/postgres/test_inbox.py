@@ -153,9 +153,9 @@ def test_a_row_that_was_applied_cannot_be_applied_again(owner: PostgresStore, op
     inbox.post([PostedEvents("push", lines(0, 1))])
     (row,) = inbox.waiting(10, [])
     with owner.transaction():
-        owner.posted.delete([row.id])
+        owner.posted.delete([row])
     with pytest.raises(StoreError, match="applied already"), owner.transaction():
-        owner.posted.delete([row.id])
+        owner.posted.delete([row])
 
 
 def test_what_was_malformed_and_what_lies_ahead_of_the_owner_s_clock_is_rejected_there(

@@ -12,10 +12,10 @@ import pytest
 
 from engine.config.loader import load_config
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError, StoreError, Unavailable
+from engine.runtime.act_answers import read_answer
 from engine.runtime.offline import Offline, opened
 from engine.runtime.operator_acts import Acknowledge, AddSilence, ExpireSilence
 from engine.runtime.operator_api import Act
-from engine.runtime.act_answers import read_answer
 from engine.runtime.posted_acts import ActRunner, arguments_of
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.inbox import PostgresInbox

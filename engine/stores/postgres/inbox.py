@@ -85,7 +85,7 @@ class PostgresInbox:
         """Rows that wait for the owner, oldest first, without those whose numbers are given."""
         with store_errors(READ_FAILED):
             rows = self._session.rows(Q["waiting"], (self._cell, list(beside), limit))
-        return [PostedRow(id_, PostedEvents(source, *_unpack(body))) for id_, source, body in rows]
+        return [PostedRow(id_, at, PostedEvents(source, *_unpack(body))) for id_, at, source, body in rows]
 
     def ask(self, name: str, arguments: str, cells: Sequence[int] = ()) -> int:
         """Write an act for the owners of these cells (none: of the own cell); its number. It is durable when this returns."""
@@ -132,11 +132,14 @@ class PostgresPosted:
     def __init__(self, session: Session, cell: int) -> None:
         self._session, self._cell = session, cell
 
-    def delete(self, ids: Sequence[int]) -> None:
+    def delete(self, rows: Sequence[PostedRow]) -> None:
         """These rows of the inbox have their effect with this transaction. StoreError when one of them has had it already."""
         with store_errors(COMMIT_FAILED):
-            gone = self._session.changed(Q["delete"], (self._cell, list(ids)))
-        if gone != len(ids):
+            gone = self._session.changed(
+                Q["delete"],
+                {"cell": self._cell, "ids": [row.id for row in rows], "received": [row.received_at for row in rows]},
+            )
+        if gone != len(rows):
             raise StoreError("what was posted has been applied already")
 
     def forward(self, entries: Sequence[PostedEvents], replica: str) -> None:

@@ -7,14 +7,14 @@ INSERT INTO cells (name) VALUES (%s) ON CONFLICT (name) DO NOTHING
 SELECT to_regclass('journal_' || cell), cell FROM cells WHERE name = %s
 
 -- name: by_name
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted, placed FROM cells WHERE name = %s
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells WHERE name = %s
 
 -- name: all
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted, placed FROM cells ORDER BY cell
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells ORDER BY cell
 
 -- name: settle
 -- Waits until a transaction of ours that still goes on in another session has ended: only then the answer stays true.
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted, placed FROM cells WHERE cell = %s FOR UPDATE
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells WHERE cell = %s FOR UPDATE
 
 -- name: take
 -- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
