@@ -145,6 +145,14 @@ def test_each_cell_has_its_clients_and_tells_of_them_once(dsn: str, tmp_path: Pa
         assert standing(eu) == "owner" and len(target.arrivals) == len(target.first_seen())
 
 
+def test_a_command_without_a_replica_says_what_to_do(dsn: str, tmp_path: Path) -> None:
+    with replicas(tmp_path, dsn, 1, cells=CELLS) as made:
+        (one,) = made.made
+        done = one.command("clients")
+        assert done.returncode == 1 and "start one with `rollcall run`" in done.stderr
+        assert "cluster: {cells: [eu]}" in done.stderr and "Traceback" not in done.stderr
+
+
 def cell_rule(url: str) -> dict[str, object]:
     """Tells the sink of cells without an owner, and of their next one."""
     return {
