@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from engine.config.cell_groups import CellGroups
 from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
-from engine.runtime.operator_api import Act, ActRoute, Backend, Route
+from engine.runtime.operator_api import Act, ActRoute, Backend, Reach, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
 
@@ -54,6 +55,7 @@ class AddSilence:
     """
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
+    reach: ClassVar[Reach] = Reach.ALL
     match: Any = None
     rule: Any = None
     from_: Any = None
@@ -71,7 +73,7 @@ class AddSilence:
         wanted |= {"author": self.author, "comment": self.comment}
         if self.dry_run:
             wanted = {**DRY_RUN, **{key: value for key, value in wanted.items() if value is not None}}
-        silence = read_silence(wanted, backend.codec.match, now_ms)
+        silence = read_silence(wanted, backend.codec.match, backend.asked_ms())
         for alone, problem in backend.codec.mistaken_patterns(silence.match):
             of_it = replace(silence, match=alone, rules=())
             if not backend.views.coverage([of_it])[of_it.id].clients:  # no client is really named so
@@ -103,6 +105,7 @@ class ExpireSilence:
         Route(method="DELETE", path="/v1/silences/{id_}"),
         Route(method="POST", path="/v1/silences/{id_}/expire"),
     )
+    reach: ClassVar[Reach] = Reach.ALL
     id_: str
 
     def perform(self, backend: Backend) -> Object:
@@ -125,6 +128,7 @@ class Acknowledge:
     """Acknowledge a firing alert, or every one of a group: it sends no more reminders. Its recovery is still sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
+    reach: ClassVar[Reach] = Reach.ONE
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -156,6 +160,7 @@ class WhyNot:
     """Why a rule has not fired for a client: the verdict of every stage on the way, and the stage that stops it."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
+    reach: ClassVar[Reach] = Reach.CLIENT
     rule: str
     client: str = ""
 
@@ -179,6 +184,7 @@ class RetryDelivery:
     """Send a dead delivery again."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -191,6 +197,7 @@ class DiscardDelivery:
     """Give a delivery up: it is never sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -203,6 +210,7 @@ class ReleaseDelivery:
     """Send a delivery that the limit `deliveries.burst` held."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -234,6 +242,7 @@ class ReleaseHeld:
     """Send all deliveries of a rule that the limit `deliveries.burst` held."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
+    reach: ClassVar[Reach] = Reach.ALL
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -246,6 +255,7 @@ class DiscardHeld:
     """Give up all deliveries of a rule that the limit `deliveries.burst` held: they are never sent."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
+    reach: ClassVar[Reach] = Reach.ALL
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -280,6 +290,7 @@ class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
+    reach: ClassVar[Reach] = Reach.CLIENT
     client: str
 
     def perform(self, backend: Backend) -> Forgotten:
@@ -309,14 +320,22 @@ class RetryQuarantine:
     """Offer every quarantined event again. Those that are accepted leave the quarantine."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
+    reach: ClassVar[Reach] = Reach.ALL
 
     def perform(self, backend: Backend) -> Retried:
         """How many were accepted."""
         accepted = rejected = 0
+        cells = backend.config.cells
+        groups = CellGroups(cells)
         cursor: int | None = None
         while rows := backend.read(partial(_quarantined_after, cursor)):
             cursor = rows[-1].id
-            batch, ids = backend.codec.quarantined_batch(rows, backend.now_ms(), backend.config.events.max_future_ms)
+            batch, ids = backend.codec.quarantined_batch(
+                rows,
+                backend.now_ms(),
+                backend.config.events.max_future_ms,
+                lambda client: len(cells) == 1 or groups.of(client) is not None,
+            )
             rejected += len(rows) - len(ids)
             if ids:
                 backend.offer(batch)
@@ -335,6 +354,7 @@ class BeginSweep:
     """Query every client now and correct what the engine believes; with `dry_run` only report what would be corrected."""
 
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
+    reach: ClassVar[Reach] = Reach.ALL
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import running_ms
+from engine.core.cell_placement import BEHIND, OWNER, STANDBY
 from engine.errors import StoreError
 from engine.runtime.inbox_source import InboxSource
-from engine.runtime.standby import BEHIND, OWNER, STANDBY, Standby
+from engine.runtime.standby import Standby
 from engine.runtime.store_clock import StoreClock
 from engine.web.service import CellState
 
@@ -26,6 +27,7 @@ class Shared:
 
     store: PostgresStore
     clock: StoreClock
+    others_owned: Callable[[], int] = lambda: 0  # how many other cells this replica owns
 
     def inbox_source(self, options: Mapping[str, Any]) -> InboxSource:
         """What replicas have taken over HTTP, as a source of the owner."""

@@ -6,6 +6,7 @@ this for its wall clock, so a step of the database's clock is treated as one of 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -27,6 +28,7 @@ class StoreClock:
         self._running = running
         self._ahead_ms = 0  # of the database's clock before the running one
         self._took_ms = 0
+        self._lock = threading.Lock()
         self._asked_at_ms: int | None = None  # by the running clock; None: never
 
     def now_ms(self) -> int:
@@ -44,8 +46,9 @@ class StoreClock:
         found_ms = shown_ms(answer)
         after_ms = self._running()
         took_ms = after_ms - before_ms
-        is_exact = took_ms <= max(GOOD_ANSWER_MS, self._took_ms)
-        if self._asked_at_ms is None or is_exact or after_ms - self._asked_at_ms >= OLD_ANSWER_MS:
-            self._ahead_ms = found_ms - (before_ms + after_ms) // 2
-            self._took_ms, self._asked_at_ms = took_ms, after_ms
+        with self._lock:  # each cell of a replica asks in a thread of its own
+            is_exact = took_ms <= max(GOOD_ANSWER_MS, self._took_ms)
+            if self._asked_at_ms is None or is_exact or after_ms - self._asked_at_ms >= OLD_ANSWER_MS:
+                self._ahead_ms = found_ms - (before_ms + after_ms) // 2
+                self._took_ms, self._asked_at_ms = took_ms, after_ms
         return answer

@@ -26,16 +26,17 @@ class PostedRow(NamedTuple):
 
 
 class PostedAct(NamedTuple):
-    """An act that waits for the owner. `arguments`: JSON. `age_s`: for how long, by the database's clock."""
+    """An act that waits for the owner. `arguments`: JSON. `asked_ms`: when it was asked for, by the database's clock, and `age_s`: how long ago."""
 
     id: int
     name: str
     arguments: str
+    asked_ms: int
     age_s: float
 
 
 class ActStanding(NamedTuple):
-    """What became of an act. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
+    """What became of an act in one cell. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
 
     name: str
     answer: str | None

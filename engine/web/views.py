@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,9 @@ from engine.core.alerting.silence_coverage import Coverage, Covered
 from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.client_ids import impossible_id, shown_name
+from engine.core.fleet import Fleet
 from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
+from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere, Unavailable
@@ -78,21 +81,31 @@ class Views:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._decode: Decode = subject.codec.decode
-        self._named: tuple[Mapping[str, ClientState], ClientNames] | None = None
+        self._named: dict[int, tuple[Mapping[str, ClientState], ClientNames]] = {}
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
 
-    @property
-    def _names(self) -> ClientNames:
-        """The names of all clients, in order; a replica that loads its states again has another fleet."""
-        states = self._subject.fleet.states
-        if self._named is None or self._named[0] is not states:
-            self._named = states, ClientNames(states)
-        return self._named[1]
+    def _names(self) -> list[ClientNames]:
+        """The names of all clients, in order, of each fleet; a replica that loads its states again has another fleet."""
+        found = []
+        for place, fleet in enumerate(self._subject.fleets):
+            states = fleet.states
+            if place not in self._named or self._named[place][0] is not states:
+                self._named[place] = states, ClientNames(states)
+            found.append(self._named[place][1])
+        return found
+
+    @cached_property
+    def _policy(self) -> Policy:
+        """Of resolving and settling: the same in every fleet."""
+        return self._subject.fleets[0].policy
 
     @cached_property
     def _skew_ms(self) -> int:
-        return self._subject.fleet.policy.clock_skew_ms
+        return self._policy.clock_skew_ms
+
+    def _published(self, client: str) -> ClientState | None:
+        return self._subject.fleet_of(client).published(client)
 
     # Clients
 
@@ -109,12 +122,13 @@ class Views:
         """Clients by name. A page may hold fewer than `limit`, even none: it is the last page when `next` is null."""
         wanted = STATUS_NAMES.index(status) if status is not None else None
         holds = self._matcher(match)
-        fleet, items, last, looked_at = self._subject.fleet, list[Object](), "", 0
-        for name in self._names.after(cursor, f"{group}@@@" if group else ""):
+        items, last, looked_at = list[Object](), "", 0
+        prefix = f"{group}@@@" if group else ""
+        for name in merge(*[names.after(cursor, prefix) for names in self._names()]):
             if len(items) == limit or looked_at == MAX_LOOKED_AT:
                 return page(items, last)
             last, looked_at = name, looked_at + 1
-            state = fleet.published(name)
+            state = self._published(name)
             if state is None or (wanted is not None and state.settled != wanted):
                 continue
             if (group is not None or device is not None) and not _is_named(name, group, device):
@@ -136,11 +150,12 @@ class Views:
             ) from error
 
     def _client_object(self, client: str, state: ClientState) -> Object:
-        attributes, verified_ms = self._subject.inventory.attributes(client), self._subject.fleet.verified_ms(state)
+        attributes = self._subject.inventory.attributes(client)
+        verified_ms = self._subject.fleet_of(client).verified_ms(state)
         return serializers.client_object(client, state, attributes, self._skew_ms, verified_ms)
 
     def _state(self, client: str) -> ClientState:
-        state = self._subject.fleet.published(client)
+        state = self._published(client)
         if state is None:
             raise self.unknown(client)
         return state
@@ -155,7 +170,7 @@ class Views:
 
     def count_by_status(self) -> dict[str, int]:
         """How many clients have each status."""
-        settled = [state.settled for state in list(self._subject.fleet.states.values())]
+        settled = [state.settled for fleet in self._subject.fleets for state in list(fleet.states.values())]
         return {name: settled.count(status) for status, name in enumerate(STATUS_NAMES)}
 
     # History
@@ -167,7 +182,7 @@ class Views:
         if cursor and (not entries or not self._is_about(entries[0], client)):
             raise BadQuestion("`cursor` must be the `next` of a previous page for this client")
         from_the_start = bool(entries) and entries[-1].previous == 0
-        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        steps = list(retrace(reversed(entries), self._decode, self._policy, client))
         shown = [
             step_object(step, self._skew_ms, self._subject.codec.why, from_the_start=from_the_start) for step in steps
         ]
@@ -189,7 +204,7 @@ class Views:
         state = self._state(client)
         entries = list(islice(_until(reader.history(state.last), at_ms), MAX_EXPLAINED))
         complete = not entries or entries[-1].previous == 0
-        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        steps = list(retrace(reversed(entries), self._decode, self._policy, client))
         if at_ms is not None:
             if not steps:
                 raise NotThere(self._nothing_by(reader, client, state, at_ms))
@@ -223,7 +238,7 @@ class Views:
     def _hold_object(self, client: str, state: ClientState) -> Object | None:
         if not state.on_hold:
             return None
-        hold_ms = self._subject.fleet.policy.hold_ms(client, state.observed)
+        hold_ms = self._subject.fleet_of(client).policy.hold_ms(client, state.observed)
         return {
             "since": rfc3339(state.hold_since_ms),
             "occurred_at": rfc3339(state.hold_occurred_at_ms),
@@ -281,7 +296,7 @@ class Views:
         """Silences with what those that have not expired cover now."""
         open_ones = [silence for silence in silences if silence.until_ms > now_ms]
         covered = self.coverage(open_ones) if open_ones and self._subject.is_loaded else {}
-        rules = [rule.name for rule in self._subject.fleet.alerts.matcher.rules] if covered else []
+        rules = [rule.name for rule in self._subject.fleets[0].alerts.matcher.rules] if covered else []
         return [
             serializers.silence_object(
                 silence,
@@ -296,23 +311,12 @@ class Views:
 
     def coverage(self, silences: Sequence[Silence]) -> Mapping[str, Covered]:
         """What each of these silences covers now, by id. Alerts are counted as they are at the moment, perhaps not committed yet."""
-        fleet = self._subject.fleet
-        alerts = fleet.alerts
-        for attempt in range(COUNTED_AGAIN):
-            counted = Coverage(
-                silences, alerts.matcher.rules, alerts.variables.attributes, alerts.matcher.compile_patterns
-            )
-            try:
-                open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
-                counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
-            except RuntimeError:  # the members of an outage have changed meanwhile
-                if attempt == COUNTED_AGAIN - 1:
-                    raise Unavailable("too much changes to count what the silence covers", 1) from None
-                continue
-            break
-        states = ((name, fleet.published(name)) for name in list(fleet.states))
-        counted.count_clients((name, state.ip) for name, state in states if state is not None)
-        return counted.covered()
+        found: dict[str, Covered] = {}
+        for fleet in self._subject.fleets:
+            for id_, covered in _covered(fleet, silences).items():
+                before = found.get(id_)
+                found[id_] = covered if before is None else before.added(covered)
+        return found
 
     def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
@@ -332,7 +336,8 @@ class Views:
 
     def nearest(self, client: str) -> str | None:
         """The known client whose id is most like this mistyped one; None when none is."""
-        return self._names.nearest(client)
+        found = (names.nearest(client) for names in self._names())
+        return next((name for name in found if name is not None), None)
 
     def unknown(self, client: str) -> NotThere:
         """The error for a client that no event has named: why none can be, or the known id that is most like it."""
@@ -416,6 +421,24 @@ class Views:
         """The rules in force; `problem` says why edited rules are not."""
         found = [serializers.rule_object(rule) for rule in self._subject.rules]
         return _part(found, limit, cursor) | {"problem": self._subject.rules_problem}
+
+
+def _covered(fleet: Fleet, silences: Sequence[Silence]) -> Mapping[str, Covered]:
+    """What silences cover in one fleet."""
+    alerts = fleet.alerts
+    for attempt in range(COUNTED_AGAIN):
+        counted = Coverage(silences, alerts.matcher.rules, alerts.variables.attributes, alerts.matcher.compile_patterns)
+        try:
+            open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
+            counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
+        except RuntimeError:  # the members of an outage have changed meanwhile
+            if attempt == COUNTED_AGAIN - 1:
+                raise Unavailable("too much changes to count what the silence covers", 1) from None
+            continue
+        break
+    states = ((name, fleet.published(name)) for name in list(fleet.states))
+    counted.count_clients((name, state.ip) for name, state in states if state is not None)
+    return counted.covered()
 
 
 def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:

@@ -45,15 +45,19 @@ OPEN_STATES = frozenset({"pending", "firing"})
 class CellReaders:
     """Readers of one database, for any thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection], cell: int) -> None:
-        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told."""
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection], cell: int, cells: Sequence[int] | None = None
+    ) -> None:
+        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told; `cells`: those of lists, None: this one."""
         self._pool = ReadPool(connect)
-        self._cell = cell
+        self._cell, self._cells = cell, [cell] if cells is None else list(cells)
 
     @contextmanager
-    def reading(self, cells: Sequence[int] | None = None) -> Iterator[PostgresReader]:
-        """A reader for the block, of the own cell or of several."""
-        yield PostgresReader(self._pool, self._cell, [self._cell] if cells is None else list(cells))
+    def reading(self, cells: Sequence[int] | None = None, *, own: int | None = None) -> Iterator[PostgresReader]:
+        """A reader for the block; `cells`: those of lists, `own`: whose histories are told; None: those that it was made for."""
+        yield PostgresReader(
+            self._pool, self._cell if own is None else own, self._cells if cells is None else list(cells)
+        )
 
     def close(self) -> None:
         """Close the sessions."""
