@@ -28,6 +28,7 @@ from engine.insights import quality
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, why_not
 from engine.web.client_names import ClientNames
+from engine.web.client_picture import client_picture
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -262,6 +263,11 @@ class Views:
         rest = entries[limit:]
         purged = not rest and bool(entries) and entries[-1].previous != 0
         return page(items, rest[0].position if rest else None) | {"purged": purged}
+
+    def picture(self, reader: Reader, client: str, from_ms: int, to_ms: int) -> Object:
+        """What happened to a client between two instants (epoch ms), for a drawing."""
+        policy = self._subject.fleet.policy
+        return client_picture(reader, client, self._state(client), policy, self._subject.codec, from_ms, to_ms)
 
     def _is_about(self, entry: HistoryEntry, client: str) -> bool:
         if entry.raw is None:

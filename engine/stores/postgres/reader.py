@@ -16,7 +16,7 @@ from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.kept_rows import silence_of_row
-from engine.stores.postgres import delivery_reads, measures, sweeps
+from engine.stores.postgres import activity, delivery_reads, measures, sweeps
 from engine.stores.postgres.journal import history, newest
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
@@ -35,6 +35,8 @@ from engine.stores.rows import (
     ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
+    RuleAlerts,
+    RuleDeliveries,
     Share,
     SourceRow,
     Totals,
@@ -218,6 +220,18 @@ class PostgresReader:
             dead=self._rows("dead", limit=TOTALS_STOP)[0][0],
             quarantined=self._rows("quarantined", limit=TOTALS_STOP)[0][0],
         )
+
+    def recorded(self, before: int | None, *, limit: int) -> list[JournalRow]:
+        """Rows of the journal that have events, newest first."""
+        return activity.recorded(self._questions, self._cell, before, limit)
+
+    def alerts_since(self, since_ms: int) -> list[RuleAlerts]:
+        """Alerts that began since an instant, by rule, state and reason."""
+        return activity.alerts_since(self._questions, self._cells, since_ms)
+
+    def deliveries_since(self, since_ms: int) -> list[RuleDeliveries]:
+        """Deliveries that were decided since an instant, by rule, phase and state."""
+        return activity.deliveries_since(self._questions, self._cells, since_ms)
 
     def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
         """The fleet's curve, oldest first."""
