@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.web.pages import about, alert, alerts, client, clients, fleet, overview
+from engine.web.pages import (
+    about,
+    alert,
+    alerts,
+    client,
+    clients,
+    deliveries,
+    delivery,
+    fleet,
+    overview,
+    rule,
+    rules,
+    silences,
+    sources,
+    sweeps,
+)
 from engine.web.pages.base import Page
 
 PAGES: Final[tuple[Page, ...]] = (
@@ -14,6 +29,13 @@ PAGES: Final[tuple[Page, ...]] = (
     client.PAGE,
     alerts.PAGE,
     alert.PAGE,
+    deliveries.PAGE,
+    delivery.PAGE,
+    silences.PAGE,
+    rules.PAGE,
+    rule.PAGE,
+    sources.PAGE,
+    sweeps.PAGE,
     about.PAGE,
 )
 """Every page, in the order of the navigation."""
