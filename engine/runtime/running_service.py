@@ -28,6 +28,7 @@ from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute
 from engine.runtime.posting import Posting
 from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.rule_trial import RuleTrial
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.standby import BEHIND
 from engine.runtime.status_queries import QueryService
@@ -120,6 +121,11 @@ class RunningService:
     def views(self) -> Views:
         """What can be read, as JSON objects."""
         return Views(self)
+
+    @cached_property
+    def rule_trial(self) -> RuleTrial:
+        """Tries edited rule files."""
+        return RuleTrial(self)
 
     @property
     def is_loaded(self) -> bool:
