@@ -97,7 +97,7 @@ class Subject(Protocol):
     """What can be read: the running service, or a store that was opened without one."""
 
     @property
-    def fleet(self) -> Fleet: ...
+    def fleets(self) -> Sequence[Fleet]: ...  # every client is in one of them
     @property
     def inventory(self) -> Any: ...
     @property
@@ -108,6 +108,10 @@ class Subject(Protocol):
     def codec(self) -> Codec: ...
     @property
     def is_loaded(self) -> bool: ...  # have the states of all clients been loaded, or are they when they are asked for?
+
+    def fleet_of(self, client: str) -> Fleet:
+        """The fleet that a client belongs to, also one that is not known."""
+        ...
 
     def healths(self) -> Sequence[SourceHealth]:
         """The health of every configured source."""
@@ -247,16 +251,16 @@ class Service(Subject, Protocol):
         """
         ...
 
-    def as_of_ms(self) -> int | None:
-        """The instant (epoch ms) of which clients are shown; None: the present, because no other process decides."""
+    def as_of_ms(self, client: str | None = None) -> int | None:
+        """The instant (epoch ms) of which a client (None: all) is shown; None: the present, because no other process decides."""
         ...
 
     async def answer(self, number: int) -> Any:
         """What an act returned that another replica was to carry out; PendingAct: not yet. Raises what it raised; NotThere."""
         ...
 
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store, in a thread beside the writer. StoreError when it cannot be read."""
+    async def ask(self, question: Callable[[Reader], T], client: str | None = None) -> T:
+        """Ask the store, in a thread beside the writer; `client`: whose history is asked for. StoreError when it cannot be read."""
         ...
 
     def proof(self, challenge: str) -> str:
@@ -283,7 +287,7 @@ class Service(Subject, Protocol):
         """What is not as it should be, although it is ready."""
         ...
 
-    def cells(self) -> Sequence[CellState]:
+    def cell_states(self) -> Sequence[CellState]:
         """The cells of a store that several replicas share; none with the embedded store."""
         ...
 

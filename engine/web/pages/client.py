@@ -25,7 +25,7 @@ WHY: Final = ("GET", "/v1/why-not")
 async def collect(service: Service, wanted: Wanted) -> Shown:
     """What the page shows. NotThere for a client that no event has named."""
     client, cursor = wanted.get("id"), wanted.get("cursor")
-    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor))
+    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor), client)
     return shown | await _why(service, client)
 
 
@@ -53,7 +53,7 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Sh
 
 
 def _seconds(service: Service, client: str, now_ms: int) -> float | None:
-    state = service.fleet.published(client)
+    state = service.fleet_of(client).published(client)
     return None if state is None else serializers.seconds_since(state.since_ms, now_ms)
 
 
