@@ -19,6 +19,7 @@ from engine.web.pages import (
     silences,
     sources,
     sweeps,
+    try_rules,
 )
 from engine.web.pages.base import Page
 
@@ -34,6 +35,7 @@ PAGES: Final[tuple[Page, ...]] = (
     silences.PAGE,
     rules.PAGE,
     rule.PAGE,
+    try_rules.PAGE,
     sources.PAGE,
     sweeps.PAGE,
     about.PAGE,
