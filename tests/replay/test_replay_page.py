@@ -29,7 +29,7 @@ def at(minutes: float) -> str:
 def transition(
     client: str, minutes: float, status: str, previous: str, held: float = 0.0, **more: Any
 ) -> dict[str, Any]:
-    found = {
+    found: dict[str, Any] = {
         "type": "transition",
         "client": client,
         "status": status,
