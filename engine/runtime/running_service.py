@@ -31,6 +31,7 @@ from engine.runtime.operator_api import Act, ActRoute, Reach
 from engine.runtime.posting import Posting
 from engine.runtime.replica_cells import ReplicaCells
 from engine.runtime.rule_reloader import RuleReloader
+from engine.runtime.rule_trial import RuleTrial
 from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
@@ -101,6 +102,11 @@ class RunningService:
     def views(self) -> Views:
         """What can be read, as JSON objects."""
         return Views(self)
+
+    @cached_property
+    def rule_trial(self) -> RuleTrial:
+        """Tries edited rule files."""
+        return RuleTrial(self)
 
     @property
     def is_loaded(self) -> bool:

@@ -29,6 +29,7 @@ from engine.web.pages.base import MAX_VALUE, Page, Shown, Wanted
 from engine.web.parameters import STARTING_S
 from engine.web.problems import status_of
 from engine.web.service import Service
+from engine.web.trial_forms import add_trial_forms
 
 log = logger(__name__)
 
@@ -135,6 +136,7 @@ def add_console(app: FastAPI, service: Service) -> None:
         _add_page(app, console, page)
     app.add_route("/events", console.follow, include_in_schema=False)
     app.add_route("/assets/{name}", _asset, include_in_schema=False)
+    add_trial_forms(app, service, console.forms, console.acts, console.refuse, console.frame)
     console_acts.add_acts(app, console.acts, console.refuse, console.frame)
 
 

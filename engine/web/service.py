@@ -15,6 +15,7 @@ from engine.core.fleet import Fleet
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
+from engine.errors import Problem
 from engine.sources.base import SourceHealth
 from engine.stores.base import Reader
 from engine.web.openapi.operation import Described
@@ -174,6 +175,25 @@ class Push(Protocol):
         ...
 
 
+class RuleTrial(Protocol):
+    """Tries edited rule files; nothing is kept."""
+
+    @property
+    def files(self) -> Mapping[str, Any]: ...  # by name
+
+    def text_of(self, name: str) -> str:
+        """The text of a rule file. NotThere."""
+        ...
+
+    def check(self, name: str, text: str) -> Sequence[Problem]:
+        """Every problem of an edited file; it may take a while, so call it in a thread."""
+        ...
+
+    async def compare(self, name: str, text: str, days: int) -> dict[str, Any]:
+        """What the edited rules would have done in the last days, beside the rules in force. BadQuestion, Unavailable."""
+        ...
+
+
 class Address(Protocol):
     """A method and a path of the HTTP interface."""
 
@@ -221,6 +241,8 @@ class Service(Subject, Protocol):
     def views(self) -> Views: ...
     @property
     def act_routes(self) -> Sequence[ExposedAct]: ...
+    @property
+    def rule_trial(self) -> RuleTrial: ...
 
     async def do(self, act: Any) -> Any:
         """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused.

@@ -30,6 +30,7 @@ from engine.web.client_picture import client_picture
 from engine.web.client_search import BUDGET_S, FLAGS, ClientSearch, ClientsWanted, merged
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
+from engine.web.page_drawings import PageDrawings
 from engine.web.service import Subject
 
 Object = dict[str, Any]
@@ -89,6 +90,7 @@ class Views:
         self._decode: Decode = subject.codec.decode
         self._status_counts = CountedNowAndThen[dict[str, int]]()
         self._doubtful_count = CountedNowAndThen[int]()
+        self.drawings = PageDrawings(lambda: self._subject.now_ms())
         self._searched: dict[int, ClientSearch] = {}
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
@@ -224,8 +226,7 @@ class Views:
 
     def picture(self, reader: Reader, client: str, from_ms: int, to_ms: int) -> Object:
         """What happened to a client between two instants (epoch ms), for a drawing."""
-        policy = self._policy
-        return client_picture(reader, client, self._state(client), policy, self._subject.codec, from_ms, to_ms)
+        return client_picture(reader, client, self._state(client), self._policy, self._subject.codec, from_ms, to_ms)
 
     def _is_about(self, entry: HistoryEntry, client: str) -> bool:
         if entry.raw is None:

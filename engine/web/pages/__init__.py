@@ -12,17 +12,20 @@ from engine.web.pages import (
     clients,
     deliveries,
     delivery,
+    fleet,
     overview,
     rule,
     rules,
     silences,
     sources,
     sweeps,
+    try_rules,
 )
 from engine.web.pages.base import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    fleet.PAGE,
     clients.PAGE,
     client.PAGE,
     alerts.PAGE,
@@ -32,6 +35,7 @@ PAGES: Final[tuple[Page, ...]] = (
     silences.PAGE,
     rules.PAGE,
     rule.PAGE,
+    try_rules.PAGE,
     sources.PAGE,
     sweeps.PAGE,
     about.PAGE,

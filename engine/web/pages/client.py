@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from engine.errors import RollcallError
@@ -25,11 +26,11 @@ WHY: Final = ("GET", "/v1/why-not")
 async def collect(service: Service, wanted: Wanted) -> Shown:
     """What the page shows. NotThere for a client that no event has named."""
     client, cursor = wanted.get("id"), wanted.get("cursor")
-    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor), client)
+    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor, wanted), client)
     return shown | await _why(service, client)
 
 
-def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Shown:
+def _collected(service: Service, reader: Reader, client: str, cursor: str, wanted: Wanted) -> Shown:
     views, now_ms = service.views, service.now_ms()
     found = views.explanation(reader, client)
     history = views.timeline(reader, client, limit=EVENTS, cursor=cursor)
@@ -40,6 +41,9 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Sh
         "age": _seconds(service, client, now_ms),
         "evidence": found["evidence"][-EVIDENCE:][::-1],
         "last_event": next((entry for entry in newest["items"] if entry["kind"] == "event"), None),
+        "timeline": views.drawings.timeline(
+            partial(views.picture, reader), client, "./", wanted.get("from"), wanted.get("to")
+        ),
         "history": history["items"],
         "purged": history["purged"],
         "next": next_link("client", history, id=client),
@@ -74,5 +78,9 @@ async def _why(service: Service, client: str) -> dict[str, Any]:
 
 
 PAGE: Final = Page(
-    path="/client", template="client.html", collect=collect, parameters=("id", "cursor"), section="clients"
+    path="/client",
+    template="client.html",
+    collect=collect,
+    parameters=("id", "cursor", "from", "to"),
+    section="clients",
 )
