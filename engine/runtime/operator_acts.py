@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from engine.core.access import ADMIN, OPERATOR, VIEWER
 from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
+from engine.runtime.access_acts import ACCESS_ACTS
 from engine.runtime.operator_api import Act, ActRoute, Backend, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
@@ -53,6 +55,7 @@ class AddSilence:
     See `silence_request`. With `dry_run` nothing is made: the answer says what it would cover.
     """
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
     match: Any = None
     rule: Any = None
@@ -99,6 +102,7 @@ def open_silences(fleet: Fleet) -> int:
 class ExpireSilence:
     """End a silence now; one that has not begun never does. Alerts that it suppressed and that still hold fire, in one notification."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (
         Route(method="DELETE", path="/v1/silences/{id_}"),
         Route(method="POST", path="/v1/silences/{id_}/expire"),
@@ -124,6 +128,7 @@ class Acknowledged(TypedDict):
 class Acknowledge:
     """Acknowledge a firing alert, or every one of a group: it sends no more reminders. Its recovery is still sent."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
@@ -155,6 +160,7 @@ class Acknowledge:
 class WhyNot:
     """Why a rule has not fired for a client: the verdict of every stage on the way, and the stage that stops it."""
 
+    needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
     rule: str
     client: str = ""
@@ -178,6 +184,7 @@ class WhyNot:
 class RetryDelivery:
     """Send a dead delivery again."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
     number: int
 
@@ -190,6 +197,7 @@ class RetryDelivery:
 class DiscardDelivery:
     """Give a delivery up: it is never sent."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
     number: int
 
@@ -202,6 +210,7 @@ class DiscardDelivery:
 class ReleaseDelivery:
     """Send a delivery that the limit `deliveries.burst` held."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
     number: int
 
@@ -233,6 +242,7 @@ class Changed(TypedDict):
 class ReleaseHeld:
     """Send all deliveries of a rule that the limit `deliveries.burst` held."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
     rule: str = ""
 
@@ -245,6 +255,7 @@ class ReleaseHeld:
 class DiscardHeld:
     """Give up all deliveries of a rule that the limit `deliveries.burst` held: they are never sent."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
     rule: str = ""
 
@@ -279,6 +290,7 @@ class Forgotten(TypedDict):
 class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
     client: str
 
@@ -308,6 +320,7 @@ class Retried(TypedDict):
 class RetryQuarantine:
     """Offer every quarantined event again. Those that are accepted leave the quarantine."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
 
     def perform(self, backend: Backend) -> Retried:
@@ -334,6 +347,7 @@ def _quarantined_after(cursor: int | None, reader: Reader) -> list[QuarantineRow
 class BeginSweep:
     """Query every client now and correct what the engine believes; with `dry_run` only report what would be corrected."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
     dry_run: Any = False
 
@@ -358,6 +372,7 @@ ACTS: tuple[type[Act[Any]], ...] = (
     Forget,
     RetryQuarantine,
     BeginSweep,
+    *ACCESS_ACTS,
 )
 """Every act. The HTTP interface has the routes of each of them."""
 

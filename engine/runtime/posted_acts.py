@@ -14,11 +14,13 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Final, Protocol, TypeVar
 
+from engine.core.access import Caller
 from engine.errors import RollcallError, StoreError, Unavailable, error_class
+from engine.runtime.audit import carry_out
 from engine.runtime.operator_acts import ACTS
 from engine.runtime.operator_api import Act, Backend
 from engine.sources.base import Batch
-from engine.stores.base import Reader
+from engine.stores.base import AccessTables, Reader
 from engine.stores.posted import ActStanding, PostedAct
 from engine.telemetry import Event, logger
 from engine.web.service import PendingAct
@@ -44,6 +46,9 @@ PURGE_S: Final = 3_600.0
 """How long an answer can be asked for."""
 
 ACTS_AT_ONCE: Final = 20
+
+CALLER: Final = "caller of the act"
+"""Among the arguments: who asked for it. No act has an argument of this name."""
 
 log = logger(__name__)
 
@@ -79,18 +84,21 @@ class ActMail(Protocol):
 # As text
 
 
-def arguments_of(act: Act[Any]) -> str:
-    """The arguments of an act as JSON."""
-    return json.dumps({one.name: getattr(act, one.name) for one in fields(act)})  # type: ignore[arg-type]
+def arguments_of(act: Act[Any], by: Caller) -> str:
+    """The arguments of an act as JSON, and who asked for it."""
+    given = {one.name: getattr(act, one.name) for one in fields(act)}  # type: ignore[arg-type]
+    return json.dumps(given | {CALLER: [by.name, by.kind, by.role, by.address]})
 
 
-def act_of(name: str, arguments: str) -> Act[Any]:
-    """The act that was written down. RollcallError when this version has no such act."""
+def act_of(name: str, arguments: str) -> tuple[Act[Any], Caller]:
+    """The act that was written down, and who asked for it. RollcallError when this version has no such act."""
     kind = next((one for one in ACTS if one.__name__ == name), None)
     try:
         if kind is not None:
-            return kind(**json.loads(arguments))
-    except (TypeError, ValueError):
+            given = json.loads(arguments)
+            who, how, role, address = given.pop(CALLER)
+            return kind(**given), Caller(name=who, kind=how, role=role, address=address)
+    except (TypeError, ValueError, KeyError):
         pass
     raise RollcallError(f"the replica that owns the cell does not know this request ({name}): upgrade it")
 
@@ -130,9 +138,9 @@ class ActSender:
         self._rung.set()
         self._rung = asyncio.Event()
 
-    async def ask(self, act: Act[T]) -> T | PendingAct:
+    async def ask(self, act: Act[T], by: Caller) -> T | PendingAct:
         """Have the owner carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
-        number = await self._call(self._mail.ask, type(act).__name__, arguments_of(act))
+        number = await self._call(self._mail.ask, type(act).__name__, arguments_of(act, by))
         with suppress(TimeoutError):
             async with asyncio.timeout(self._within_s):
                 while True:
@@ -224,7 +232,8 @@ class ActRunner:
                 raise Unavailable(
                     f"no replica owned the cell for {LIFE_S / 60:.0f} minutes: nothing was done; repeat it"
                 )
-            answer = answer_of(act_of(posted.name, posted.arguments).perform(taking))
+            act, by = act_of(posted.name, posted.arguments)
+            answer = answer_of(carry_out(act, taking, by))
         except AlreadyTaken:
             return  # an owner before carried it out
         except StoreError as error:
@@ -295,6 +304,15 @@ class TakingBackend:
     def wake_dispatcher(self) -> None:
         """See `Backend`."""
         self._backend.wake_dispatcher()
+
+    @property
+    def by(self) -> str:
+        """See `Backend`."""
+        return self._backend.by
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """See `Backend`. It belongs to no cell, and is never asked of another replica."""
+        return self._backend.access(work)
 
     def begin_sweep(self, *, dry_run: bool) -> int:
         """See `Backend`."""

@@ -13,14 +13,19 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from engine.clock import Clock, SteadyClock, engine_clock
+from engine.config.http import HttpConfig
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
+from engine.core.access import Caller, check_may
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
 from engine.errors import NotConfigured, NotThere, Unavailable
+from engine.runtime.access_acts import ACCESS_ACTS
+from engine.runtime.access_door import EmbeddedDoor, SharedDoor
+from engine.runtime.audit import carry_out
 from engine.runtime.cell import Cell
 from engine.runtime.cell_life import CellLife
 from engine.runtime.history_codec import HistoryCodec
@@ -31,13 +36,16 @@ from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.source_runner import SourceRunner
 from engine.runtime.standby import BEHIND
 from engine.runtime.status_queries import QueryService
+from engine.runtime.store_factory import is_shared
 from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
 from engine.sources.http import HttpSource
-from engine.stores.base import Reader, Store
+from engine.stores.base import AccessTables, Reader, Store
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
+from engine.web.access.gate import Access
+from engine.web.access.tokens import LOCAL_CHALLENGE
 from engine.web.service import NO_PROVIDER, CellState, PartState, PendingAct
 from engine.web.views import Views
 
@@ -75,6 +83,15 @@ class RunningService:
         # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+        self.door = SharedDoor(config) if is_shared(config) else EmbeddedDoor(lambda: self.store, lambda: self.writer)
+        http = config.http or HttpConfig()
+        self.access = Access(
+            config.auth, http, config.metrics.token, self.door, self.now_ms, lambda: self.proof(LOCAL_CHALLENGE)
+        )
+
+    def proof(self, challenge: str) -> str:
+        """See `web.service.Service.proof`."""
+        raise NotImplementedError
 
     @property
     def cell(self) -> Cell:
@@ -160,12 +177,13 @@ class RunningService:
         """Every address of every act of operators."""
         return act_routes()
 
-    async def do(self, act: Act[T]) -> T | PendingAct:
-        """Carry out an act, in a thread; see `Act.perform` for the errors. A standby has the owner of the cell carry it out."""
-        if self.posting is not None and self.cell.is_standby:
-            return await self.posting.acts.ask(act)
+    async def do(self, act: Act[T], by: Caller) -> T | PendingAct:
+        """Carry out an act for somebody, in a thread; see `audit.carry_out` for the errors. A standby has the owner of the cell carry it out."""
+        check_may(by, act.needs)
+        if self.posting is not None and self.cell.is_standby and type(act) not in ACCESS_ACTS:
+            return await self.posting.acts.ask(act, by)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._acting, act.perform, ServiceBackend(self, loop))
+        return await loop.run_in_executor(self._acting, carry_out, act, ServiceBackend(self, loop), by)
 
     async def answer(self, number: int) -> Any:
         """The answer of an act that another replica was to carry out; PendingAct: there is none yet. Raises what it raised; NotThere."""
@@ -311,6 +329,14 @@ class ServiceBackend:
     def write(self, work: Callable[[], T]) -> T:
         """See `Backend`."""
         return _result(self._service.writer.submit(work))
+
+    by = "the engine"
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """See `Backend`."""
+        found = self._service.door.write(work)
+        self._service.access.refresh()
+        return found
 
     def offer(self, batch: Batch) -> None:
         """See `Backend`."""

@@ -23,6 +23,7 @@ from engine.core.delivery import DeliveryPolicy, OutboxItem, Outcome
 from engine.core.history import Fact
 from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
+from engine.stores.access import AccessTables, AuditRow, NewAudit, SessionRow, TokenRow, UserRow
 from engine.stores.reading import Reader
 from engine.stores.rows import (
     MAX_REQUEST_CHARACTERS,
@@ -49,9 +50,11 @@ from engine.stores.rows import (
 __all__ = [
     "MAX_REQUEST_CHARACTERS",
     "TOTALS_STOP",
+    "AccessTables",
     "AlertRow",
     "Alerts",
     "Attempt",
+    "AuditRow",
     "Clients",
     "CorrectionRow",
     "Deliveries",
@@ -60,6 +63,7 @@ __all__ = [
     "HistoryEntry",
     "Journal",
     "JournalRow",
+    "NewAudit",
     "NewCorrection",
     "NewDelivery",
     "Quarantine",
@@ -68,13 +72,16 @@ __all__ = [
     "ReconciliationRow",
     "Recorded",
     "Rules",
+    "SessionRow",
     "Share",
     "SourceRow",
     "Sources",
     "Store",
     "Sweeps",
     "Tally",
+    "TokenRow",
     "Totals",
+    "UserRow",
     "Waiting",
 ]
 
@@ -120,6 +127,11 @@ class Store(Protocol):
     @property
     def rules(self) -> Rules:
         """The rules that were loaded before."""
+        ...
+
+    @property
+    def access(self) -> AccessTables:
+        """Who may do what, and who did: of the installation, not of a cell."""
         ...
 
     def proof(self, challenge: str) -> str:

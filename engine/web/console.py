@@ -7,19 +7,18 @@ secret that only a page of this process has. The name of the person is kept in a
 from __future__ import annotations
 
 import asyncio
-import hmac
-import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 
+from engine.core.access import PERSONS, Caller
 from engine.errors import BadQuestion, RollcallError
 from engine.web import alert_page, status_page
-from engine.web.auth import FORM
-from engine.web.bodies import read_body
+from engine.web.access.forms import read_form, shown_to
+from engine.web.access.roles import caller_of
 from engine.web.html_page import html_response
 from engine.web.parameters import loaded_check
 from engine.web.problems import status_of
@@ -34,21 +33,18 @@ LONGEST_NAME = 100
 KEPT_S = 365 * 86_400
 """Seconds for which a browser keeps the name."""
 
-MAX_FORM_BYTES = 16 * 1024
-MAX_FIELDS = 10
-
-STALE = "this page is from before a restart of the service, or the form was sent by another page. Please try again."
+FORM = "/acknowledge"
+"""Where the form is sent to."""
 
 
 def add_console(app: FastAPI, service: Service, views: Views) -> None:
     """Add the pages and the form."""
-    token = secrets.token_urlsafe(24)  # of the forms of this process
     exposed = next(one for one in service.act_routes if one.route.path == ACT)
     check_loaded = loaded_check(service)
 
-    async def show_alert(id_: str, by: str, refused: str = "", status: int = 200) -> Response:
+    async def show_alert(request: Request, id_: str, by: str, refused: str = "", status: int = 200) -> Response:
         found = await service.ask(lambda reader: alert_page.collect(service, reader, id_))
-        shown = {**found, "token": token, "by": by, "refused": refused, "longest_name": LONGEST_NAME}
+        shown = {**found, **shown_to(request), "by": by, "refused": refused, "longest_name": LONGEST_NAME}
         return await asyncio.to_thread(html_response, "alert.html", shown, status)
 
     @app.get("/", include_in_schema=False)
@@ -56,16 +52,16 @@ def add_console(app: FastAPI, service: Service, views: Views) -> None:
         request: Request, alert: str = "", acknowledged: str = "", refresh: Literal["on", "off"] = "on"
     ) -> Response:
         """The console; with `alert` the page of one alert. `acknowledged`: which alert has just been acknowledged."""
-        by = _kept_name(request.cookies)
+        by = _name_of(request)
         if alert:
-            return await show_alert(alert, by)
+            return await show_alert(request, alert, by)
         shown = await service.ask(lambda reader: status_page.collect(service, views, reader))
         done = None
         if acknowledged:
             found = await service.ask(lambda reader: alert_page.collect(service, reader, acknowledged))
             # Only what the store says: anybody can make a link.
             done = found["alert"] if found["alert"] and found["alert"]["acknowledged_by"] is not None else None
-        shown |= {"token": token, "by": by, "done": done, "refreshes": refresh == "on"}
+        shown |= {**shown_to(request), "by": by, "done": done, "refreshes": refresh == "on"}
         return await asyncio.to_thread(html_response, "status.html", shown)
 
     # Links and forms are relative, so that a reverse proxy may serve the console below any path.
@@ -78,38 +74,33 @@ def add_console(app: FastAPI, service: Service, views: Views) -> None:
     @app.post(FORM, include_in_schema=False)
     async def acknowledge(request: Request) -> Response:
         """Acknowledge what the form names, and lead back to the console; without a name, ask for it."""
-        id_, by = "", _kept_name(request.cookies)
+        id_, by = "", _name_of(request)
         try:
-            form = await _form(request)
+            form = await read_form(request)
             id_, by = form.get("alert", ""), form.get("by", by)
-            if not hmac.compare_digest(form.get("token", "").encode(), token.encode()):
-                return await show_alert(id_, by, STALE, 403)
             await check_loaded()
             if not by and "by" not in form:
-                return await show_alert(id_, by)
-            await _acknowledge(service, exposed, id_, by)
+                return await show_alert(request, id_, by)
+            await _acknowledge(service, exposed, id_, by, caller_of(request))
         except RollcallError as error:
-            return await show_alert(id_, by, str(error), status_of(error))
+            return await show_alert(request, id_, by, str(error), status_of(error))
         answer = RedirectResponse(f"./?acknowledged={quote(id_, safe='')}", 303)
         answer.set_cookie(NAME_COOKIE, quote(by.strip(), safe=""), KEPT_S, path=None, httponly=True, samesite="lax")
         return answer
 
 
-async def _acknowledge(service: Service, exposed: ExposedAct, id_: str, by: str) -> None:
+async def _acknowledge(service: Service, exposed: ExposedAct, id_: str, by: str, caller: Caller) -> None:
     if not id_:
         raise BadQuestion("the form does not say which alert")
     if not by.strip():
         raise BadQuestion("your name is missing")
-    await service.do(exposed.read({"id_": id_}, {"by": by}))
+    await service.do(exposed.read({"id_": id_}, {"by": by}), caller)
 
 
-async def _form(request: Request) -> Mapping[str, str]:
-    """The fields of a form. BadQuestion when it is malformed, TooLarge."""
-    raw = await read_body(request, MAX_FORM_BYTES)
-    try:
-        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
-    except ValueError as error:
-        raise BadQuestion("the form is malformed") from error
+def _name_of(request: Request) -> str:
+    """The name of whoever is signed in; else the one that this browser acknowledged with before."""
+    caller = caller_of(request)
+    return caller.name if caller.kind in PERSONS else _kept_name(request.cookies)
 
 
 def _kept_name(cookies: Mapping[str, Any]) -> str:

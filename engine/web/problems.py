@@ -18,7 +18,9 @@ from starlette.responses import Response
 from engine.errors import (
     BadQuestion,
     Conflict,
+    Forbidden,
     NotConfigured,
+    NotSignedIn,
     NotThere,
     Overloaded,
     RollcallError,
@@ -37,6 +39,8 @@ MAX_SHOWN = 60
 
 STATUS: Mapping[type[RollcallError], int] = {
     BadQuestion: 400,
+    NotSignedIn: 401,
+    Forbidden: 403,
     NotThere: 404,
     Conflict: 409,
     TooLarge: 413,

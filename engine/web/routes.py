@@ -11,6 +11,9 @@ from starlette.types import ASGIApp
 from engine import __version__
 from engine.errors import BadQuestion, NotThere
 from engine.web import metrics, serializers
+from engine.web.access.access_routes import add_access_routes
+from engine.web.access.login import add_login
+from engine.web.access.roles import all_needed, role_check
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
@@ -34,7 +37,8 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(only_known_parameters)],
+        openapi_url=None,  # a route as any other, so that it needs a role
+        dependencies=[Depends(role_check(all_needed(service.act_routes))), Depends(only_known_parameters)],
     )
     views = service.views
     loaded = [Depends(loaded_check(service))]
@@ -43,10 +47,16 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_read_routes(app, service, views, loaded)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
+    add_access_routes(app, service)
+    add_login(app, service)
     add_console(app, service, views)
-    http = service.config.http
-    token = http.token.reveal() if http.token is not None else None
-    return AccessCheck(app, http.host, token, refusals, http.external_url)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def description() -> Response:
+        """The description of this interface."""
+        return json_response(app.openapi())
+
+    return AccessCheck(app, service.config.http, service.access, refusals)
 
 
 CHALLENGE = "Rollcall-Challenge"

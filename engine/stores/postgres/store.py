@@ -15,6 +15,7 @@ import psycopg
 
 from engine.errors import Fenced, StoreInUse
 from engine.stores.postgres import kept, sweeps
+from engine.stores.postgres.access import access_tables
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
@@ -80,6 +81,7 @@ class PostgresStore:
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
+        self.access = access_tables(session)
         self.posted = PostgresPosted(session, cell)
 
     @classmethod

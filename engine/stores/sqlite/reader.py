@@ -15,6 +15,7 @@ from typing import Any
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
+from engine.stores.access_tables import SqlAccess
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.base import (
     TOTALS_STOP,
@@ -31,6 +32,7 @@ from engine.stores.base import (
     Waiting,
 )
 from engine.stores.sqlite import delivery_reads, journal, kept, rules, sources, sweeps
+from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
 
@@ -103,6 +105,11 @@ class SqliteReader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    @property
+    def access(self) -> SqlAccess:
+        """Users, tokens, sessions and the audit log."""
+        return access_tables(self._connection)
 
     def alerts(
         self,
