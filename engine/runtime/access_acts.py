@@ -13,6 +13,7 @@ from engine.stores.base import AccessTables, TokenRow, UserRow
 from engine.web.access import objects
 from engine.web.access.objects import Object
 from engine.web.access.tokens import NAME, hash_of, new_token
+from engine.web.openapi.operation import Described
 
 MAX_USERS: Final = 10_000
 MAX_TOKENS: Final = 10_000
@@ -27,6 +28,7 @@ class AddUser:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/users", status=201),)
+    described: ClassVar[Described] = Described("User", "NewUser", (409,))
     name: Any = None
     role: Any = None
     password: Any = None
@@ -55,6 +57,7 @@ class SetPassword:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="PUT", path="/v1/users/{name}/password"),)
+    described: ClassVar[Described] = Described("User", "NewPassword", (404,))
     name: str
     password: Any = None
 
@@ -78,6 +81,7 @@ class SetRole:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="PUT", path="/v1/users/{name}/role"),)
+    described: ClassVar[Described] = Described("User", "NewRole", (404,))
     name: str
     role: Any = None
 
@@ -99,6 +103,7 @@ class RemoveUser:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/users/{name}"),)
+    described: ClassVar[Described] = Described("User", refuses=(404,))
     name: str
 
     def perform(self, backend: Backend) -> Object:
@@ -118,6 +123,7 @@ class AddToken:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/tokens", status=201),)
+    described: ClassVar[Described] = Described("MadeToken", "NewToken", (409,))
     name: Any = None
     role: Any = None
     expires: Any = None
@@ -153,6 +159,7 @@ class RemoveToken:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/tokens/{name}"),)
+    described: ClassVar[Described] = Described("Token", refuses=(404,))
     name: str
 
     def perform(self, backend: Backend) -> Object:

@@ -19,6 +19,7 @@ from engine.runtime.access_acts import ACCESS_ACTS
 from engine.runtime.operator_api import Act, ActRoute, Backend, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
+from engine.web.openapi.operation import Described
 
 if TYPE_CHECKING:  # a command that talks to a running service does not wait for these to be loaded
     from engine.core.alerting.stages.base import StageReport
@@ -57,6 +58,7 @@ class AddSilence:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
+    described: ClassVar[Described] = Described("Silence", "NewSilence", (409,))
     match: Any = None
     rule: Any = None
     from_: Any = None
@@ -107,6 +109,7 @@ class ExpireSilence:
         Route(method="DELETE", path="/v1/silences/{id_}"),
         Route(method="POST", path="/v1/silences/{id_}/expire"),
     )
+    described: ClassVar[Described] = Described("Silence", refuses=(404, 409))
     id_: str
 
     def perform(self, backend: Backend) -> Object:
@@ -130,6 +133,7 @@ class Acknowledge:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
+    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409), needs_body=False)
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -162,6 +166,7 @@ class WhyNot:
 
     needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
+    described: ClassVar[Described] = Described("WhyNot", refuses=(404,))
     rule: str
     client: str = ""
 
@@ -186,6 +191,7 @@ class RetryDelivery:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -199,6 +205,7 @@ class DiscardDelivery:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -212,6 +219,7 @@ class ReleaseDelivery:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
+    described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -244,6 +252,7 @@ class ReleaseHeld:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
+    described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -257,6 +266,7 @@ class DiscardHeld:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
+    described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -292,6 +302,7 @@ class Forget:
 
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
+    described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
     client: str
 
     def perform(self, backend: Backend) -> Forgotten:
@@ -322,6 +333,7 @@ class RetryQuarantine:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
+    described: ClassVar[Described] = Described("Retried")
 
     def perform(self, backend: Backend) -> Retried:
         """How many were accepted."""
@@ -349,6 +361,7 @@ class BeginSweep:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
+    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,), needs_body=False)
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 from engine.errors import BadQuestion
+from engine.web.openapi.operation import Described
 
 if TYPE_CHECKING:  # a command that talks to a running service does not wait for these to be loaded
     from engine.config.loader import Config
@@ -130,6 +131,9 @@ class Act(Protocol[R_co]):
     routes: ClassVar[tuple[Route, ...]]
     """The client uses the first one; the others are kept for callers of ours."""
 
+    described: ClassVar[Described]
+    """What the OpenAPI document says of them."""
+
     def perform(self, backend: Backend) -> R_co:
         """Do it, and return the answer. BadQuestion, NotThere, Conflict, Unavailable or NotConfigured when that is not possible."""
         ...
@@ -228,6 +232,11 @@ class ActRoute:
     def needs(self) -> str:
         """The role of whoever does it."""
         return self.act.needs
+
+    @property
+    def described(self) -> Described:
+        """What the OpenAPI document says of it."""
+        return self.act.described
 
     @property
     def body_keys(self) -> Mapping[str, str]:

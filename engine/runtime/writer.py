@@ -35,6 +35,7 @@ from engine.errors import Fenced, StoreBehind, StoreError
 from engine.runtime import bisect_batch
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.client_limit import ClientLimit
+from engine.runtime.fleet_curve import FleetCurve
 from engine.runtime.inbox import Inbox, Turn, acknowledgement, refusals
 from engine.runtime.recovery import (
     ERA,
@@ -128,6 +129,7 @@ class Writer:
         self._stepped = stepped
         self._client_limit = client_limit
         self._checkpoint = checkpoint or Checkpoint(store, self._steady.now_ms())
+        self._curve = FleetCurve(store, fleet)
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
         self._ended: str | None = None  # why the writer has stopped before it was stopped
@@ -257,7 +259,7 @@ class Writer:
         self._announce(refusals(left.batches, left.works, StoreError(self._ended or "the writer has stopped")), [])
 
     def _idle_s(self) -> float:
-        if self._checkpoint.is_under_way:
+        if self._checkpoint.is_under_way or self._curve.is_under_way:
             return 0.0
         ahead_ms = min(self.fleet.wake_ms - self._clock.now_ms(), int(IDLE_S * 1000))
         return max(FRUITLESS_S if self._fruitless else 0.001, ahead_ms / 1000)
@@ -270,6 +272,7 @@ class Writer:
         if step_ms and not self._take_step(step_ms):
             return
         now_ms = self.fleet.latest_ms = self._clock.now_ms()
+        self._curve.go_on(now_ms, self._steady.now_ms())
         turn = self._inbox.take()
         if turn.is_empty and not self._is_anything_due(now_ms):
             return
@@ -293,6 +296,7 @@ class Writer:
         return bool(
             self.fleet.wake_ms <= now_ms
             or self._checkpoint.is_under_way
+            or self._curve.is_due
             or self.failure is not None
             or steady_ms >= self._purge_at_ms
             or self._checkpoint.is_due(steady_ms)
@@ -350,6 +354,7 @@ class Writer:
             if self._row == first_row:  # else the journal's newest row says what the clock shows
                 self.store.write_meta(WORKED_AT, f"{first_row}:{fleet.clock_ms}")
             written = self._checkpoint.write_slice(fleet.states, steady_ms, first_row)
+            self._curve.write(now_ms)
             if self.failure is not None:
                 self.store.write_meta(
                     "written_again_at", str(now_ms)
@@ -361,6 +366,7 @@ class Writer:
         if requests := fleet.take_query_requests():
             self._request_queries(requests)
         self._checkpoint.slice_committed(written)
+        self._curve.committed()
         self._fruitless = self._row == first_row and not written
         self._count(turn.batches)
         return [acknowledgement(batch) for batch in turn.batches] + [result.settle for result in results], items

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.core.alerting.alert import Alert
 from engine.core.presence.client_state import Transition
-from engine.stores.rows import AlertRow
+from engine.stores.rows import AlertLife, AlertRow
 
 
 def alert_row(alert: Alert) -> tuple[Any, ...]:
@@ -92,3 +92,8 @@ def alert_as_seen(row: Sequence[Any]) -> AlertRow:
         key=key,
         acknowledged_by=acknowledged_by,
     )
+
+
+def life_of(fired_at_ms: int | None, detail: str) -> AlertLife:
+    """What is kept of an alert beside its row, from two of the columns of `alert_row`."""
+    return AlertLife(fired_at_ms, json.loads(detail)[2] or None)

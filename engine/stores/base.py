@@ -28,20 +28,26 @@ from engine.stores.reading import Reader
 from engine.stores.rows import (
     MAX_REQUEST_CHARACTERS,
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     Attempt,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
+    FleetSample,
     HistoryEntry,
     JournalRow,
+    LatencyCount,
     NewCorrection,
     NewDelivery,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Recorded,
     Share,
     SourceRow,
+    StatusCounts,
     Tally,
     Totals,
     Waiting,
@@ -51,21 +57,27 @@ __all__ = [
     "MAX_REQUEST_CHARACTERS",
     "TOTALS_STOP",
     "AccessTables",
+    "AlertLife",
     "AlertRow",
     "Alerts",
     "Attempt",
     "AuditRow",
     "Clients",
     "CorrectionRow",
+    "CurvePoint",
     "Deliveries",
     "DeliveryRow",
     "FiringRow",
+    "FleetSample",
     "HistoryEntry",
     "Journal",
     "JournalRow",
+    "LatencyCount",
+    "Measures",
     "NewAudit",
     "NewCorrection",
     "NewDelivery",
+    "ProgressPoint",
     "Quarantine",
     "QuarantineRow",
     "Reader",
@@ -76,6 +88,7 @@ __all__ = [
     "Share",
     "SourceRow",
     "Sources",
+    "StatusCounts",
     "Store",
     "Sweeps",
     "Tally",
@@ -132,6 +145,11 @@ class Store(Protocol):
     @property
     def access(self) -> AccessTables:
         """Who may do what, and who did: of the installation, not of a cell."""
+        ...
+
+    @property
+    def measures(self) -> Measures:
+        """What is counted once a minute."""
         ...
 
     def proof(self, challenge: str) -> str:
@@ -349,4 +367,16 @@ class Sweeps(Protocol):
 
     def write_meta(self, key: str, value: str) -> None:
         """Remember one value."""
+        ...
+
+
+class Measures(Protocol):
+    """What is counted once a minute, so that people see how the fleet was. A purge makes it coarser as it grows old."""
+
+    def add(self, sample: FleetSample) -> None:
+        """Write what was counted. For a minute that was counted before, numbers are replaced, and what happened is added."""
+        ...
+
+    def add_progress(self, at_ms: int, progress: Iterable[tuple[str, int, int]]) -> None:
+        """Write how outages go: the id of the alert, how many clients ever joined, and how many are back."""
         ...

@@ -74,6 +74,13 @@ TABLES: Final = (
         is_shared=True,
     ),
     _table("audit", "id at who kind address act arguments before after", is_shared=True),
+    _table(
+        "fleet_curve",
+        "grp span at online offline unknown on_hold peak flaps transitions",
+        order="grp span at",
+    ),
+    _table("verdict_latency", "span at status bucket verdicts", order="span at status bucket"),
+    _table("outage_progress", "alert at joined back", order="alert at"),
 )
 """Everything that a store keeps."""
 

@@ -20,6 +20,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list).decode
 
 
+MAX_NEWEST_ROWS = 500
+"""Rows that a look at the newest history reads at most: a quiet feed has one event a row."""
+
+NO_FACTS = _encode([])
+"""The column of facts of a row that has none."""
+
+
 def pack(events: Sequence[bytes], previous: Sequence[int], facts: Sequence[Fact]) -> tuple[int, bytes, bytes, bytes]:
     """How many events a row has, and its three columns: events, previous positions, facts."""
     return len(events), b"\n".join(events), array("q", previous).tobytes(), _encode(facts)

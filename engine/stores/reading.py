@@ -9,11 +9,16 @@ from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.rows import (
+    AlertLife,
     AlertRow,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
+    LatencyCount,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -57,6 +62,10 @@ class Reader(Protocol):
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert, None when there is none (any more)."""
+        ...
+
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert, None when there is none (any more)."""
         ...
 
     def deliveries(
@@ -124,8 +133,35 @@ class Reader(Protocol):
         """A client's entries from a history position backwards; ends early where older history was purged."""
         ...
 
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """As many of the newest rows of the journal as have so many events, newest first, without facts and positions.
+
+        Never more than `journal_rows.MAX_NEWEST_ROWS`.
+        """
+        ...
+
     def totals(self) -> Totals:
         """How much there is."""
+        ...
+
+    def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
+        """The fleet's curve from an instant to another, oldest first, in steps; `group`: empty for the whole fleet."""
+        ...
+
+    def curve_groups(self) -> list[str]:
+        """The MQTT groups that were counted in the newest minute, by name."""
+        ...
+
+    def verdict_latency(self, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[LatencyCount]:
+        """How long verdicts took between two instants, oldest first, in steps."""
+        ...
+
+    def outage_progress(self, alert: str, *, limit: int) -> list[ProgressPoint]:
+        """How the outage of an alert went, oldest first."""
+        ...
+
+    def outages(self, from_ms: int, to_ms: int, *, limit: int = 100) -> list[AlertRow]:
+        """Outages that went on between two instants."""
         ...
 
     def waiting(self, now_ms: int) -> Waiting:

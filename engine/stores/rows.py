@@ -109,6 +109,13 @@ class AlertRow:
     acknowledged_by: str | None = None
 
 
+class AlertLife(NamedTuple):
+    """What is kept of an alert beside its row. Instants are epoch milliseconds."""
+
+    fired_at_ms: int | None
+    notification: str | None  # the group or the bundle that it was told in; None: it was told alone, or not at all
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiringRow:
     """What fires and was told together: a group, a bundle, or one alert."""
@@ -193,6 +200,55 @@ class CorrectionRow(NewCorrection):
     """The same as it is kept."""
 
     id: int
+
+
+class StatusCounts(NamedTuple):
+    """How many clients have each settled status; those on hold are among them."""
+
+    online: int
+    offline: int
+    unknown: int
+    on_hold: int
+
+
+class FleetSample(NamedTuple):
+    """What was counted in one minute. `at_ms`: its beginning, epoch milliseconds."""
+
+    at_ms: int
+    groups: Mapping[str, StatusCounts]  # by MQTT group; of the whole fleet under the empty name
+    flaps: int
+    transitions: int
+    latencies: Sequence[tuple[int, int, int]]  # status, bucket of `core.fleet_count`, verdicts
+
+
+class CurvePoint(NamedTuple):
+    """The fleet in one step of its curve: means of numbers of clients, and what happened in it."""
+
+    at_ms: int
+    online: int
+    offline: int
+    unknown: int
+    on_hold: int
+    peak: int  # most clients that were offline at once
+    flaps: int
+    transitions: int
+
+
+class LatencyCount(NamedTuple):
+    """How many verdicts took about as long, in one step. `bucket`: see `core.fleet_count`."""
+
+    at_ms: int
+    status: int
+    bucket: int
+    verdicts: int
+
+
+class ProgressPoint(NamedTuple):
+    """How many clients had joined an outage at an instant (epoch ms), and how many were back."""
+
+    at_ms: int
+    joined: int
+    back: int
 
 
 class Totals(NamedTuple):

@@ -6,7 +6,7 @@ Read `add_act_routes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -17,11 +17,15 @@ from fastapi.params import Depends
 from engine.errors import BadQuestion
 from engine.web.access.roles import caller_of
 from engine.web.bodies import MAX_ACT_BYTES, read_body
-from engine.web.parameters import client_id, json_response
+from engine.web.openapi.operation import UNREAD_BODY, described, json_body
+from engine.web.parameters import ClientId, Name, WholeNumber, client_id, json_response
 from engine.web.service import ExposedAct, PendingAct, Service
 
 _IN_PATH = re.compile(r"{(\w+)(?::(\w+))?}")
 """A parameter in the path of a route, and its converter: `{client:path}`."""
+
+_KINDS: Mapping[str, Any] = {"int": WholeNumber, "path": ClientId}
+"""The parameter that a converter stands for; any other one is a text."""
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -31,8 +35,8 @@ def add_act_routes(app: FastAPI, service: Service, loaded: Sequence[Depends]) ->
     for exposed in service.act_routes:
         _add(app, service, exposed, loaded)
 
-    @app.get("/v1/acts/{number}")
-    async def answer(number: int) -> Response:
+    @app.get("/v1/acts/{number}", **described("ActAnswer", 404, 409, 413, 422, 429, 501, also={202: "Waiting"}))
+    async def answer(number: WholeNumber) -> Response:
         """The answer to an act of operators that another replica carries out; 202 while there is none."""
         return answer_to_act(await service.answer(number), 200)
 
@@ -55,6 +59,30 @@ def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[D
         name=_WORD.sub("_", exposed.act.__name__).lower(),
         description=exposed.act.__doc__ or "",
         dependencies=loaded,
+        operation_id=_operation_id(exposed),
+        **_description(exposed),
+    )
+
+
+def _operation_id(exposed: ExposedAct) -> str:
+    """The name of the act; its further addresses have their method as well."""
+    name = _WORD.sub("_", exposed.act.__name__).lower()
+    is_first = exposed.route.path == exposed.act.routes[0].path  # type: ignore[attr-defined]
+    return name if is_first else f"{name}_{exposed.route.method.lower()}"
+
+
+def _description(exposed: ExposedAct) -> dict[str, Any]:
+    """What the OpenAPI document says of the route."""
+    route, said = exposed.route, exposed.described
+    body = json_body(said.body, is_required=said.needs_body) if said.body else UNREAD_BODY
+    is_write = route.method != "GET"
+    return described(
+        said.answer,
+        *said.refuses,
+        status=route.status,
+        also={202: "Waiting"} if route.status != 202 else None,
+        body=body if is_write else None,
+        is_write=is_write,
     )
 
 
@@ -73,10 +101,10 @@ def _signature(path: str, query: Sequence[str]) -> Signature:
     """The parameters, so that FastAPI checks and documents them."""
     request = Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request)
     in_path = [
-        Parameter(name, Parameter.KEYWORD_ONLY, annotation=int if kind == "int" else str)
+        Parameter(name, Parameter.KEYWORD_ONLY, annotation=_KINDS.get(kind, str))
         for name, kind in _IN_PATH.findall(path)
     ]
-    in_query = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=str, default="") for name in query]
+    in_query = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=Name) for name in query]
     return Signature([request, *in_path, *in_query])
 
 

@@ -12,6 +12,9 @@ from engine.sources.base import QueueHealth, SourceHealth
 from engine.web.serializers import seconds_since
 from engine.web.service import QueryNumbers, Service
 
+CONTENT_TYPE: Final = "text/plain; version=0.0.4"
+"""Of `exposition`: Prometheus reads the version; the charset, UTF-8, is added when it is sent."""
+
 MAX_PAUSES: Final = 100
 """Paused targets with a metric of their own, those first that are paused for longest."""
 

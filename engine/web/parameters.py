@@ -6,19 +6,47 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Query, Response
+from fastapi import Path, Query, Response
 
 from engine.errors import Unavailable
 from engine.web import serializers
 from engine.web.service import Service
-from engine.web.views import MAX_LIMIT
+from engine.web.views import MAX_CURSOR_DIGITS, MAX_LIMIT
 
 STARTING_S = 1
 """Seconds after which to try again while the states are being loaded."""
 
-Limit = Annotated[int, Query(ge=1, description=f"How many items to return; at most {MAX_LIMIT} are returned at once.")]
-Cursor = Annotated[str, Query(description="The `next` of the previous page.")]
-Matchers = Annotated[list[str] | None, Query(description="key=pattern, as in a rule's match; may be repeated.")]
+MAX_INSTANT_MS = (1 << 47) - 1
+"""Instants of requests are not after this one, in the year 6429."""
+
+NUMBER = f"[1-9][0-9]{{0,{MAX_CURSOR_DIGITS - 1}}}"
+"""The pattern of a number in a cursor."""
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items to return at most.")]
+Cursor = Annotated[
+    str, Query(description="The `next` of the previous page.", json_schema_extra={"pattern": f"^({NUMBER})?$"})
+]
+NameCursor = Annotated[str, Query(description="The `next` of the previous page.")]
+TimeCursor = Annotated[
+    str, Query(description="The `next` of the previous page.", json_schema_extra={"pattern": f"^({NUMBER}(-.*)?)?$"})
+]
+MATCHER = {"type": "string", "format": "rollcall-matcher", "examples": ["device=pump-*"]}
+Matchers = Annotated[
+    list[str] | None,
+    Query(
+        description="key=pattern, as in a rule's match; may be repeated.",
+        json_schema_extra={"anyOf": [{"type": "array", "items": MATCHER}]},
+    ),
+]
+ClientId = Annotated[
+    str,
+    Path(description="The id of a client, percent-encoded.", json_schema_extra={"minLength": 1, "maxLength": 256}),
+]
+InstantMs = Annotated[int, Query(ge=1, le=MAX_INSTANT_MS, description="An instant in epoch milliseconds.")]
+Name = Annotated[str, Query(json_schema_extra={"minLength": 1})]
+WholeNumber = Annotated[int, Path(json_schema_extra={"minimum": 1})]
+Number = Annotated[str, Path(json_schema_extra={"type": "integer", "minimum": 1, "maximum": 10**18 - 1})]
+"""A number in a path. It is read as a text, because what is no number does not exist (404) rather than being invalid."""
 Status = Literal["online", "offline", "unknown"]
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]

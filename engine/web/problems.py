@@ -91,6 +91,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
         wanted = "must be " + str(context.get("expected", "one of the allowed values")).replace("'", "")
     elif kind == "greater_than_equal":
         wanted = f"must be at least {context['ge']}"
+    elif kind == "less_than_equal":
+        wanted = f"must be at most {context['le']}"
     elif kind == "missing":
         return f"`{name}` is missing"
     else:

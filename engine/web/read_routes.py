@@ -14,28 +14,31 @@ from fastapi.params import Depends
 
 from engine.core.client_ids import impossible_id
 from engine.core.times import rfc3339
-from engine.errors import BadQuestion, NotConfigured, NotThere
+from engine.errors import NotConfigured, NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
+from engine.web.openapi.operation import described
 from engine.web.parameters import (
     AlertState,
+    ClientId,
     Cursor,
     DeliveryState,
+    InstantMs,
     Limit,
     Matchers,
+    NameCursor,
+    Number,
     SilenceState,
     Status,
+    TimeCursor,
     client_id,
     json_response,
 )
 from engine.web.service import NO_PROVIDER, Service
-from engine.web.views import DEFAULT_LIMIT, MAX_LIMIT, Object, Views
+from engine.web.views import DEFAULT_LIMIT, Object, Views
 
 AS_OF = "rollcall-as-of"
 """A header: up to when this replica has read what the owner of the cell has decided."""
-
-MAX_INSTANT_MS = 1 << 47
-"""Instants of requests are before this one, in the year 6429."""
 
 
 def add_read_routes(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
@@ -44,7 +47,7 @@ def add_read_routes(app: FastAPI, service: Service, views: Views, loaded: Sequen
     _one_client(app, service, views, loaded)
     _alerts(app, service, views)
     _deliveries(app, service, views)
-    _sources_and_rules(app, service, views)
+    _sources_and_rules(app, service, views, loaded)
     _sweeps(app, service, views)
 
 
@@ -69,44 +72,45 @@ def _number(text: str, what: str) -> int:
 
 
 def _clients(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
-    @app.get("/v1/clients", dependencies=loaded)
+    @app.get("/v1/clients", dependencies=loaded, **described("ClientPage", headers=[AS_OF]))
     def clients(
         status: Status | None = None,
         group: str | None = None,
         device: str | None = None,
         match: Matchers = None,
         limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = "",
+        cursor: NameCursor = "",
     ) -> Response:
         """Clients with their status, by name."""
-        most = min(limit, MAX_LIMIT)
-        found = views.clients(status=status, group=group, device=device, match=match or (), limit=most, cursor=cursor)
+        found = views.clients(status=status, group=group, device=device, match=match or (), limit=limit, cursor=cursor)
         return _stamped(service, json_response(found))
 
 
 def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
-    @app.get("/v1/clients/{client:path}/status", dependencies=loaded)
-    async def status_of(client: str, verify: bool = False) -> Response:
+    @app.get(
+        "/v1/clients/{client:path}/status", dependencies=loaded, **described("ClientStatus", 404, 501, headers=[AS_OF])
+    )
+    async def status_of(client: ClientId, verify: bool = False) -> Response:
         """Is the client online? With `verify` the broker is queried; without an answer in time, the status from events is returned."""
         id_ = client_id(client)
         return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)))
 
-    @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded)
-    async def timeline(client: str, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
+    @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded, **described("Timeline", 404))
+    async def timeline(client: ClientId, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """The history of a client, newest first."""
-        id_, most = client_id(client), min(limit, MAX_LIMIT)
-        return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=most, cursor=cursor))
+        id_ = client_id(client)
+        return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=limit, cursor=cursor))
 
-    @app.get("/v1/clients/{client:path}/explanation", dependencies=loaded)
-    async def explanation(client: str, at: int | None = None) -> Response:
+    @app.get(
+        "/v1/clients/{client:path}/explanation", dependencies=loaded, **described("Explanation", 404, headers=[AS_OF])
+    )
+    async def explanation(client: ClientId, at: InstantMs | None = None) -> Response:
         """The status of a client and the evidence for it, now or at an instant (epoch milliseconds)."""
         id_ = client_id(client)
-        if at is not None and not 0 < at < MAX_INSTANT_MS:
-            raise BadQuestion("`at` must be an instant in epoch milliseconds")
         return _stamped(service, await _from_store(service, lambda reader: views.explanation(reader, id_, at)))
 
-    @app.get("/v1/clients/{client:path}", dependencies=loaded)
-    def client_of(client: str) -> Response:
+    @app.get("/v1/clients/{client:path}", dependencies=loaded, **described("Client", 404, headers=[AS_OF]))
+    def client_of(client: ClientId) -> Response:
         """One client."""
         return _stamped(service, json_response(views.client(client_id(client))))
 
@@ -126,37 +130,42 @@ async def _verified(service: Service, client: str) -> Object:
 
 
 def _alerts(app: FastAPI, service: Service, views: Views) -> None:
-    @app.get("/v1/alerts")
+    @app.get("/v1/alerts", **described("AlertPage"))
     async def alerts(
         state: AlertState | None = None,
         rule: str | None = None,
         client: str | None = None,
         limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = "",
+        cursor: TimeCursor = "",
     ) -> Response:
         """Alerts, newest first."""
-        wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "limit": min(limit, MAX_LIMIT)}
+        wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "limit": limit}
         return await _from_store(service, lambda reader: views.alerts(reader, cursor=cursor, **wanted))
 
-    @app.get("/v1/silences")
+    @app.get("/v1/alerts/{id_}", **described("AlertDetail", 404))
+    async def alert(id_: str) -> Response:
+        """One alert: its life, and the deliveries that were made for it, each with its attempts."""
+        return await _from_store(service, lambda reader: views.alert(reader, id_))
+
+    @app.get("/v1/silences", **described("SilencePage"))
     async def silences(
         state: SilenceState | None = None,
         author: str | None = None,
         limit: Limit = DEFAULT_LIMIT,
-        cursor: Cursor = "",
+        cursor: TimeCursor = "",
     ) -> Response:
         """Silences, newest first: what they match, until when, by which author, and why."""
-        wanted: dict[str, Any] = {"state": state, "author": author, "limit": min(limit, MAX_LIMIT)}
+        wanted: dict[str, Any] = {"state": state, "author": author, "limit": limit}
         return await _from_store(service, lambda reader: views.silences(reader, cursor=cursor, **wanted))
 
-    @app.get("/v1/silences/{id_}")
+    @app.get("/v1/silences/{id_}", **described("Silence", 404))
     async def silence(id_: str) -> Response:
         """One silence."""
         return await _from_store(service, lambda reader: views.silence(reader, id_))
 
 
 def _deliveries(app: FastAPI, service: Service, views: Views) -> None:
-    @app.get("/v1/deliveries")
+    @app.get("/v1/deliveries", **described("DeliveryPage"))
     async def deliveries(
         state: DeliveryState | None = None,
         rule: str | None = None,
@@ -167,44 +176,45 @@ def _deliveries(app: FastAPI, service: Service, views: Views) -> None:
     ) -> Response:
         """Deliveries, newest first."""
         wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "alert": alert}
-        most = min(limit, MAX_LIMIT)
-        return await _from_store(service, lambda reader: views.deliveries(reader, limit=most, cursor=cursor, **wanted))
+        return await _from_store(service, lambda reader: views.deliveries(reader, limit=limit, cursor=cursor, **wanted))
 
-    @app.get("/v1/deliveries/{number}")
-    async def delivery(number: str) -> Response:
+    @app.get("/v1/deliveries/{number}", **described("DeliveryDetail", 404))
+    async def delivery(number: Number) -> Response:
         """One delivery with its request; secrets are masked."""
         wanted = _number(number, "delivery")
         return await _from_store(service, lambda reader: views.delivery(reader, wanted))
 
-    @app.get("/v1/quarantine")
+    @app.get("/v1/quarantine", **described("QuarantinePage"))
     async def quarantine(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """Quarantined events, newest first."""
-        most = min(limit, MAX_LIMIT)
-        return await _from_store(service, lambda reader: views.quarantine(reader, limit=most, cursor=cursor))
+        return await _from_store(service, lambda reader: views.quarantine(reader, limit=limit, cursor=cursor))
 
 
-def _sources_and_rules(app: FastAPI, service: Service, views: Views) -> None:
-    @app.get("/v1/sources")
+def _sources_and_rules(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
+    @app.get("/v1/sources", **described("SourcePage"))
     async def sources(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """Every source: whether it is connected, how far it has been read, and its gaps."""
-        most = min(limit, MAX_LIMIT)
-        return await _from_store(service, lambda reader: views.sources(reader, limit=most, cursor=cursor))
+        return await _from_store(service, lambda reader: views.sources(reader, limit=limit, cursor=cursor))
 
-    @app.get("/v1/rules")
+    @app.get("/v1/quality", dependencies=loaded, **described("Quality", headers=[AS_OF]))
+    async def quality() -> Response:
+        """What the feeds are like: lag, gaps, events that came late or twice; and how many clients are doubtful."""
+        return _stamped(service, await _from_store(service, views.quality))
+
+    @app.get("/v1/rules", **described("RulePage"))
     def rules(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """The rules in force."""
-        return json_response(views.rules(limit=min(limit, MAX_LIMIT), cursor=cursor))
+        return json_response(views.rules(limit=limit, cursor=cursor))
 
 
 def _sweeps(app: FastAPI, service: Service, views: Views) -> None:
-    @app.get("/v1/reconciliations")
+    @app.get("/v1/reconciliations", **described("SweepPage"))
     async def reconciliations(limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """Sweeps, newest first."""
-        most = min(limit, MAX_LIMIT)
-        return await _from_store(service, lambda reader: views.reconciliations(reader, limit=most, cursor=cursor))
+        return await _from_store(service, lambda reader: views.reconciliations(reader, limit=limit, cursor=cursor))
 
-    @app.get("/v1/reconciliations/{number}")
-    async def reconciliation(number: str) -> Response:
+    @app.get("/v1/reconciliations/{number}", **described("SweepReport", 404))
+    async def reconciliation(number: Number) -> Response:
         """One sweep: its progress and its drift report."""
         wanted = _number(number, "reconciliation")
         return await _from_store(service, lambda reader: views.reconciliation(reader, wanted))

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
 from engine import __version__
@@ -18,7 +19,9 @@ from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
 from engine.web.console import add_console
+from engine.web.openapi.operation import JSON, described, named
 from engine.web.parameters import json_response, loaded_check
+from engine.web.picture_routes import add_picture_routes
 from engine.web.problems import answer_errors, only_known_parameters, problem
 from engine.web.read_routes import add_read_routes
 from engine.web.refusals import BAD_BODY, Refusals
@@ -39,24 +42,42 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
         redirect_slashes=False,
         openapi_url=None,  # a route as any other, so that it needs a role
         dependencies=[Depends(role_check(all_needed(service.act_routes))), Depends(only_known_parameters)],
+        generate_unique_id_function=lambda route: route.name,
     )
     views = service.views
     loaded = [Depends(loaded_check(service))]
     answer_errors(app, refusals)
     _events(app, service, refusals)
     add_read_routes(app, service, views, loaded)
+    add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
     add_access_routes(app, service)
     add_login(app, service)
     add_console(app, service, views)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    def description() -> Response:
-        """The description of this interface."""
-        return json_response(app.openapi())
+    _describe(app, service)
 
     return AccessCheck(app, service.config.http, service.access, refusals)
+
+
+def _describe(app: FastAPI, service: Service) -> None:
+    made: dict[bool, dict[str, Any]] = {}
+
+    def document() -> dict[str, Any]:
+        """The OpenAPI document, made when it is asked for first."""
+        needs_token = not service.access.is_open
+        if needs_token not in made:
+            from engine.web.openapi.document import build
+
+            made[needs_token] = build(app, needs_token=needs_token)
+        return made[needs_token]
+
+    app.openapi = document  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        """The description of this interface."""
+        return json_response(document())
 
 
 CHALLENGE = "Rollcall-Challenge"
@@ -66,10 +87,28 @@ MAX_CHALLENGE = 128
 """Characters of it."""
 
 
+EVENTS = described(
+    "EventsTaken",
+    404,
+    status=202,
+    also={400: "EventsRefused"},
+    is_write=True,
+    body={
+        "required": True,
+        "description": "One event, one per line, or an array of them; at most 16 MiB and 300,000 events. See docs/http.md.",
+        "content": {
+            JSON: {"schema": {"anyOf": [named("Event"), {"type": "array", "items": named("Event")}]}},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+)
+"""What the OpenAPI document says of posting events."""
+
+
 def _events(app: FastAPI, service: Service, refusals: Refusals) -> None:
     bodies = EventBodies()
 
-    @app.post("/v1/events", status_code=202)
+    @app.post("/v1/events", status_code=202, **EVENTS)
     async def events(request: Request) -> Response:
         """Accept one event, one per line, or a JSON array of them; the response is sent when the accepted events are stored on disk.
 
@@ -102,7 +141,7 @@ def _answer_to_events(taken: Any, refusals: Refusals) -> Response:
 def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
     # These two only look into memory. They need no thread: all threads may be busy with what others ask.
 
-    @app.get("/healthz")
+    @app.get("/healthz", **described("Alive", is_open=True))
     async def healthz(request: Request) -> Response:
         """Is the process alive? `process` is its id; with the header Rollcall-Challenge, `proof` shows whose service it is."""
         found = {"status": "alive", "process": os.getpid()}
@@ -112,7 +151,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
             found["proof"] = service.proof(f"{challenge} {service.config.http.port}")
         return json_response(found)
 
-    @app.get("/readyz")
+    @app.get("/readyz", **described("Readiness", also={503: "Readiness"}))
     async def readyz() -> Response:
         """Is it ready for events? `sources` has the health of every source, also when it does not affect readiness.
 
@@ -133,7 +172,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
         }
         return json_response(found, 503 if reasons else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, **described(None))
     def numbers() -> Response:
         """Metrics in the Prometheus format."""
-        return Response(metrics.exposition(service, refusals.totals), media_type="text/plain; version=0.0.4")
+        return Response(metrics.exposition(service, refusals.totals), media_type=metrics.CONTENT_TYPE)

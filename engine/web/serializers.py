@@ -25,6 +25,7 @@ from engine.core.presence.evidence import doubts
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
+from engine.insights.quality import FeedQuality
 from engine.sources.base import Gap, QueueHealth, SourceHealth
 from engine.stores.base import (
     AlertRow,
@@ -274,6 +275,49 @@ def attempt_object(attempt: Attempt) -> dict[str, Any]:
         "duration": None if duration_ms is None else duration_ms / 1000,
         "outcome": attempt.outcome,
         "answer": attempt.answer,
+    }
+
+
+def sent_object(row: DeliveryRow, pause: TargetPause | None) -> dict[str, Any]:
+    """One delivery as the page of its alert shows it, with its attempts."""
+    return delivery_object(row, pause) | {
+        "phase": row.phase,
+        "decided_at": instant(row.decided_at_ms),
+        "kept_attempts": [attempt_object(one) for one in row.kept_attempts],
+    }
+
+
+def life_objects(alert: AlertRow, fired_at_ms: int | None, sent: Sequence[DeliveryRow]) -> list[dict[str, Any]]:
+    """What is known to have happened to an alert, oldest first; deliveries of one notification are one step."""
+    steps: dict[tuple[int, str], list[int]] = {(alert.started_at_ms, "started"): []}
+    if fired_at_ms:
+        steps[fired_at_ms, "fired"] = []
+    for row in sent:
+        steps.setdefault((row.decided_at_ms, row.phase), []).append(row.id)
+    if alert.resolved_at_ms:
+        steps[alert.resolved_at_ms, "resolved"] = []
+    # What happens at one instant happens in the order above; the sorting keeps it.
+    return [
+        {"at": instant(at_ms), "what": what, "deliveries": numbers}
+        for (at_ms, what), numbers in sorted(steps.items(), key=lambda step: step[0][0])
+    ]
+
+
+def quality_object(health: SourceHealth, gaps: int, found: FeedQuality, now_ms: int) -> dict[str, Any]:
+    """What is known of the quality of one source's feed. Delays are in seconds."""
+    return {
+        "name": health.name,
+        "connected": health.connected,
+        "trouble": health.trouble,
+        "behind": seconds_since(health.caught_up_to_ms, now_ms),
+        "lag": health.lag,
+        "lag_unit": health.lag_unit,
+        "gaps": gaps,
+        "sampled": found.sampled,
+        "redelivered": found.redelivered,
+        "late": found.late,
+        "delay_p50": None if found.delay_p50_ms is None else found.delay_p50_ms / 1000,
+        "delay_p99": None if found.delay_p99_ms is None else found.delay_p99_ms / 1000,
     }
 
 

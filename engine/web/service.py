@@ -18,6 +18,7 @@ from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
 from engine.sources.base import SourceHealth
 from engine.stores.base import Reader
+from engine.web.openapi.operation import Described
 
 if TYPE_CHECKING:  # the views in turn name what they read
     from engine.web.access.gate import Access
@@ -195,6 +196,8 @@ class ExposedAct(Protocol):
     def needs(self) -> str: ...  # the role of whoever does it
     @property
     def body_keys(self) -> Mapping[str, str]: ...  # empty: the body is ignored
+    @property
+    def described(self) -> Described: ...  # for the OpenAPI document
 
     def read(self, parameters: Mapping[str, Any], body: object) -> Any:
         """The act that a request asks for. BadQuestion for a body with other keys."""

@@ -7,6 +7,7 @@ answers. Nothing here waits or writes. `BadQuestion` says which parameter is inv
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -20,9 +21,11 @@ from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_i
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere, Unavailable
+from engine.insights import quality
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, why_not
 from engine.web.client_names import ClientNames
+from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
 
@@ -30,7 +33,7 @@ Object = dict[str, Any]
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-"""Items of one page at most: a larger limit gives this many and a cursor."""
+"""Items of one page at most."""
 
 MAX_LOOKED_AT = 100_000
 """Clients examined for one page: a rare status among a million clients is found over several pages, each quickly."""
@@ -47,14 +50,17 @@ MAX_EVIDENCE = 100
 MAX_CORRECTIONS = 10_000
 """Corrections that a drift report lists."""
 
+MAX_SENT = 100
+"""Newest deliveries of an alert that it is shown with."""
+
 MAX_COMPARED = 200
 """Characters of a mistyped rule's name that are compared with the names of rules."""
 
 COUNTED_AGAIN = 5
 """How often alerts are counted while what they are about changes at the same time."""
 
-MAX_CURSOR = 1 << 62
-MAX_CURSOR_DIGITS = 19
+MAX_CURSOR_DIGITS = 18
+"""Digits of a number in a cursor: a history position of 600 years, if fifty batches are committed a second."""
 
 
 def page(items: Sequence[Object], following: object = None) -> Object:
@@ -67,7 +73,7 @@ def number_of(cursor: str | None) -> int | None:
     if cursor is None or cursor == "":
         return None
     is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_CURSOR_DIGITS
-    if not is_number or not 0 < int(cursor) < MAX_CURSOR:
+    if not is_number or cursor.startswith("0"):
         raise BadQuestion(f"`cursor` must be the `next` of a previous page, not {cursor[:60]!r}")
     return int(cursor)
 
@@ -78,6 +84,8 @@ class Views:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._decode: Decode = subject.codec.decode
+        self._status_counts = CountedNowAndThen[dict[str, int]]()
+        self._doubtful_count = CountedNowAndThen[int]()
         self._named: tuple[Mapping[str, ClientState], ClientNames] | None = None
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
@@ -154,9 +162,32 @@ class Views:
         return serializers.status_object(client, self._state(client), self._subject.now_ms())
 
     def count_by_status(self) -> dict[str, int]:
-        """How many clients have each status."""
-        settled = [state.settled for state in list(self._subject.fleet.states.values())]
-        return {name: settled.count(status) for status, name in enumerate(STATUS_NAMES)}
+        """How many clients have each status, as of a moment ago in a large fleet: see `CountedNowAndThen`."""
+        return self._status_counts.value(lambda: count_by_status(self._subject.fleet.states))
+
+    # Quality
+
+    def quality(self, reader: Reader) -> Object:
+        """What the feeds are like, by a sample of the newest history, and how many clients are doubtful."""
+        now_ms, fleet = self._subject.now_ms(), self._subject.fleet
+        rows = reader.newest_journal(quality.SAMPLED_EVENTS)
+        sampled = quality.sample(rows, self._decode)
+        gaps = Counter(gap.source for gap in reader.gaps())
+        doubtful = self._doubtful_count.value(lambda: count_doubtful(fleet.states, self._skew_ms))
+        items = [
+            serializers.quality_object(
+                health, gaps[health.name], quality.quality(sampled.get(health.name, quality.EMPTY)), now_ms
+            )
+            for health in self._subject.healths()
+        ]
+        return {
+            "at": rfc3339(now_ms),
+            "sampled_from": rfc3339(rows[-1].at_ms) if sampled else None,
+            "late_after": quality.LATE_MS / 1000,
+            "clients": len(fleet.states),
+            "doubtful": doubtful,
+            "sources": items,
+        }
 
     # History
 
@@ -250,6 +281,25 @@ class Views:
         last = rows[limit - 1] if len(rows) > limit else None
         items = [serializers.alert_object(row) for row in rows[:limit]]
         return page(items, f"{last.started_at_ms}-{last.id}" if last is not None else None)
+
+    def alert(self, reader: Reader, id_: str) -> Object:
+        """One alert: what is known of its life, and what was sent for it, alone or with its group."""
+        row = reader.alert(id_)
+        if row is None:
+            raise NotThere(f"there is no alert {shown_name(id_)}")
+        life = reader.alert_life(id_)
+        names = dict.fromkeys([id_, *([life.notification] if life is not None and life.notification else [])])
+        found = [one for name in names for one in reader.deliveries(alert=name, limit=MAX_SENT + 1)]
+        found = sorted(found, key=lambda one: one.id)
+        shown = found[-MAX_SENT:]
+        pauses = self._subject.pauses()
+        severity = next((rule.severity for rule in self._subject.rules if rule.name == row.rule), None)
+        return serializers.alert_object(row) | {
+            "severity": severity,
+            "life": serializers.life_objects(row, life.fired_at_ms if life is not None else None, shown),
+            "deliveries": [serializers.sent_object(one, pauses.get(one.target)) for one in shown],
+            "deliveries_left_out": len(found) > len(shown),
+        }
 
     def silences(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.core.history import Fact
 from engine.stores import journal_rows
 from engine.stores.base import HistoryEntry, JournalRow
-from engine.stores.journal_rows import pack, unpack
+from engine.stores.journal_rows import MAX_NEWEST_ROWS, NO_FACTS, pack, unpack
 from engine.stores.postgres.failures import COMMIT_FAILED, translated
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.partitions import Partitions
@@ -90,3 +90,9 @@ def journal_row(questions: Questions, cell: int, row: int) -> JournalRow | None:
 def history(questions: Questions, cell: int, position: int) -> Iterator[HistoryEntry]:
     """A client's entries from a position backwards; nothing for a position that was purged or never was."""
     return journal_rows.history(lambda row: journal_row(questions, cell, row), position)
+
+
+def newest(questions: Questions, cell: int, events: int) -> list[JournalRow]:
+    """The newest rows of a cell that have so many events, newest first, without facts and history positions."""
+    rows = questions.rows(Q["newest"], {"cell": cell, "events": events, "limit": MAX_NEWEST_ROWS})
+    return [unpack(id_, at_ms, source, packed, b"", NO_FACTS) for id_, at_ms, source, packed in rows]

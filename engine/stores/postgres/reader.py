@@ -14,20 +14,25 @@ import psycopg
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
-from engine.stores.alert_rows import alert_as_seen
+from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.kept_rows import silence_of_row
-from engine.stores.postgres import delivery_reads, sweeps
-from engine.stores.postgres.journal import history
+from engine.stores.postgres import delivery_reads, measures, sweeps
+from engine.stores.postgres.journal import history, newest
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
 from engine.stores.postgres.read_pool import ReadPool
 from engine.stores.rows import (
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
+    LatencyCount,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -106,6 +111,15 @@ class PostgresReader:
         """One alert."""
         rows = self._rows("alert", id=id_)
         return alert_as_seen(rows[0]) if rows else None
+
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert."""
+        rows = self._rows("alert_life", id=id_)
+        return life_of(*rows[0]) if rows else None
+
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """The newest rows of the journal of the own cell that have so many events."""
+        return newest(self._questions, self._cell, events)
 
     def deliveries(
         self,
@@ -199,6 +213,26 @@ class PostgresReader:
             dead=self._rows("dead", limit=TOTALS_STOP)[0][0],
             quarantined=self._rows("quarantined", limit=TOTALS_STOP)[0][0],
         )
+
+    def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
+        """The fleet's curve, oldest first."""
+        return measures.curve(self._questions, self._cells, group, from_ms, to_ms, step_ms, limit)
+
+    def curve_groups(self) -> list[str]:
+        """The MQTT groups that were counted in the newest minute, by name."""
+        return measures.groups(self._questions, self._cells)
+
+    def verdict_latency(self, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[LatencyCount]:
+        """How long verdicts took, oldest first."""
+        return measures.latency(self._questions, self._cells, from_ms, to_ms, step_ms, limit)
+
+    def outage_progress(self, alert: str, *, limit: int) -> list[ProgressPoint]:
+        """How the outage of an alert went, oldest first."""
+        return measures.progress(self._questions, self._cells, alert, limit)
+
+    def outages(self, from_ms: int, to_ms: int, *, limit: int = 100) -> list[AlertRow]:
+        """Outages that went on between two instants, newest first."""
+        return measures.outages(self._questions, self._cells, from_ms, to_ms, limit)
 
     def waiting(self, now_ms: int) -> Waiting:
         """Which targets have something to send, and when the next retry is due."""

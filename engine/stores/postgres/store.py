@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg
 
 from engine.errors import Fenced, StoreInUse
-from engine.stores.postgres import kept, sweeps
+from engine.stores.postgres import kept, measures, sweeps
 from engine.stores.postgres.access import access_tables
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
@@ -26,6 +26,7 @@ from engine.stores.postgres.failures import COMMIT_FAILED, NOT_OURS, explain, st
 from engine.stores.postgres.fence import CellRow
 from engine.stores.postgres.inbox import PostgresPosted
 from engine.stores.postgres.journal import PostgresJournal
+from engine.stores.postgres.measures import PostgresMeasures
 from engine.stores.postgres.meta import read_meta, write_meta
 from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.ownership import Ownership, cell_row, steady_s
@@ -77,6 +78,7 @@ class PostgresStore:
         self.alerts = PostgresAlerts(session, cell)
         self.deliveries = PostgresDeliveries(session, cell)
         self.sweeps = PostgresSweeps(session, cell)
+        self.measures = PostgresMeasures(session, cell)
         self._readers = CellReaders(connect_to_read, cell)
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
@@ -221,6 +223,7 @@ class PostgresStore:
         if step_ms <= -FAR_BACK_MS:
             for name in ("ended_deliveries", "ended_alerts", "quarantine", "sweeps", "corrections"):
                 self._session.write(CLOCK[name], moved)
+            measures.drop_ahead(self._session, self.cell, now_ms)
             self.write_meta(AHEAD_ROWS, f"{self.journal.last_id()}:{now_ms}")
 
     def purge(self, before_ms: int, checkpoint: int) -> int:
@@ -231,7 +234,8 @@ class PostgresStore:
         gone += self._session.changed(SOURCES["trim_quarantine"], old)
         gone += self.deliveries.purge(before_ms)
         gone += sweeps.purge(self._session, self.cell, before_ms, PURGED_ROWS)
-        return gone + kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
+        gone += kept.purge(self._session, self.cell, before_ms, PURGED_ROWS)
+        return gone + measures.purge(self._session, self.cell, before_ms, PURGED_ROWS)
 
     def _ahead(self, before_ms: int) -> int:
         """Up to which journal row instants say nothing, once what followed these rows is old enough; 0: they all say something."""

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from engine.core.history import Fact
 from engine.stores import journal_rows
 from engine.stores.base import HistoryEntry, JournalRow
-from engine.stores.journal_rows import pack, unpack
+from engine.stores.journal_rows import MAX_NEWEST_ROWS, NO_FACTS, pack, unpack
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.meta import read_meta
 from engine.stores.sqlite.queries import queries
 
 Q = queries("queries.sql")
+R = queries("reading.sql")
 
 
 @translated(COMMIT_FAILED)
@@ -52,6 +53,17 @@ def journal_row(connection: sqlite3.Connection, row: int) -> JournalRow | None:
     """One row, None when it was purged."""
     found = connection.execute(Q["journal_row"], (row,)).fetchone()
     return None if found is None else unpack(row, *found)
+
+
+def newest(connection: sqlite3.Connection, events: int) -> list[JournalRow]:
+    """The newest rows that have so many events, newest first, without facts and history positions."""
+    found: list[JournalRow] = []
+    for id_, at_ms, source, packed in connection.execute(R["newest_journal"], (MAX_NEWEST_ROWS,)):
+        found.append(unpack(id_, at_ms, source, packed, b"", NO_FACTS))
+        events -= len(found[-1].events)
+        if events <= 0:
+            break
+    return found
 
 
 def history(connection: sqlite3.Connection, position: int) -> Iterator[HistoryEntry]:

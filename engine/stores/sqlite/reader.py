@@ -16,14 +16,19 @@ from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.access_tables import SqlAccess
-from engine.stores.alert_rows import alert_as_seen
+from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.base import (
     TOTALS_STOP,
+    AlertLife,
     AlertRow,
     CorrectionRow,
+    CurvePoint,
     DeliveryRow,
     FiringRow,
     HistoryEntry,
+    JournalRow,
+    LatencyCount,
+    ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
     Share,
@@ -31,7 +36,7 @@ from engine.stores.base import (
     Totals,
     Waiting,
 )
-from engine.stores.sqlite import delivery_reads, journal, kept, rules, sources, sweeps
+from engine.stores.sqlite import delivery_reads, journal, kept, measures, rules, sources, sweeps
 from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
@@ -147,6 +152,11 @@ class SqliteReader:
         row = self._connection.execute(Q["alert"], (id_,)).fetchone()
         return None if row is None else alert_as_seen(row)
 
+    def alert_life(self, id_: str) -> AlertLife | None:
+        """What else is kept of one alert."""
+        row = self._connection.execute(Q["alert_life"], (id_,)).fetchone()
+        return None if row is None else life_of(*row)
+
     def deliveries(
         self,
         *,
@@ -214,6 +224,10 @@ class SqliteReader:
         """A client's entries from a position backwards; nothing for a position that was purged or never was."""
         return journal.history(self._connection, position)
 
+    def newest_journal(self, events: int) -> list[JournalRow]:
+        """The newest rows of the journal that have so many events."""
+        return journal.newest(self._connection, events)
+
     def totals(self) -> Totals:
         """How much there is."""
         unfinished = delivery_reads.counts(self._connection)
@@ -228,6 +242,26 @@ class SqliteReader:
 
     def _count(self, name: str, *values: Any) -> int:
         return int(self._connection.execute(Q[name], values).fetchone()[0])
+
+    def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
+        """The fleet's curve, oldest first."""
+        return measures.curve(self._connection, group, from_ms, to_ms, step_ms, limit)
+
+    def curve_groups(self) -> list[str]:
+        """The MQTT groups that were counted in the newest minute, by name."""
+        return measures.groups(self._connection)
+
+    def verdict_latency(self, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[LatencyCount]:
+        """How long verdicts took, oldest first."""
+        return measures.latency(self._connection, from_ms, to_ms, step_ms, limit)
+
+    def outage_progress(self, alert: str, *, limit: int) -> list[ProgressPoint]:
+        """How the outage of an alert went, oldest first."""
+        return measures.progress(self._connection, alert, limit)
+
+    def outages(self, from_ms: int, to_ms: int, *, limit: int = 100) -> list[AlertRow]:
+        """Outages that went on between two instants, newest first."""
+        return measures.outages(self._connection, from_ms, to_ms, limit)
 
     def waiting(self, now_ms: int) -> Waiting:
         """Which targets have something to send, and when the next retry is due."""

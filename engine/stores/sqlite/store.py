@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import StoreError
-from engine.stores.sqlite import kept, sweeps
+from engine.stores.sqlite import kept, measures, sweeps
 from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.alerts import SqliteAlerts
 from engine.stores.sqlite.clients import SqliteClients
@@ -22,6 +22,7 @@ from engine.stores.sqlite.deliveries import SqliteDeliveries
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.folder_lock import FILE_MODE, FolderLock
 from engine.stores.sqlite.journal import SqliteJournal
+from engine.stores.sqlite.measures import SqliteMeasures
 from engine.stores.sqlite.meta import read_meta, write_meta
 from engine.stores.sqlite.queries import migrations, queries, script
 from engine.stores.sqlite.reader import Readers, SqliteReader, connect_to_read
@@ -75,6 +76,7 @@ class SqliteStore:
         self.alerts = SqliteAlerts(connection)
         self.deliveries = SqliteDeliveries(connection)
         self.sweeps = SqliteSweeps(connection)
+        self.measures = SqliteMeasures(connection)
         self.sources = SqliteSources(connection)
         self.quarantine = SqliteQuarantine(connection)
         self.rules = SqliteRules(connection)
@@ -172,6 +174,7 @@ class SqliteStore:
         if step_ms <= -FAR_BACK_MS:
             for name in ("ended_deliveries", "ended_alerts", "quarantine", "sweeps", "corrections"):
                 self._connection.execute(CLOCK[name], moved)
+            measures.drop_ahead(self._connection, now_ms)
             self.write_meta(AHEAD_ROWS, f"{self.journal.last_id()}:{now_ms}")
 
     def _purge_rows_ahead(self, before_ms: int, checkpoint: int) -> int:
@@ -192,7 +195,7 @@ class SqliteStore:
         gone += self.deliveries.purge(before_ms)
         gone += sweeps.purge(self._connection, before_ms, PURGED_ROWS)
         gone += kept.purge(self._connection, before_ms, PURGED_ROWS)
-        return gone
+        return gone + measures.purge(self._connection, before_ms, PURGED_ROWS)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

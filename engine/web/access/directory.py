@@ -39,7 +39,9 @@ class Directory:
 
     def refresh(self, users: Sequence[UserRow], tokens: Sequence[TokenRow]) -> None:
         """These are all that there are now."""
-        self._is_empty = not users and not tokens  # also of those that are not accepted: switching them off opens nothing
+        self._is_empty = (
+            not users and not tokens
+        )  # also of those that are not accepted: switching them off opens nothing
         self.users = {user.name: user for user in users} if self._auth.users else {}
         self.tokens = {token.name: token for token in tokens} if self._auth.tokens else {}
         self._by_hash = {token.hash: token for token in self.tokens.values()}

@@ -26,8 +26,6 @@ NEEDED: Final[dict[str, str]] = {
     # To sign in
     "GET /login": PUBLIC,
     "POST /login": PUBLIC,
-    "GET /login/oidc": PUBLIC,
-    "GET /login/oidc/callback": PUBLIC,
     "POST /logout": PUBLIC,
     "GET /v1/me": PUBLIC,
     # Access
@@ -37,6 +35,8 @@ NEEDED: Final[dict[str, str]] = {
     # What is read
     "GET /v1/acts/{number}": VIEWER,
     "GET /v1/alerts": VIEWER,
+    "GET /v1/alerts/{id_}": VIEWER,
+    "GET /v1/alerts/{id_}/progress": VIEWER,
     "GET /v1/clients": VIEWER,
     "GET /v1/clients/{client:path}": VIEWER,
     "GET /v1/clients/{client:path}/explanation": VIEWER,
@@ -44,6 +44,9 @@ NEEDED: Final[dict[str, str]] = {
     "GET /v1/clients/{client:path}/timeline": VIEWER,
     "GET /v1/deliveries": VIEWER,
     "GET /v1/deliveries/{number}": VIEWER,
+    "GET /v1/fleet/curve": VIEWER,
+    "GET /v1/fleet/verdicts": VIEWER,
+    "GET /v1/quality": VIEWER,
     "GET /v1/quarantine": VIEWER,
     "GET /v1/reconciliations": VIEWER,
     "GET /v1/reconciliations/{number}": VIEWER,

@@ -201,11 +201,15 @@ class Inhibitors:
 
     def progress(self) -> dict[str, tuple[int, int]]:
         """Outages that go on, by the id of their alert: how many clients ever joined, and how many are back."""
+        return {id_: (outage.total, outage.back) for id_, outage in self.going_on().items()}
+
+    def going_on(self) -> dict[str, Outage]:
+        """Outages that go on, by the id of their alert."""
         found = {}
         for name, outage in list(self.outages.items()):
             alert = self._alerts_of_outages.get(name)
             if alert is not None:
-                found[alert.id] = (outage.total, outage.back)
+                found[alert.id] = outage
         return found
 
     def clear(self) -> None:

@@ -52,3 +52,13 @@ WHERE next_row <= %s + 1 ORDER BY part
 SET LOCAL lock_timeout = '100ms';
 DROP TABLE IF EXISTS journal_{cell}_{part};
 DELETE FROM journal_parts WHERE cell = {cell} AND part = {part}
+
+-- name: newest
+-- The newest rows until they have so many events, and no more than so many rows.
+SELECT id, at, source, events FROM (
+    SELECT id, at, source, events, sum(count) OVER (ORDER BY id DESC) - count AS before FROM (
+        SELECT id, at, source, count, events FROM journal
+        WHERE cell = %(cell)s AND part >= (SELECT coalesce(max(part), 0) - 1 FROM journal_parts WHERE cell = %(cell)s)
+          AND id > (SELECT coalesce(max(value::bigint), 0) FROM meta WHERE cell = %(cell)s AND key = 'journal_purged_to')
+        ORDER BY id DESC LIMIT %(limit)s) AS newest) AS counted
+WHERE before < %(events)s ORDER BY id DESC

@@ -21,6 +21,9 @@ ORDER BY started_at DESC, id DESC LIMIT %(limit)s
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by
 FROM alerts WHERE cell = ANY (%(cells)s::int[]) AND id = %(id)s LIMIT 1
 
+-- name: alert_life
+SELECT fired_at, detail FROM alerts WHERE cell = ANY (%(cells)s::int[]) AND id = %(id)s LIMIT 1
+
 -- name: alerts_of
 -- Open alerts by their own id, or by that of what they were told in.
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by

@@ -11,6 +11,12 @@ ORDER BY started_at DESC, id DESC LIMIT :limit
 -- name: alert
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by FROM alerts WHERE id = ?
 
+-- name: alert_life
+SELECT fired_at, detail FROM alerts WHERE id = ?
+
+-- name: newest_journal
+SELECT id, at, source, events FROM journal ORDER BY id DESC LIMIT ?
+
 -- name: alerts_of
 -- Open alerts by their own id, or by that of what they were told in.
 SELECT id, rule, client, source, state, reason, started_at, resolved_at, key, acknowledged_by FROM alerts INDEXED BY alerts_open

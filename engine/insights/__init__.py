@@ -1,0 +1,1 @@
+"""What the engine can say about its own input: read `quality`."""

@@ -1,0 +1,243 @@
+"""The JSON objects about rules, alerts, deliveries and silences, as the OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from engine.web.openapi.values import Count, Duration, Instant, Line, LongLine, Next, Seconds
+
+AlertState = Literal["pending", "firing", "suppressed", "resolved"]
+DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
+
+
+class Rule(TypedDict):
+    """One rule, with the file and the line where it stands."""
+
+    name: str
+    triggers: list[str]
+    severity: str
+    description: str
+    shadow: bool
+    file: str
+    line: int
+
+
+class RulePage(TypedDict):
+    """The rules in force; `problem`: why edited rules are not."""
+
+    items: list[Rule]
+    next: Next
+    problem: str | None
+
+
+class Stage(TypedDict):
+    """One stage between a client and a firing, and what it says now."""
+
+    gate: str
+    open: bool
+    why: str
+    until: Instant | None
+
+
+class WhyNot(TypedDict):
+    """Every stage, and the first one that stops the rule; null: none does."""
+
+    rule: str
+    client: str
+    at: Instant
+    stopped_by: str | None
+    why: str
+    gates: list[Stage]
+
+
+class Alert(TypedDict):
+    """One alert. One that is not about a single client has a `key` instead."""
+
+    id: str
+    rule: str
+    client: str | None
+    key: dict[str, str] | None
+    state: AlertState
+    reason: str | None
+    started_at: Instant
+    resolved_at: Instant | None
+    acknowledged_by: str | None
+
+
+class AlertPage(TypedDict):
+    """Alerts, newest first."""
+
+    items: list[Alert]
+    next: Next
+
+
+class LifeStep(TypedDict):
+    """One thing that is known to have happened to an alert."""
+
+    at: Instant
+    what: Annotated[
+        str, Meta(description="`started`, `fired`, `resolved`, or the phase of a notification: `firing`, `reminder` …")
+    ]
+    deliveries: Annotated[list[int], Meta(description="The deliveries that it made.")]
+
+
+class Acknowledged(TypedDict):
+    """How many firing alerts were acknowledged: 1, or all of a group."""
+
+    acknowledged: Annotated[int, Meta(ge=1)]
+
+
+class Acknowledgement(TypedDict, total=False):
+    """Who acknowledges; may be empty."""
+
+    by: Line
+
+
+class Pause(TypedDict):
+    """Why nothing is sent to the target of a delivery."""
+
+    reason: str
+    since: Instant
+    next_try_at: Instant
+    being_tried: bool
+
+
+class Delivery(TypedDict):
+    """One rendered action in the outbox."""
+
+    id: int
+    key: str
+    rule: str
+    client: str | None
+    alert: str
+    action: str
+    target: str
+    state: DeliveryState
+    attempts: Count
+    due_at: Instant | None
+    last_error: str | None
+    paused: Annotated[Pause | None, Meta(description="null unless the circuit breaker of its target is open.")]
+
+
+class DeliveryPage(TypedDict):
+    """Deliveries, newest first."""
+
+    items: list[Delivery]
+    next: Next
+
+
+class Attempt(TypedDict):
+    """One attempt; `duration` in seconds, null when it was not measured."""
+
+    at: Instant
+    duration: Seconds | None
+    outcome: Literal["delivered", "retry later", "rejected"]
+    answer: str | None
+
+
+class StagePassed(TypedDict):
+    """One stage that the decision passed, and why."""
+
+    gate: str
+    why: str
+
+
+class DeliveryDetail(Delivery):
+    """One delivery with its request (secrets are masked), its newest attempts and the stages that it passed."""
+
+    phase: str
+    decided_at: Instant
+    renewed_at: Annotated[Instant | None, Meta(description="An operator's newest retry or release.")]
+    kept_attempts: Annotated[list[Attempt], Meta(description="The newest 20, oldest first.")]
+    clients: list[str] | None
+    request: dict[str, Any]
+    passed: list[StagePassed]
+
+
+class AlertDelivery(Delivery):
+    """A delivery of an alert, with its newest attempts."""
+
+    phase: str
+    decided_at: Instant
+    kept_attempts: Annotated[list[Attempt], Meta(description="The newest 20, oldest first.")]
+
+
+class AlertDetail(Alert):
+    """One alert: its life, and everything that was sent for it."""
+
+    severity: Annotated[str | None, Meta(description="Of its rule; null: the rule is not loaded.")]
+    life: Annotated[list[LifeStep], Meta(description="Oldest first.")]
+    deliveries: Annotated[
+        list[AlertDelivery], Meta(description="The newest 100, oldest first; also those of its group.")
+    ]
+    deliveries_left_out: Annotated[bool, Meta(description="There are more: `/v1/deliveries?alert=` lists them.")]
+
+
+class HeldChanged(TypedDict):
+    """How many held deliveries of a rule were changed."""
+
+    rule: str
+    changed: Count
+
+
+class Covers(TypedDict):
+    """How many clients and open alerts a silence covers now."""
+
+    clients: Count
+    alerts: Count
+
+
+Silence = TypedDict(
+    "Silence",
+    {
+        "id": Annotated[str | None, Meta(description="null: a dry run.")],
+        "state": Literal["planned", "active", "expired"],
+        "match": dict[str, list[str]],
+        "rule": list[str],
+        "author": str,
+        "comment": str,
+        "from": Instant,
+        "until": Instant,
+        "covers": Annotated[Covers | None, Meta(description="null: it was not counted.")],
+        "warnings": Annotated[list[str], Meta(description="What is probably not meant.")],
+        "dry_run": NotRequired[bool],
+    },
+)
+Silence.__doc__ = "A silence: planned, then active until it expires."
+
+
+class SilencePage(TypedDict):
+    """Silences, newest first."""
+
+    items: list[Silence]
+    next: Next
+
+
+NewSilence = TypedDict(
+    "NewSilence",
+    {
+        "match": NotRequired[
+            Annotated[
+                dict[str, str | list[str] | dict[str, str | list[str]]],
+                Meta(
+                    description="Keys of a rule's match, and `attributes`, with a pattern or a list of patterns; {} silences everything.",
+                    examples=[{"group": "GID_PUMP", "device": ["p-*"]}],
+                ),
+            ]
+        ],
+        "rule": NotRequired[Annotated[str | list[str], Meta(description="Names of rules, or patterns.")]],
+        "from": NotRequired[Annotated[str, Meta(description="An instant, or a duration from now; without it, now.")]],
+        "for": Duration,
+        "author": Line,
+        "comment": LongLine,
+        "dry_run": NotRequired[
+            Annotated[
+                bool,
+                Meta(description="Only say what it would cover; then `for`, `author` and `comment` may be missing."),
+            ]
+        ],
+    },
+)
+NewSilence.__doc__ = "What to silence, for how long, by which author and why; `match`, `rule` or both."
