@@ -18,8 +18,8 @@ from engine.testing import temporary_folder
 from engine.web.access.roles import NEEDED, all_needed
 from engine.web.auth import AccessCheck
 from engine.web.routes import create
-from tests.access.people import Person, bearer, inhabited
 from tests.acceptance.service import Service
+from tests.access.people import Person, bearer, inhabited
 
 NEEDS = all_needed(act_routes())
 
@@ -42,7 +42,7 @@ def routes_of(app: FastAPI) -> list[str]:
     found = []
     for route in app.routes:
         assert isinstance(route, APIRoute), f"{route} is no APIRoute, so its role is not checked"
-        found += [f"{method} {route.path}" for method in route.methods]
+        found += [f"{method} {route.path}" for method in route.methods or ()]
     return found
 
 
