@@ -96,7 +96,7 @@ LIBRARIES = {
     "jinja2": ["engine.templates.compiler", "engine.templates.text", "engine.templates.fast_path", "engine.templates.sandbox", "engine.templates.lint", "engine.web",
                "engine.templates.lint_calls", "engine.templates.lint_equal", "engine.templates.lint_scope", "engine.templates.lint_types", "engine.templates.lint_uncalled", "engine.templates.shapes", "engine.templates.breakouts", "engine.templates.burst_summary",
                "engine.cli"],
-    "markupsafe": ["engine.templates.sandbox"],
+    "markupsafe": ["engine.templates.sandbox", "engine.web"],
     "jsonschema": ["engine.config.schema"],
     "multidict": ["engine.actions.webhook.request", "engine.actions.notify"],  # aiohttp's own headers
     "msgspec": ["engine.sources", "engine.stores", "engine.actions", "engine.replay.runner", "engine.telemetry", "engine.web.serializers", "engine.templates.renderer",

@@ -66,6 +66,10 @@ EVERYBODY: Final = Caller(name="", kind=ANYBODY, role=ADMIN)
 """Who asks where no login is needed."""
 
 
+A_PAGE: Final = Caller(name="a page", kind=ENGINE, role=VIEWER)
+"""Who asks when a page reads by an act, for all who look at it: each of them may read."""
+
+
 def shown_caller(caller: Caller) -> str:
     """Who it is, for people: a name, or what they came with."""
     if caller.kind == ANYBODY:

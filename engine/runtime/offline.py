@@ -93,6 +93,7 @@ class Offline:
             announce=lambda calls, items: _call(calls),
             keep_ms=self.config.history.keep_ms,
             request_queries=self._query,
+            counts_fleet=False,  # nobody knows how the fleet is while no service runs
         )
         writer.recover(decode_stored)
         writer.run_once()  # the last run may have got further than the clock shows now: acts come after that step

@@ -133,7 +133,7 @@ class Acknowledge:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
-    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409), needs_body=False)
+    described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409))
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -180,6 +180,50 @@ class WhyNot:
             lambda: backend.fleet.why_not(self.rule, self.client, backend.now_ms())
         )
         return backend.views.why_not(self.rule, self.client, gates)
+
+
+MAX_EXPLAINED_RULES = 500
+"""Rules that one question about a client explains."""
+
+
+class Explained(TypedDict):
+    """Each rule that matches a client, as `why-not` explains it; `unmatched`: how many rules do not match it."""
+
+    client: str
+    items: list[dict[str, Any]]
+    unmatched: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyNotAny:
+    """What every rule that matches a client does about it: for each rule what `why-not` says. `unmatched`: how many rules do not match."""
+
+    needs: ClassVar[str] = VIEWER
+    routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
+    described: ClassVar[Described] = Described("RulesExplained")
+    client: str = ""
+
+    def perform(self, backend: Backend) -> Explained:
+        """The rules that match, in the order of their files."""
+        if not self.client:
+            raise BadQuestion("`client` is missing: name the client")
+        if problem := impossible_id(self.client):
+            raise NotThere(problem)
+        reports: dict[str, list[StageReport]] = backend.inspect(lambda: self._reports(backend))
+        matching = {
+            name: stages
+            for name, stages in reports.items()
+            if any(one.stage == "match" and one.passes for one in stages)
+        }
+        return {
+            "client": self.client,
+            "items": [backend.views.why_not(name, self.client, stages) for name, stages in matching.items()],
+            "unmatched": len(reports) - len(matching),
+        }
+
+    def _reports(self, backend: Backend) -> dict[str, list[StageReport]]:
+        names = [rule.name for rule in backend.fleet.alerts.matcher.rules][:MAX_EXPLAINED_RULES]
+        return {name: backend.fleet.why_not(name, self.client, backend.now_ms()) for name in names}
 
 
 # Deliveries
@@ -301,7 +345,7 @@ class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
     needs: ClassVar[str] = ADMIN
-    routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:path}"),)
+    routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:client}"),)
     described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
     client: str
 
@@ -361,7 +405,7 @@ class BeginSweep:
 
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
-    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,), needs_body=False)
+    described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,))
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:
@@ -377,6 +421,7 @@ ACTS: tuple[type[Act[Any]], ...] = (
     ExpireSilence,
     Acknowledge,
     WhyNot,
+    WhyNotAny,
     RetryDelivery,
     DiscardDelivery,
     ReleaseDelivery,

@@ -53,7 +53,8 @@ def read_silence(
         raise BadQuestion(
             '`match` is missing: write {"group": "GID_PUMP"}, or {} to silence everything; or name rules in `rule`'
         )
-    rules += _patterns_of_rules(match.get("rule"), "match`, `rule")
+    if "rule" in match:
+        rules += _patterns_of_rules(match["rule"] or [], "match`, `rule")
     length_ms = _length_ms(wanted.get("for"))
     from_ms = _beginning_ms(wanted.get("from"), now_ms)
     try:

@@ -105,12 +105,14 @@ class Writer:
         give_up: Callable[[Exception], None] = lambda error: None,
         stepped: Callable[[int, int], None] = lambda step_ms, now_ms: None,
         client_limit: ClientLimit | None = None,
+        counts_fleet: bool = True,
     ) -> None:
         """Everything that is called is called in the writer's thread.
 
         `watermark_of` gives the instant up to which no event is missing, as of an instant (both epoch ms). `keep_ms`: how
         long history is kept. `request_queries` gets the queries that a committed transaction wants; `give_up` the error that ended
-        the writer; `stepped` by how much the clock was set, and what it shows now.
+        the writer; `stepped` by how much the clock was set, and what it shows now. `counts_fleet`: keep the fleet's curve, see
+        `FleetCurve`.
         """
         self.store = store
         self.fleet = fleet
@@ -129,6 +131,7 @@ class Writer:
         self._stepped = stepped
         self._client_limit = client_limit
         self._checkpoint = checkpoint or Checkpoint(store, self._steady.now_ms())
+        self._counts_fleet = counts_fleet
         self._curve = FleetCurve(store, fleet)
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
@@ -272,7 +275,8 @@ class Writer:
         if step_ms and not self._take_step(step_ms):
             return
         now_ms = self.fleet.latest_ms = self._clock.now_ms()
-        self._curve.go_on(now_ms, self._steady.now_ms())
+        if self._counts_fleet:
+            self._curve.go_on(now_ms, self._steady.now_ms())
         turn = self._inbox.take()
         if turn.is_empty and not self._is_anything_due(now_ms):
             return

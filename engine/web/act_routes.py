@@ -22,9 +22,9 @@ from engine.web.parameters import ClientId, Name, WholeNumber, client_id, json_r
 from engine.web.service import ExposedAct, PendingAct, Service
 
 _IN_PATH = re.compile(r"{(\w+)(?::(\w+))?}")
-"""A parameter in the path of a route, and its converter: `{client:path}`."""
+"""A parameter in the path of a route, and its converter: `{client:client}`."""
 
-_KINDS: Mapping[str, Any] = {"int": WholeNumber, "path": ClientId}
+_KINDS: Mapping[str, Any] = {"int": WholeNumber, "client": ClientId}
 """The parameter that a converter stands for; any other one is a text."""
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -43,7 +43,7 @@ def add_act_routes(app: FastAPI, service: Service, loaded: Sequence[Depends]) ->
 
 def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[Depends]) -> None:
     route = exposed.route
-    encoded = {name for name, kind in _IN_PATH.findall(route.path) if kind == "path"}  # slashes and all, see `auth`
+    encoded = {name for name, kind in _IN_PATH.findall(route.path) if kind == "client"}  # slashes and all, see `auth`
 
     async def carry_out(request: Request, **given: Any) -> Response:
         body = await _json_body(request) if exposed.body_keys else None
@@ -74,7 +74,7 @@ def _operation_id(exposed: ExposedAct) -> str:
 def _description(exposed: ExposedAct) -> dict[str, Any]:
     """What the OpenAPI document says of the route."""
     route, said = exposed.route, exposed.described
-    body = json_body(said.body, is_required=said.needs_body) if said.body else UNREAD_BODY
+    body = json_body(said.body) if said.body else UNREAD_BODY
     is_write = route.method != "GET"
     return described(
         said.answer,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -34,11 +34,8 @@ from engine.web.refusals import CROSS_SITE, FOREIGN_HOST, FOREIGN_PAGE, INVALID,
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
-API = "/v1/"
-"""Below it are the requests of programs, which are JSON; forms go elsewhere."""
-
-FOR_PROGRAMS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
-"""What else is for programs: they are not sent to a page where people sign in."""
+INTERFACE = ("/v1/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+"""How the addresses for programs begin: what is written there is JSON. All others are opened in a browser, and forms are sent there."""
 
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
@@ -70,8 +67,16 @@ class _Refused(NamedTuple):
 class AccessCheck:
     """Lets a request through to the application when its host, its origin, its caller and its content type are allowed."""
 
-    def __init__(self, app: ASGIApp, http: HttpSettings, access: Access, refusals: Refusals) -> None:
-        self._app, self._access, self._refusals = app, access, refusals
+    def __init__(
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        access: Access,
+        refusals: Refusals,
+        has_route: Callable[[Scope], bool] = lambda scope: True,
+    ) -> None:
+        """`has_route`: does the application have a route for a request?"""
+        self._app, self._access, self._refusals, self._has_route = app, access, refusals, has_route
         self._external = urlsplit(http.external_url.lower())
         self._names = served_names(http.host) | set(http.hosts)
         self._names |= {self._external.hostname} if self._external.hostname else set()
@@ -159,12 +164,14 @@ class AccessCheck:
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other sites are refused")
         if scope["method"] in READS:
             return None
-        is_api = scope["path"].startswith(API)
-        wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), WRITE_TYPES if is_api else FORM_TYPES)
-        if wrong is not None:
+        is_page = not scope["path"].startswith(INTERFACE)
+        kinds = FORM_TYPES if is_page else WRITE_TYPES
+        wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
+        # Where there is no such route, the application says so, and reads no body.
+        if wrong is not None and self._has_route(_prepared(scope)):
             return _Refused(415, MEDIA_TYPE, wrong)
         given = headers.get(HEADER.encode(), b"").decode("latin-1")
-        if is_api and SESSION in scope and not is_own(scope, given):
+        if not is_page and SESSION in scope and not is_own(scope, given):
             title = "the header X-CSRF-Token is missing or of another session: a browser sends it with every change"
             return _Refused(403, CROSS_SITE, title)
         return None
@@ -213,7 +220,7 @@ def _answer(refused: _Refused, scope: Scope, headers: Mapping[bytes, bytes]) -> 
     if refused.status != 401:
         return problem(refused.status, refused.title, headers=more)
     path = scope["path"]
-    is_page = not path.startswith(API) and path not in FOR_PROGRAMS and b"authorization" not in headers
+    is_page = not path.startswith(INTERFACE) and b"authorization" not in headers
     if is_page and b"text/event-stream" not in headers.get(b"accept", b""):
         login = f"{scope[BASE]}/login"
         if b"hx-request" in headers:  # a part of a page: the whole page goes there

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Path, Query, Response
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from engine.errors import Unavailable
 from engine.web import serializers
@@ -15,6 +16,24 @@ from engine.web.views import MAX_CURSOR_DIGITS, MAX_LIMIT
 
 STARTING_S = 1
 """Seconds after which to try again while the states are being loaded."""
+
+OF_A_CLIENT = ("status", "timeline", "explanation")
+"""What the path of a client may be followed by."""
+
+
+class ClientConvertor(StringConvertor):
+    """A client id in a path, whose slashes need not be encoded, but not the path of what belongs to a client.
+
+    So `DELETE /v1/clients/x/status` does not forget a client with the id `x/status`; `x%2Fstatus` names that one.
+    """
+
+    regex = f"(?:(?!/(?:{'|'.join(OF_A_CLIENT)})$).)+"
+
+
+register_url_convertor("client", ClientConvertor())
+
+MAX_NUMBER = 10**18 - 1
+"""Numbers of deliveries and the like are not larger."""
 
 MAX_INSTANT_MS = (1 << 47) - 1
 """Instants of requests are not after this one, in the year 6429."""
@@ -44,10 +63,9 @@ ClientId = Annotated[
 ]
 InstantMs = Annotated[int, Query(ge=1, le=MAX_INSTANT_MS, description="An instant in epoch milliseconds.")]
 Name = Annotated[str, Query(json_schema_extra={"minLength": 1})]
-WholeNumber = Annotated[int, Path(json_schema_extra={"minimum": 1})]
-Number = Annotated[str, Path(json_schema_extra={"type": "integer", "minimum": 1, "maximum": 10**18 - 1})]
-"""A number in a path. It is read as a text, because what is no number does not exist (404) rather than being invalid."""
+WholeNumber = Annotated[int, Path(json_schema_extra={"minimum": 1, "maximum": MAX_NUMBER})]
 Status = Literal["online", "offline", "unknown"]
+STATUSES = ("online", "offline", "unknown")
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
 SilenceState = Literal["planned", "active", "expired"]

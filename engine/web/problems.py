@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from engine.errors import (
     BadQuestion,
@@ -120,6 +121,14 @@ async def only_known_parameters(request: Request) -> None:
             raise BadQuestion(f"`{name}` is given more than once")
 
 
+def _methods_at(request: Request) -> list[str]:
+    """The methods that are allowed at the path of a request: of the first route there, and of those with the same path."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    first = next(route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    allowed = {method for route in routes if route.path_format == first.path_format for method in route.methods or ()}
+    return sorted(allowed - {"HEAD"})
+
+
 def answer_errors(app: FastAPI, refusals: Refusals) -> None:
     """Answer every error as `application/problem+json`."""
 
@@ -133,10 +142,12 @@ def answer_errors(app: FastAPI, refusals: Refusals) -> None:
         title = str(error.detail)
         if title == "Not Found":
             title = f"there is nothing at {request.url.path[:200]}"
-        elif title == "Method Not Allowed":
+        headers = error.headers
+        if title == "Method Not Allowed":
             title = f"{request.method} is not allowed here"
+            headers = {"Allow": ", ".join(_methods_at(request))}
         code = NotThere.code if error.status_code == STATUS[NotThere] else None
-        return problem(error.status_code, title, code, error.headers)
+        return problem(error.status_code, title, code, headers)
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, error: RequestValidationError) -> Response:

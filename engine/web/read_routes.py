@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
+from engine.core.access import OPERATOR, check_may
 from engine.core.client_ids import impossible_id
 from engine.core.times import rfc3339
 from engine.errors import NotConfigured, NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
+from engine.web.access.roles import caller_of
 from engine.web.openapi.operation import described
 from engine.web.parameters import (
+    MAX_NUMBER,
     AlertState,
     ClientId,
     Cursor,
@@ -27,10 +30,10 @@ from engine.web.parameters import (
     Limit,
     Matchers,
     NameCursor,
-    Number,
     SilenceState,
     Status,
     TimeCursor,
+    WholeNumber,
     client_id,
     json_response,
 )
@@ -64,11 +67,11 @@ async def _from_store(service: Service, question: Callable[[Reader], Object]) ->
     return await service.ask(lambda reader: json_response(question(reader)))
 
 
-def _number(text: str, what: str) -> int:
-    """A number in a path. NotThere for a text that is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise NotThere(f"there is no {what} {text[:60]!r}")
-    return int(text)
+def _number(number: int, what: str) -> int:
+    """A number in a path. NotThere for one that no store gives."""
+    if number > MAX_NUMBER:
+        raise NotThere(f"there is no {what} {number}")
+    return number
 
 
 def _clients(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
@@ -88,28 +91,32 @@ def _clients(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depe
 
 def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[Depends]) -> None:
     @app.get(
-        "/v1/clients/{client:path}/status", dependencies=loaded, **described("ClientStatus", 404, 501, headers=[AS_OF])
+        "/v1/clients/{client:client}/status",
+        dependencies=loaded,
+        **described("ClientStatus", 404, 501, headers=[AS_OF]),
     )
-    async def status_of(client: ClientId, verify: bool = False) -> Response:
-        """Is the client online? With `verify` the broker is queried; without an answer in time, the status from events is returned."""
+    async def status_of(request: Request, client: ClientId, verify: bool = False) -> Response:
+        """Is the client online? With `verify` the broker is queried, which needs the role operator; without an answer in time, the status from events is returned."""
         id_ = client_id(client)
+        if verify:
+            check_may(caller_of(request), OPERATOR)
         return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)))
 
-    @app.get("/v1/clients/{client:path}/timeline", dependencies=loaded, **described("Timeline", 404))
+    @app.get("/v1/clients/{client:client}/timeline", dependencies=loaded, **described("Timeline", 404))
     async def timeline(client: ClientId, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """The history of a client, newest first."""
         id_ = client_id(client)
         return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=limit, cursor=cursor))
 
     @app.get(
-        "/v1/clients/{client:path}/explanation", dependencies=loaded, **described("Explanation", 404, headers=[AS_OF])
+        "/v1/clients/{client:client}/explanation", dependencies=loaded, **described("Explanation", 404, headers=[AS_OF])
     )
     async def explanation(client: ClientId, at: InstantMs | None = None) -> Response:
         """The status of a client and the evidence for it, now or at an instant (epoch milliseconds)."""
         id_ = client_id(client)
         return _stamped(service, await _from_store(service, lambda reader: views.explanation(reader, id_, at)))
 
-    @app.get("/v1/clients/{client:path}", dependencies=loaded, **described("Client", 404, headers=[AS_OF]))
+    @app.get("/v1/clients/{client:client}", dependencies=loaded, **described("Client", 404, headers=[AS_OF]))
     def client_of(client: ClientId) -> Response:
         """One client."""
         return _stamped(service, json_response(views.client(client_id(client))))
@@ -178,8 +185,8 @@ def _deliveries(app: FastAPI, service: Service, views: Views) -> None:
         wanted: dict[str, Any] = {"state": state, "rule": rule, "client": client, "alert": alert}
         return await _from_store(service, lambda reader: views.deliveries(reader, limit=limit, cursor=cursor, **wanted))
 
-    @app.get("/v1/deliveries/{number}", **described("DeliveryDetail", 404))
-    async def delivery(number: Number) -> Response:
+    @app.get("/v1/deliveries/{number:int}", **described("DeliveryDetail", 404))
+    async def delivery(number: WholeNumber) -> Response:
         """One delivery with its request; secrets are masked."""
         wanted = _number(number, "delivery")
         return await _from_store(service, lambda reader: views.delivery(reader, wanted))
@@ -213,8 +220,8 @@ def _sweeps(app: FastAPI, service: Service, views: Views) -> None:
         """Sweeps, newest first."""
         return await _from_store(service, lambda reader: views.reconciliations(reader, limit=limit, cursor=cursor))
 
-    @app.get("/v1/reconciliations/{number}", **described("SweepReport", 404))
-    async def reconciliation(number: Number) -> Response:
+    @app.get("/v1/reconciliations/{number:int}", **described("SweepReport", 404))
+    async def reconciliation(number: WholeNumber) -> Response:
         """One sweep: its progress and its drift report."""
         wanted = _number(number, "reconciliation")
         return await _from_store(service, lambda reader: views.reconciliation(reader, wanted))

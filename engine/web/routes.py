@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from starlette.types import ASGIApp
+from starlette.routing import Match
+from starlette.types import ASGIApp, Scope
 
 from engine import __version__
 from engine.errors import BadQuestion, NotThere
 from engine.web import metrics, serializers
 from engine.web.access.access_routes import add_access_routes
 from engine.web.access.login import add_login
-from engine.web.access.roles import all_needed, role_check
+from engine.web.access.roles import all_needed, guard, role_check
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
@@ -34,6 +36,7 @@ REASONS_SHOWN = 3
 def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     """The application for a service. `refusals` counts what is refused; None: nobody wants to know."""
     refusals = refusals or Refusals()
+    needed = all_needed(service.act_routes)
     app = FastAPI(
         title="Rollcall",
         version=__version__,
@@ -41,7 +44,7 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
         openapi_url=None,  # a route as any other, so that it needs a role
-        dependencies=[Depends(role_check(all_needed(service.act_routes))), Depends(only_known_parameters)],
+        dependencies=[Depends(role_check(needed)), Depends(only_known_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
     views = service.views
@@ -54,10 +57,10 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     _health(app, service, refusals)
     add_access_routes(app, service)
     add_login(app, service)
-    add_console(app, service, views)
+    add_console(app, service)
     _describe(app, service)
-
-    return AccessCheck(app, service.config.http, service.access, refusals)
+    guard(app, needed)
+    return AccessCheck(app, service.config.http, service.access, refusals, partial(_has_route, app))
 
 
 def _describe(app: FastAPI, service: Service) -> None:
@@ -85,6 +88,11 @@ CHALLENGE = "Rollcall-Challenge"
 
 MAX_CHALLENGE = 128
 """Characters of it."""
+
+
+def _has_route(app: FastAPI, scope: Scope) -> bool:
+    """Is there a route for the method and the path of a request?"""
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
 
 
 EVENTS = described(

@@ -17,7 +17,7 @@ from engine.core.alerting.silence_coverage import Coverage, Covered
 from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.client_ids import impossible_id, shown_name
-from engine.core.presence.client_state import STATUS_NAMES, ClientState, split_id
+from engine.core.presence.client_state import FLAPPING, STATUS_NAMES, ClientState, split_id
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere, Unavailable
@@ -25,6 +25,7 @@ from engine.insights import quality
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, why_not
 from engine.web.client_names import ClientNames
+from engine.web.client_picture import client_picture
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.service import Subject
@@ -37,6 +38,13 @@ MAX_LIMIT = 1000
 
 MAX_LOOKED_AT = 100_000
 """Clients examined for one page: a rare status among a million clients is found over several pages, each quickly."""
+
+MAX_SEARCHED = 1_000_000
+"""Names that are searched for a text for one page."""
+
+DOUBTFUL, ON_HOLD = "doubtful", "on hold"
+CLIENT_FLAGS = (DOUBTFUL, ON_HOLD, "flapping")
+"""What clients can be listed by, beside their status."""
 
 LOOK_BACK = 64
 """Entries before a page of the timeline that are read as well, so that its first entries are applied to a known state."""
@@ -111,10 +119,17 @@ class Views:
         group: str | None = None,
         device: str | None = None,
         match: Sequence[str] = (),
+        text: str = "",
+        only: str | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
     ) -> Object:
-        """Clients by name. A page may hold fewer than `limit`, even none: it is the last page when `next` is null."""
+        """Clients by name. A page may hold fewer than `limit`, even none: it is the last page when `next` is null.
+
+        `text`: what the id contains, in any case; `only`: one of `CLIENT_FLAGS`.
+        """
+        if text:
+            return self._found(text.lower(), wanted_status=status, match=match, only=only, limit=limit, cursor=cursor)
         wanted = STATUS_NAMES.index(status) if status is not None else None
         holds = self._matcher(match)
         fleet, items, last, looked_at = self._subject.fleet, list[Object](), "", 0
@@ -127,9 +142,36 @@ class Views:
                 continue
             if (group is not None or device is not None) and not _is_named(name, group, device):
                 continue
+            if only is not None and not self._has(only, state):
+                continue
             if holds is None or holds(name, state.ip):
                 items.append(self._client_object(name, state))
         return page(items)
+
+    def _found(
+        self, text: str, *, wanted_status: str | None, match: Sequence[str], only: str | None, limit: int, cursor: str
+    ) -> Object:
+        """Clients whose id contains a text. To look at a name is cheap, so more of them are looked at."""
+        wanted = STATUS_NAMES.index(wanted_status) if wanted_status is not None else None
+        holds = self._matcher(match)
+        fleet, items, last = self._subject.fleet, list[Object](), ""
+        for looked_at, name in enumerate(self._names.after(cursor)):
+            if len(items) == limit or looked_at == MAX_SEARCHED:
+                return page(items, last)
+            last = name
+            if text not in name.lower() or (state := fleet.published(name)) is None:
+                continue
+            if (wanted is not None and state.settled != wanted) or (only is not None and not self._has(only, state)):
+                continue
+            if holds is None or holds(name, state.ip):
+                items.append(self._client_object(name, state))
+        return page(items)
+
+    def _has(self, flag: str, state: ClientState) -> bool:
+        """Has a client one of `CLIENT_FLAGS`?"""
+        if flag == DOUBTFUL:
+            return bool(doubts(state, self._skew_ms))
+        return state.on_hold if flag == ON_HOLD else bool(state.flags & FLAPPING)
 
     def _matcher(self, pairs: Sequence[str]) -> Callable[[str, str], bool] | None:
         if not pairs:
@@ -206,6 +248,11 @@ class Views:
         rest = entries[limit:]
         purged = not rest and bool(entries) and entries[-1].previous != 0
         return page(items, rest[0].position if rest else None) | {"purged": purged}
+
+    def picture(self, reader: Reader, client: str, from_ms: int, to_ms: int) -> Object:
+        """What happened to a client between two instants (epoch ms), for a drawing."""
+        policy = self._subject.fleet.policy
+        return client_picture(reader, client, self._state(client), policy, self._subject.codec, from_ms, to_ms)
 
     def _is_about(self, entry: HistoryEntry, client: str) -> bool:
         if entry.raw is None:

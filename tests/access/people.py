@@ -74,6 +74,7 @@ def inhabited(folder: Path, **config: Any) -> Iterator[Service]:
 
 def is_ready(running: Service) -> bool:
     """Asked with a token."""
+    assert running.process is not None and running.process.poll() is None, running.log_text()[-2000:]
     try:
         return requests.get(f"{running.url}/readyz", headers=bearer("viewer-token"), timeout=30).status_code == 200
     except requests.RequestException:

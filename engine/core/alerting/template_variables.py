@@ -115,7 +115,7 @@ class VariableSource:
             "started_at": rfc3339(started_at_ms),
             "ended_at": "" if ended_at_ms is None else rfc3339(ended_at_ms),
             "duration": duration(started_at_ms, at_ms if ended_at_ms is None else ended_at_ms),
-            "url": f"{self.external_url}/?alert={id}" if self.external_url else "",
+            "url": f"{self.external_url}/alert/{id}" if self.external_url else "",
             "acknowledged_by": "",
             "escalation": 0,
             "source": "",

@@ -82,18 +82,20 @@ def shown_to(request: Request) -> dict[str, Any]:
     }
 
 
-async def read_form(request: Request, most_bytes: int = MAX_FORM_BYTES) -> Mapping[str, str]:
+async def read_form(request: Request) -> Mapping[str, str]:
     """The fields of a form of ours. BadQuestion when it is malformed, TooLarge, Forbidden when another page may have sent it."""
-    found = await fields_of(request, most_bytes)
+    found = await fields_of(request)
     if not is_own(request.scope, request.headers.get(HEADER) or found.get(FIELD, "")):
         raise Forbidden(STALE)
     return found
 
 
-async def fields_of(request: Request, most_bytes: int = MAX_FORM_BYTES) -> Mapping[str, str]:
+async def fields_of(
+    request: Request, most_bytes: int = MAX_FORM_BYTES, most_fields: int = MAX_FIELDS
+) -> Mapping[str, str]:
     """The fields of a form that anybody may have sent. BadQuestion when it is malformed, TooLarge."""
     raw = await read_body(request, most_bytes)
     try:
-        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
+        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most_fields))
     except ValueError as error:
         raise BadQuestion("the form is malformed") from error

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.core.access import ADMIN, PUBLIC, SOURCE, VIEWER, Caller, check_may
 from engine.errors import NotSignedIn
@@ -38,32 +40,46 @@ NEEDED: Final[dict[str, str]] = {
     "GET /v1/alerts/{id_}": VIEWER,
     "GET /v1/alerts/{id_}/progress": VIEWER,
     "GET /v1/clients": VIEWER,
-    "GET /v1/clients/{client:path}": VIEWER,
-    "GET /v1/clients/{client:path}/explanation": VIEWER,
-    "GET /v1/clients/{client:path}/status": VIEWER,
-    "GET /v1/clients/{client:path}/timeline": VIEWER,
+    "GET /v1/clients/{client:client}": VIEWER,
+    "GET /v1/clients/{client:client}/explanation": VIEWER,
+    "GET /v1/clients/{client:client}/status": VIEWER,
+    "GET /v1/clients/{client:client}/timeline": VIEWER,
     "GET /v1/deliveries": VIEWER,
-    "GET /v1/deliveries/{number}": VIEWER,
+    "GET /v1/deliveries/{number:int}": VIEWER,
     "GET /v1/fleet/curve": VIEWER,
     "GET /v1/fleet/verdicts": VIEWER,
     "GET /v1/quality": VIEWER,
     "GET /v1/quarantine": VIEWER,
     "GET /v1/reconciliations": VIEWER,
-    "GET /v1/reconciliations/{number}": VIEWER,
+    "GET /v1/reconciliations/{number:int}": VIEWER,
     "GET /v1/rules": VIEWER,
     "GET /v1/silences": VIEWER,
     "GET /v1/silences/{id_}": VIEWER,
     "GET /v1/sources": VIEWER,
-    # Pages
+    # Pages, and what changes of them
     "GET /": VIEWER,
-    "GET /acknowledge": VIEWER,
-    "POST /acknowledge": VIEWER,  # and what the act needs
+    "GET /about": VIEWER,
+    "GET /alert/{id}": VIEWER,
+    "GET /alerts": VIEWER,
+    "GET /assets/{name}": PUBLIC,  # the page to sign in on loads them
+    "GET /client": VIEWER,
+    "GET /clients": VIEWER,
+    "GET /deliveries": VIEWER,
+    "GET /delivery/{number}": VIEWER,
+    "GET /events": VIEWER,
+    "GET /rule/{name}": VIEWER,
+    "GET /rules": VIEWER,
+    "GET /silences": VIEWER,
+    "GET /sources": VIEWER,
+    "GET /sweeps": VIEWER,
+    # Forms: what is sent with one needs the role of its act besides.
+    "GET /act/{name}": VIEWER,
+    "POST /act/{name}": VIEWER,
 }
 """Method and path of each route -> the role that it needs."""
 
 PUBLIC_PATHS: Final = frozenset(key.partition(" ")[2] for key, role in NEEDED.items() if role == PUBLIC)
-PUBLIC_FOLDERS: Final = ("/assets/",)
-"""What the page to sign in on loads."""
+PUBLIC_FOLDERS: Final = tuple(path.partition("{")[0] for path in PUBLIC_PATHS if "{" in path)
 
 CALLER: Final = "rollcall.caller"
 """Where `auth.AccessCheck` puts the caller into the scope of a request; None: somebody who is not signed in, at a public path."""
@@ -91,10 +107,27 @@ def role_check(needed: Mapping[str, str]) -> Callable[[Request], Awaitable[None]
     """A dependency of every route, before anything else looks at the request: Forbidden when the caller's role is not enough."""
 
     async def check_role(request: Request) -> None:
-        route = request.scope.get("route")
-        path = route.path if isinstance(route, APIRoute) else request.url.path
-        role = needed.get(f"{request.method} {path}")
-        if role != PUBLIC and not (request.method == "GET" and path.startswith(PUBLIC_FOLDERS)):
-            check_may(caller_of(request), role)
+        _check(request, request.scope["route"].path, needed)
 
     return check_role
+
+
+def guard(app: FastAPI, needed: Mapping[str, str]) -> None:
+    """The same for the routes that take no dependencies: pages and their assets. To be called when all routes are there."""
+    for route in app.routes:
+        if isinstance(route, Route) and not isinstance(route, APIRoute):
+            route.app = _guarded(route.app, route.path, needed)
+
+
+def _guarded(app: ASGIApp, path: str, needed: Mapping[str, str]) -> ASGIApp:
+    async def check_first(scope: Scope, receive: Receive, send: Send) -> None:
+        _check(Request(scope, receive), path, needed)
+        await app(scope, receive, send)
+
+    return check_first
+
+
+def _check(request: Request, path: str, needed: Mapping[str, str]) -> None:
+    role = needed.get(f"{request.method} {path}")
+    if role != PUBLIC:
+        check_may(caller_of(request), role)

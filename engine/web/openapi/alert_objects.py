@@ -6,7 +6,21 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from engine.web.openapi.values import Count, Duration, Instant, Line, LongLine, Next, Seconds
+from engine.web.openapi.values import (
+    Beginning,
+    Count,
+    Duration,
+    Instant,
+    Line,
+    LongLine,
+    Network,
+    Next,
+    Pattern,
+    Patterns,
+    RuleName,
+    RuleNames,
+    Seconds,
+)
 
 AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
@@ -50,6 +64,14 @@ class WhyNot(TypedDict):
     stopped_by: str | None
     why: str
     gates: list[Stage]
+
+
+class RulesExplained(TypedDict):
+    """Each rule that matches a client with every stage; `unmatched`: how many rules do not match it."""
+
+    client: str
+    items: list[WhyNot]
+    unmatched: Count
 
 
 class Alert(TypedDict):
@@ -215,29 +237,33 @@ class SilencePage(TypedDict):
     next: Next
 
 
+class SilenceMatch(TypedDict, total=False):
+    """Keys of a rule's match, each with a pattern or a list of them; other keys are columns of the inventory."""
+
+    group: Pattern | Patterns
+    device: Pattern | Patterns
+    client: Pattern | Patterns
+    ip: Annotated[Network | Annotated[list[Network], Meta(min_length=1)], Meta(description="Networks or addresses.")]
+    source: Annotated[Pattern | Patterns, Meta(description="Alerts about a source.")]
+    target: Annotated[Pattern | Patterns, Meta(description="Alerts about a target of deliveries.")]
+    rule: Annotated[RuleName | RuleNames, Meta(description="The same as `rule` beside the match.")]
+    attributes: Annotated[dict[str, Pattern | Patterns], Meta(description="Columns of the inventory.")]
+
+
 NewSilence = TypedDict(
     "NewSilence",
     {
-        "match": NotRequired[
-            Annotated[
-                dict[str, str | list[str] | dict[str, str | list[str]]],
-                Meta(
-                    description="Keys of a rule's match, and `attributes`, with a pattern or a list of patterns; {} silences everything.",
-                    examples=[{"group": "GID_PUMP", "device": ["p-*"]}],
-                ),
-            ]
-        ],
-        "rule": NotRequired[Annotated[str | list[str], Meta(description="Names of rules, or patterns.")]],
-        "from": NotRequired[Annotated[str, Meta(description="An instant, or a duration from now; without it, now.")]],
+        "match": Annotated[SilenceMatch, Meta(examples=[{"group": "GID_PUMP", "device": ["p-*"]}])],
+        "rule": Annotated[RuleName | RuleNames, Meta(description="Names of rules, or patterns.")],
+        "from": Beginning,
         "for": Duration,
         "author": Line,
         "comment": LongLine,
-        "dry_run": NotRequired[
-            Annotated[
-                bool,
-                Meta(description="Only say what it would cover; then `for`, `author` and `comment` may be missing."),
-            ]
+        "dry_run": Annotated[
+            bool,
+            Meta(description="Only say what it would cover; then `for`, `author` and `comment` may be missing."),
         ],
     },
+    total=False,
 )
-NewSilence.__doc__ = "What to silence, for how long, by which author and why; `match`, `rule` or both."
+NewSilence.__doc__ = "What to silence, for how long, by which author and why; without `match`, `rule` says it."

@@ -155,6 +155,10 @@ class Forgotten(TypedDict):
     client: str
 
 
+NumberText = Annotated[str, Meta(max_length=64, pattern=r"^[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?$")]
+"""A number that is written as a text."""
+
+
 class Event(TypedDict):
     """A lifecycle event, as the broker words it. Other keys, of 1 KiB together, are kept and ignored.
 
@@ -163,14 +167,12 @@ class Event(TypedDict):
 
     clientId: Annotated[str, Meta(min_length=1, max_length=256, pattern=PRINTABLE)]
     time: Annotated[
-        int | str,
-        Meta(
-            description="Epoch milliseconds, or seconds when below 1e11; a number may be written as a text. At most a minute ahead of now."
-        ),
+        float | NumberText,
+        Meta(description="Epoch milliseconds, or seconds when below 1e11; at most a minute ahead of now."),
     ]
     eventType: Literal["connect", "disconnect", "tcpclean"]
     channelId: Annotated[str, Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
-    clientIp: NotRequired[Annotated[str | None, Meta(description="`ip:port`, at most 64 bytes.")]]
+    clientIp: NotRequired[Annotated[str, Meta(max_length=64, pattern=PRINTABLE)] | None]
 
 
 class RejectedLine(TypedDict):

@@ -73,6 +73,7 @@ _OF_TAG = {
     "alerts": "alerts",
     "silences": "alerts",
     "rules": "alerts",
+    "why-not": "alerts",
     "deliveries": "deliveries",
     "me": "access",
     "users": "access",
@@ -114,7 +115,23 @@ def _schemas() -> dict[str, Any]:
         for kind in _objects_of(module)
     ]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    acts = ("Silence", "Acknowledged", "WhyNot", "Delivery", "HeldChanged", "Forgotten", "Retried", "SweepReport")
+    for name in ("NewSilence", "Acknowledgement", "NewSweep"):  # acts refuse other keys; events keep them
+        found[name]["additionalProperties"] = False
+    found["NewSilence"]["allOf"] = [
+        {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
+        {"anyOf": [{"required": ["for", "author", "comment"]}, IS_DRY_RUN]},
+    ]
+    acts = (
+        "Silence",
+        "Acknowledged",
+        "WhyNot",
+        "RulesExplained",
+        "Delivery",
+        "HeldChanged",
+        "Forgotten",
+        "Retried",
+        "SweepReport",
+    )
     found["ActAnswer"] = {"description": "What the act returned.", "anyOf": [named(name) for name in acts]}
     found["SweepBegun"] = {
         "description": "The sweep, or where its answer will be.",
@@ -128,6 +145,9 @@ def _objects_of(module: Any) -> Iterator[Any]:
         is_ours = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
         if is_ours and (is_typeddict(value) or issubclass(value, msgspec.Struct)):
             yield value
+
+
+IS_DRY_RUN = {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}}
 
 
 def _operations(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,6 +14,8 @@ Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next
 
 
 class CurveItem(TypedDict):
+    """The fleet in one step."""
+
     at: Instant
     online: Count
     offline: Count

@@ -39,7 +39,6 @@ class Described(NamedTuple):
     answer: str  # the name of the schema of its answer, see `document`
     body: str = ""  # that of its body; empty: there is none
     refuses: tuple[int, ...] = ()  # statuses beside those of any request
-    needs_body: bool = True  # False: an empty body stands for an empty object
 
 
 def named(schema: str) -> dict[str, str]:
@@ -98,9 +97,9 @@ OTHERS = {
 """What the further answers of routes mean."""
 
 
-def json_body(schema: str, *, is_required: bool) -> dict[str, Any]:
+def json_body(schema: str) -> dict[str, Any]:
     """A request body of JSON."""
-    return {"required": is_required, "content": content(schema)}
+    return {"required": True, "content": content(schema)}
 
 
 UNREAD_BODY: dict[str, Any] = {

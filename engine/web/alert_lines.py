@@ -1,21 +1,15 @@
-"""One alert as the console shows it: a line of a list, and its own page, to which notifications link. Read `AlertLines`, then `collect`."""
+"""One alert as the console shows it, in a list and on its own page. Read `AlertLines`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from engine.stores.base import AlertRow, FiringRow, Reader
+from engine.stores.base import AlertRow, FiringRow
 from engine.web import serializers
 from engine.web.service import Service
 
 FIRING = "firing"
-
-MEMBERS_SHOWN = 1_000
-"""Alerts of one group or bundle that its page lists."""
-
-COUNTED = 10_000
-"""Alerts of one group or bundle that its page counts."""
 
 
 class AlertLines:
@@ -53,20 +47,3 @@ class AlertLines:
         found["acknowledged_by"] = acknowledged[0].acknowledged_by if acknowledged else None
         found["waits"] = first.state == FIRING and len(acknowledged) < len(some)
         return found
-
-
-def collect(service: Service, reader: Reader, id_: str) -> dict[str, Any]:
-    """What the page of an alert, a group or a bundle shows; `alert` is None when there is none. It asks the store."""
-    lines = AlertLines(service)
-    rows = reader.alerts_of(id_, limit=COUNTED)
-    if not rows and (ended := reader.alert(id_)) is not None:
-        rows = [ended]
-    gone = ""
-    if not rows:
-        was_sent = reader.deliveries(alert=id_, limit=1)
-        gone = "This alert has ended: nothing in it fires." if was_sent else "There is no such alert (any more)."
-    return {
-        "alert": lines.of_all(id_, rows) if rows else None,
-        "members": [lines.of(row) for row in rows[:MEMBERS_SHOWN] if row.state == FIRING],
-        "gone": gone,
-    }

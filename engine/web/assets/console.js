@@ -1,0 +1,120 @@
+// The console's script. Pages can be read and acted on without it: it shows local time, follows changes, and knows some keys.
+"use strict";
+(() => {
+  const root = document.documentElement.dataset.root;
+  document.documentElement.classList.add("scripted");
+
+  // Instants: local time in the text, UTC on hover.
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  function localTimes(within) {
+    const today = new Date().toDateString();
+    for (const element of within.querySelectorAll("time[datetime]:not([title])")) {
+      const at = new Date(element.dateTime);
+      if (isNaN(at)) continue;
+      element.title = element.dateTime.replace("T", " ").replace(/\.000Z$/, "Z").replace("Z", " UTC");
+      element.textContent = (at.toDateString() === today ? "" : day.format(at) + ", ") + clock.format(at);
+    }
+  }
+
+  // Forms carry the token of the process that runs now, also when the page is from before its restart.
+  function token() {
+    const fresh = document.getElementById("token");
+    return (fresh && fresh.textContent.trim()) || document.body.dataset.token;
+  }
+  document.addEventListener("submit", (event) => {
+    const field = event.target.querySelector("input[name=token]");
+    if (field) field.value = token();
+    const until = event.target.querySelector("input[name=until]");
+    if (until && until.type === "datetime-local" && until.value) sendInstant(until);
+  }, true);
+  document.addEventListener("htmx:configRequest", (event) => {
+    if ("token" in event.detail.parameters) event.detail.parameters.token = token();
+    const until = event.detail.parameters.until;
+    if (until) event.detail.parameters.until = new Date(until).toISOString();
+  });
+  // The field holds local time without a zone; what is sent is the instant.
+  function sendInstant(field) {
+    const at = new Date(field.value);
+    if (isNaN(at)) return;
+    const hidden = Object.assign(document.createElement("input"), { type: "hidden", name: field.name, value: at.toISOString() });
+    field.removeAttribute("name");
+    field.after(hidden);
+  }
+
+  // Until when a silence lasts, in local time.
+  function nextAt(hour, weekday) {
+    const at = new Date();
+    at.setHours(hour, 0, 0, 0);
+    do at.setDate(at.getDate() + 1); while (weekday !== undefined && at.getDay() !== weekday);
+    return at;
+  }
+  function asField(at) {
+    const two = (number) => String(number).padStart(2, "0");
+    return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`;
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-until]");
+    if (button) {
+      const form = button.closest("form");
+      const field = form.querySelector("input[name=until]");
+      const wanted = button.dataset.until;
+      const at = wanted === "tomorrow" ? nextAt(8) : wanted === "monday" ? nextAt(8, 1) : new Date(Date.now() + 3600e3 * Number(wanted));
+      field.value = asField(at);
+      field.dispatchEvent(new Event("change", { bubbles: true }));
+      for (const other of form.querySelectorAll("[data-until]")) other.setAttribute("aria-pressed", String(other === button));
+    }
+    if (event.target.closest("[data-help]")) help();
+    if (event.target.closest("[data-pause]")) pause(event.target.closest("[data-pause]"));
+  });
+
+  // Changes: a page says when they no longer arrive, and can be held still.
+  let isPaused = false;
+  function pause(button) {
+    isPaused = !isPaused;
+    button.setAttribute("aria-pressed", String(isPaused));
+    button.textContent = isPaused ? "Go on updating" : "Pause updates";
+    if (!isPaused) location.reload();
+  }
+  document.addEventListener("htmx:sseBeforeMessage", (event) => {
+    if (isPaused && event.target.id === "live") event.preventDefault();
+  });
+  const lost = () => document.getElementById("lost");
+  document.addEventListener("htmx:sseError", () => { if (lost()) lost().hidden = false; });
+  document.addEventListener("htmx:sseOpen", () => { if (lost()) lost().hidden = true; });
+  window.addEventListener("offline", () => { if (lost()) lost().hidden = false; });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    localTimes(event.target);
+    const title = document.querySelector("[data-title]");
+    if (title) document.title = title.dataset.title + " · Rollcall";
+  });
+
+  // Keys.
+  function help() {
+    const dialog = document.getElementById("help");
+    if (dialog && !dialog.open) dialog.showModal();
+  }
+  function move(by) {
+    const rows = [...document.querySelectorAll(".row .go")];
+    if (!rows.length) return;
+    const at = rows.findIndex((row) => row.closest(".row").contains(document.activeElement));
+    rows[Math.min(rows.length - 1, Math.max(0, at < 0 ? (by > 0 ? 0 : rows.length - 1) : at + by))].focus();
+  }
+  function act(key) {
+    const row = document.activeElement && document.activeElement.closest(".row");
+    const wanted = (row || document).querySelector(`[data-key=${key}]`);
+    if (wanted) wanted.click();
+  }
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest && event.target.closest("input, textarea, select, dialog");
+    if (event.key === "Escape" && typing && event.target.id === "search") event.target.blur();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const keys = {
+      "/": () => document.getElementById("search").focus(), j: () => move(1), k: () => move(-1),
+      a: () => act("a"), s: () => act("s"), "?": help, g: () => { location.href = root; },
+    };
+    if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+  });
+
+  localTimes(document);
+})();

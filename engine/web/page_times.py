@@ -1,0 +1,43 @@
+"""Instants and durations on pages: UTC in the text, the instant in an attribute, so that a script can show local time. Pure.
+
+Durations are coarse: a page that is open is sent again when its text changes, and seconds of an outage help nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from markupsafe import Markup
+
+from engine.core.times import rfc3339
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def age(seconds: float | None) -> str:
+    """Seconds as a duration of at most two units: `2 h 5 min`. None, not known, is a dash."""
+    if seconds is None:
+        return "–"
+    left, parts = int(seconds), list[str]()
+    for unit_s, word in _UNITS:
+        count, left = divmod(left, unit_s)
+        if count or parts:
+            parts.append(f"{count} {word}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part) or "less than 1 min"
+
+
+def time_element(value: str | int | None) -> Markup | str:
+    """An instant (RFC 3339, or epoch milliseconds) as an element with the time of day in UTC. None, not known, is a dash."""
+    if value is None:
+        return "–"
+    text = rfc3339(value) if isinstance(value, int) else value
+    return Markup('<time datetime="{}">{} {} UTC</time>').format(text, text[:10], text[11:19])
+
+
+def since(value: str | None, seconds: float | None) -> Markup | str:
+    """Since when something lasts, and for how long: `since 03:12:05, 14 min`."""
+    if value is None:
+        return "–"
+    return Markup("since {}, {}").format(time_element(value), age(seconds))

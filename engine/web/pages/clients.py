@@ -1,0 +1,73 @@
+"""The clients: found as you type, or by their status. Read `collect`."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from typing import Final
+
+from engine.errors import BadQuestion
+from engine.web.pages.base import ROWS, Page, Shown, Wanted, link, next_link
+from engine.web.parameters import STATUSES
+from engine.web.service import Service
+from engine.web.views import CLIENT_FLAGS
+
+FILTERS: Final = (("", "", "All"), ("status", "online", "Online"), ("status", "offline", "Offline"), ("status", "unknown", "Unknown"),
+                  ("only", "doubtful", "In doubt"), ("only", "on hold", "On hold"), ("only", "flapping", "Flapping"))  # fmt: skip
+
+
+async def collect(service: Service, wanted: Wanted) -> Shown:
+    """What the page shows. A word with `=` in the search is a matcher, as in a rule; the others are parts of the id."""
+    status, only = wanted.one_of("status", STATUSES), wanted.one_of("only", CLIENT_FLAGS)
+    search = wanted.get("q")
+    text, pairs = _read(search)
+    found = await asyncio.to_thread(
+        service.views.clients,
+        status=status,
+        match=pairs,
+        text=text,
+        only=only,
+        limit=ROWS,
+        cursor=wanted.get("cursor"),
+    )
+    choices = [
+        {
+            "words": words,
+            "href": link("clients", q=search, **({name: value} if name else {})),
+            "on": _is_on(name, value, status, only),
+        }
+        for name, value, words in FILTERS
+    ]
+    silence = " ".join([*(shlex.quote(pair) for pair in pairs), *([f"client=*{text}*"] if text else [])])
+    return {
+        "q": search,
+        "filters": choices,
+        "clients": found["items"],
+        "next": next_link("clients", found, q=search, status=status, only=only),
+        "silence": silence,
+        "status": status,
+        "only": only,
+    }
+
+
+def _read(search: str) -> tuple[str, list[str]]:
+    """The part of an id, and the pairs key=pattern, of what was typed."""
+    try:
+        words = shlex.split(search) if '"' in search or "'" in search else search.split()
+    except ValueError as error:
+        raise BadQuestion(f"the search {search[:60]!r}: {error}") from error
+    return " ".join(word for word in words if "=" not in word), [word for word in words if "=" in word]
+
+
+def _is_on(name: str, value: str, status: str | None, only: str | None) -> bool:
+    return (status is None and only is None) if not name else {"status": status, "only": only}[name] == value
+
+
+PAGE: Final = Page(
+    path="/clients",
+    template="clients.html",
+    collect=collect,
+    parameters=("q", "status", "only", "cursor"),
+    section="clients",
+    words="Clients",
+)
