@@ -29,6 +29,12 @@ Written = Callable[[str | None], None]
 """Called once for a text, in any thread: None when it is written, else why it is lost. Must not block."""
 
 
+IsWanted = Callable[[], bool]
+"""Asked in the thread that writes, right before it does: shall a text still be written?"""
+
+NOT_WANTED: Final = "it is not wanted any more"
+
+
 class LogTrouble(NamedTuple):
     """Why the log is not written at present, and since when (epoch milliseconds)."""
 
@@ -40,6 +46,7 @@ class _Text(NamedTuple):
     data: bytes
     lines: int
     written: Written | None
+    is_wanted: IsWanted | None
 
 
 class LogOutput:
@@ -60,10 +67,10 @@ class LogOutput:
         self._trouble: LogTrouble | None = None
         self._thread: threading.Thread | None = None
 
-    def write(self, text: str, written: Written | None = None) -> None:
-        """Write whole lines, without their last line break."""
+    def write(self, text: str, written: Written | None = None, is_wanted: IsWanted | None = None) -> None:
+        """Write whole lines, without their last line break; `written` gets `NOT_WANTED` when `is_wanted` says no, and nothing is lost then."""
         data = text.encode(self._encoding, "backslashreplace") + b"\n"
-        one = _Text(data, data.count(b"\n"), written)
+        one = _Text(data, data.count(b"\n"), written, is_wanted)
         if self._fd is None:
             self._settle([one], self._write_directly(text))
             return
@@ -105,6 +112,7 @@ class LogOutput:
                     self._changed.wait()
                 batch = self._take()
                 self._began_s = time.monotonic()
+            batch = self._wanted(batch)
             count, problem = self._write_batch(b"".join(text.data for text in batch))
             with self._changed:
                 self._began_s = None
@@ -118,6 +126,17 @@ class LogOutput:
                     break
             else:
                 self._settle(batch, None)
+
+    def _wanted(self, batch: list[_Text]) -> list[_Text]:
+        """Those texts that shall still be written; who waits for the others is told."""
+        kept = []
+        for text in batch:
+            if text.is_wanted is None or text.is_wanted():
+                kept.append(text)
+            elif text.written is not None:
+                with contextlib.suppress(Exception):
+                    text.written(NOT_WANTED)
+        return kept
 
     def _take(self) -> list[_Text]:
         batch, size = [self._texts.popleft()], 0

@@ -31,7 +31,8 @@ import structlog
 
 from engine.core.foreign_text import visible_text
 from engine.core.times import rfc3339
-from engine.log_output import LogOutput, LogTrouble, Written
+from engine.log_output import NOT_WANTED as UNWANTED
+from engine.log_output import IsWanted, LogOutput, LogTrouble, Written
 
 
 class Event(StrEnum):
@@ -245,6 +246,9 @@ class Event(StrEnum):
     SWEEP_FINISHED = "sweep.done", "a sweep has finished"
 
 
+NOT_WANTED: Final = UNWANTED
+"""What `log_all` says of lines that were not wanted any more when they were to be written."""
+
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FORMATS: Final = ("auto", "human", "json")
 
@@ -305,14 +309,19 @@ def setup_logging(level: str = "info", format: str = "auto", stream: IO[str] | N
     root.setLevel(max(LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
 
 
-def log_all(event: Event, entries: Sequence[Mapping[str, Any]], written: Written | None = None) -> None:
+def log_all(
+    event: Event,
+    entries: Sequence[Mapping[str, Any]],
+    written: Written | None = None,
+    is_wanted: IsWanted | None = None,
+) -> None:
     """Write many lines of one event at level info, each with its own facts, at once: a storm has thousands a second.
 
     `written` is called in any thread, perhaps before this returns: with None when the lines are written (or the log's level leaves
-    them out), with the reason when they are lost.
+    them out), with the reason when they are lost, with `NOT_WANTED` when `is_wanted` said no right before they were to be written.
     """
     if _write_all is not None and entries:
-        _write_all(event, entries, written)
+        _write_all(event, entries, written, is_wanted)
     elif written is not None:
         written(None)
 
@@ -371,9 +380,11 @@ class _WriteAll:
     def __init__(self, output: LogOutput, render: _Render) -> None:
         self._output, self._line = output, _guarded(render)
 
-    def __call__(self, event: Event, entries: Sequence[Mapping[str, Any]], written: Written | None) -> None:
+    def __call__(
+        self, event: Event, entries: Sequence[Mapping[str, Any]], written: Written | None, is_wanted: IsWanted | None
+    ) -> None:
         lines = [self._line(None, "info", {"event": event, **entry}) for entry in entries]
-        self._output.write("\n".join(lines), written)
+        self._output.write("\n".join(lines), written, is_wanted)
 
 
 class _Lines:

@@ -122,7 +122,7 @@ def test_the_page_about_http_names_every_path(tmp_path: Path) -> None:
     try:
         _, _, told = asyncio.run(asked(create(service), "GET", "/openapi.json"))
     finally:
-        service.store.close()
+        service.cells.first.store.close()
     paths = {re.sub(r"{(?!rule}/)[a-z_]+}", "{id}", path) for path in told["paths"]}
     text = (ROOT / "docs" / "http.md").read_text()
     named = set(re.findall(r"/[a-z0-9/{}-]+", text))

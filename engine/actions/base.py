@@ -10,16 +10,37 @@ from engine.core.delivery import Answer, Delivered, Expired, OutboxItem, Outcome
 __all__ = [
     "ActionSender",
     "Answer",
+    "Attempted",
     "BatchSender",
     "Delivered",
     "Done",
     "Expired",
+    "MaySend",
+    "NothingMayLeave",
     "OutboxItem",
     "Outcome",
     "Rejected",
     "RetryLater",
     "Untried",
+    "always",
 ]
+
+Attempted = Answer | Untried
+"""What became of an item that a sender was given: what its target answered, or nothing was sent."""
+
+MaySend = Callable[[], bool]
+"""Whether something may leave now. A sender asks it in any thread, right before it gives what it sends to the system, however long it
+waited for a connection before: meanwhile another replica may have become the one that sends."""
+
+
+def always() -> bool:
+    """Where one process sends: something may always leave."""
+    return True
+
+
+class NothingMayLeave(Exception):
+    """`MaySend` said no at the last moment: nothing was sent, and the answer is `Untried`."""
+
 
 Done = Callable[[Sequence[Outcome]], None]
 """Takes the outcomes of items, some at a time, on the event loop that submitted them."""
@@ -28,8 +49,8 @@ Done = Callable[[Sequence[Outcome]], None]
 class ActionSender(Protocol):
     """Carries out one kind of action."""
 
-    async def send(self, item: OutboxItem) -> Answer:
-        """Try once; bounded in time; never raises for what a target does."""
+    async def send(self, item: OutboxItem) -> Attempted:
+        """Try once; bounded in time; never raises for what a target does. Untried: nothing was sent, for nothing may leave now."""
         ...
 
     async def close(self) -> None:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from engine.actions.base import Answer, Delivered, Done, OutboxItem, Outcome, RetryLater
+from engine.actions.base import Attempted, Delivered, Done, OutboxItem, Outcome, RetryLater, Untried
+from engine.telemetry import NOT_WANTED
 
 WITHIN_S: Final = 10.0
 """How long a message may wait for the log to take it."""
 
 Written = Callable[[str | None], None]
-"""Takes what became of some messages, in any thread: None when they are written, else the reason why not."""
+"""Takes what became of some messages, in any thread: None when they are written, `NOT_WANTED` when they may not be, else the reason why not."""
 
 Write = Callable[[Sequence[OutboxItem], Written], None]
 """Writes the `message` of each delivery's request, in order, and then calls the second argument once; must not block."""
@@ -34,12 +35,12 @@ class LogSender:
         self._write = write
         self.prefetch = 256  # writing does not wait, so many can be taken at once
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Write one message."""
         result: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
         self.submit([item], result.set_result)
         (outcome,) = await result
-        assert isinstance(outcome.answer, Delivered | RetryLater)
+        assert isinstance(outcome.answer, Delivered | RetryLater | Untried)
         return outcome.answer
 
     def submit(self, items: Sequence[OutboxItem], done: Done) -> None:
@@ -78,8 +79,10 @@ class _Call:
         self._is_over = True
         if self.timer is not None:
             self.timer.cancel()
-        answer: Answer = DELIVERED
-        if problem is not None:
+        answer: Attempted = DELIVERED
+        if problem == NOT_WANTED:
+            answer = Untried()
+        elif problem is not None:
             answer = RetryLater(reason=f"the log cannot be written: {problem}", may_have_arrived=may_have_arrived)
         now_ms, took_ms = time.time_ns() // 1_000_000, (time.monotonic_ns() - self._began_ns) // 1_000_000
         self._done(

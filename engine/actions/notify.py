@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from multidict import CIMultiDict
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Answer, Attempted, Delivered, Rejected, RetryLater, Untried
 from engine.actions.pace import Pace
 from engine.actions.receiver_setup import ReceiverSetup
 from engine.actions.receivers import apprise
@@ -76,8 +76,9 @@ class ReceiverSender:
             await asyncio.sleep(paused_s)
         return None
 
-    async def send(self, key: str, request: Mapping[str, Any]) -> Answer:
+    async def send(self, key: str, request: Mapping[str, Any]) -> Attempted:
         """Try once, within the receiver's timeout. `key`: the delivery's; `request`: the message as it is stored. Never raises."""
+        answer: Attempted
         name = str(request.get("receiver"))
         self.said = ""
         try:
@@ -95,9 +96,11 @@ class ReceiverSender:
             answer = await self._by_http(SERVICES[receiver.service], message, key, receiver)
         if isinstance(answer, RetryLater) and answer.retry_after_ms and (pace := self._pace(name)) is not None:
             pace.pause(time.monotonic() + answer.retry_after_ms / 1000)
-        return self._scrubbed(answer)
+        return answer if isinstance(answer, Untried) else self._scrubbed(answer)
 
-    async def _by_http(self, service: ReceiverService, message: Message, key: str, receiver: ReceiverSetup) -> Answer:
+    async def _by_http(
+        self, service: ReceiverService, message: Message, key: str, receiver: ReceiverSetup
+    ) -> Attempted:
         try:
             request = service.request(message, receiver.settings, time.time())
         except Exception as error:  # noqa: BLE001  # its text may hold a secret
@@ -135,11 +138,15 @@ class ReceiverSender:
             headers[SIGNATURE_HEADER] = signature(receiver.settings["sign"], request.body, int(time.time()))
         return headers
 
-    async def _by_apprise(self, message: Message, receiver: ReceiverSetup) -> Answer:
+    async def _by_apprise(self, message: Message, receiver: ReceiverSetup) -> Attempted:
         """In a thread, which goes on when it takes too long: nobody can stop it."""
+
+        def sent() -> Attempted:
+            return apprise.send(message, receiver.settings) if self._webhooks.may_send() else Untried()
+
         try:
             async with asyncio.timeout(receiver.timeout_ms / 1000), self._threads:
-                return await asyncio.to_thread(apprise.send, message, receiver.settings)
+                return await asyncio.to_thread(sent)
         except TimeoutError:
             reason = f"Apprise has not answered within {receiver.timeout_ms} ms"
             return RetryLater(reason=reason, may_have_arrived=True)

@@ -13,7 +13,16 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from engine.actions.base import ActionSender, Answer, BatchSender, Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.base import (
+    ActionSender,
+    Attempted,
+    BatchSender,
+    Done,
+    OutboxItem,
+    Outcome,
+    Rejected,
+    RetryLater,
+)
 from engine.actions.receivers import email
 from engine.actions.receivers.base import Message
 from engine.config.addresses import domain_of, mailbox
@@ -53,6 +62,7 @@ class NotifyDispatch:
 
     async def _send(self, item: OutboxItem, receiver: MailReceiver, done: Done) -> None:
         began_ns = time.monotonic_ns()
+        answer: Attempted
         try:
             answer = await self.mail(item, receiver)
         except Exception as error:  # noqa: BLE001  # whatever a sender raises costs its own deliveries only
@@ -60,7 +70,7 @@ class NotifyDispatch:
         took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
         done([Outcome(id=item.id, answer=answer, attempted_at_ms=time.time_ns() // 1_000_000, duration_ms=took_ms)])
 
-    async def mail(self, item: OutboxItem, receiver: MailReceiver) -> Answer:
+    async def mail(self, item: OutboxItem, receiver: MailReceiver) -> Attempted:
         """Send one message as an e-mail."""
         if self._mail is None:
             return RetryLater(reason="the configuration has no mail server (`smtp`)", our_fault=True)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DRIFT = ("client", "believed", "connections", "at")
 
+COUNTS = ("total", "asked", "agreed", "corrected", "unknown", "failed", "corrections_left_out")
+"""What is added up where several cells have a sweep each."""
+
 POLL_S = 0.25
 """Seconds between two looks at a running sweep."""
 
@@ -44,6 +47,8 @@ def reconcile(config_path: Path, style: str, dry_run: bool) -> None:
     """
     with operator_api(config_path, write=True) as api:
         found = _followed(_progress(api, dry_run, lambda note: say(note, err=True)), quiet=style == "jsonl")
+        for number in found.pop("others", ()):  # of the other cells
+            found = _together(found, _followed(_finishing(api, number), quiet=style == "jsonl"))
     if style == "jsonl":
         click.echo(as_line(found))
     else:
@@ -56,10 +61,30 @@ def reconcile(config_path: Path, style: str, dry_run: bool) -> None:
 def _progress(api: OperatorApi, dry_run: bool, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Begin a sweep or join one, and return it again and again until it has finished. `note` gets what has to be waited for."""
     found = _begin_or_join(api, dry_run, note)
+    others = {"others": found.pop("others", ())}
+    yield found | others
+    while found["finished_at"] is None:
+        found = _poll(api, found)
+        yield found | others
+
+
+def _finishing(api: OperatorApi, number: int) -> Iterator[dict[str, Any]]:
+    """A sweep that has begun, again and again until it has finished."""
+    found = api.sweep(number)
     yield found
     while found["finished_at"] is None:
         found = _poll(api, found)
         yield found
+
+
+def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Finished sweeps of two cells as one."""
+    sums = {key: one[key] + other[key] for key in COUNTS}
+    times = {
+        "started_at": min(one["started_at"], other["started_at"]),
+        "finished_at": max(one["finished_at"], other["finished_at"]),
+    }
+    return one | sums | times | {"corrections": one["corrections"] + other["corrections"]}
 
 
 def _begin_or_join(api: OperatorApi, dry_run: bool, note: Callable[[str], None]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ from engine.core.rules import Rule
 from engine.replay.diff import ONLY_OLD, TOTALS, changes_between, original, totals_by_rule
 from engine.replay.parallel import MIN_BYTES, processors, run_shared, shares_of
 from engine.replay.recording import chunks_of, kind_problem, opened
-from engine.replay.runner import Replay, ReplayOutcome, ReplaySettings
+from engine.replay.runner import Replay, ReplayOutcome
+from engine.replay.settings import settings_of
 from engine.rulefiles.loader import load_rules
-from engine.runtime.fleet_factory import command_routes, inventory_of, mail_route, policy_of
+from engine.runtime.fleet_factory import inventory_of
 
 _KEPT: list[Replay] = []
 
@@ -194,17 +195,7 @@ def _replay(
     config: Config, inventory: Inventory, rules: tuple[Rule, ...], events: Recording, write: Callable[[bytes], object]
 ) -> ReplayOutcome:
     """Replay on as many processors as the rules allow."""
-    settings = ReplaySettings(
-        policy=policy_of(config),
-        rules=rules,
-        inventory=inventory,
-        max_future_ms=config.events.max_future_ms,
-        commands=command_routes(config),
-        mail=mail_route(config),
-        burst=config.deliveries.burst,
-        receivers=config.receivers,
-        external_url=config.http.external_url if config.http is not None else "",
-    )
+    settings = settings_of(config, inventory, rules)
     share_of = shares_of(rules) if events.size >= MIN_BYTES and processors() > 1 else None
     with contextlib.ExitStack() as stack:
         progress = _progress(stack, events.size)

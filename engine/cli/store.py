@@ -23,7 +23,7 @@ def store() -> None:
 @click.option(
     "--to", "to_path", required=True, type=CONFIG, help="The configuration of the store to copy to; it must be empty."
 )
-@click.option("--cell", help="The cell, when a configuration has several; default: its `cluster.cell`.")
+@click.option("--cell", help="The cell, when a configuration has several; default: the first.")
 @format_option
 def copy(from_path: Path, to_path: Path, cell: str | None, style: str) -> None:
     """Copy a whole store: SQLite to PostgreSQL, or back.

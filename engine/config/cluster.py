@@ -54,7 +54,7 @@ class ClusterConfig:
     """How replicas that share a PostgreSQL store work together. `name`: of this replica, the same after a restart."""
 
     name: str = ""
-    cell: str = DEFAULT_CELL  # the one that this process works on
+    cells: tuple[str, ...] = (DEFAULT_CELL,)  # those that this replica runs or stands by for
     lease_ms: int = 5_000  # a cell that its owner has not renewed for so long is taken by another replica
 
 
@@ -119,30 +119,28 @@ def _check_sources(reader: ConfigReader) -> None:
 
 
 def read_cluster(reader: ConfigReader, cells: Sequence[CellConfig]) -> ClusterConfig:
-    """The section `cluster`. A replica without a name is called as its machine is; with several cells it says on which it works."""
+    """The section `cluster`. A replica without a name is called as its machine is; it may run every cell unless it names some."""
     raw = reader.raw.get("cluster") or {}
     at = ("cluster", "lease")
     lease_ms = reader.duration_ms(at, raw["lease"]) if "lease" in raw else ClusterConfig().lease_ms
     if not SHORTEST_LEASE_MS <= lease_ms <= LONGEST_LEASE_MS:
         reader.report(at, f"must be between {SHORTEST_LEASE_MS // 1000}s and {LONGEST_LEASE_MS // 1000}s")
     return ClusterConfig(
-        name=raw.get("name") or socket.gethostname()[:100], cell=_own_cell(reader, raw, cells), lease_ms=lease_ms
+        name=raw.get("name") or socket.gethostname()[:100], cells=_own_cells(reader, raw, cells), lease_ms=lease_ms
     )
 
 
-def _own_cell(reader: ConfigReader, raw: Mapping[str, Any], cells: Sequence[CellConfig]) -> str:
+def _own_cells(reader: ConfigReader, raw: Mapping[str, Any], cells: Sequence[CellConfig]) -> tuple[str, ...]:
+    """The names of the cells that the replica may run, in the order of `cells`."""
     names = [cell.name for cell in cells]
-    if "cell" not in raw:
-        if len(cells) > 1:
-            message = f"`cell` is missing: a process works on one of the cells ({', '.join(names)}); run one for each, with a configuration of its own"
-            reader.report(("cluster",), message)
-        return names[0]
-    if raw["cell"] not in names:
-        reader.report(
-            ("cluster", "cell"),
-            f"there is no cell `{raw['cell'][:63]}`{did_you_mean(raw['cell'], names, all_of_them=True)}",
-        )
-    return str(raw["cell"])
+    wanted = raw.get("cells", names)
+    for index, name in enumerate(wanted):
+        if name not in names:
+            reader.report(
+                ("cluster", "cells", index),
+                f"there is no cell `{name[:63]}`{did_you_mean(name, names, all_of_them=True)}",
+            )
+    return tuple(name for name in names if name in wanted) or tuple(names)
 
 
 def missing_packages(reader: ConfigReader) -> list[Problem]:

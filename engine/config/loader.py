@@ -134,9 +134,18 @@ class Config:
     written: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def own_cells(self) -> tuple[CellConfig, ...]:
+        """The cells that this replica runs or stands by for."""
+        return tuple(cell for cell in self.cells if cell.name in self.cluster.cells) or self.cells
+
+    @property
     def cell(self) -> CellConfig:
-        """The cell that this process works on."""
-        return next((cell for cell in self.cells if cell.name == self.cluster.cell), self.cells[0])
+        """The cell that this configuration is of: the only one, or the one of `of_cell`."""
+        return self.own_cells[0]
+
+    def of_cell(self, name: str) -> Config:
+        """The same for one of its cells alone."""
+        return self if self.cluster.cells == (name,) else replace(self, cluster=replace(self.cluster, cells=(name,)))
 
 
 def load_config(path: Path) -> Config:

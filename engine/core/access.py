@@ -70,6 +70,10 @@ A_PAGE: Final = Caller(name="a page", kind=ENGINE, role=VIEWER)
 """Who asks when a page reads by an act, for all who look at it: each of them may read."""
 
 
+A_TRIAL: Final = Caller(name="a page", kind=ENGINE, role=OPERATOR)
+"""Who asks when a page tries an act that then changes nothing, to show what it would do."""
+
+
 def shown_caller(caller: Caller) -> str:
     """Who it is, for people: a name, or what they came with."""
     if caller.kind == ANYBODY:

@@ -101,7 +101,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untried:
-    """No attempt was made and nothing changes: it was handed back because its target is in trouble."""
+    """No attempt was made and nothing changes: its target is in trouble, or another replica may be the one that sends now."""
 
 
 Answer = Delivered | RetryLater | Rejected

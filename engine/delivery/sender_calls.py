@@ -16,6 +16,7 @@ from engine.actions.base import (
     Outcome,
     Rejected,
     RetryLater,
+    Untried,
 )
 from engine.clock import Clock
 from engine.telemetry import Event, logger
@@ -71,7 +72,7 @@ class SenderCalls:
         began_ns = time.monotonic_ns()
         try:
             answer = await sender.send(item)
-            if not isinstance(answer, Delivered | RetryLater | Rejected):
+            if not isinstance(answer, Delivered | RetryLater | Rejected | Untried):
                 raise TypeError(f"the sender answered with {type(answer).__name__}")
         except Exception as error:  # noqa: BLE001  # whatever a sender raises costs its own deliveries only
             self._failed([item], done, error)

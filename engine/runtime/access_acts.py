@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from engine.config.durations import parse_duration
 from engine.core.access import ADMIN, ROLES, USER, USER_ROLES
 from engine.errors import BadQuestion, Conflict, NotThere
-from engine.runtime.operator_api import Act, Backend, Route
+from engine.runtime.operator_api import Act, Backend, Reach, Route
 from engine.stores.base import AccessTables, TokenRow, UserRow
 from engine.web.access import objects
 from engine.web.access.objects import Object
@@ -29,6 +29,7 @@ class AddUser:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/users", status=201),)
     described: ClassVar[Described] = Described("User", "NewUser", (409,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: Any = None
     role: Any = None
     password: Any = None
@@ -58,6 +59,7 @@ class SetPassword:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="PUT", path="/v1/users/{name}/password"),)
     described: ClassVar[Described] = Described("User", "NewPassword", (404,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: str
     password: Any = None
 
@@ -82,6 +84,7 @@ class SetRole:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="PUT", path="/v1/users/{name}/role"),)
     described: ClassVar[Described] = Described("User", "NewRole", (404,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: str
     role: Any = None
 
@@ -104,6 +107,7 @@ class RemoveUser:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/users/{name}"),)
     described: ClassVar[Described] = Described("User", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: str
 
     def perform(self, backend: Backend) -> Object:
@@ -124,6 +128,7 @@ class AddToken:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/tokens", status=201),)
     described: ClassVar[Described] = Described("MadeToken", "NewToken", (409,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: Any = None
     role: Any = None
     expires: Any = None
@@ -160,6 +165,7 @@ class RemoveToken:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/tokens/{name}"),)
     described: ClassVar[Described] = Described("Token", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.ALL
     name: str
 
     def perform(self, backend: Backend) -> Object:

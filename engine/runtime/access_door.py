@@ -7,16 +7,16 @@ replicas share each of them writes by itself, whoever owns the cell.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.config.loader import Config
 from engine.errors import Unavailable
 from engine.runtime.store_factory import database_of
-from engine.stores.base import AccessTables, Store
+from engine.stores.base import AccessTables, Reader, Store
 from engine.stores.sqlite.reader import SqliteReader
 
 if TYPE_CHECKING:  # it needs a package that is not always installed
+    from engine.runtime.cell import Cell
     from engine.stores.postgres.access import PostgresAccessDoor
 
 T = TypeVar("T")
@@ -25,34 +25,29 @@ WRITTEN_WITHIN_S = 20.0
 """How long a login waits for the writer."""
 
 
-class Submits(Protocol):
-    """Where work for the next transaction goes: the writer."""
-
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        """See `Writer.submit`."""
-        ...
-
-
 class EmbeddedDoor:
     """The rows in the embedded store of a running service."""
 
     is_shared = False
 
-    def __init__(self, store: Callable[[], Store], writer: Callable[[], Submits]) -> None:
-        """Both of the present cell."""
-        self._store, self._writer = store, writer
+    def __init__(self, cell: Callable[[], Cell]) -> None:
+        """`cell`: the only one."""
+        self._cell = cell
 
     def read(self, question: Callable[[AccessTables], T]) -> T:
         """See `AccessDoor`."""
-        with self._store().reading() as reader:
+
+        def ask(reader: Reader) -> T:
             assert isinstance(reader, SqliteReader)
             return question(reader.access)
 
+        return self._cell().read(ask)
+
     def write(self, work: Callable[[AccessTables], T]) -> T:
         """See `AccessDoor`."""
-        store = self._store()
+        cell = self._cell()
         try:
-            return self._writer().submit(lambda: work(store.access)).result(WRITTEN_WITHIN_S)
+            return cell.writer.submit(lambda: work(cell.store.access)).result(WRITTEN_WITHIN_S)
         except TimeoutError:
             raise Unavailable(f"the store did not commit within {WRITTEN_WITHIN_S:.0f} s; try again") from None
 

@@ -1,7 +1,8 @@
 """Puts the parts together: the one place that names concrete classes. Read `build`, then `App.run`.
 
-What lives as long as the process is here: HTTP, configuration, rule files, log. What lives as long as an ownership of the cell is
-in `runtime.cell`; `runtime.cell_life` has one cell follow the other. With the embedded store there is one.
+What lives as long as the process is here: HTTP, configuration, rule files, log. What lives as long as an ownership of a cell is
+in `runtime.cell`; `runtime.cell_life` has one cell follow the other, and `runtime.replica_cells` has several beside one another. With the
+embedded store there is one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from engine.clock import Clock, EngineClock, SystemClock
 from engine.config.inventory import Inventory
@@ -26,18 +27,15 @@ from engine.runtime.fleet_factory import inventory_of
 from engine.runtime.http_server import serving_http
 from engine.runtime.posting import Posting
 from engine.runtime.reload_signal import ReloadSignal
+from engine.runtime.replica_cells import ReplicaCells
 from engine.runtime.rule_reloader import RuleReloader, Seen, seen_now
-from engine.runtime.running_service import RunningService, ServiceBackend
+from engine.runtime.running_service import RunningService
 from engine.runtime.shared_cell import Shared
 from engine.runtime.shutdown import end_within
 from engine.runtime.store_clock import StoreClock
 from engine.runtime.store_factory import is_shared, open_cell, open_store
-from engine.stores.base import Store
 from engine.stores.sqlite.folder_lock import FolderLock
 from engine.telemetry import Event, flush_log, lines_lost, log_trouble, logger, setup_logging
-
-if TYPE_CHECKING:  # it needs a package that is not always installed
-    from engine.stores.postgres.store import PostgresStore
 
 LOG_PROBE_S = 10.0
 """Between two lines that find out whether a log that failed can be written again."""
@@ -56,59 +54,73 @@ class App(RunningService):
         self._failpoints = from_environment()
         self._store_clock = StoreClock()
         self._folder: FolderLock | None = None  # of a store that is elsewhere: commands find the service by it
+        self._clocks: dict[str, EngineClock] = {}  # of cells that several replicas share, by their names
         if is_shared(config):
             self._folder = FolderLock.take(config.data)
-            first = self._opened(config)
-            super().__init__(config, EngineClock(self._store_clock.now_ms), inventory)
-            cell = self._cell_of(first, rules, first)
-            self.posting = Posting(config, self.clock, first, lambda: self.cell.ring())
+            cells = [self._shared_cell(config.of_cell(one.name), inventory, rules) for one in config.own_cells]
+            super().__init__(config, cells[0].clock, inventory)
+            self.posting = Posting(config, self.clock, self._ring)
         else:
             super().__init__(config, clock, inventory)
-            cell = self._cell_of(open_store(config, self._failpoints.reached), rules)
+            store = open_store(config, self._failpoints.reached)
+            cells = [Cell(config, self.clock, inventory, rules, store, self._failpoints)]
+        self.cells = ReplicaCells(config, {cell.name: self._life_of(cell) for cell in cells})
+        self.rule_reloader = RuleReloader(config, inventory, self.cells.all, rules, seen, self._configured)
+
+    def _life_of(self, cell: Cell) -> CellLife:
+        """The life of a cell that begins with this one."""
+        name = cell.name
         parts = CellParts(
             self.supervisor,
             self.codec,
             self._is_flowing,
-            lambda: ServiceBackend(self, asyncio.get_running_loop()),
+            lambda cell: self.backend_of(cell, asyncio.get_running_loop()),
+            of=name if len(cell.config.cells) > 1 else None,
         )
-        self.life = CellLife(
+        return CellLife(
             cell,
-            self._next_cell,
+            lambda: self._shared_cell(self.config.of_cell(name), self.inventory, self.rules),
             begin=parts.begin,
             end=parts.end,
-            take_rules=lambda: self.rule_reloader.take(self.rules),
+            take_rules=lambda cell: self.rule_reloader.take(cell),
         )
-        self.rule_reloader = RuleReloader(config, inventory, self.life, self.clock, rules, seen, self._configured)
 
-    def _opened(self, config: Config) -> PostgresStore:
-        """The store of the cell, not owned yet, and what time it is there."""
+    def _shared_cell(self, config: Config, inventory: Inventory, rules: tuple[Rule, ...]) -> Cell:
+        """A cell that several replicas share, not owned yet: the first one, or the one that follows one that was lost or given away."""
+        name = config.cell.name
         store = open_cell(config, config.cell, self._failpoints.reached)
-        self._store_clock.ask(store.database_ms)
-        return store
-
-    def _cell_of(self, store: Store, rules: tuple[Rule, ...], shared: PostgresStore | None = None) -> Cell:
-        found = None if shared is None else Shared(store=shared, clock=self._store_clock)
-        return Cell(self.config, self.clock, self.inventory, rules, store, self._failpoints, found)
-
-    def _next_cell(self) -> Cell:
-        """In a thread: the cell that follows one that was lost or given away."""
-        store = self._opened(self.config)
         try:
-            return self._cell_of(store, self.rules, store)
+            self._store_clock.ask(store.database_ms)
+            # Each cell has a time of its own: its last owner may have got further than the database's clock shows.
+            clock = self._clocks.setdefault(name, EngineClock(self._store_clock.now_ms))
+            shared = Shared(store=store, clock=self._store_clock, others_owned=partial(self._owned_beside, name))
+            # Rows of the inventory change together with the rules, in a transaction of each cell.
+            own = inventory if len(config.cells) == 1 else inventory.copied()
+            return Cell(config, clock, own, rules, store, self._failpoints, shared)
         except BaseException:
             store.close()
             raise
 
+    def _owned_beside(self, name: str) -> int:
+        """How many other cells this replica owns."""
+        return sum(cell.name != name for cell in self.cells.owned())
+
+    def _ring(self) -> None:
+        """On the loop: something was posted to a cell, perhaps."""
+        for cell in self.cells.all():
+            cell.ring()
+
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
-        return self.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
+        return self.cells.first.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
 
     def _configured(self, config: Config) -> None:
         """SIGHUP has changed the configuration, as far as that needs no restart."""
         if config.log != self.config.log:
             setup_logging(config.log.level, config.log.format)
         self.config = config
-        self.cell.configured(config)
+        for cell in self.cells.all():
+            cell.configured(config.of_cell(cell.name) if len(config.cells) > 1 else config)
 
     def reload(self) -> None:
         """Load the configuration, the rules and the inventory again; on the event loop. Harmless at any time."""
@@ -143,15 +155,21 @@ class App(RunningService):
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is in hand."""
         tasks: list[asyncio.Task[None]] = []
+        is_ending = False
 
         async def end_parts() -> None:
+            nonlocal is_ending
+            if is_ending:  # another cell has begun with it
+                return
+            is_ending = True
+            log.info(Event.STOPPING)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CLOSE_S)
 
         async with self._taking_posts(), self._serving_http():
             tasks += self._keep_parts()
-            error = await self.life.run(stop, end_parts)
+            error = await self.cells.run(stop, end_parts)
         if self._folder is not None:
             self._folder.release()
         if error is not None:
@@ -180,13 +198,18 @@ class App(RunningService):
                 log.warning(Event.LOG_LINES_LOST, lines=lost)
                 noted, probe_s = lost, now_s + LOG_PROBE_S
 
-    def _is_flowing(self) -> bool:
-        """Do verdicts flow, are deliveries sent, and does every part work that the heartbeat vouches for?"""
-        now_ms = self.clock.now_ms()
+    def _is_flowing(self, cell: Cell) -> bool:
+        """Do verdicts flow, are deliveries sent, and does every part work that a cell's heartbeat vouches for, and has every cell an owner?"""
+        now_ms = cell.clock.now_ms()
         return (
             not self.readiness(now_ms)
-            and not [trouble for trouble in self.supervisor.troubles() if trouble.name not in (LOG, HEARTBEAT)]
-            and now_ms - self.source_runner.watermark_of(now_ms) <= self.config.feed.max_lag_ms
+            and not [
+                trouble
+                for trouble in self.supervisor.troubles()
+                if trouble.name != LOG and not trouble.name.startswith(HEARTBEAT)
+            ]
+            and now_ms - cell.source_runner.watermark_of(now_ms) <= self.config.feed.max_lag_ms
+            and (cell.cell_watch is None or cell.cell_watch.are_all_owned)
         )
 
 
@@ -209,12 +232,14 @@ def build(config: Config, clock: Clock | None = None) -> App:
         problem = error
     app = App(config, clock or SystemClock(), inventory, rules, seen)
     if problem is not None and not app.rule_reloader.fall_back(problem):
-        app.store.close()
+        for cell in app.cells.all():
+            cell.store.close()
         raise problem
     try:
         _let_in(app)
     except BaseException:
-        app.store.close()
+        for cell in app.cells.all():
+            cell.store.close()
         raise
     return app
 

@@ -137,6 +137,10 @@ class RecordingBackend:
         """See `Backend`."""
         return self._backend.now_ms()
 
+    def asked_ms(self) -> int:
+        """See `Backend`."""
+        return self._backend.asked_ms()
+
     def read(self, question: Callable[[Reader], T]) -> T:
         """See `Backend`."""
         return self._backend.read(question)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from engine.delivery.outbox import Outbox
 from engine.delivery.rendering import render_or_bury, render_row
 from engine.delivery.target_watch import TargetWatch
 from engine.errors import Fenced, RollcallError, StoreBehind, StoreError
+from engine.runtime.cell_watch import CellWatch
 from engine.runtime.client_limit import ClientLimit
 from engine.runtime.failpoints import Failpoints
 from engine.runtime.fleet_factory import command_routes, fleet_of, mail_route, renderer_of, routes_of
@@ -43,7 +45,7 @@ from engine.runtime.source_runner import SourceRunner
 from engine.runtime.standby import Standby
 from engine.runtime.status_queries import assemble
 from engine.runtime.writer import Writer
-from engine.sources.base import Gap
+from engine.sources.base import Gap, SourceHealth
 from engine.stores.base import Reader, SourceRow, Store
 from engine.telemetry import Event, logger
 from engine.web.service import CellState
@@ -125,8 +127,15 @@ class Cell:
             client_limit=self._client_limit,
         )
         ownership = None if shared is None else shared.store.ownership
-        self.standby = None if shared is None else Standby(shared.store, self.writer, shared.clock)
-        self.senders = Senders(config, clock, None if shared is None else shared.send_until_s)
+        self.standby = None if shared is None else Standby(shared.store, self.writer, shared.clock, shared.others_owned)
+        self.cell_watch = None
+        if shared is not None and self.standby is not None:
+            self.cell_watch = CellWatch(shared.store, self.standby, self.fleet, clock)
+        self.senders = (
+            Senders(config, clock)
+            if shared is None
+            else Senders(config, clock, shared.store.ownership.may_send, shared.send_until_s)
+        )
         policy = DeliveryPolicy(max_age_ms=config.deliveries.max_age_ms)
         self.dispatcher = Dispatcher(
             Outbox(store, self.write, clock, policy),
@@ -142,6 +151,11 @@ class Cell:
         )
 
     @property
+    def name(self) -> str:
+        """Of the cell."""
+        return self.config.cell.name
+
+    @property
     def is_standby(self) -> bool:
         """Does another replica own the cell, or nobody, so that nothing is written here?"""
         return self.shared is not None and not self.shared.store.ownership.is_owner
@@ -151,6 +165,39 @@ class Cell:
         if self.shared is None or self.standby is None:
             return None
         return self.shared.state(self.standby, self.lost)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Have the states of its clients been loaded?"""
+        return self.ready_at_ms is not None or (self.standby is not None and self.standby.is_warm)
+
+    def as_of_ms(self) -> int | None:
+        """The instant of which its clients are shown, when other replicas may know more; None with the embedded store."""
+        if self.standby is None:
+            return None
+        now_ms = self.clock.now_ms()
+        return now_ms if not self.is_standby else now_ms - int(self.standby.lag_s() * 1000)
+
+    def healths(self) -> list[SourceHealth]:
+        """The health of every source, with the text of its open feed alert."""
+        trouble = self.source_runner.watch.trouble
+        return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
+
+    def not_ready(self) -> list[str]:
+        """Why it does not decide and send, although it is owned; empty when it does."""
+        reasons = [] if self.ready_at_ms is not None else ["starting: client states are being loaded"]
+        if self.writer.failure is not None:
+            reasons.append(self.writer.failure)
+        return reasons + [f"source {name}: {reason}" for name, reason in self.source_runner.not_flowing()]
+
+    def counters(self) -> dict[str, int]:
+        """What was counted since it was made, by name."""
+        stats, sent = self.writer.stats, self.dispatcher.stats
+        found = {name: int(getattr(stats, name)) for name in stats.__slots__}
+        found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
+        for name in ("sent", "delivered", "retried", "rejected"):
+            found[f"delivery_{name}"] = int(getattr(sent, name))
+        return found
 
     def ring(self) -> None:
         """On the loop: something was posted to the cell, perhaps."""

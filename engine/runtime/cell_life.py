@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from engine.errors import RollcallError, StoreBehind, StoreError
 from engine.runtime.cell import Begin, Cell
@@ -29,11 +30,11 @@ class CellLife:
         *,
         begin: Begin,
         end: Callable[[], None],
-        take_rules: Callable[[], None],
+        take_rules: Callable[[Cell], None],
     ) -> None:
         """`make`: a new cell with a store of its own, in a thread. `begin` and `end`: of the background parts.
 
-        `take_rules`: puts the rules in force, in the writer's thread.
+        `take_rules`: puts the rules in force in a cell, in its writer's thread.
         """
         self.cell = cell  # the present one
         self._make, self._begin, self._end, self._take_rules = make, begin, end, take_rules
@@ -49,7 +50,6 @@ class CellLife:
             self._end()
             following = await self._made(stop)
             if following is None:
-                log.info(Event.STOPPING)
                 await before_stop()
                 return None
             self.cell = following
@@ -61,7 +61,7 @@ class CellLife:
         elif not await self._owns(cell, cell.standby, stop):
             return await self._over(cell, stop, before_stop)
         try:
-            await cell.start(self._begin, self._take_rules)
+            await cell.start(self._begin, partial(self._take_rules, cell))
         except StoreError:
             if cell.lost is None:
                 raise
@@ -75,7 +75,6 @@ class CellLife:
             self._end()
             await self._given_back(cell)
             return False
-        log.info(Event.STOPPING)
         await before_stop()
         await self._given_back(cell)
         return True
@@ -100,7 +99,6 @@ class CellLife:
     async def _over(self, cell: Cell, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> bool:
         """A cell that was never owned ends; True: and so does the service."""
         if stop.is_set():
-            log.info(Event.STOPPING)
             await before_stop()
         if cell.queries is not None:
             await asyncio.to_thread(cell.queries.stop)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from engine.config.deliveries import HeartbeatConfig
 from engine.runtime.cell import Cell
-from engine.runtime.cell_watch import CellWatch
 from engine.runtime.heartbeat import Heartbeat, ping
 from engine.runtime.history_codec import HistoryCodec
 from engine.runtime.operator_acts import forget_clients
@@ -17,7 +16,7 @@ from engine.runtime.operator_api import Backend
 from engine.runtime.posted_acts import ActRunner
 from engine.runtime.refused_events import RefusedEvents
 from engine.runtime.status_queries import ALIVE_EVERY_S
-from engine.runtime.supervision import Supervisor
+from engine.runtime.supervision import Look, Supervisor
 from engine.runtime.target_troubles import keep_target_watch
 from engine.stores.base import SourceRow
 from engine.telemetry import Event
@@ -38,19 +37,22 @@ class CellParts:
         self,
         supervisor: Supervisor,
         codec: HistoryCodec,
-        is_flowing: Callable[[], bool],
-        backend: Callable[[], Backend],
+        is_flowing: Callable[[Cell], bool],
+        backend: Callable[[Cell], Backend],
+        *,
+        of: str | None = None,
     ) -> None:
         """`is_flowing`: do verdicts flow and are deliveries sent, so that the heartbeat may vouch for it?
 
-        `backend`: what acts of operators work on that came to other replicas.
+        `backend`: what acts of operators work on that came to other replicas. `of`: the name of the cell, where a replica has several.
         """
         self._supervisor, self._codec, self._is_flowing, self._backend = supervisor, codec, is_flowing, backend
+        self._of = f" of cell {of}" if of is not None else ""
         self._names: set[str] = set()  # of the parts of the present cell
 
     def begin(self, cell: Cell, left: Mapping[str, SourceRow]) -> list[asyncio.Task[None]]:
         """Start everything that runs on the event loop, the dispatcher first; and watch what lives in threads and processes."""
-        keep, config = self._supervisor.keep, cell.config
+        keep, config = self._keep, cell.config
         others = set(self._supervisor.names())
         refused = RefusedEvents(
             cell.fleet, cell.store, self._codec, cell.clock, config.events.max_future_ms, cell.writer.offer
@@ -70,11 +72,10 @@ class CellParts:
         if config.heartbeat is not None:
             tasks.append(keep(HEARTBEAT, self._heartbeat(cell, config.heartbeat).run, is_vital=False))
         if cell.shared is not None:
-            cell.act_runner = ActRunner(cell.shared.inbox, cell.shared.store.posted.take, self._backend)
+            cell.act_runner = ActRunner(cell.shared.inbox, cell.shared.store.posted.take, partial(self._backend, cell))
             tasks.append(keep("acts", cell.act_runner.run, is_vital=False))
-        if cell.shared is not None and cell.standby is not None:
-            watch_cells = CellWatch(cell.shared.store, cell.standby, cell.fleet, cell.clock, cell.write)
-            tasks.append(keep("cells", watch_cells.run, is_vital=False))
+        if cell.cell_watch is not None:
+            tasks.append(keep("cells", partial(cell.cell_watch.run, cell.write), is_vital=False))
         tasks += self._sources(cell, left)
         self._watch(cell)
         self._names = set(self._supervisor.names()) - others
@@ -84,10 +85,13 @@ class CellParts:
         """What was watched of a cell that ends is watched no more."""
         self._supervisor.drop(self._names)
 
+    def _keep(self, name: str, work: Callable[[], Awaitable[None]], **how: Any) -> asyncio.Task[None]:
+        return self._supervisor.keep(name + self._of, work, **how)
+
     def _heartbeat(self, cell: Cell, beat: HeartbeatConfig) -> Heartbeat:
         denied = [str(network) for network in cell.config.network.deny]
         post = partial(ping, denied, connection=cell.config.webhooks)
-        return Heartbeat(beat.url, beat.every_ms, post, self._is_flowing)
+        return Heartbeat(beat.url, beat.every_ms, post, partial(self._is_flowing, cell))
 
     def _sources(self, cell: Cell, left: Mapping[str, SourceRow]) -> list[asyncio.Task[None]]:
         first = dict(left)
@@ -99,12 +103,15 @@ class CellParts:
         found = []
         for name in cell.source_runner.sources:
             work = partial(cell.source_runner.run_by_name, name, position_of, cell.writer.offer, cell.note_gap)
-            found.append(self._supervisor.keep(f"source {name}", work, may_end=True, event=Event.SOURCE_FAILED))
+            found.append(self._keep(f"source {name}", work, may_end=True, event=Event.SOURCE_FAILED))
         return found
 
     def _watch(self, cell: Cell) -> None:
         """Parts that live in threads and processes of their own; they log themselves, except for threads that end."""
-        watch = self._supervisor.watch
+
+        def watch(name: str, look: Look, **how: bool) -> None:
+            self._supervisor.watch(name + self._of, look, **how)
+
         watch("writer", cell.writer.trouble, is_logged=False)
         watch("deliveries", lambda: cell.dispatcher.health().trouble, is_logged=False)
         watch("webhook process", cell.senders.webhook_trouble, is_logged=False)

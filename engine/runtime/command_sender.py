@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from engine.actions.base import ActionSender
+from engine.actions.base import ActionSender, MaySend, always
 from engine.actions.command.mqtt import MqttCommands, signature_login
 from engine.actions.command.mqtt_client import MqttLogin
 from engine.actions.command.rocketmq import REQUEST_MS, CommandProducer, RocketmqCommands
@@ -15,19 +15,28 @@ from engine.config.mqtt import MqttConfig, RocketmqCluster
 from engine.templates.command import MQTT, ROCKETMQ
 
 
-def command_sender(config: Config, now_ms: Callable[[], int]) -> CommandSender:
-    """Sends commands each way that the configuration names; nothing is connected before the first one."""
+def command_sender(
+    config: Config,
+    now_ms: Callable[[], int],
+    may_send: MaySend = always,
+    send_until_s: Callable[[], float] | None = None,
+) -> CommandSender:
+    """Sends commands each way that the configuration names; nothing is connected before the first one.
+
+    `send_until_s`: until when something may be sent (seconds of `engine.clock.running_ms`); None: always.
+    """
     ways: dict[str, ActionSender] = {}
     waits = Waits()
     mqtt = config.mqtt
     if mqtt is not None and mqtt.endpoint is not None:
-        ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms, waits)
+        ways[MQTT] = MqttCommands(partial(login_of, mqtt), now_ms, waits, may_send)
     if mqtt is not None and mqtt.rocketmq is not None:
         ways[ROCKETMQ] = RocketmqCommands(
             partial(_producer, mqtt.rocketmq, str(config.data / "rocketmq" / "commands")),
             now_ms,
             mqtt.rocketmq.namespace,
             waits,
+            send_until_s,
         )
     return CommandSender(ways, now_ms, waits)
 

@@ -1,4 +1,4 @@
-"""What tests ask of a running service through its environment: to die at a place, to raise for a client, and to write checkpoints sooner.
+"""What tests ask of a running service through its environment: to die or to stand still at a place, to raise for a client, and to write checkpoints sooner.
 
 `app.build` calls `from_environment` once. Without these variables every hook does nothing.
 """
@@ -62,16 +62,20 @@ class Failpoints:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Failpoints:
     """What the environment asks for.
 
-    `ROLLCALL_FAILPOINT=PLACE:N`: die as if the power had gone, the N-th time that the place is reached.
+    `ROLLCALL_FAILPOINT=PLACE:N`: die as if the power had gone, the N-th time that the place is reached. `PLACE:N:stop`: stand still then,
+    once, as a suspended machine does, until SIGCONT.
     `ROLLCALL_FAULT=apply:CLIENT`, `settle:CLIENT` or `render:CLIENT`: that raises for the client. `stuck:CLIENT`: rendering hangs.
     `ROLLCALL_STOP_WITHIN=SECONDS`: the longest stop.
     `ROLLCALL_CHECKPOINT=EVENTS:ROWS`: client rows are written after so many events, so many at once.
     """
-    place, _, count = environment.get("ROLLCALL_FAILPOINT", "").partition(":")
+    place, _, rest = environment.get("ROLLCALL_FAILPOINT", "").partition(":")
+    count, _, how = rest.partition(":")
     where, _, victim = environment.get("ROLLCALL_FAULT", "").partition(":")
     events, _, rows = environment.get("ROLLCALL_CHECKPOINT", "").partition(":")
     return Failpoints(
-        reached=_killer(place, int(count or 1)) if place else lambda place: None,
+        reached=_signaller(place, int(count or 1), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
+        if place
+        else lambda place: None,
         checkpoint_events=int(events or CHECKPOINT_EVENTS),
         checkpoint_rows=int(rows or CHECKPOINT_SLICE),
         fault=(where, victim),
@@ -79,15 +83,15 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Failpoints:
     )
 
 
-def _killer(wanted: str, count: int) -> Callable[[str], None]:
+def _signaller(wanted: str, count: int, what: signal.Signals) -> Callable[[str], None]:
     left = count
 
     def reached(place: str) -> None:
         nonlocal left
         if place == wanted:
             left -= 1
-            if left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if left == 0:
+                os.kill(os.getpid(), what)
 
     return reached
 

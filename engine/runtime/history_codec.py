@@ -5,7 +5,7 @@ A running service and a store that was opened without one read them alike. Read 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.config.inventory import Inventory
@@ -66,13 +66,20 @@ class HistoryCodec:
         return doubt_text(doubt)
 
     def quarantined_batch(
-        self, rows: Sequence[QuarantineRow], now_ms: int, max_future_ms: int
+        self,
+        rows: Sequence[QuarantineRow],
+        now_ms: int,
+        max_future_ms: int,
+        has_cell: Callable[[str], bool] = lambda client: True,
     ) -> tuple[Batch, list[int]]:
-        """The quarantined events that are valid now, as a batch received now, and the ids of their rows."""
+        """The quarantined events that are valid now, as a batch received now, and the ids of their rows. `has_cell`: does a client belong to one?"""
         decoded = decode_lines([row.raw for row in rows], now_ms, max_future_ms)
         refused = {rejection.line for rejection in decoded.rejected}
         ids = [row.id for number, row in enumerate(rows, 1) if number not in refused]
-        return Batch(source="quarantine", received_at_ms=now_ms, events=decoded.events, raw=decoded.raw), ids
+        valid = [at for at, event in enumerate(decoded.events) if has_cell(event.client)]
+        events, raw = [decoded.events[at] for at in valid], [decoded.raw[at] for at in valid]
+        batch = Batch(source="quarantine", received_at_ms=now_ms, events=events, raw=raw)
+        return batch, [ids[at] for at in valid]
 
 
 def decode_stored(raw: list[bytes], received_at_ms: int) -> list[LifecycleEvent]:

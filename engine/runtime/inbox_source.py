@@ -52,7 +52,7 @@ class InboxSource:
         *,
         name: str,
         inbox: Callable[[], WaitingEvents],
-        delete: Callable[[Sequence[int]], None],
+        delete: Callable[[Sequence[PostedRow]], None],
         now_ms: Callable[[], int],
         max_future_ms: int = 60_000,
         max_lag_ms: int = 60_000,
@@ -156,7 +156,7 @@ class InboxSource:
             rejected=[*decoded.rejected, *refused],
             rejected_more=sum(row.posted.rejected_more for row in rows),
             caught_up_to_ms=self.caught_up_to(now_ms),
-            along=partial(self._delete, ids),
+            along=partial(self._delete, rows),
             acknowledge=acknowledge,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.actions.base import Answer, Done, OutboxItem, Rejected
+from engine.actions.base import Answer, Attempted, Done, OutboxItem, Rejected, Untried
 from engine.actions.configured import receiver_setups
 from engine.actions.notify import ReceiverSender
 from engine.actions.notify_dispatch import NotifyDispatch
@@ -65,12 +65,13 @@ async def sent_for_real(config: Config, name: str, severity: str, now_ms: int) -
             item = _item(row)
             receiver, said = str(item.request.get("receiver")), ""
             if row.state == "dead":
-                answer: Answer = Rejected(reason=row.error or "")
+                answer: Attempted = Rejected(reason=row.error or "")
             elif receiver in mails:
                 answer = await dispatch.mail(item, mails[receiver])
             else:
                 answer = await sender.wait(item.request) or await sender.send(item.key, item.request)
                 said = sender.said
+            assert not isinstance(answer, Untried)  # here, something may always leave
             service = str(item.request.get("service"))
             via = str(item.request.get("via", ""))
             yield Sent(phase=row.phase, receiver=receiver, service=service, via=via, answer=answer, said=said)

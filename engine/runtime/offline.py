@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from engine.clock import EngineClock, SystemClock
+from engine.config.cell_groups import CellGroups
 from engine.config.loader import Config
 from engine.config.sources import SourceConfig
 from engine.core.fleet import Fleet
@@ -43,7 +44,16 @@ POLL_S = 0.2
 
 @contextmanager
 def opened(config: Config, *, write: bool = False) -> Iterator[Offline]:
-    """The store of a configuration. StoreError when it cannot be opened, StoreInUse when another process writes to it."""
+    """The store of a configuration. StoreError when it cannot be opened, StoreInUse when another process writes to it.
+
+    NotConfigured for several cells: each has a store of its own, and a replica that runs shows them together.
+    """
+    if len(config.own_cells) > 1:
+        names = [cell.name for cell in config.own_cells]
+        raise NotConfigured(
+            f"no replica runs here, and the store has several cells: start one with `rollcall run`, run the command where one runs,"
+            f" or use a configuration of one cell, such as `cluster: {{cells: [{names[0]}]}}` (there are {', '.join(names)})"
+        )
     store = open_store(config) if write else open_store_to_read(config)
     with ExitStack() as stack:
         stack.callback(store.close)
@@ -104,6 +114,15 @@ class Offline:
         """Every client's state."""
         return self._writer.fleet
 
+    @property
+    def fleets(self) -> Sequence[Fleet]:
+        """See `Subject`."""
+        return [self.fleet]
+
+    def fleet_of(self, client: str) -> Fleet:
+        """See `Subject`."""
+        return self.fleet
+
     def healths(self) -> list[SourceHealth]:
         """Every configured source, as the last service left it."""
         known = self._reader.sources()
@@ -111,6 +130,10 @@ class Offline:
 
     def now_ms(self) -> int:
         """See `Backend`."""
+        return self._clock.now_ms()
+
+    def asked_ms(self) -> int:
+        """See `Backend`: nothing waits."""
         return self._clock.now_ms()
 
     def pauses(self) -> Mapping[str, TargetPause]:
@@ -230,8 +253,10 @@ def _awaited(done: Future[AppliedResult], scheduler: QueryScheduler) -> AppliedR
 def _stored_state(config: Config, client: str) -> ClientState | None:
     """What the store has about a client; None when it has nothing, or there is no store."""
     state: ClientState | None = None
-    with suppress(StoreError), opened(config) as store:
-        state = store.fleet.published(client)
+    name = CellGroups(config.cells).of(client) if len(config.cells) > 1 else config.cell.name
+    if name is not None:
+        with suppress(StoreError), opened(config.of_cell(name)) as store:
+            state = store.fleet.published(client)
     return state
 
 

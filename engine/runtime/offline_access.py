@@ -57,6 +57,8 @@ class OfflineAccess:
         """See `Backend`."""
         return self._clock.now_ms()
 
+    asked_ms = now_ms
+
     def do(self, act: Act[R]) -> R:
         """See `OperatorApi`."""
         return carry_out(act, cast(Backend, self), self._caller)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
+from engine.config.cell_groups import CellGroups
 from engine.core.access import ADMIN, OPERATOR, VIEWER
 from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
 from engine.runtime.access_acts import ACCESS_ACTS
-from engine.runtime.operator_api import Act, ActRoute, Backend, Route
+from engine.runtime.operator_api import Act, ActRoute, Backend, Reach, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
 from engine.web.openapi.operation import Described
@@ -59,6 +60,7 @@ class AddSilence:
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
     described: ClassVar[Described] = Described("Silence", "NewSilence", (409,))
+    reach: ClassVar[Reach] = Reach.ALL
     match: Any = None
     rule: Any = None
     from_: Any = None
@@ -76,7 +78,7 @@ class AddSilence:
         wanted |= {"author": self.author, "comment": self.comment}
         if self.dry_run:
             wanted = {**DRY_RUN, **{key: value for key, value in wanted.items() if value is not None}}
-        silence = read_silence(wanted, backend.codec.match, now_ms)
+        silence = read_silence(wanted, backend.codec.match, backend.asked_ms())
         for alone, problem in backend.codec.mistaken_patterns(silence.match):
             of_it = replace(silence, match=alone, rules=())
             if not backend.views.coverage([of_it])[of_it.id].clients:  # no client is really named so
@@ -110,6 +112,7 @@ class ExpireSilence:
         Route(method="POST", path="/v1/silences/{id_}/expire"),
     )
     described: ClassVar[Described] = Described("Silence", refuses=(404, 409))
+    reach: ClassVar[Reach] = Reach.ALL
     id_: str
 
     def perform(self, backend: Backend) -> Object:
@@ -134,6 +137,7 @@ class Acknowledge:
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
     described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409))
+    reach: ClassVar[Reach] = Reach.ONE
     id_: str
     by: Any = None  # the name of the person who acknowledges it; None: not given
 
@@ -167,6 +171,7 @@ class WhyNot:
     needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
     described: ClassVar[Described] = Described("WhyNot", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.CLIENT
     rule: str
     client: str = ""
 
@@ -201,6 +206,7 @@ class WhyNotAny:
     needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
     described: ClassVar[Described] = Described("RulesExplained")
+    reach: ClassVar[Reach] = Reach.CLIENT
     client: str = ""
 
     def perform(self, backend: Backend) -> Explained:
@@ -236,6 +242,7 @@ class RetryDelivery:
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -250,6 +257,7 @@ class DiscardDelivery:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -264,6 +272,7 @@ class ReleaseDelivery:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
+    reach: ClassVar[Reach] = Reach.ONE
     number: int
 
     def perform(self, backend: Backend) -> Object:
@@ -297,6 +306,7 @@ class ReleaseHeld:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
     described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.ALL
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -311,6 +321,7 @@ class DiscardHeld:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
     described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.ALL
     rule: str = ""
 
     def perform(self, backend: Backend) -> Changed:
@@ -347,6 +358,7 @@ class Forget:
     needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:client}"),)
     described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
+    reach: ClassVar[Reach] = Reach.CLIENT
     client: str
 
     def perform(self, backend: Backend) -> Forgotten:
@@ -378,14 +390,22 @@ class RetryQuarantine:
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
     described: ClassVar[Described] = Described("Retried")
+    reach: ClassVar[Reach] = Reach.ALL
 
     def perform(self, backend: Backend) -> Retried:
         """How many were accepted."""
         accepted = rejected = 0
+        cells = backend.config.cells
+        groups = CellGroups(cells)
         cursor: int | None = None
         while rows := backend.read(partial(_quarantined_after, cursor)):
             cursor = rows[-1].id
-            batch, ids = backend.codec.quarantined_batch(rows, backend.now_ms(), backend.config.events.max_future_ms)
+            batch, ids = backend.codec.quarantined_batch(
+                rows,
+                backend.now_ms(),
+                backend.config.events.max_future_ms,
+                lambda client: len(cells) == 1 or groups.of(client) is not None,
+            )
             rejected += len(rows) - len(ids)
             if ids:
                 backend.offer(batch)
@@ -406,6 +426,7 @@ class BeginSweep:
     needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
     described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,))
+    reach: ClassVar[Reach] = Reach.ALL
     dry_run: Any = False
 
     def perform(self, backend: Backend) -> Object:

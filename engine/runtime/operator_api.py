@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -70,6 +71,10 @@ class Backend(Protocol):
         """The present instant, epoch milliseconds."""
         ...
 
+    def asked_ms(self) -> int:
+        """When the operator asked for the act, the same instant in every cell; epoch milliseconds."""
+        ...
+
     def read(self, question: Callable[[Reader], T]) -> T:
         """Ask the store what has been committed. StoreError when it cannot be read."""
         ...
@@ -122,6 +127,14 @@ class Route:
     query: tuple[str, ...] = ()
 
 
+class Reach(Enum):
+    """Which cells carry out an act, where a fleet is divided into several."""
+
+    CLIENT = "the cell of the client that it names"
+    ONE = "the one cell that has what it names"
+    ALL = "every cell"
+
+
 class Act(Protocol[R_co]):
     """One thing that operators can do. Every act is a frozen dataclass."""
 
@@ -133,6 +146,8 @@ class Act(Protocol[R_co]):
 
     described: ClassVar[Described]
     """What the OpenAPI document says of them."""
+
+    reach: ClassVar[Reach]
 
     def perform(self, backend: Backend) -> R_co:
         """Do it, and return the answer. BadQuestion, NotThere, Conflict, Unavailable or NotConfigured when that is not possible."""

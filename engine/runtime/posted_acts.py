@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Final, Protocol, TypeVar
 
 from engine.core.access import Caller
-from engine.errors import RollcallError, StoreError, Unavailable, error_class
+from engine.errors import NotThere, RollcallError, StoreError, Unavailable
+from engine.runtime.act_answers import answer_of, is_settled, joined_answer, refusal_of
 from engine.runtime.audit import carry_out
 from engine.runtime.operator_acts import ACTS
 from engine.runtime.operator_api import Act, Backend
@@ -56,16 +57,16 @@ log = logger(__name__)
 class ActMail(Protocol):
     """The acts of a cell as one thread uses them; see `stores.postgres.inbox.PostgresInbox`. StoreError when that fails."""
 
-    def ask(self, name: str, arguments: str) -> int:
-        """Write an act; its number."""
+    def ask(self, name: str, arguments: str, cells: Sequence[int] = ()) -> int:
+        """Write an act for these cells (none: for the own one); its number."""
         ...
 
     def acts(self, limit: int) -> list[PostedAct]:
         """Acts that wait."""
         ...
 
-    def act(self, number: int) -> ActStanding | None:
-        """What became of an act."""
+    def act(self, number: int, cells: Sequence[int] = ()) -> list[ActStanding]:
+        """What became of an act in each of these cells that it was for."""
         ...
 
     def answer(self, number: int, answer: str) -> None:
@@ -90,9 +91,14 @@ def arguments_of(act: Act[Any], by: Caller) -> str:
     return json.dumps(given | {CALLER: [by.name, by.kind, by.role, by.address]})
 
 
+def kind_of(name: str) -> type[Act[Any]] | None:
+    """The act of this name; None: this version has none."""
+    return next((one for one in ACTS if one.__name__ == name), None)
+
+
 def act_of(name: str, arguments: str) -> tuple[Act[Any], Caller]:
     """The act that was written down, and who asked for it. RollcallError when this version has no such act."""
-    kind = next((one for one in ACTS if one.__name__ == name), None)
+    kind = kind_of(name)
     try:
         if kind is not None:
             given = json.loads(arguments)
@@ -103,34 +109,18 @@ def act_of(name: str, arguments: str) -> tuple[Act[Any], Caller]:
     raise RollcallError(f"the replica that owns the cell does not know this request ({name}): upgrade it")
 
 
-def answer_of(value: Any) -> str:
-    """What an act returned, as JSON."""
-    return json.dumps({"value": value})
-
-
-def refusal_of(error: RollcallError) -> str:
-    """What an act raised, as JSON."""
-    return json.dumps({"code": error.code, "message": str(error)})
-
-
-def read_answer(answer: str) -> Any:
-    """What the act returned; raises what it raised."""
-    found = json.loads(answer)
-    if "value" in found:
-        return found["value"]
-    raise error_class(found["code"])(found["message"])
-
-
 # The replica that was asked
 
 
 class ActSender:
     """Writes acts down and waits for their answers; on the event loop. `ring` it when an answer was written."""
 
-    def __init__(self, mail: Callable[[], ActMail], within_s: float = ANSWER_WITHIN_S) -> None:
-        """`mail`: opens the acts of the cell."""
+    def __init__(
+        self, mail: Callable[[], ActMail], cells: Sequence[int] = (), within_s: float = ANSWER_WITHIN_S
+    ) -> None:
+        """`mail`: opens the acts of the cells; `cells`: the numbers of all cells, where there are several."""
         self._thread = ThreadPoolExecutor(1, "act-sender")  # one thread: the connection belongs to it
-        self._mail, self._within_s = mail(), within_s
+        self._mail, self._cells, self._within_s = mail(), cells, within_s
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
@@ -138,16 +128,17 @@ class ActSender:
         self._rung.set()
         self._rung = asyncio.Event()
 
-    async def ask(self, act: Act[T], by: Caller) -> T | PendingAct:
-        """Have the owner carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
-        number = await self._call(self._mail.ask, type(act).__name__, arguments_of(act, by))
+    async def ask(self, act: Act[T], by: Caller, cells: Sequence[int] = ()) -> T | PendingAct:
+        """Have the owners of cells carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
+        kind = type(act)
+        number = await self._call(self._mail.ask, kind.__name__, arguments_of(act, by), cells)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._within_s):
                 while True:
                     rung = self._rung
-                    standing = await self._call(self._mail.act, number)
-                    if standing is not None and standing.answer is not None:
-                        return read_answer(standing.answer)  # type: ignore[no-any-return]
+                    answers = [one.answer for one in await self._call(self._mail.act, number, cells)]
+                    if answers and is_settled(kind, answers):
+                        return joined_answer(kind, _written(answers))  # type: ignore[no-any-return]
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_S):
                             await rung.wait()
@@ -155,12 +146,14 @@ class ActSender:
 
     async def answer(self, number: int) -> Any:
         """The answer of an act that was asked before; PendingAct: there is none yet. Raises what it raised; NotThere."""
-        standing = await self._call(self._mail.act, number)
-        if standing is None:
-            raise error_class("not-found")(f"there is no request {number}, or it was answered long ago")
-        if standing.answer is not None:
-            return read_answer(standing.answer)
-        if standing.taken_s is not None and standing.taken_s > ANSWER_LOST_S:
+        standings = await self._call(self._mail.act, number, self._cells)
+        if not standings:
+            raise NotThere(f"there is no request {number}, or it was answered long ago")
+        kind = kind_of(standings[0].name)
+        answers = [one.answer for one in standings]
+        if is_settled(kind, answers):
+            return joined_answer(kind, _written(answers))
+        if any(one.answer is None and one.taken_s is not None and one.taken_s > ANSWER_LOST_S for one in standings):
             raise Unavailable(
                 "it was carried out, but the replica ended before it wrote the answer; look before you repeat it"
             )
@@ -173,6 +166,10 @@ class ActSender:
 
     async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _written(answers: Sequence[str | None]) -> list[str]:
+    return [answer for answer in answers if answer is not None]
 
 
 # The owner
@@ -226,7 +223,7 @@ class ActRunner:
 
     def run_one(self, mail: ActMail, backend: Backend, posted: PostedAct) -> None:
         """Carry out one act and write its answer. StoreError when it could not be committed: it waits on."""
-        taking = TakingBackend(backend, lambda: self._take(posted.id))
+        taking = TakingBackend(backend, lambda: self._take(posted.id), posted.asked_ms)
         try:
             if posted.age_s > LIFE_S:
                 raise Unavailable(
@@ -257,8 +254,9 @@ class AlreadyTaken(RollcallError):
 class TakingBackend:
     """A backend on which the first transaction of an act also takes it. See `Backend`."""
 
-    def __init__(self, backend: Backend, take: Callable[[], bool]) -> None:
+    def __init__(self, backend: Backend, take: Callable[[], bool], asked_ms: int) -> None:
         self.is_taken = False
+        self._asked_ms = asked_ms
         self.config, self.store, self.codec = backend.config, backend.store, backend.codec
         self._backend, self._take = backend, take
 
@@ -275,6 +273,10 @@ class TakingBackend:
     def now_ms(self) -> int:
         """See `Backend`."""
         return self._backend.now_ms()
+
+    def asked_ms(self) -> int:
+        """See `Backend`."""
+        return self._asked_ms
 
     def read(self, question: Callable[[Reader], T]) -> T:
         """See `Backend`."""

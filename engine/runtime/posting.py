@@ -1,4 +1,4 @@
-"""What any replica takes for the owner of the cell: events over HTTP, and acts of operators. It lives as long as the process.
+"""What any replica takes for the owners of the cells: events over HTTP, and acts of operators. It lives as long as the process.
 
 Read `Posting.parts` and `Posting.ring`.
 """
@@ -17,32 +17,34 @@ from engine.runtime.cell_filter import CellPosts
 from engine.runtime.event_poster import EventPoster
 from engine.runtime.posted_acts import ActSender
 from engine.runtime.source_factory import source_of
-from engine.runtime.store_factory import cell_numbers
+from engine.runtime.store_factory import cell_numbers, database_of, readers_of
 from engine.runtime.supervision import Supervisor
 from engine.sources.http import HttpSource
 
 if TYPE_CHECKING:  # they need a package that is not always installed
     from engine.stores.postgres.inbox import PostgresInbox
-    from engine.stores.postgres.store import PostgresStore
 
 
 class Posting:
-    """The door of a replica. `push` takes events, `acts` takes acts; `taking` runs them."""
+    """The door of a replica. `push` takes events, `acts` takes acts; `taking` runs them. `readers`: of the replica's cells together."""
 
-    def __init__(self, config: Config, clock: EngineClock, store: PostgresStore, rung: Callable[[], None]) -> None:
-        """`store`: of the cell; only where it is is used. `rung`: called on the loop when something was posted by any replica."""
-        self._database, self._cell, self._rung = store.database, store.cell, rung
+    def __init__(self, config: Config, clock: EngineClock, rung: Callable[[], None]) -> None:
+        """`rung`: called on the loop when something was posted by any replica."""
+        self._database, self._rung = database_of(config), rung
+        self.numbers = cell_numbers(config)  # of all cells in the database, by name
+        self._first = self.numbers[config.cell.name]
+        self.readers = readers_of(config, [self.numbers[cell.name] for cell in config.own_cells])
         entries = [entry for entry in config.sources if entry.type == "http"]
         made = [source_of(entry, config, clock) for entry in entries]
         self.push = next((source for source in made if isinstance(source, HttpSource)), None)
-        self.acts = ActSender(self._inbox)
-        parts = CellPosts(config, cell_numbers(config)).parts if len(config.cells) > 1 else None
+        self.acts = ActSender(self._inbox, list(self.numbers.values()))
+        parts = CellPosts(config, self.numbers).parts if len(config.cells) > 1 else None
         self._poster = EventPoster(self._inbox(), parts)
 
     def _inbox(self) -> PostgresInbox:
         from engine.stores.postgres.inbox import PostgresInbox
 
-        return PostgresInbox(self._database, self._cell)
+        return PostgresInbox(self._database, self._first)
 
     @asynccontextmanager
     async def taking(self, supervisor: Supervisor) -> AsyncIterator[None]:
@@ -55,7 +57,7 @@ class Posting:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._ring)
 
-        bell = PostgresBell(self._database, self._cell, ring)
+        bell = PostgresBell(self._database, list(self.numbers.values()), ring)
         bell.start()
         self._poster.start()
         supervisor.watch("posted events", lambda: self._poster.trouble, is_vital=False)
@@ -69,6 +71,7 @@ class Posting:
                 await asyncio.wait([task])
             await asyncio.to_thread(self._poster.close)
             self.acts.close()
+            self.readers.close()
             await asyncio.to_thread(bell.close)
 
     def _ring(self) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from engine.clock import Clock
 from engine.config.inventory import Inventory
 from engine.config.inventory_file import load_inventory
 from engine.config.loader import Config
@@ -28,7 +27,6 @@ from engine.rulefiles.files import Fingerprint, fingerprint, fingerprint_of_file
 from engine.rulefiles.loader import load_rules, rule_from_definition
 from engine.runtime.cell import Cell
 from engine.runtime.config_reload import ConfigReload
-from engine.stores.base import Rules
 from engine.telemetry import Event, logger
 
 RULES_POLL_S = 1.0
@@ -56,35 +54,25 @@ class _Edit:
     """What became of the files when they were loaded. `rules` None: nothing is taken; `inventory` None: the running one stays."""
 
     rules: tuple[Rule, ...] | None = None
-    matcher: Matcher | None = None
+    matchers: Mapping[str, Matcher] = field(default_factory=dict)  # by the names of the cells
     inventory: Inventory | None = None
     rules_problem: InvalidFiles | None = None
     inventory_problem: InvalidFiles | None = None
 
 
-class Serving(Protocol):
-    """Has the cell that rules are put in force for."""
-
-    @property
-    def cell(self) -> Cell:
-        """The present one."""
-        ...
-
-
 class RuleReloader:
-    """Keeps the fleet's rules and the inventory as the files say."""
+    """Keeps the rules and the inventories of all cells as the files say."""
 
     def __init__(
         self,
         config: Config,
         inventory: Inventory,
-        serving: Serving,
-        clock: Clock,
+        cells: Callable[[], Sequence[Cell]],
         rules: tuple[Rule, ...],
         seen: Seen,
         configured: Callable[[Config], None] = lambda config: None,
     ) -> None:
-        """`serving`: has the cell that the rules are for; `seen`: of the files that `rules` and `inventory` came from.
+        """`inventory`: of the service; each of several cells has one of its own. `cells`: the present ones, which the rules are for; `seen`: of the files that `rules` and `inventory` came from.
 
         `configured` is called with the configuration in force when SIGHUP has changed it.
         """
@@ -94,19 +82,7 @@ class RuleReloader:
         self._seen = seen
         self._asked = asyncio.Event()
         self._reload_of_config = ConfigReload(config, configured)
-        self._inventory, self._serving, self._clock = inventory, serving, clock
-
-    @property
-    def _fleet(self) -> Fleet:
-        return self._serving.cell.fleet
-
-    @property
-    def _remembered(self) -> Rules:
-        return self._serving.cell.store.rules
-
-    async def _write(self, work: Callable[[], None]) -> None:
-        """Do work in the writer's next transaction."""
-        await self._serving.cell.write(work)
+        self._inventory, self._cells = inventory, cells
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -123,27 +99,21 @@ class RuleReloader:
 
         False: there was no run before, or its rules cannot be used. A run whose rules had just been removed had none: so has this one.
         """
-        remembered = self._remembered.all().values()
-        rules = tuple(self._rules_of_last_run())
+        remembered = self._cells()[0].store.rules.all().values()
+        rules = tuple(_understood(remembered))
         if not rules and (not remembered or any(missing_since is None for _, missing_since in remembered)):
             return False
         try:
-            matcher = Matcher(rules, self._inventory.attributes, compile_patterns)
+            matchers = [_matcher(rules, cell.inventory) for cell in self._cells()]
         except ValueError:  # another version took patterns that this one does not
             return False
         self.rules, self.problem = rules, str(problem)
-        self._fleet.use(matcher)
+        for cell, matcher in zip(self._cells(), matchers, strict=True):
+            cell.fleet.use(matcher)
         log.error(
             Event.RULES_REJECTED, problems=len(problem.mistakes), first=str(problem.mistakes[0]), rules=len(rules)
         )
         return True
-
-    def _rules_of_last_run(self) -> Iterator[Rule]:
-        """The rules of the last run, as far as this version still understands them."""
-        for definition, missing_since in self._remembered.all().values():
-            if missing_since is None:
-                with contextlib.suppress(ValueError):
-                    yield rule_from_definition(definition)
 
     def ask(self) -> None:
         """Load everything again as soon as possible, the configuration too (SIGHUP). On the event loop; never raises."""
@@ -167,12 +137,14 @@ class RuleReloader:
         if is_asked:
             await self._reload_of_config.read()
         now = await asyncio.to_thread(seen_now, self._reload_of_config.config)
-        retire = self._fleet.alerts.rules.keys() - {rule.name for rule in self.rules}
         if now != self._seen or is_asked:
             await self._reload(now, is_asked=is_asked)
             self._seen = now  # not before: an edit that could not be stored is tried again
-        elif retire and not self._serving.cell.is_standby:
-            await self._write(lambda: self._retire())
+            return
+        names = {rule.name for rule in self.rules}
+        for cell in self._cells():
+            if cell.fleet.alerts.rules.keys() - names and not cell.is_standby:
+                await cell.write(partial(_retire, cell))
 
     async def _reload(self, now: Seen, *, is_asked: bool) -> None:
         """Take edited files, all or nothing: a broken edit changes nothing and is shown."""
@@ -188,12 +160,14 @@ class RuleReloader:
         rules = edit.rules
         if rules is None:
             return
-        if self._serving.cell.is_standby:  # its rules are put in force when it owns the cell
-            self.rules = rules
-            if edit.inventory is not None:
-                self._inventory.replace_by(edit.inventory)
-        else:
-            await self._write(lambda: self._take_all(rules, edit))
+        self.rules = rules  # a cell that begins to work from now on takes these
+        if edit.inventory is not None and self._cells()[0].inventory is not self._inventory:
+            self._inventory.replace_by(edit.inventory)
+        for cell in self._cells():
+            if not cell.is_standby:
+                await cell.write(partial(self._take_all, cell, rules, edit))
+            elif edit.inventory is not None:  # its rules are put in force when it is owned
+                cell.inventory.replace_by(edit.inventory)
         if edit.inventory is not None:
             log.info(Event.INVENTORY_LOADED, rows=len(edit.inventory.rows), columns=len(edit.inventory.columns))
         if are_new:
@@ -220,22 +194,28 @@ class RuleReloader:
                 edit.inventory_problem, edit.rules_problem = edit.rules_problem, None
             edit.inventory = None
         if edit.rules is not None:
-            edit.matcher = Matcher(edit.rules, self._inventory.attributes, compile_patterns)
+            edit.matchers = {cell.name: _matcher(edit.rules, cell.inventory) for cell in self._cells()}
         return edit
 
     @staticmethod
     def _load_rules(config: Config, inventory: Inventory) -> tuple[Rule, ...]:
         return load_rules(config.rules, inventory=inventory, config=config).rules
 
-    def _take_all(self, rules: tuple[Rule, ...], edit: _Edit) -> None:
-        """In the writer's thread: both at once, so that no event meets the rules of one edit with the rows of another."""
+    def _take_all(self, cell: Cell, rules: tuple[Rule, ...], edit: _Edit) -> None:
+        """In the writer's thread of a cell: both at once, so that no event meets the rules of one edit with the rows of another."""
         if edit.inventory is not None:
-            self._inventory.replace_by(edit.inventory)
-        self.take(rules, edit.matcher)
+            cell.inventory.replace_by(edit.inventory)
+        self._take(cell, rules, edit.matchers.get(cell.name))
 
-    def take(self, rules: tuple[Rule, ...], matcher: Matcher | None = None) -> None:
-        """In the writer's thread: work with these rules; remember them, and since when others are missing."""
-        now_ms, remembered, book = self._clock.now_ms(), self._remembered, self._fleet.alerts
+    def take(self, cell: Cell) -> None:
+        """In the writer's thread of a cell that begins to work: put the rules in force."""
+        if cell.inventory is not self._inventory:
+            cell.inventory.replace_by(self._inventory)
+        self._take(cell, self.rules, None)
+
+    def _take(self, cell: Cell, rules: tuple[Rule, ...], matcher: Matcher | None) -> None:
+        """Work with these rules; remember them, and since when others are missing."""
+        now_ms, remembered, fleet = cell.clock.now_ms(), cell.store.rules, cell.fleet
         known = remembered.all()
         names = {rule.name for rule in rules}
         gone = []
@@ -244,28 +224,41 @@ class RuleReloader:
                 if missing is None:
                     remembered.write(name, definition, now_ms, now_ms)
                 with contextlib.suppress(ValueError):  # written by a version that knew more: nothing can be said of it
-                    gone.append(book.rules.get(name) or rule_from_definition(definition))
-        self.rules = rules
-        self._fleet.use(matcher or Matcher(rules, self._inventory.attributes, compile_patterns), gone)
+                    gone.append(fleet.alerts.rules.get(name) or rule_from_definition(definition))
+        fleet.use(matcher or _matcher(rules, cell.inventory), gone)
         for rule in rules:
             if rule.name not in known:
-                self._adopt(rule, now_ms)
+                _adopt(fleet, rule, now_ms)
             remembered.write(rule.name, rule.definition, now_ms, None)
 
-    def _adopt(self, rule: Rule, now_ms: int) -> None:
-        if not self._fleet.states or not {"offline", "online", "quorum"} & set(rule.triggers):
-            return
-        found = self._fleet.alerts.triggers.adopt(rule, list(self._fleet.states.items()), now_ms)
-        if found:
-            log.info(Event.RULE_ADDED, rule=rule.name, clients=found, fired=rule.existing)
 
-    def _retire(self) -> None:
-        now_ms = self._clock.now_ms()
-        for name, (_, missing) in self._remembered.all().items():
-            if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
-                self._fleet.alerts.retire(name, now_ms)
-                self._remembered.delete(name)
-                log.info(Event.RULE_REMOVED, rule=name)
+def _matcher(rules: tuple[Rule, ...], inventory: Inventory) -> Matcher:
+    return Matcher(rules, inventory.attributes, compile_patterns)
+
+
+def _understood(remembered: Iterable[tuple[str, int | None]]) -> Iterator[Rule]:
+    """The rules of the last run, as far as this version still understands them."""
+    for definition, missing_since in remembered:
+        if missing_since is None:
+            with contextlib.suppress(ValueError):
+                yield rule_from_definition(definition)
+
+
+def _adopt(fleet: Fleet, rule: Rule, now_ms: int) -> None:
+    if not fleet.states or not {"offline", "online", "quorum"} & set(rule.triggers):
+        return
+    found = fleet.alerts.triggers.adopt(rule, list(fleet.states.items()), now_ms)
+    if found:
+        log.info(Event.RULE_ADDED, rule=rule.name, clients=found, fired=rule.existing)
+
+
+def _retire(cell: Cell) -> None:
+    now_ms, remembered = cell.clock.now_ms(), cell.store.rules
+    for name, (_, missing) in remembered.all().items():
+        if missing is not None and now_ms - missing >= RETIRE_AFTER_MS:
+            cell.fleet.alerts.retire(name, now_ms)
+            remembered.delete(name)
+            log.info(Event.RULE_REMOVED, rule=name)
 
 
 def _inventory_at(path: Path | None) -> Inventory:

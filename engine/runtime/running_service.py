@@ -1,14 +1,15 @@
-"""The running service as the HTTP interface and the acts of operators see it. Read `RunningService`, then `ServiceBackend`.
+"""The running service as the HTTP interface sees it. Read `RunningService`.
 
-`App` puts the parts together and runs them; here is what others ask of the parts while they run.
+`App` puts the parts together and runs them; here is what others ask of the parts while they run. A replica may have several cells: what is
+about one client is asked of its cell, and lists and numbers are of all cells of this replica.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,39 +18,39 @@ from engine.config.http import HttpConfig
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
 from engine.core.access import Caller, check_may
+from engine.core.cell_placement import BEHIND
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
-from engine.delivery.dispatcher import Dispatcher
 from engine.delivery.health import Pause
-from engine.errors import NotConfigured, NotThere, Unavailable
+from engine.errors import NotThere
 from engine.runtime.access_acts import ACCESS_ACTS
 from engine.runtime.access_door import EmbeddedDoor, SharedDoor
 from engine.runtime.audit import carry_out
 from engine.runtime.cell import Cell
-from engine.runtime.cell_life import CellLife
+from engine.runtime.cell_backend import CellBackend
 from engine.runtime.history_codec import HistoryCodec
+from engine.runtime.joined_queries import JoinedQueries
 from engine.runtime.operator_acts import act_routes
-from engine.runtime.operator_api import Act, ActRoute
+from engine.runtime.operator_api import Act, ActRoute, Reach
 from engine.runtime.posting import Posting
+from engine.runtime.replica_cells import ReplicaCells
 from engine.runtime.rule_reloader import RuleReloader
-from engine.runtime.source_runner import SourceRunner
-from engine.runtime.standby import BEHIND
-from engine.runtime.status_queries import QueryService
+from engine.runtime.rule_trial import RuleTrial
 from engine.runtime.store_factory import is_shared
 from engine.runtime.supervision import PartTrouble, Supervisor
-from engine.runtime.writer import Writer
-from engine.sources.base import Batch, SourceHealth
+from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
-from engine.stores.base import AccessTables, Reader, Store
+from engine.stores.base import Reader
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
 from engine.web.access.gate import Access
 from engine.web.access.tokens import LOCAL_CHALLENGE
-from engine.web.service import NO_PROVIDER, CellState, PartState, PendingAct
+from engine.web.service import CellState, PartState, PendingAct, StatusQueries
 from engine.web.views import Views
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 SLOW_RENDERING_S = 2.0
 """Seconds of one rendering after which the service is not ready: everything waits for it."""
@@ -63,27 +64,24 @@ ACT_THREADS = 8
 PAUSES_SHOWN = 20
 """Paused targets that `/readyz` names, those first that are paused for longest."""
 
-ACT_TIMEOUT_S = 50.0
-"""Seconds that an act waits for the writer; less than what the client of the command line waits for the answer."""
-
 
 class RunningService:
-    """What the HTTP interface reads and does. Writes go through the writer; reads have connections of their own."""
+    """What the HTTP interface reads and does. Writes go through the writers; reads have connections of their own."""
 
-    life: CellLife
+    cells: ReplicaCells
     rule_reloader: RuleReloader
     posting: Posting | None = None
-    """What any replica takes for the owner of the cell; None with the embedded store."""
+    """What any replica takes for the owners of the cells; None with the embedded store."""
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory
         self.steady = SteadyClock(self.clock)
         self.codec = HistoryCodec(inventory)
         self.supervisor = Supervisor(self.clock)
-        # Threads of their own: long questions of people must not delay the short ones of the dispatcher.
+        # Threads of their own: long questions of people must not delay the short ones of the dispatchers.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
-        self.door = SharedDoor(config) if is_shared(config) else EmbeddedDoor(lambda: self.store, lambda: self.writer)
+        self.door = SharedDoor(config) if is_shared(config) else EmbeddedDoor(lambda: self.cells.first)
         http = config.http or HttpConfig()
         self.access = Access(
             config.auth, http, config.metrics.token, self.door, self.now_ms, lambda: self.proof(LOCAL_CHALLENGE)
@@ -93,64 +91,50 @@ class RunningService:
         """See `web.service.Service.proof`."""
         raise NotImplementedError
 
-    @property
-    def cell(self) -> Cell:
-        """The present one."""
-        return self.life.cell
+    # Clients
 
     @property
-    def store(self) -> Store:
-        """Where the cell is kept."""
-        return self.cell.store
+    def fleets(self) -> Sequence[Fleet]:
+        """Every client's state, by cells."""
+        return [cell.fleet for cell in self.cells.all()]
+
+    def fleet_of(self, client: str) -> Fleet:
+        """The fleet that a client belongs to, and any where it belongs to none of this replica's."""
+        return (self.cells.of(client) or self.cells.first).fleet
 
     @property
-    def fleet(self) -> Fleet:
-        """Every client's state."""
-        return self.cell.fleet
-
-    @property
-    def writer(self) -> Writer:
-        """What changes the fleet and the store."""
-        return self.cell.writer
-
-    @property
-    def source_runner(self) -> SourceRunner:
-        """The sources."""
-        return self.cell.source_runner
-
-    @property
-    def dispatcher(self) -> Dispatcher:
-        """What sends deliveries."""
-        return self.cell.dispatcher
-
-    @property
-    def queries(self) -> QueryService | None:
+    def queries(self) -> StatusQueries | None:
         """The synchronous status query; None without `status`."""
-        return self.cell.queries
+        if self.cells.first.queries is None or not self.cells.are_several:
+            return self.cells.first.queries
+        return JoinedQueries(self.cells)
 
     @property
     def ready_at_ms(self) -> int | None:
-        """Since when it decides and sends (of the steady clock); None: not yet."""
-        return self.cell.ready_at_ms
+        """Since when it decides and sends in any cell (of the steady clock); None: not yet."""
+        found = [cell.ready_at_ms for cell in self.cells.all() if cell.ready_at_ms is not None]
+        return min(found) if found else None
 
     @cached_property
     def views(self) -> Views:
         """What can be read, as JSON objects."""
         return Views(self)
 
+    @cached_property
+    def rule_trial(self) -> RuleTrial:
+        """Tries edited rule files."""
+        return RuleTrial(self)
+
     @property
     def is_loaded(self) -> bool:
         """Have the states of all clients been loaded?"""
-        standby = self.cell.standby
-        return self.ready_at_ms is not None or (standby is not None and standby.is_warm)
+        return all(cell.is_loaded for cell in self.cells.all())
 
-    def as_of_ms(self) -> int | None:
-        """The instant of which clients are shown, when other replicas may know more; None with the embedded store."""
-        standby = self.cell.standby
-        if standby is None:
-            return None
-        now_ms = self.clock.now_ms()
-        return now_ms if not self.cell.is_standby else now_ms - int(standby.lag_s() * 1000)
+    def as_of_ms(self, client: str | None = None) -> int | None:
+        """The instant of which a client (None: all) is shown, when other replicas may know more; None with the embedded store."""
+        cell = None if client is None else self.cells.of(client)
+        found = [one.as_of_ms() for one in ([cell] if cell is not None else self.cells.all())]
+        return min((at_ms for at_ms in found if at_ms is not None), default=None)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -167,10 +151,12 @@ class RunningService:
         """Why edited files are not in force, by `configuration`, `rules` and `inventory`; empty while all are."""
         return self.rule_reloader.refused
 
+    # What is sent to it
+
     @property
     def push(self) -> HttpSource | None:
         """The source that events are sent to over HTTP; None when none is configured."""
-        return self.source_runner.push if self.posting is None else self.posting.push
+        return self.cells.first.source_runner.push if self.posting is None else self.posting.push
 
     @property
     def act_routes(self) -> Sequence[ActRoute]:
@@ -178,12 +164,30 @@ class RunningService:
         return act_routes()
 
     async def do(self, act: Act[T], by: Caller) -> T | PendingAct:
-        """Carry out an act for somebody, in a thread; see `audit.carry_out` for the errors. A standby has the owner of the cell carry it out."""
+        """Carry out an act for somebody, in a thread; see `audit.carry_out` for the errors. Owners of cells that this replica is not are asked for it."""
         check_may(by, act.needs)
-        if self.posting is not None and self.cell.is_standby and type(act) not in ACCESS_ACTS:
-            return await self.posting.acts.ask(act, by)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._acting, carry_out, act, ServiceBackend(self, loop), by)
+        names = self._cells_of(act)
+        cell = self.cells.named(names[0]) if len(names) == 1 else None
+        if self.posting is None or type(act) in ACCESS_ACTS or (cell is not None and not cell.is_standby):
+            loop = asyncio.get_running_loop()
+            backend = self.backend_of(cell or self.cells.first, loop)
+            return await loop.run_in_executor(self._acting, carry_out, act, backend, by)
+        return await self.posting.acts.ask(act, by, [self.posting.numbers[name] for name in names])
+
+    def _cells_of(self, act: Act[Any]) -> list[str]:
+        """The names of the cells that carry out an act."""
+        if not self.cells.are_several:
+            return [self.cells.first.name]
+        if act.reach is Reach.CLIENT:  # a client of no cell is known to none
+            return [self.cells.name_of(getattr(act, "client")) or self.cells.first.name]  # noqa: B009  # of these acts alone
+        return [cell.name for cell in self.config.cells]
+
+    def backend_of(self, cell: Cell, loop: asyncio.AbstractEventLoop) -> CellBackend:
+        """What acts work on in a cell of this replica."""
+        others = None
+        if self.cells.are_several and self.posting is not None:
+            others = self.posting.numbers
+        return CellBackend(self, cell, loop, self.views if others is None else None, others)
 
     async def answer(self, number: int) -> Any:
         """The answer of an act that another replica was to carry out; PendingAct: there is none yet. Raises what it raised; NotThere."""
@@ -191,13 +195,16 @@ class RunningService:
             raise NotThere(f"there is no request {number}: every request is answered at once")
         return await self.posting.acts.answer(number)
 
-    async def write(self, work: Callable[[], T]) -> T:
-        """Do something inside the next transaction; returns when it has committed. StoreError when it could not."""
-        return await self.cell.write(work)
+    async def ask(self, question: Callable[[Reader], T], client: str | None = None) -> T:
+        """Ask the store, in a thread, beside the writers; `client`: whose history is asked for. StoreError when it cannot be read."""
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, question, client)
 
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store, in a thread, beside the writer. StoreError when it cannot be read."""
-        return await asyncio.get_running_loop().run_in_executor(self._reading, self.cell.read, question)
+    def _read(self, question: Callable[[Reader], T], client: str | None) -> T:
+        if self.posting is None or not self.cells.are_several:
+            return self.cells.first.read(question)
+        name = None if client is None else self.cells.name_of(client)
+        with self.posting.readers.reading(own=None if name is None else self.posting.numbers[name]) as reader:
+            return question(reader)
 
     def now_ms(self) -> int:
         """The present instant, epoch milliseconds."""
@@ -206,37 +213,35 @@ class RunningService:
     # Health and metrics
 
     def healths(self) -> list[SourceHealth]:
-        """The health of every source, with the text of its open feed alert."""
-        trouble = self.source_runner.watch.trouble
-        return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
+        """The health of every source, with the text of its open feed alert; where several cells read it, of the one that is worst off."""
+        cells = self.cells.owned() or self.cells.all()
+        return [min(of_cells, key=_health_order) for of_cells in zip(*[cell.healths() for cell in cells], strict=True)]
 
     def readiness(self, now_ms: int) -> list[str]:
         """Reasons why the service is not ready; empty when it is. A standby is ready while it follows the owner."""
-        reasons = [f"cell {cell.name}: behind: {cell.reason}" for cell in self.cells() if cell.standing == BEHIND]
-        if self.cell.is_standby:
+        reasons = [f"cell {cell.name}: behind: {cell.reason}" for cell in self.cell_states() if cell.standing == BEHIND]
+        owned = self.cells.owned()
+        if not owned:
             return reasons
-        if self.ready_at_ms is None:
-            reasons.append("starting: client states are being loaded")
-        if self.writer.failure is not None:
-            reasons.append(self.writer.failure)
+        for cell in owned:
+            reasons += [f"cell {cell.name}: {text}" if self.cells.are_several else text for text in cell.not_ready()]
         if (rendering_s := TIME_LIMIT.longest_s()) > SLOW_RENDERING_S:
             reasons.append(f"a template has been rendering for {rendering_s:.0f} s, and nothing is decided meanwhile")
-        reasons += [f"source {name}: {reason}" for name, reason in self.source_runner.not_flowing()]
-        said = self.writer.failure is not None
+        said = any(cell.writer.failure is not None for cell in owned)
         reasons += [
             _sentence(trouble)
             for trouble in self.supervisor.troubles()
-            if trouble.is_vital and not (said and trouble.name == "writer")
+            if trouble.is_vital and not (said and trouble.name.startswith("writer"))
         ]
         return reasons
 
     def degraded(self) -> list[str]:
         """What does not work although the service is ready: parts that others can do without, the status service, paused targets."""
-        found = self.source_runner.degraded()
+        found = list(dict.fromkeys(text for cell in self.cells.all() for text in cell.source_runner.degraded()))
         found += [_sentence(trouble) for trouble in self.supervisor.troubles() if not trouble.is_vital]
         if self.queries is not None and (problem := self.queries.trouble) is not None:
             found.append(f"status queries get no answers: {problem}")
-        pauses = sorted(self.dispatcher.health().pauses.values(), key=lambda pause: pause.since_ms)
+        pauses = sorted(self.pauses().values(), key=lambda pause: pause.since_ms)
         found += [
             f"deliveries to {pause.target} are paused since {rfc3339(pause.since_ms)}: {pause.reason}; "
             + ("being tried now" if pause.is_probing else f"tried again at {rfc3339(pause.next_try_ms)}")
@@ -246,10 +251,9 @@ class RunningService:
             found.append(f"deliveries to {len(pauses) - PAUSES_SHOWN} more targets are paused")
         return found
 
-    def cells(self) -> list[CellState]:
-        """The cells of a store that several replicas share; none with the embedded store."""
-        found = self.cell.state()
-        return [] if found is None else [found]
+    def cell_states(self) -> list[CellState]:
+        """The cells of a store that several replicas share, as this one sees them; none with the embedded store."""
+        return [state for cell in self.cells.all() if (state := cell.state()) is not None]
 
     def parts(self) -> list[PartState]:
         """Every part of the service, and what is wrong with it."""
@@ -266,106 +270,55 @@ class RunningService:
         ]
 
     def pauses(self) -> Mapping[str, Pause]:
-        """Targets whose circuit breaker is open, by name."""
-        return self.dispatcher.health().pauses
+        """Targets whose circuit breaker is open, by name; of several cells, the one that is open for longest."""
+        found: dict[str, Pause] = {}
+        for cell in self.cells.all():
+            for name, pause in cell.dispatcher.health().pauses.items():
+                if name not in found or pause.since_ms < found[name].since_ms:
+                    found[name] = pause
+        return found
 
     def receiver_attempts(self) -> Mapping[tuple[str, str], int]:
         """Attempts at receivers since the start, by receiver and outcome."""
-        return dict(self.dispatcher.receiver_attempts)
+        return _sum(cell.dispatcher.receiver_attempts for cell in self.cells.all())
 
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""
-        return self.source_runner.watch.gaps_found
+        return _sum(cell.source_runner.watch.gaps_found for cell in self.cells.all())
 
     def counters(self) -> dict[str, int]:
         """What was counted since the start, by name."""
-        stats, sent = self.writer.stats, self.dispatcher.stats
-        found = {name: int(getattr(stats, name)) for name in stats.__slots__}
-        found["flaps_suppressed"] = self.fleet.counts.flaps_suppressed
-        for name in ("sent", "delivered", "retried", "rejected"):
-            found[f"delivery_{name}"] = int(getattr(sent, name))
-        found["log_lines_lost"] = lines_lost()
-        return found
+        return dict(_sum(cell.counters() for cell in self.cells.all())) | {"log_lines_lost": lines_lost()}
 
     def suppressed(self) -> Mapping[str, int]:
         """How many alerts were suppressed since the start, by reason."""
-        return dict(self.writer.suppressed)
+        return _sum(cell.writer.suppressed for cell in self.cells.all())
 
     def outages(self) -> Mapping[str, tuple[int, int]]:
         """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
-        return self.fleet.alerts.inhibitors.progress()
+        found: dict[str, tuple[int, int]] = {}
+        for fleet in self.fleets:
+            found |= fleet.alerts.inhibitors.progress()
+        return found
 
     def silences_active(self) -> int:
         """How many silences are in force now."""
         now_ms = self.now_ms()
-        return sum(silence.is_on(now_ms) for silence in list(self.fleet.alerts.silences.open.values()))
+        silences = [silence for fleet in self.fleets for silence in list(fleet.alerts.silences.open.values())]
+        return len({silence.id for silence in silences if silence.is_on(now_ms)})
 
 
-class ServiceBackend:
-    """The running service as acts see it; see `Backend`. Its methods block, so they are called in threads, never in the loop."""
-
-    def __init__(self, service: RunningService, loop: asyncio.AbstractEventLoop) -> None:
-        self._service, self._loop = service, loop
-        self.config, self.store, self.codec = service.config, service.store, service.codec
-        self.fleet, self.views = service.fleet, service.views
-
-    def now_ms(self) -> int:
-        """See `Backend`."""
-        return self._service.now_ms()
-
-    def read(self, question: Callable[[Reader], T]) -> T:
-        """See `Backend`."""
-        with self.store.reading() as reader:
-            return question(reader)
-
-    def inspect(self, work: Callable[[], T]) -> T:
-        """See `Backend`: between two transactions nothing changes the fleet."""
-        return self.write(work)
-
-    def change(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self.write(work)
-
-    def write(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return _result(self._service.writer.submit(work))
-
-    by = "the engine"
-
-    def access(self, work: Callable[[AccessTables], T]) -> T:
-        """See `Backend`."""
-        found = self._service.door.write(work)
-        self._service.access.refresh()
-        return found
-
-    def offer(self, batch: Batch) -> None:
-        """See `Backend`."""
-        done: Future[Exception | None] = Future()
-        batch.acknowledge = done.set_result
-        self._service.writer.offer(batch)
-        error = _result(done)
-        if error is not None:
-            raise error
-
-    def wake_dispatcher(self) -> None:
-        """See `Backend`."""
-        self._loop.call_soon_threadsafe(self._service.dispatcher.wake)
-
-    def begin_sweep(self, *, dry_run: bool) -> int:
-        """See `Backend`."""
-        if self._service.queries is None:
-            raise NotConfigured(NO_PROVIDER)
-        return self._service.queries.begin_sweep(dry_run=dry_run)
+def _sum(counts: Iterable[Mapping[K, int]]) -> Mapping[K, int]:
+    """The sums by key. Keys stay also where all is 0."""
+    found: Counter[K] = Counter()
+    for some in counts:
+        found.update(some)
+    return dict(found)
 
 
-def _result(done: Future[T]) -> T:
-    """What the writer's thread returns or raises. Unavailable when that takes too long."""
-    try:
-        return done.result(ACT_TIMEOUT_S)
-    except TimeoutError:
-        raise Unavailable(
-            f"the request was not committed within {ACT_TIMEOUT_S:.0f} s; it may still take effect: check before you repeat it"
-        ) from None
+def _health_order(health: SourceHealth) -> tuple[bool, bool, int]:
+    """The worst comes first: not connected, in trouble, far behind."""
+    return health.connected, health.trouble is None, health.caught_up_to_ms or 0
 
 
 def _sentence(trouble: PartTrouble) -> str:

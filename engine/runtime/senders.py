@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.actions.base import ActionSender, BatchSender, OutboxItem
+from engine.actions.base import ActionSender, BatchSender, MaySend, OutboxItem, always
 from engine.actions.configured import connection_setup, receiver_setups
-from engine.actions.log import LogSender
+from engine.actions.log import LogSender, Written
 from engine.actions.notify_dispatch import MailReceiver, NotifyDispatch
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
 from engine.actions.webhook.sender import SenderProcess
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
 class Senders:
     """The senders of one service. `start` them on the event loop, `close` them when nothing is under way."""
 
-    def __init__(self, config: Config, clock: Clock, send_until_s: Callable[[], float] | None = None) -> None:
-        """`send_until_s`: until when something may be sent (seconds of `engine.clock.running_ms`); None: always."""
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        may_send: MaySend = always,
+        send_until_s: Callable[[], float] | None = None,
+    ) -> None:
+        """`may_send`: asked of what leaves this process; `send_until_s`: until when something may leave others (`engine.clock.running_ms`, s)."""
         secrets = {name: secret.reveal() for name, secret in config.secrets.items() if secret.problem() is None}
         denied = [str(network) for network in config.network.deny]
         receivers = receiver_setups(config.receivers, secrets)
         self._missing = [one.problem for one in receivers.values() if one.problem is not None]
+        self._may_send = may_send
         self._webhooks = SenderProcess(
             secrets,
             denied,
@@ -38,8 +46,8 @@ class Senders:
             receivers=receivers,
             send_until_s=send_until_s,
         )
-        self._commands = command_sender(config, clock.now_ms)
-        self._mail = mail_sender(config)
+        self._commands = command_sender(config, clock.now_ms, may_send, send_until_s)
+        self._mail = mail_sender(config, may_send)
         self._config = config
 
     def by_action(self) -> Mapping[str, ActionSender | BatchSender]:
@@ -47,7 +55,7 @@ class Senders:
         found: dict[str, ActionSender | BatchSender] = {
             "webhook": self._webhooks,
             "command": self._commands,
-            "log": LogSender(write_log_actions),
+            "log": LogSender(partial(write_log_actions, self._may_send)),
         }
         if self._mail is not None:
             found["email"] = self._mail
@@ -103,7 +111,7 @@ def mail_receivers(config: Config) -> dict[str, MailReceiver]:
     }
 
 
-def mail_sender(config: Config) -> MailSender | None:
+def mail_sender(config: Config, may_send: MaySend = always) -> MailSender | None:
     """What sends e-mails by the configured server; None where there is none."""
     smtp = config.smtp
     if smtp is None:
@@ -119,10 +127,11 @@ def mail_sender(config: Config) -> MailSender | None:
         ca=str(smtp.ca) if smtp.ca is not None else None,
         timeout_s=smtp.timeout_ms / 1000,
         helo=smtp.helo,
+        may_send=may_send,
     )
 
 
-def write_log_actions(items: Sequence[OutboxItem], written: Callable[[str | None], None]) -> None:
+def write_log_actions(may_send: MaySend, items: Sequence[OutboxItem], written: Written) -> None:
     """Carry out the actions of kind `log`."""
     entries = [{"rule": item.rule, "phase": item.phase, "message": item.request.get("message", "")} for item in items]
-    log_all(Event.ACTION_LOG, entries, written)
+    log_all(Event.ACTION_LOG, entries, written, may_send)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import running_ms
+from engine.core.cell_placement import BEHIND, OWNER, STANDBY
 from engine.errors import StoreError
 from engine.runtime.inbox_source import InboxSource
-from engine.runtime.standby import BEHIND, OWNER, STANDBY, Standby
+from engine.runtime.standby import Standby
 from engine.runtime.store_clock import StoreClock
 from engine.web.service import CellState
 
@@ -26,6 +27,7 @@ class Shared:
 
     store: PostgresStore
     clock: StoreClock
+    others_owned: Callable[[], int] = lambda: 0  # how many other cells this replica owns
 
     def inbox_source(self, options: Mapping[str, Any]) -> InboxSource:
         """What replicas have taken over HTTP, as a source of the owner."""
@@ -39,9 +41,8 @@ class Shared:
 
     def look(self) -> CellRow:
         """In the writer's thread: the cell as the database has it, and the database's clock; say that this replica is its owner."""
-        self.clock.ask(self.store.database_ms)
         self.store.describe(OWNER, self.store.journal.last_id())
-        return self.store.ownership.look()
+        return self.clock.ask_beside(self.store.ownership.look, lambda row: row.now_ms)
 
     def send_until_s(self) -> float:
         """Until when something may be sent, by `running_ms`, rounded so that it seldom changes; an instant that has passed: nothing may."""

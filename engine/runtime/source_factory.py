@@ -46,7 +46,7 @@ def source_of(entry: SourceConfig, config: Config, clock: EngineClock, make_push
         return rocketmq_source(
             entry.name,
             {key: value.reveal() if isinstance(value, Secret) else value for key, value in options.items()},
-            config.data / "rocketmq",
+            config.data / "rocketmq" if len(config.cells) == 1 else config.data / "rocketmq" / config.cell.name,
             now_ms,
             config.events.max_future_ms,
         )

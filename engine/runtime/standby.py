@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from engine.core.cell_placement import STANDBY, should_wait
 from engine.errors import StoreBehind, StoreError
 from engine.runtime.history_codec import decode_stored
 from engine.runtime.recovery import loading_states
@@ -21,13 +23,11 @@ from engine.telemetry import Event, logger
 if TYPE_CHECKING:  # it needs a package that is not always installed
     from engine.stores.postgres.store import PostgresStore
 
-OWNER: Final = "owner"
-STANDBY: Final = "standby"
-BEHIND: Final = "behind"
-"""How a replica stands to a cell: behind, when its states are not loaded or it does not see what the owner commits."""
-
 DESCRIBE_S: Final = 1.0
 """Between two times that it tells the others how it stands."""
+
+RECENT_S: Final = 3 * DESCRIBE_S
+"""A replica that has not said anything for longer does not count."""
 
 POLL_S: Final = 0.1
 """Between two looks at the journal and at the owner: a hot standby is at most so far behind."""
@@ -44,7 +44,11 @@ log = logger(__name__)
 class Standby:
     """Follows a cell's journal until this replica owns it."""
 
-    def __init__(self, store: PostgresStore, writer: Writer, clock: StoreClock) -> None:
+    def __init__(
+        self, store: PostgresStore, writer: Writer, clock: StoreClock, others_owned: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`others_owned`: how many other cells this replica owns."""
+        self._others_owned = others_owned
         self._store, self._writer, self._clock = store, writer, clock
         self._ownership = store.ownership
         self.is_warm = False  # are the states loaded?
@@ -99,8 +103,7 @@ class Standby:
     def _look(self) -> float:
         """Apply what the journal has got, and take the cell if it is free; returns how long to wait before the next look."""
         ownership = self._ownership
-        self._clock.ask(self._store.database_ms)
-        row, looked_s = ownership.look(), time.monotonic()
+        row, looked_s = self._clock.ask_beside(ownership.look, lambda row: row.now_ms), time.monotonic()
         seen = row.epoch, row.token, row.head
         if seen != self._seen:  # else nothing was committed since
             self._writer.follow(decode_stored)
@@ -113,6 +116,8 @@ class Standby:
             return min(POLL_S, row.left_s + SHORTEST_WAIT_S)
         if not row.may_be_of(ownership.replica) and row.left_s > -ownership.lease_s:
             return POLL_S  # another replica shall have it: it gets the time of a lease to take it
+        if row.wanted is None and row.left_s > -ownership.lease_s and self._should_wait(row.cell):
+            return POLL_S
         if not ownership.take():
             return SHORTEST_WAIT_S
         self.unowned_s = -row.left_s if row.epoch else 0.0
@@ -125,3 +130,8 @@ class Standby:
             raise
         self.owner = ownership.replica
         return 0.0
+
+    def _should_wait(self, cell: int) -> bool:
+        """Is another replica in a better place for this cell, which is free?"""
+        owned = self._others_owned()
+        return owned > 0 and should_wait(self._store.replicas(RECENT_S), cell, self._ownership.replica, owned)

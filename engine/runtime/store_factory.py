@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from engine.web.access.tokens import LOCAL_CHALLENGE, LOCAL_PREFIX
 
 if TYPE_CHECKING:  # they need a package that is not always installed
     from engine.stores.postgres.database import Database
+    from engine.stores.postgres.reader import CellReaders
     from engine.stores.postgres.store import PostgresStore
 
 
@@ -54,6 +55,14 @@ def open_cell(config: Config, cell: CellConfig, reached: Callable[[str], None] =
     from engine.stores.postgres.store import PostgresStore  # its package is not always installed
 
     return PostgresStore.open(database_of(config), cell.name, reached)
+
+
+def readers_of(config: Config, cells: Sequence[int]) -> CellReaders:
+    """Readers of these cells together, beside their stores; opened with the first question."""
+    from engine.stores.postgres.reader import CellReaders
+
+    database = database_of(config)
+    return CellReaders(database.connect_anywhere, cells[0], cells)
 
 
 def cell_numbers(config: Config) -> dict[str, int]:

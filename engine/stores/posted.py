@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 
@@ -17,23 +18,25 @@ class PostedEvents(NamedTuple):
 
 
 class PostedRow(NamedTuple):
-    """One row of the inbox."""
+    """One row of the inbox. `received_at`: by the database's clock; with it, the number names this row and no later one."""
 
     id: int
+    received_at: datetime
     posted: PostedEvents
 
 
 class PostedAct(NamedTuple):
-    """An act that waits for the owner. `arguments`: JSON. `age_s`: for how long, by the database's clock."""
+    """An act that waits for the owner. `arguments`: JSON. `asked_ms`: when it was asked for, by the database's clock, and `age_s`: how long ago."""
 
     id: int
     name: str
     arguments: str
+    asked_ms: int
     age_s: float
 
 
 class ActStanding(NamedTuple):
-    """What became of an act. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
+    """What became of an act in one cell. `answer`: JSON; None: not yet. `taken_s`: seconds since the owner committed it; None: it has not."""
 
     name: str
     answer: str | None

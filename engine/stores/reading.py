@@ -21,6 +21,8 @@ from engine.stores.rows import (
     ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
+    RuleAlerts,
+    RuleDeliveries,
     Share,
     SourceRow,
     Totals,
@@ -142,6 +144,18 @@ class Reader(Protocol):
 
     def totals(self) -> Totals:
         """How much there is."""
+        ...
+
+    def recorded(self, before: int | None, *, limit: int) -> list[JournalRow]:
+        """Rows of the journal of the own cell that have events, newest first, without facts and positions; only older ones than `before`."""
+        ...
+
+    def alerts_since(self, since_ms: int) -> list[RuleAlerts]:
+        """Alerts that began since an instant (epoch ms), counted by rule, state and reason."""
+        ...
+
+    def deliveries_since(self, since_ms: int) -> list[RuleDeliveries]:
+        """Deliveries that were decided since an instant (epoch ms), counted by rule, phase and state."""
         ...
 
     def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:

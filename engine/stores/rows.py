@@ -266,6 +266,25 @@ TOTALS_STOP = 100_000
 """Where counting stops: beyond it the exact number does not matter."""
 
 
+class RuleAlerts(NamedTuple):
+    """So many alerts of one rule."""
+
+    rule: str
+    state: str
+    reason: str | None
+    has_fired: bool
+    number: int
+
+
+class RuleDeliveries(NamedTuple):
+    """So many deliveries of one rule."""
+
+    rule: str
+    phase: str
+    state: str
+    number: int
+
+
 class JournalRow(NamedTuple):
     """One row of the journal: a batch of one source, or what passing time brought about."""
 

@@ -24,11 +24,12 @@ from engine.web.console_acts import Acts, NameNeeded, Refused
 from engine.web.forms import LONGEST_NAME, Forms, Visitor
 from engine.web.html_page import html_response, live_part
 from engine.web.live import Live, message
-from engine.web.pages import PAGES
+from engine.web.pages import PAGES, docs
 from engine.web.pages.base import MAX_VALUE, Page, Shown, Wanted
 from engine.web.parameters import STARTING_S
 from engine.web.problems import status_of
 from engine.web.service import Service
+from engine.web.trial_forms import add_trial_forms
 
 log = logger(__name__)
 
@@ -131,10 +132,11 @@ class Console:
 def add_console(app: FastAPI, service: Service) -> None:
     """Add the pages, their changes, their assets and the forms."""
     console = Console(service)
-    for page in PAGES:
+    for page in (*PAGES, docs.page_of(lambda: app.openapi())):
         _add_page(app, console, page)
     app.add_route("/events", console.follow, include_in_schema=False)
     app.add_route("/assets/{name}", _asset, include_in_schema=False)
+    add_trial_forms(app, service, console.forms, console.acts, console.refuse, console.frame)
     console_acts.add_acts(app, console.acts, console.refuse, console.frame)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -56,20 +56,21 @@ class CountedNowAndThen(Generic[T]):
             return counted
 
 
-def count_by_status(states: Mapping[str, ClientState]) -> dict[str, int]:
-    """How many clients have each status."""
+def count_by_status(fleets: Sequence[Mapping[str, ClientState]]) -> dict[str, int]:
+    """How many clients have each status; `fleets`: their states."""
     found: Counter[int] = Counter()
-    for part in _parts(states):
+    for part in _parts(fleets):
         found.update(map(_settled, part))
     return {name: found[status] for status, name in enumerate(STATUS_NAMES)}
 
 
-def count_doubtful(states: Mapping[str, ClientState], skew_ms: int) -> int:
+def count_doubtful(fleets: Sequence[Mapping[str, ClientState]], skew_ms: int) -> int:
     """How many clients are doubtful."""
-    return sum(is_doubtful(state, skew_ms) for part in _parts(states) for state in part)
+    return sum(is_doubtful(state, skew_ms) for part in _parts(fleets) for state in part)
 
 
-def _parts(states: Mapping[str, ClientState]) -> Iterator[list[ClientState]]:
-    everything = list(states.values())  # one step of the interpreter, so the writer cannot change it meanwhile
-    for start in range(0, len(everything), PART):
-        yield everything[start : start + PART]
+def _parts(fleets: Sequence[Mapping[str, ClientState]]) -> Iterator[list[ClientState]]:
+    for states in fleets:
+        everything = list(states.values())  # one step of the interpreter, so the writer cannot change it meanwhile
+        for start in range(0, len(everything), PART):
+            yield everything[start : start + PART]

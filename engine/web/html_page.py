@@ -65,6 +65,7 @@ def _environment() -> Environment:
         "id": identifier,
         "readable": readable,
         "age": page_times.age,
+        "words": lambda text: page_times.with_times(plain(text)),
         "time": page_times.time_element,
         "since": page_times.since,
     }

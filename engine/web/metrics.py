@@ -38,7 +38,9 @@ class _Metrics:
                 f"rollcall_{name}", f"{name.replace('_', ' ')} since the process started", value=value
             )
         yield GaugeMetricFamily(
-            "rollcall_clients", "clients that the engine keeps a state for", value=len(service.fleet.states)
+            "rollcall_clients",
+            "clients that the engine keeps a state for",
+            value=sum(len(fleet.states) for fleet in service.fleets),
         )
         yield GaugeMetricFamily("rollcall_silences", "active silences", value=service.silences_active())
         suppressed = CounterMetricFamily(
@@ -72,7 +74,7 @@ class _Metrics:
 
     def _cells(self) -> Iterator[Any]:
         """None with the embedded store."""
-        cells = self._service.cells()
+        cells = self._service.cell_states()
         if not cells:
             return
         owner = GaugeMetricFamily("rollcall_cell_owner", "1 while this replica owns the cell, else 0", labels=["cell"])

@@ -5,11 +5,14 @@ Durations are coarse: a page that is open is sent again when its text changes, a
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from engine.core.times import rfc3339
+
+_INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)")
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -34,6 +37,12 @@ def time_element(value: str | int | None) -> Markup | str:
         return "–"
     text = rfc3339(value) if isinstance(value, int) else value
     return Markup('<time datetime="{}">{} {} UTC</time>').format(text, text[:10], text[11:19])
+
+
+def with_times(text: str) -> Markup:
+    """A sentence, escaped, whose instants (RFC 3339) are elements as `time_element` makes them."""
+    parts = _INSTANT.split(text)
+    return Markup("").join(time_element(part) if at % 2 else escape(part) for at, part in enumerate(parts))
 
 
 def since(value: str | None, seconds: float | None) -> Markup | str:

@@ -54,17 +54,17 @@ def add_read_routes(app: FastAPI, service: Service, views: Views, loaded: Sequen
     _sweeps(app, service, views)
 
 
-def _stamped(service: Service, response: Response) -> Response:
-    """A response about clients, with the instant of which they are shown when other replicas may know more."""
-    as_of_ms = service.as_of_ms()
+def _stamped(service: Service, response: Response, client: str | None = None) -> Response:
+    """A response about a client (None: several), with the instant of which it is shown when other replicas may know more."""
+    as_of_ms = service.as_of_ms(client)
     if as_of_ms is not None:
         response.headers[AS_OF] = rfc3339(as_of_ms)
     return response
 
 
-async def _from_store(service: Service, question: Callable[[Reader], Object]) -> Response:
-    """Ask the store; the answer becomes JSON in the same thread."""
-    return await service.ask(lambda reader: json_response(question(reader)))
+async def _from_store(service: Service, question: Callable[[Reader], Object], client: str | None = None) -> Response:
+    """Ask the store; the answer becomes JSON in the same thread. `client`: whose history is asked for."""
+    return await service.ask(lambda reader: json_response(question(reader)), client)
 
 
 def _number(number: int, what: str) -> int:
@@ -100,13 +100,13 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
         id_ = client_id(client)
         if verify:
             check_may(caller_of(request), OPERATOR)
-        return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)))
+        return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)), id_)
 
     @app.get("/v1/clients/{client:client}/timeline", dependencies=loaded, **described("Timeline", 404))
     async def timeline(client: ClientId, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = "") -> Response:
         """The history of a client, newest first."""
         id_ = client_id(client)
-        return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=limit, cursor=cursor))
+        return await _from_store(service, lambda reader: views.timeline(reader, id_, limit=limit, cursor=cursor), id_)
 
     @app.get(
         "/v1/clients/{client:client}/explanation", dependencies=loaded, **described("Explanation", 404, headers=[AS_OF])
@@ -114,12 +114,14 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
     async def explanation(client: ClientId, at: InstantMs | None = None) -> Response:
         """The status of a client and the evidence for it, now or at an instant (epoch milliseconds)."""
         id_ = client_id(client)
-        return _stamped(service, await _from_store(service, lambda reader: views.explanation(reader, id_, at)))
+        found = await _from_store(service, lambda reader: views.explanation(reader, id_, at), id_)
+        return _stamped(service, found, id_)
 
     @app.get("/v1/clients/{client:client}", dependencies=loaded, **described("Client", 404, headers=[AS_OF]))
     def client_of(client: ClientId) -> Response:
         """One client."""
-        return _stamped(service, json_response(views.client(client_id(client))))
+        id_ = client_id(client)
+        return _stamped(service, json_response(views.client(id_)), id_)
 
 
 async def _verified(service: Service, client: str) -> Object:
@@ -133,7 +135,7 @@ async def _verified(service: Service, client: str) -> Object:
     if answer is not None:
         return serializers.answer_object(answer, now_ms)
     problem = service.queries.trouble or "the broker gave no answer in time"
-    return serializers.belief_object(client, service.fleet.published(client), now_ms) | {"problem": problem}
+    return serializers.belief_object(client, service.fleet_of(client).published(client), now_ms) | {"problem": problem}
 
 
 def _alerts(app: FastAPI, service: Service, views: Views) -> None:

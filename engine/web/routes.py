@@ -176,7 +176,7 @@ def _health(app: FastAPI, service: Service, refusals: Refusals) -> None:
             "refused_edits": list(service.refused_edits),
             "sources": [serializers.health_object(health, now_ms) for health in service.healths()],
             "parts": [serializers.part_object(part) for part in service.parts()],
-            "cells": [serializers.cell_object(cell) for cell in service.cells()],
+            "cells": [serializers.cell_object(cell) for cell in service.cell_states()],
         }
         return json_response(found, 503 if reasons else 200)
 

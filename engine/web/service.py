@@ -16,6 +16,7 @@ from engine.core.fleet import Fleet
 from engine.core.presence.evidence import Doubt, Reading
 from engine.core.presence.query import StatusAnswer
 from engine.core.rules import Rule
+from engine.errors import Problem
 from engine.sources.base import SourceHealth
 from engine.stores.base import Reader
 from engine.web.openapi.operation import Described
@@ -98,7 +99,7 @@ class Subject(Protocol):
     """What can be read: the running service, or a store that was opened without one."""
 
     @property
-    def fleet(self) -> Fleet: ...
+    def fleets(self) -> Sequence[Fleet]: ...  # every client is in one of them
     @property
     def inventory(self) -> Any: ...
     @property
@@ -109,6 +110,10 @@ class Subject(Protocol):
     def codec(self) -> Codec: ...
     @property
     def is_loaded(self) -> bool: ...  # have the states of all clients been loaded, or are they when they are asked for?
+
+    def fleet_of(self, client: str) -> Fleet:
+        """The fleet that a client belongs to, also one that is not known."""
+        ...
 
     def healths(self) -> Sequence[SourceHealth]:
         """The health of every configured source."""
@@ -172,6 +177,25 @@ class Push(Protocol):
         ...
 
 
+class RuleTrial(Protocol):
+    """Tries edited rule files; nothing is kept."""
+
+    @property
+    def files(self) -> Mapping[str, Any]: ...  # by name
+
+    def text_of(self, name: str) -> str:
+        """The text of a rule file. NotThere."""
+        ...
+
+    def check(self, name: str, text: str) -> Sequence[Problem]:
+        """Every problem of an edited file; it may take a while, so call it in a thread."""
+        ...
+
+    async def compare(self, name: str, text: str, days: int) -> dict[str, Any]:
+        """What the edited rules would have done in the last days, beside the rules in force. BadQuestion, Unavailable."""
+        ...
+
+
 class Address(Protocol):
     """A method and a path of the HTTP interface."""
 
@@ -223,6 +247,8 @@ class Service(Subject, Protocol):
     def access(self) -> Access: ...  # who may ask
     @property
     def act_routes(self) -> Sequence[ExposedAct]: ...
+    @property
+    def rule_trial(self) -> RuleTrial: ...
 
     async def do(self, act: Any, by: Caller) -> Any:
         """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused.
@@ -231,16 +257,16 @@ class Service(Subject, Protocol):
         """
         ...
 
-    def as_of_ms(self) -> int | None:
-        """The instant (epoch ms) of which clients are shown; None: the present, because no other process decides."""
+    def as_of_ms(self, client: str | None = None) -> int | None:
+        """The instant (epoch ms) of which a client (None: all) is shown; None: the present, because no other process decides."""
         ...
 
     async def answer(self, number: int) -> Any:
         """What an act returned that another replica was to carry out; PendingAct: not yet. Raises what it raised; NotThere."""
         ...
 
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store, in a thread beside the writer. StoreError when it cannot be read."""
+    async def ask(self, question: Callable[[Reader], T], client: str | None = None) -> T:
+        """Ask the store, in a thread beside the writer; `client`: whose history is asked for. StoreError when it cannot be read."""
         ...
 
     def proof(self, challenge: str) -> str:
@@ -267,7 +293,7 @@ class Service(Subject, Protocol):
         """What is not as it should be, although it is ready."""
         ...
 
-    def cells(self) -> Sequence[CellState]:
+    def cell_states(self) -> Sequence[CellState]:
         """The cells of a store that several replicas share; none with the embedded store."""
         ...
 

@@ -10,6 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,9 @@ from engine.core.alerting.silence_coverage import Coverage, Covered
 from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.client_ids import impossible_id, shown_name
+from engine.core.fleet import Fleet
 from engine.core.presence.client_state import FLAPPING, STATUS_NAMES, ClientState, split_id
+from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
 from engine.errors import BadQuestion, NotThere, Unavailable
@@ -28,6 +31,7 @@ from engine.web.client_names import ClientNames
 from engine.web.client_picture import client_picture
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
+from engine.web.page_drawings import PageDrawings
 from engine.web.service import Subject
 
 Object = dict[str, Any]
@@ -94,21 +98,32 @@ class Views:
         self._decode: Decode = subject.codec.decode
         self._status_counts = CountedNowAndThen[dict[str, int]]()
         self._doubtful_count = CountedNowAndThen[int]()
-        self._named: tuple[Mapping[str, ClientState], ClientNames] | None = None
+        self.drawings = PageDrawings(lambda: self._subject.now_ms())
+        self._named: dict[int, tuple[Mapping[str, ClientState], ClientNames]] = {}
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
 
-    @property
-    def _names(self) -> ClientNames:
-        """The names of all clients, in order; a replica that loads its states again has another fleet."""
-        states = self._subject.fleet.states
-        if self._named is None or self._named[0] is not states:
-            self._named = states, ClientNames(states)
-        return self._named[1]
+    def _names(self) -> list[ClientNames]:
+        """The names of all clients, in order, of each fleet; a replica that loads its states again has another fleet."""
+        found = []
+        for place, fleet in enumerate(self._subject.fleets):
+            states = fleet.states
+            if place not in self._named or self._named[place][0] is not states:
+                self._named[place] = states, ClientNames(states)
+            found.append(self._named[place][1])
+        return found
+
+    @cached_property
+    def _policy(self) -> Policy:
+        """Of resolving and settling: the same in every fleet."""
+        return self._subject.fleets[0].policy
 
     @cached_property
     def _skew_ms(self) -> int:
-        return self._subject.fleet.policy.clock_skew_ms
+        return self._policy.clock_skew_ms
+
+    def _published(self, client: str) -> ClientState | None:
+        return self._subject.fleet_of(client).published(client)
 
     # Clients
 
@@ -132,12 +147,13 @@ class Views:
             return self._found(text.lower(), wanted_status=status, match=match, only=only, limit=limit, cursor=cursor)
         wanted = STATUS_NAMES.index(status) if status is not None else None
         holds = self._matcher(match)
-        fleet, items, last, looked_at = self._subject.fleet, list[Object](), "", 0
-        for name in self._names.after(cursor, f"{group}@@@" if group else ""):
+        items, last, looked_at = list[Object](), "", 0
+        prefix = f"{group}@@@" if group else ""
+        for name in merge(*[names.after(cursor, prefix) for names in self._names()]):
             if len(items) == limit or looked_at == MAX_LOOKED_AT:
                 return page(items, last)
             last, looked_at = name, looked_at + 1
-            state = fleet.published(name)
+            state = self._published(name)
             if state is None or (wanted is not None and state.settled != wanted):
                 continue
             if (group is not None or device is not None) and not _is_named(name, group, device):
@@ -154,12 +170,12 @@ class Views:
         """Clients whose id contains a text. To look at a name is cheap, so more of them are looked at."""
         wanted = STATUS_NAMES.index(wanted_status) if wanted_status is not None else None
         holds = self._matcher(match)
-        fleet, items, last = self._subject.fleet, list[Object](), ""
-        for looked_at, name in enumerate(self._names.after(cursor)):
+        items, last = list[Object](), ""
+        for looked_at, name in enumerate(merge(*[names.after(cursor) for names in self._names()])):
             if len(items) == limit or looked_at == MAX_SEARCHED:
                 return page(items, last)
             last = name
-            if text not in name.lower() or (state := fleet.published(name)) is None:
+            if text not in name.lower() or (state := self._published(name)) is None:
                 continue
             if (wanted is not None and state.settled != wanted) or (only is not None and not self._has(only, state)):
                 continue
@@ -186,11 +202,12 @@ class Views:
             ) from error
 
     def _client_object(self, client: str, state: ClientState) -> Object:
-        attributes, verified_ms = self._subject.inventory.attributes(client), self._subject.fleet.verified_ms(state)
+        attributes = self._subject.inventory.attributes(client)
+        verified_ms = self._subject.fleet_of(client).verified_ms(state)
         return serializers.client_object(client, state, attributes, self._skew_ms, verified_ms)
 
     def _state(self, client: str) -> ClientState:
-        state = self._subject.fleet.published(client)
+        state = self._published(client)
         if state is None:
             raise self.unknown(client)
         return state
@@ -205,17 +222,17 @@ class Views:
 
     def count_by_status(self) -> dict[str, int]:
         """How many clients have each status, as of a moment ago in a large fleet: see `CountedNowAndThen`."""
-        return self._status_counts.value(lambda: count_by_status(self._subject.fleet.states))
+        return self._status_counts.value(lambda: count_by_status([fleet.states for fleet in self._subject.fleets]))
 
     # Quality
 
     def quality(self, reader: Reader) -> Object:
         """What the feeds are like, by a sample of the newest history, and how many clients are doubtful."""
-        now_ms, fleet = self._subject.now_ms(), self._subject.fleet
+        now_ms, fleets = self._subject.now_ms(), self._subject.fleets
         rows = reader.newest_journal(quality.SAMPLED_EVENTS)
         sampled = quality.sample(rows, self._decode)
         gaps = Counter(gap.source for gap in reader.gaps())
-        doubtful = self._doubtful_count.value(lambda: count_doubtful(fleet.states, self._skew_ms))
+        doubtful = self._doubtful_count.value(lambda: count_doubtful([fleet.states for fleet in fleets], self._skew_ms))
         items = [
             serializers.quality_object(
                 health, gaps[health.name], quality.quality(sampled.get(health.name, quality.EMPTY)), now_ms
@@ -226,7 +243,7 @@ class Views:
             "at": rfc3339(now_ms),
             "sampled_from": rfc3339(rows[-1].at_ms) if sampled else None,
             "late_after": quality.LATE_MS / 1000,
-            "clients": len(fleet.states),
+            "clients": sum(len(fleet.states) for fleet in fleets),
             "doubtful": doubtful,
             "sources": items,
         }
@@ -240,7 +257,7 @@ class Views:
         if cursor and (not entries or not self._is_about(entries[0], client)):
             raise BadQuestion("`cursor` must be the `next` of a previous page for this client")
         from_the_start = bool(entries) and entries[-1].previous == 0
-        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        steps = list(retrace(reversed(entries), self._decode, self._policy, client))
         shown = [
             step_object(step, self._skew_ms, self._subject.codec.why, from_the_start=from_the_start) for step in steps
         ]
@@ -251,8 +268,7 @@ class Views:
 
     def picture(self, reader: Reader, client: str, from_ms: int, to_ms: int) -> Object:
         """What happened to a client between two instants (epoch ms), for a drawing."""
-        policy = self._subject.fleet.policy
-        return client_picture(reader, client, self._state(client), policy, self._subject.codec, from_ms, to_ms)
+        return client_picture(reader, client, self._state(client), self._policy, self._subject.codec, from_ms, to_ms)
 
     def _is_about(self, entry: HistoryEntry, client: str) -> bool:
         if entry.raw is None:
@@ -267,7 +283,7 @@ class Views:
         state = self._state(client)
         entries = list(islice(_until(reader.history(state.last), at_ms), MAX_EXPLAINED))
         complete = not entries or entries[-1].previous == 0
-        steps = list(retrace(reversed(entries), self._decode, self._subject.fleet.policy, client))
+        steps = list(retrace(reversed(entries), self._decode, self._policy, client))
         if at_ms is not None:
             if not steps:
                 raise NotThere(self._nothing_by(reader, client, state, at_ms))
@@ -301,7 +317,7 @@ class Views:
     def _hold_object(self, client: str, state: ClientState) -> Object | None:
         if not state.on_hold:
             return None
-        hold_ms = self._subject.fleet.policy.hold_ms(client, state.observed)
+        hold_ms = self._subject.fleet_of(client).policy.hold_ms(client, state.observed)
         return {
             "since": rfc3339(state.hold_since_ms),
             "occurred_at": rfc3339(state.hold_occurred_at_ms),
@@ -378,7 +394,7 @@ class Views:
         """Silences with what those that have not expired cover now."""
         open_ones = [silence for silence in silences if silence.until_ms > now_ms]
         covered = self.coverage(open_ones) if open_ones and self._subject.is_loaded else {}
-        rules = [rule.name for rule in self._subject.fleet.alerts.matcher.rules] if covered else []
+        rules = [rule.name for rule in self._subject.fleets[0].alerts.matcher.rules] if covered else []
         return [
             serializers.silence_object(
                 silence,
@@ -393,23 +409,12 @@ class Views:
 
     def coverage(self, silences: Sequence[Silence]) -> Mapping[str, Covered]:
         """What each of these silences covers now, by id. Alerts are counted as they are at the moment, perhaps not committed yet."""
-        fleet = self._subject.fleet
-        alerts = fleet.alerts
-        for attempt in range(COUNTED_AGAIN):
-            counted = Coverage(
-                silences, alerts.matcher.rules, alerts.variables.attributes, alerts.matcher.compile_patterns
-            )
-            try:
-                open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
-                counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
-            except RuntimeError:  # the members of an outage have changed meanwhile
-                if attempt == COUNTED_AGAIN - 1:
-                    raise Unavailable("too much changes to count what the silence covers", 1) from None
-                continue
-            break
-        states = ((name, fleet.published(name)) for name in list(fleet.states))
-        counted.count_clients((name, state.ip) for name, state in states if state is not None)
-        return counted.covered()
+        found: dict[str, Covered] = {}
+        for fleet in self._subject.fleets:
+            for id_, covered in _covered(fleet, silences).items():
+                before = found.get(id_)
+                found[id_] = covered if before is None else before.added(covered)
+        return found
 
     def why_not(self, rule: str, client: str, stages: Sequence[StageReport]) -> Object:
         """Why a rule has not fired for a client; `stages` as the fleet reports them, empty: there is no such rule."""
@@ -429,7 +434,8 @@ class Views:
 
     def nearest(self, client: str) -> str | None:
         """The known client whose id is most like this mistyped one; None when none is."""
-        return self._names.nearest(client)
+        found = (names.nearest(client) for names in self._names())
+        return next((name for name in found if name is not None), None)
 
     def unknown(self, client: str) -> NotThere:
         """The error for a client that no event has named: why none can be, or the known id that is most like it."""
@@ -513,6 +519,24 @@ class Views:
         """The rules in force; `problem` says why edited rules are not."""
         found = [serializers.rule_object(rule) for rule in self._subject.rules]
         return _part(found, limit, cursor) | {"problem": self._subject.rules_problem}
+
+
+def _covered(fleet: Fleet, silences: Sequence[Silence]) -> Mapping[str, Covered]:
+    """What silences cover in one fleet."""
+    alerts = fleet.alerts
+    for attempt in range(COUNTED_AGAIN):
+        counted = Coverage(silences, alerts.matcher.rules, alerts.variables.attributes, alerts.matcher.compile_patterns)
+        try:
+            open_alerts = [alert for some in list(alerts.open_alerts.by_subject.values()) for alert in list(some)]
+            counted.count_alerts(open_alerts, fleet.state_of, alerts.pipeline.stages.silence.clients_of)
+        except RuntimeError:  # the members of an outage have changed meanwhile
+            if attempt == COUNTED_AGAIN - 1:
+                raise Unavailable("too much changes to count what the silence covers", 1) from None
+            continue
+        break
+    states = ((name, fleet.published(name)) for name in list(fleet.states))
+    counted.count_clients((name, state.ip) for name, state in states if state is not None)
+    return counted.covered()
 
 
 def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:

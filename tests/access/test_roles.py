@@ -32,7 +32,7 @@ def application() -> FastAPI:
         try:
             checked = create(service)
         finally:
-            service.store.close()
+            service.cells.first.store.close()
     assert isinstance(checked, AccessCheck) and isinstance(checked._app, FastAPI)
     return checked._app
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks import (
+    console,
     failover,
     machine,
     on_call,
@@ -146,6 +147,11 @@ def _sweep(scene: Scene) -> Figures:
         return sweeps.measure(scene.asked, folder)
 
 
+def _console(scene: Scene) -> Figures:
+    with scene.fresh("console") as folder:
+        return console.run(scene.fleet, folder)
+
+
 def _postgres(scene: Scene) -> Figures:
     with scene.fresh("postgres") as folder:
         return postgres_works.measure(scene.day, scene.fleet, folder)
@@ -168,8 +174,9 @@ WORKS: dict[str, Callable[[Scene], Figures]] = {
     "killed": _killed,
     "failover": _failover,
     "on-call": _on_call,
+    "console": _console,
 }
-ONCE = {"on-call"}
+ONCE = {"on-call", "console"}
 """Works that wait for minutes, and are run in the first round only."""
 
 NEED_STORM = {"peer-storm", "storm", "killed"}

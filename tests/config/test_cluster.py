@@ -70,18 +70,18 @@ def test_a_mistake_is_named_with_its_place_and_no_secret(tmp_path: Path, text: s
 CELLS = "store: {type: postgres, dsn: 'host=db'}\ncells: [{name: eu, groups: ['EU_*']}, {name: us, groups: ['US_*', '*']}]\n"
 
 
-def test_with_several_cells_a_process_says_on_which_it_works(tmp_path: Path) -> None:
-    assert "`cell` is missing: a process works on one of the cells (eu, us)" in refusal(tmp_path, CELLS)
-    assert "there is no cell `uk`" in refusal(tmp_path, f"{CELLS}cluster: {{cell: uk}}")
-    config = loaded(tmp_path, f"{CELLS}cluster: {{cell: us}}")
-    assert config.cell.name == "us"
+def test_a_replica_may_run_every_cell_unless_it_names_some(tmp_path: Path) -> None:
+    assert "there is no cell `uk`" in refusal(tmp_path, f"{CELLS}cluster: {{cells: [us, uk]}}")
+    assert [cell.name for cell in loaded(tmp_path, CELLS).own_cells] == ["eu", "us"]
+    config = loaded(tmp_path, f"{CELLS}cluster: {{cells: [us]}}")
+    assert [cell.name for cell in config.own_cells] == ["us"] and config.cell.name == "us"
     groups = CellGroups(config.cells)
     assert [groups.of(client) for client in ("EU_1@@@d", "US_1@@@d", "elsewhere@@@d", "d")] == ["eu", "us", "us", "us"]
 
 
 def test_a_source_that_only_one_can_read_is_refused_with_several_cells(tmp_path: Path) -> None:
     source = "sources: [{name: a, type: amqp, endpoint: e, instance: i, access_key: {env: HOME}, secret: {env: HOME}, consumer_group: g}]"
-    assert "cannot be shared by several cells" in refusal(tmp_path, f"{CELLS}cluster: {{cell: us}}\n{source}")
+    assert "cannot be shared by several cells" in refusal(tmp_path, f"{CELLS}{source}")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_rule_that_spans_cells_is_refused_with_the_key_that_makes_it_fit(
     rule: str, told: str | None, tmp_path: Path
 ) -> None:
     cells = CELLS.replace(", '*'", "")
-    config = loaded(tmp_path, f"{cells}cluster: {{cell: eu}}")
+    config = loaded(tmp_path, cells)
     (tmp_path / "rules.yaml").write_text(
         f"version: 1\nrules: [{{name: r, {rule}, actions: [{{log: {{message: x}}}}]}}]\n"
     )

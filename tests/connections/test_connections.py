@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, Rejected, RetryLater
 from engine.actions.configured import connection_setup
 from engine.actions.webhook.connecting import is_excepted
 from engine.actions.webhook.connection_setup import ConnectionSetup
@@ -96,10 +96,10 @@ def sent(
     host: str = "localhost",
     deny: tuple[str, ...] = (),
     headers: dict[str, str] | None = None,
-) -> tuple[Answer, Target]:
+) -> tuple[Attempted, Target]:
     """One webhook over such a connection, and what arrived."""
 
-    async def go() -> tuple[Answer, Target]:
+    async def go() -> tuple[Attempted, Target]:
         async with target(files, clients) as there:
             sender = WebhookSender({}, deny, connections={"": setup})
             url = f"{'http' if files is None else 'https'}://{host}:{there.port}/hook"
@@ -110,7 +110,7 @@ def sent(
     return asyncio.run(go())
 
 
-def reason_of(answer: Answer) -> str:
+def reason_of(answer: Attempted) -> str:
     assert isinstance(answer, RetryLater | Rejected)
     return answer.reason
 
@@ -197,7 +197,7 @@ def test_a_server_that_asks_for_a_certificate_gets_it(authority: Authority, serv
 def test_a_certificate_that_is_renewed_is_read_without_a_restart(
     authority: Authority, server_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    async def go() -> list[type[Answer]]:
+    async def go() -> list[type[Attempted]]:
         cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
         setup = ConnectionSetup(ca=str(authority.ca), cert=str(cert), key=str(key))
         found = []

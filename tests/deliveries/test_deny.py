@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from engine.actions.base import Answer, Rejected
+from engine.actions.base import Attempted, Rejected
 from engine.actions.webhook.deny import Denied, DenyList
 from engine.actions.webhook.request import WebhookSender
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
-def posted(url: str, deny: list[str]) -> Answer:
-    async def go() -> Answer:
+def posted(url: str, deny: list[str]) -> Attempted:
+    async def go() -> Attempted:
         sender = WebhookSender({}, deny=deny)
         try:
             return await sender.post("k", {"url": url, "json": {}, "timeout_ms": 5_000})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.actions.base import Delivered, OutboxItem, Outcome, Untried
+from engine.actions.webhook.connection_setup import ConnectionSetup
 from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock, running_ms
@@ -14,6 +16,7 @@ from engine.delivery.dispatcher import Dispatcher
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 from tests.deliveries.test_dispatching import LIMITS, QUICK, WITHIN_S, all_in, new
+from tests.mail.post_office import certificate_for
 
 HOUR_S = 3_600.0
 
@@ -58,6 +61,40 @@ def test_the_process_that_sends_hands_back_what_it_has_when_the_lease_is_over() 
             again = await sent(process, [item(number, sink.url) for number in range(3, 40)])
             assert {type(one.answer) for one in again} == {Delivered} and len(set(sink.keys)) == 40
             await process.close()
+
+    asyncio.run(go())
+
+
+def test_a_webhook_whose_lease_ends_while_it_gets_its_connection_is_not_sent(tmp_path: Path) -> None:
+    """The connection is there, and stays for what may leave later."""
+    both, certificate = certificate_for(tmp_path)
+    requests: list[bytes] = []
+
+    async def go() -> None:
+        may_send, handshakes = True, 0
+
+        def shaking_hands(*_: object) -> None:
+            nonlocal may_send, handshakes
+            may_send, handshakes = False, handshakes + 1
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                requests.append(head)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(both)
+        context.sni_callback = shaking_hands
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        sender = WebhookSender({}, connections={"": ConnectionSetup(ca=str(certificate))}, may_send=lambda: may_send)
+        assert await sender.send(item(1, url)) == Untried() and handshakes == 1
+        assert await sender.send(item(1, url)) == Untried() and requests == []
+        may_send = True
+        assert await sender.send(item(1, url)) == Delivered()
+        assert (len(requests), handshakes) == (1, 1)
+        await sender.close()
+        server.close()
 
     asyncio.run(go())
 

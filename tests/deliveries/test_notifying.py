@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from engine.actions.base import Answer, Delivered, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, OutboxItem, Outcome, Rejected, RetryLater
 from engine.actions.configured import receiver_setups
 from engine.actions.email.message import message_of
 from engine.actions.notify import ReceiverSender
@@ -52,10 +52,10 @@ def setup(url: str, service: str = "webhook", **settings: Any) -> ReceiverSetup:
 
 def send(
     path: str, service: str = "webhook", request: Mapping[str, Any] | None = None, **settings: Any
-) -> tuple[Answer, list[Request]]:
+) -> tuple[Attempted, list[Request]]:
     """One message to a sink; the answer, and what arrived."""
 
-    async def go() -> tuple[Answer, list[Request]]:
+    async def go() -> tuple[Attempted, list[Request]]:
         async with Sink() as sink:
             receivers = {"chat": setup(sink.url + path, service, **settings)}
             hidden = [secret for one in receivers.values() for secret in one.secrets()]
@@ -112,7 +112,7 @@ def test_a_long_pause_that_a_service_asked_for_costs_the_next_message_no_attempt
 ) -> None:
     monkeypatch.setitem(ANSWERS, "pause", b"HTTP/1.1 429 No\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n")
 
-    async def go() -> tuple[Answer | None, Answer, Answer | None, int]:
+    async def go() -> tuple[Attempted | None, Attempted, Attempted | None, int]:
         async with Sink() as sink:
             webhooks = WebhookSender({})
             sender = ReceiverSender({"chat": setup(f"{sink.url}/pause")}, webhooks)
@@ -150,7 +150,7 @@ def test_the_process_that_sends_webhooks_sends_messages_and_mail_goes_to_the_mai
     class Mail:
         """A mail server that takes everything."""
 
-        async def send(self, item: OutboxItem) -> Answer:
+        async def send(self, item: OutboxItem) -> Attempted:
             mailed.append(item)
             return Delivered()
 

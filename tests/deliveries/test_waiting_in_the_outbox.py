@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import testing
-from engine.actions.base import Answer, Delivered, OutboxItem, RetryLater
+from engine.actions.base import Attempted, Delivered, OutboxItem, RetryLater
 from engine.actions.webhook.request import WebhookSender
 from engine.clock import SystemClock
 from engine.core.delivery import DeliveryPolicy
@@ -26,12 +26,12 @@ WITHIN_S = 10.0
 class Scripted:
     """A sender that answers as it is told, and remembers in which order it was asked."""
 
-    def __init__(self, answer: Callable[[OutboxItem, int], Awaitable[Answer]]) -> None:
+    def __init__(self, answer: Callable[[OutboxItem, int], Awaitable[Attempted]]) -> None:
         self.keys: list[str] = []
         self.asked = asyncio.Event()
         self._answer = answer
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         self.keys.append(item.key)
         self.asked.set()
         return await self._answer(item, self.keys.count(item.key))
@@ -76,7 +76,7 @@ async def running(dispatcher: Dispatcher) -> AsyncIterator[None]:
 
 def test_a_retry_that_is_due_later_than_another_of_its_target_is_sent_too(tmp_path: Path) -> None:
     async def timeline() -> list[str]:
-        async def answer(item: OutboxItem, time: int) -> Answer:
+        async def answer(item: OutboxItem, time: int) -> Attempted:
             if time == 1:
                 return RetryLater(reason="busy", retry_after_ms=400 if item.key == "late" else None)
             return Delivered()
@@ -94,7 +94,7 @@ def test_a_retry_that_is_due_later_than_another_of_its_target_is_sent_too(tmp_pa
 
 def test_after_a_restart_a_new_recovery_does_not_overtake_the_firing_that_waits_in_the_outbox(tmp_path: Path) -> None:
     async def timeline() -> list[str]:
-        async def answer(item: OutboxItem, time: int) -> Answer:
+        async def answer(item: OutboxItem, time: int) -> Attempted:
             return Delivered()
 
         sender = Scripted(answer)
@@ -145,7 +145,7 @@ def test_a_rule_whose_secret_is_missing_does_not_hold_up_others_with_the_same_ta
 def test_a_connection_that_never_came_about_cannot_have_brought_anything_however_long_the_timeout(
     tmp_path: Path,
 ) -> None:
-    async def answers() -> list[Answer]:
+    async def answers() -> list[Attempted]:
         with contextlib.ExitStack() as sockets:
             deaf = sockets.enter_context(socket.socket())
             deaf.bind(("127.0.0.1", 0))
@@ -159,7 +159,7 @@ def test_a_connection_that_never_came_about_cannot_have_brought_anything_however
             webhooks = WebhookSender({})
             request = {"url": f"http://127.0.0.1:{port}/", "json": {}, "timeout_ms": 5_500}
 
-            async def later(seconds: float) -> Answer:
+            async def later(seconds: float) -> Attempted:
                 # Clocks that are rounded to whole seconds show it at some moments of a second only.
                 await asyncio.sleep(seconds)
                 return await webhooks.post("key", request)

@@ -12,17 +12,17 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, Rejected, RetryLater, Untried
 from engine.actions.webhook.deny import Denied, DenyList
 from engine.actions.webhook.request import WebhookSender, judge
 from engine.actions.webhook.signing import reveal_in_url, signature
 from tests.benchmarks.sink import Request, Sink
 
 
-def post(path: str, secrets: Mapping[str, str] | None = None, **request: Any) -> tuple[Answer, list[Request]]:
+def post(path: str, secrets: Mapping[str, str] | None = None, **request: Any) -> tuple[Attempted, list[Request]]:
     """One webhook to a sink; the answer, and what arrived."""
 
-    async def go() -> tuple[Answer, list[Request]]:
+    async def go() -> tuple[Attempted, list[Request]]:
         async with Sink() as sink:
             sender = WebhookSender(secrets or {})
             answer = await sender.post("key-1", {"url": sink.url + path, **request})
@@ -95,7 +95,7 @@ def test_a_missing_secret_is_named_and_tried_again_later() -> None:
 def test_a_secret_never_appears_in_a_reason() -> None:
     assert reveal_in_url("ftp://\0pager\0/", {"pager": "hidden value"}) == "ftp://hidden%20value/"
 
-    async def refused() -> Answer:
+    async def refused() -> Attempted:
         sender = WebhookSender({"pager": "hidden-value"})
         return await sender.post("k", {"url": "ftp://example.test/\0pager\0", "json": {}})
 
@@ -118,9 +118,9 @@ def test_a_secret_with_a_line_break_cannot_add_a_header() -> None:
         ("/close", RetryLater, "no answer"),
     ],
 )
-def test_each_answer_means_what_it_should(path: str, kind: type[Answer], words: str) -> None:
+def test_each_answer_means_what_it_should(path: str, kind: type[Attempted], words: str) -> None:
     answer, requests = post(path, json={})
-    assert isinstance(answer, kind) and not isinstance(answer, Delivered) and words in answer.reason
+    assert isinstance(answer, kind) and not isinstance(answer, Delivered | Untried) and words in answer.reason
     assert len(requests) == 1
 
 
@@ -140,7 +140,7 @@ def test_a_target_that_answers_500_has_not_taken_it() -> None:
 
 
 def test_a_port_where_nobody_listens_has_not_taken_it() -> None:
-    async def go() -> Answer:
+    async def go() -> Attempted:
         async with Sink() as sink:
             url = sink.url
         sender = WebhookSender({})
@@ -170,7 +170,7 @@ def test_a_retry_waits_as_long_as_the_target_says(header: str | None, wanted_ms:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://[::ffff:127.0.0.1]:9/", "http://localhost:9/"])
 def test_a_denied_address_is_refused_by_number_and_by_name(url: str) -> None:
-    async def go() -> Answer:
+    async def go() -> Attempted:
         sender = WebhookSender({}, deny=["127.0.0.0/8", "::1/128"])
         answer = await sender.post("k", {"url": url, "json": {}})
         await sender.close()

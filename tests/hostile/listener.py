@@ -61,4 +61,4 @@ def listening(folder: Path, limits: ConnectionLimits, *, token: bool = True) -> 
         loop.call_soon_threadsafe(end.set)
         thread.join(60)
         loop.close()
-        service.store.close()
+        service.cells.first.store.close()

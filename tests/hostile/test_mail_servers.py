@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, Rejected, RetryLater
 from engine.actions.email.sender import MailSender
 from tests.hostile.mail_server import BEHAVIOURS, echoes
 from tests.hostile.serving import running
@@ -98,10 +98,10 @@ def test_every_behaviour_is_tried() -> None:
     assert TAKEN | REJECTED.keys() | LATER.keys() | ENCRYPTED.keys() == BEHAVIOURS.keys()
 
 
-def sent(port: int, run: Callable[[Any], Any] = asyncio.run, **more: Any) -> Answer:
+def sent(port: int, run: Callable[[Any], Any] = asyncio.run, **more: Any) -> Attempted:
     """The answer to one mail; the whole takes hardly longer than the attempt may."""
 
-    async def go() -> Answer:
+    async def go() -> Attempted:
         sender = MailSender(**{"host": "127.0.0.1", "port": port, "security": "plain", "timeout_s": TIMEOUT_S, **more})
         try:
             async with asyncio.timeout(20):
@@ -109,7 +109,7 @@ def sent(port: int, run: Callable[[Any], Any] = asyncio.run, **more: Any) -> Ans
         finally:
             await sender.close()
 
-    found: Answer = run(go())
+    found: Attempted = run(go())
     return found
 
 
@@ -180,7 +180,7 @@ def test_no_text_of_an_answer_to_a_login_is_kept(name: str, ports: dict[str, int
 def test_a_server_that_floods_an_idle_connection_is_cut_off(ports: dict[str, int]) -> None:
     """It would keep the event loop of the engine busy until the next mail."""
 
-    async def go(port: int) -> Answer:
+    async def go(port: int) -> Attempted:
         sender = MailSender(host="127.0.0.1", port=port, security="plain", timeout_s=20)
         answer = await sender.send(item())
         line = next(iter(sender._lines._idle), None)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, Rejected, RetryLater
 from engine.actions.webhook.answers import BoundedAnswers
 from engine.actions.webhook.connecting import OutgoingConnections
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
@@ -99,10 +99,10 @@ def neighbour(ports: dict[str, int]) -> str:
     return f"http://127.0.0.1:{ports['neighbour']}"
 
 
-def posted(url: str, secrets: dict[str, str] | None = None, **request: Any) -> Answer:
+def posted(url: str, secrets: dict[str, str] | None = None, **request: Any) -> Attempted:
     """The answer to one webhook; the whole takes hardly longer than the attempt may."""
 
-    async def go() -> Answer:
+    async def go() -> Attempted:
         sender = WebhookSender(secrets or {})
         try:
             async with asyncio.timeout(60):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, OutboxItem, Rejected, RetryLater, Untried
 from engine.actions.email.connections import MAX_MESSAGES
 from engine.actions.email.message import message_of
 from engine.actions.email.sender import MAX_CONNECTIONS, MailSender
@@ -59,10 +59,10 @@ def sender_to(office: PostOffice, **more: Any) -> MailSender:
 
 def answers(
     sender: MailSender, *items: OutboxItem, before: Callable[[int], object] = lambda turn: None
-) -> list[Answer]:
+) -> list[Attempted]:
     """What each item comes to, one after the other."""
 
-    async def send() -> list[Answer]:
+    async def send() -> list[Attempted]:
         found = []
         try:
             for turn, one in enumerate(items):
@@ -196,7 +196,7 @@ def test_what_a_refusal_means(what: str, said: str, kind: type, reason: str) -> 
     with post_office() as office:
         setattr(office.manners, f"to_{what}", lambda _: said)
         (answer,) = answers(sender_to(office), item())
-        assert isinstance(answer, kind) and not isinstance(answer, Delivered)
+        assert isinstance(answer, kind) and not isinstance(answer, Delivered | Untried)
         assert answer.reason == reason and not getattr(answer, "may_have_arrived", False)
         assert office.taken() == []
 
@@ -283,6 +283,21 @@ def test_a_message_that_nobody_answers_may_have_arrived() -> None:
         assert other == Delivered() and [
             one.connection for one in office.taken() if "2@" in one.header("Message-ID")
         ] == [2]
+
+
+def test_a_message_whose_lease_ended_before_the_server_asked_for_it_is_not_sent() -> None:
+    lease = [True]
+
+    def late(recipient: str) -> None:
+        lease[0] = False  # the connection, its login and the recipients took their time
+
+    with post_office() as office:
+        office.manners.to_recipient = late
+        sender = sender_to(office, may_send=lambda: lease[0])
+        assert answers(sender, item()) == [Untried()]
+        assert office.offered == []
+        lease[0], office.manners.to_recipient = True, lambda recipient: None
+        assert answers(sender, item()) == [Delivered()] and len(office.taken()) == 1
 
 
 def test_nobody_listens() -> None:

@@ -40,6 +40,15 @@ class Replicas:
         """How each stands to the cell: owner, standby, behind, or gone."""
         return [standing(one) for one in self.made]
 
+    def owners(self) -> dict[str, list[int]]:
+        """Which replicas own each of several cells, by their places; a cell that none owns is missing."""
+        found: dict[str, list[int]] = {}
+        for place, one in enumerate(self.made):
+            for cell, how in standings_of(one).items():
+                if how == "owner":
+                    found.setdefault(cell, []).append(place)
+        return found
+
     def owner(self, *, but: Service | None = None) -> Service:
         """The replica that owns the cell, once there is one (another than `but`)."""
 
@@ -62,17 +71,25 @@ class Replicas:
 
 
 def standing(one: Service) -> str:
-    """How a replica stands to its cell, `gone` when it does not answer."""
+    """How a replica stands to its only cell, `gone` when it does not answer."""
+    found = list(standings_of(one).values())
+    return found[0] if found else "gone"
+
+
+def standings_of(one: Service) -> dict[str, str]:
+    """How a replica stands to each of its cells, by their names; empty when it does not answer."""
     status, text = one.readiness()
-    if status == 0:
-        return "gone"
-    (cell,) = json.loads(text)["cells"]
-    return str(cell["standing"])
+    return {} if status == 0 else {cell["cell"]: cell["standing"] for cell in json.loads(text)["cells"]}
 
 
 def freeze(one: Service) -> None:
     """SIGSTOP: as if the machine stood still."""
     os.kill(one.pid, signal.SIGSTOP)
+
+
+def is_frozen(one: Service) -> bool:
+    """Does it stand still?"""
+    return Path(f"/proc/{one.pid}/stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 def thaw(one: Service) -> None:
@@ -84,7 +101,7 @@ def thaw(one: Service) -> None:
 def replicas(
     folder: Path, dsn: str, count: int, *, lease_s: float = LEASE_S, own_cells: Sequence[str] = (), **config: Any
 ) -> Iterator[Replicas]:
-    """So many replicas, not started. `own_cells`: the cell that each works on, where there are several."""
+    """So many replicas, not started. `own_cells`: the one cell that each may run; none: every cell."""
     events = folder / "events.jsonl"
     events.touch()
     with ExitStack() as stack:
@@ -95,7 +112,7 @@ def replicas(
             told = {
                 "store": {"type": "postgres", "dsn": dsn},
                 "cluster": {"name": f"r{number}", "lease": f"{lease_s:g}s"}
-                | ({"cell": own_cells[number]} if own_cells else {}),
+                | ({"cells": [own_cells[number]]} if own_cells else {}),
                 "sources": [
                     {"name": "log", "type": "file", "path": str(events), "follow": True},
                     {"name": "push", "type": "http"},

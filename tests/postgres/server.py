@@ -141,6 +141,11 @@ class PostgresServer:
             )  # fmt: skip
         eventually(self.answers)
 
+    @property
+    def has_ended(self) -> bool:
+        """Has it ended by itself?"""
+        return self._process is not None and self._process.poll() is not None
+
     def answers(self) -> bool:
         """Does it take questions? AssertionError with its log when it has ended instead."""
         assert self._process is not None and self._process.poll() is None, self.log()[-2000:]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import psycopg
 import pytest
 
 from engine.errors import Fenced, StoreBehind, StoreError
+from engine.stores.posted import PostedEvents
+from engine.stores.postgres.inbox import PostgresInbox
 from engine.stores.postgres.store import PostgresStore
 from tests.acceptance.service import eventually
 from tests.postgres.conftest import OpenReplica
@@ -151,3 +153,35 @@ def test_what_is_due_is_never_asked_of_a_standby(pair: Pair, replica: OpenReplic
     pair.standby.promote()
     with store.reading() as reader:
         assert reader.waiting(0).targets == ()
+
+
+def test_what_is_posted_after_a_failover_is_never_taken_for_what_the_failover_lost(
+    pair: Pair, replica: OpenReplica
+) -> None:
+    """A sequence goes back with its database, so a number comes again."""
+    owner = replica("a", pair.dsn).own()
+    with closing(PostgresInbox(owner.database, owner.cell)) as inbox:
+        pair.stop_streaming()
+        inbox.post([PostedEvents("push", [b"lost"])])
+        (lost,) = inbox.waiting(10, [])
+        lost_act = inbox.ask("Acknowledge", '{"id_": "lost"}')
+        pair.fail_over()
+        eventually(lambda: posted(inbox, b"kept"))
+        kept_act = inbox.ask("Acknowledge", '{"id_": "kept"}')
+        assert lost.id in [row.id for row in inbox.waiting(10, [])]
+        with pytest.raises(StoreError, match="applied already"), owner.transaction():
+            owner.posted.delete([lost])
+        assert [row.posted.raw for row in inbox.waiting(10, [])] == [[b"kept"]]
+        assert inbox.act(lost_act) == []
+        with owner.transaction():
+            assert not owner.posted.take(lost_act)
+            assert owner.posted.take(kept_act)
+            owner.posted.delete(inbox.waiting(10, []))
+
+
+def posted(inbox: PostgresInbox, line: bytes) -> bool:
+    """Post an event, unless the database cannot be reached yet."""
+    with suppress(StoreError):
+        inbox.post([PostedEvents("push", [line])])
+        return True
+    return False

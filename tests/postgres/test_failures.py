@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.service import Service, Sink, event, eventually, offline_rule, sink
 from tests.acceptance.wall_clock import WallClock
-from tests.postgres.replicas import Replicas, freeze, replicas, standing, thaw
+from tests.postgres.replicas import Replicas, freeze, is_frozen, replicas, standing, thaw
 from tests.postgres.server import PostgresServer
 from tests.postgres.slow_line import slow_line
 
@@ -70,10 +70,14 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    folder: Path, server: PostgresServer, count: int = 3, dsn: Callable[[str], str] | None = None
+    folder: Path,
+    server: PostgresServer,
+    count: int = 3,
+    dsn: Callable[[str], str] | None = None,
+    database: str | None = None,
 ) -> Iterator[tuple[Replicas, Fleet, str]]:
     """Replicas with rules, not started, their fleet, and the name of their database."""
-    database = server.database()
+    database = database or server.database()
     found = server.dsn(database) if dsn is None else dsn(database)
     with sink() as target, replicas(folder, found, count, lease_s=2.0, deliveries={"burst": 1_000_000}) as made:
         for one in made.made:
@@ -136,6 +140,24 @@ def test_an_owner_stands_still_again_and_again(tmp_path: Path, server: PostgresS
             made.wait_warm()
             owner = made.owner()
             assert owner is following
+        flow.stop_and_check(server, database, twice=100)
+
+
+@pytest.mark.parametrize("place", ["before_commit", "after_commit"])
+def test_an_owner_stands_still_around_a_commit(place: str, tmp_path: Path, server: PostgresServer) -> None:
+    """Inside its transaction it holds the row of the cell, until the database gives its session up."""
+    with fleet(tmp_path, server, 2) as (made, flow, database):
+        first, second = made.made
+        first.start(ready=False, ROLLCALL_FAILPOINT=f"{place}:60:stop")
+        eventually(lambda: standing(first) == "owner")
+        second.start(ready=False)
+        flow.start()
+        eventually(lambda: is_frozen(first))
+        assert made.owner(but=first) is second
+        flow.wait_for_more()
+        thaw(first)
+        made.wait_warm()
+        assert made.owner() is second
         flow.stop_and_check(server, database, twice=100)
 
 

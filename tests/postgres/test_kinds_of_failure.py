@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -16,8 +13,9 @@ from engine.errors import StoreError
 from engine.stores.postgres import database as database_module
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.store import PostgresStore
-from tests.acceptance.service import eventually, free_port, requires
+from tests.acceptance.service import eventually, free_port
 from tests.postgres.conftest import OpenReplica
+from tests.postgres.disks import database_on, fill, small_disk
 from tests.postgres.server import ROLE, PostgresServer, shared_server
 
 
@@ -133,37 +131,12 @@ def test_a_standby_alone_is_not_written_to_and_can_be_read(own_server: PostgresS
         standby.close()
 
 
-@contextmanager
-def small_disk(megabytes: int) -> Iterator[Path]:
-    """A file system of its own; skipped where none can be mounted."""
-    folder = Path(tempfile.mkdtemp(prefix="rollcall-disk-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=1777", "tmpfs", str(folder)], capture_output=True, check=False
-    )  # fmt: skip
-    requires("the right to mount a file system", mounted.returncode == 0)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-        folder.rmdir()
-
-
 def test_a_full_disk_and_room_on_it_again(replica: OpenReplica) -> None:
     own_server = PostgresServer.create()
     with closing(own_server), small_disk(24) as disk:
-        place = disk / "space"
-        place.mkdir()
-        stat = own_server.data.stat()
-        os.chown(place, stat.st_uid, stat.st_gid)
-        own_server.ask(f"CREATE TABLESPACE small LOCATION '{place}'")
-        name = own_server.database()
-        own_server.ask(f"ALTER DATABASE {name} SET TABLESPACE small")
-        store = replica("a", own_server.dsn(name)).own()
+        store = replica("a", own_server.dsn(database_on(own_server, disk))).own()
         write(store, "before")
-        filler = disk / "filler"
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(b"x" * 4096)
+        filler = fill(disk)
         big = os.urandom(3_000_000)
         with pytest.raises(StoreError, match=r"disk full.*free space"), store.transaction():
             store.write_meta("value", "refused")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import Fenced, StoreBehind, StoreInUse
+from engine.runtime.store_clock import StoreClock
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.ownership import steady_s
 from tests.acceptance.service import eventually
@@ -103,3 +104,13 @@ def test_clocks_that_are_an_hour_apart_decide_nothing(replica: OpenReplica, dsn:
     with pytest.raises(Fenced), ahead.transaction():
         ahead.journal.append(2, 10 * hour_ms, "log", [b"{}"], [0], [])
     assert [(row.id, row.at_ms // hour_ms) for row in ahead.journal.after(0)] == [(1, 10), (2, 8)]
+
+
+def test_the_database_s_clock_comes_with_the_cell(replica: OpenReplica, dsn: str) -> None:
+    """A standby looks ten times a second: one question, not two."""
+    store = replica("a", dsn).own()
+    clock = StoreClock()
+    before_ms = store.database_ms()
+    row = clock.ask_beside(store.ownership.look, lambda row: row.now_ms)
+    assert before_ms <= row.now_ms <= store.database_ms()
+    assert row.owner == "a" and abs(clock.now_ms() - store.database_ms()) < 60_000

@@ -13,10 +13,11 @@ import pytest
 from engine.config.loader import load_config
 from engine.core.access import ADMIN, LOCAL, Caller
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError, StoreError, Unavailable
+from engine.runtime.act_answers import read_answer
 from engine.runtime.offline import Offline, opened
 from engine.runtime.operator_acts import Acknowledge, AddSilence, ExpireSilence
 from engine.runtime.operator_api import Act
-from engine.runtime.posted_acts import ActRunner, arguments_of, read_answer
+from engine.runtime.posted_acts import ActRunner, arguments_of
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.inbox import PostgresInbox
 from engine.stores.postgres.store import PostgresStore
@@ -45,8 +46,8 @@ class Owner:
         return self.inbox.ask(type(act).__name__, arguments_of(act, BY))
 
     def answer(self, number: int) -> object:
-        standing = self.inbox.act(number)
-        assert standing is not None and standing.answer is not None
+        (standing,) = self.inbox.act(number)
+        assert standing.answer is not None
         return read_answer(standing.answer)
 
     def silences(self) -> int:
@@ -105,8 +106,8 @@ def test_an_act_that_had_its_effect_before_its_owner_ended_is_not_repeated(owner
         assert owner.take(number)  # as the owner before did, which ended before it wrote the answer
     runner.run_one(owner.inbox, owner.offline, act)
     assert owner.silences() == 0
-    standing = owner.inbox.act(number)
-    assert standing is not None and standing.answer is None and standing.taken_s is not None
+    (standing,) = owner.inbox.act(number)
+    assert standing.answer is None and standing.taken_s is not None
 
 
 def test_what_an_act_raises_comes_back_as_it_was_raised(owner: Owner) -> None:

@@ -1,7 +1,8 @@
-"""Two cells of one database: each has its clients, whatever source they come from and whichever replica they are posted to."""
+"""Two cells of one database: each has its clients, and every replica runs or stands by for both."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -9,10 +10,109 @@ import pytest
 
 from engine.runtime.cell_watch import unowned_cells
 from engine.stores.postgres.fence import CellRow
-from tests.acceptance.service import event, eventually, offline_rule, sink, webhook
-from tests.postgres.replicas import replicas, standing
+from tests.acceptance.service import Sink, event, eventually, now_ms, offline_rule, sink, webhook
+from tests.postgres.replicas import Replicas, replicas, standing
 
 CELLS = [{"name": "eu", "groups": ["EU_*"]}, {"name": "us", "groups": ["US_*"]}]
+
+
+def go_offline(made: Replicas, *names: str) -> None:
+    for name in names:
+        made.append(event(name, "connect", "c"), event(name, "tcpclean", "c"))
+
+
+def clients_told(target: Sink) -> list[str]:
+    return sorted(client for (client,) in target.told("client"))
+
+
+def is_shared_out(made: Replicas) -> bool:
+    """Has each cell one owner, and no replica two cells?"""
+    owners = made.owners()
+    return (
+        sorted(owners) == ["eu", "us"] and sorted(map(len, owners.values())) == [1, 1] and owners["eu"] != owners["us"]
+    )
+
+
+@pytest.mark.long
+def test_replicas_share_the_cells_out_and_take_over_from_one_another(dsn: str, tmp_path: Path) -> None:
+    with sink() as target, replicas(tmp_path, dsn, 3, cells=CELLS) as made:
+        made.begin(offline_rule(target.url, recovery=False))
+        eventually(lambda: is_shared_out(made))
+        go_offline(made, "EU_1@@@a", "US_1@@@a")
+        eventually(lambda: clients_told(target), lambda found: found == ["EU_1@@@a", "US_1@@@a"])
+        ((eu,), (us,)) = (made.owners()["eu"], made.owners()["us"])
+        (spare,) = {0, 1, 2} - {eu, us}
+        made.made[eu].kill()
+        eventually(lambda: made.owners(), lambda found: found == {"eu": [spare], "us": [us]})
+        made.made[us].kill()
+        eventually(lambda: made.owners(), lambda found: found == {"eu": [spare], "us": [spare]})
+        go_offline(made, "EU_1@@@b", "US_1@@@b")
+        everyone = ["EU_1@@@a", "EU_1@@@b", "US_1@@@a", "US_1@@@b"]
+        eventually(lambda: clients_told(target), lambda found: found == everyone)
+        made.made[eu].start(ready=False)  # it gets one of the two cells, and nothing is told again
+        eventually(lambda: is_shared_out(made))
+        go_offline(made, "EU_1@@@c", "US_1@@@c")
+        eventually(lambda: clients_told(target), lambda found: found == sorted([*everyone, "EU_1@@@c", "US_1@@@c"]))
+        assert len(target.arrivals) == len(target.first_seen())
+        made.made[eu].command("cells", "move", "eu", f"r{spare}")
+        made.made[eu].command("cells", "move", "us", f"r{spare}")
+        rows = {row["cell"]: row["owner"] for row in made.made[eu].printed("cells", "list")}
+        assert rows == {"eu": f"r{spare}", "us": f"r{spare}"}
+
+
+@pytest.mark.long
+def test_every_replica_shows_and_changes_all_cells(dsn: str, tmp_path: Path) -> None:
+    everyone = {"EU_1@@@a", "US_1@@@a", "EU_2@@@b", "US_2@@@b", "EU_1@@@posted", "US_1@@@posted"}
+    with sink() as target, replicas(tmp_path, dsn, 2, cells=CELLS) as made:
+        rule = offline_rule(target.url, recovery=False)
+        made.begin(rule)
+        eventually(lambda: is_shared_out(made))
+        (one, other) = made.made
+        go_offline(made, "EU_1@@@a", "US_1@@@a", "EU_2@@@b", "US_2@@@b", "elsewhere@@@c")
+        for name in ("EU_1@@@posted", "US_1@@@posted"):
+            one.tell(event(name, "connect", "c"), event(name, "tcpclean", "c"))
+        eventually(lambda: clients_told(target), lambda found: found == sorted(everyone))
+        for replica in made.made:
+            eventually(replica.statuses, lambda found: found == dict.fromkeys(everyone, "offline"))
+            assert {row["client"] for row in replica.items("/v1/alerts")} == everyone
+            assert {row["client"] for row in replica.items("/v1/deliveries")} == everyone
+            for name in ("EU_1@@@a", "US_1@@@a"):
+                assert len(replica.items(f"/v1/clients/{name}/timeline")) >= 2
+                assert replica.get(f"/v1/clients/{name}")["status"] == "offline"
+                assert replica.get(f"/v1/rules/{rule['name']}/why-not", client=name)["client"] == name
+        assert "no cell has the group" in other.printed("quarantine", "list")[0]["reason"]
+        # Acts: on an alert of either cell, on all clients, on one.
+        for alert in one.items("/v1/alerts"):
+            assert one.send("POST", f"/v1/alerts/{alert['id']}/ack", {"by": "me"}).json() == {"acknowledged": 1}
+        assert one.send("POST", "/v1/alerts/none/ack", {"by": "me"}).status_code == 404
+        wanted = {"match": {"device": "*"}, "for": "1h", "author": "me", "comment": "works"}
+        made_silence = other.send("POST", "/v1/silences", wanted).json()
+        assert made_silence["covers"] == {"clients": 6, "alerts": 6}
+        assert [row["id"] for row in one.items("/v1/silences")] == [made_silence["id"]]
+        go_offline(made, "EU_9@@@x", "US_9@@@x")
+        suppressed = eventually(lambda: one.items("/v1/alerts", state="suppressed"), lambda found: len(found) == 2)
+        assert {row["client"] for row in suppressed} == {"EU_9@@@x", "US_9@@@x"}
+        assert one.send("DELETE", f"/v1/silences/{made_silence['id']}").json()["state"] == "expired"
+        eventually(lambda: clients_told(target), lambda found: found == sorted(everyone | {"EU_9@@@x", "US_9@@@x"}))
+        for name in ("EU_9@@@x", "US_9@@@x"):
+            assert one.send("DELETE", f"/v1/clients/{name}").status_code == 200
+            eventually(partial(other.send, "GET", f"/v1/clients/{name}"), lambda answer: answer.status_code == 404)
+        assert one.send("POST", "/v1/quarantine/retry").json() == {"accepted": 0, "rejected": 2}
+        assert len(other.printed("quarantine", "list")) == 2
+
+
+@pytest.mark.long
+def test_a_quarantined_event_that_is_offered_again_comes_to_its_cell(dsn: str, tmp_path: Path) -> None:
+    with replicas(tmp_path, dsn, 2, cells=CELLS, events={"max_future": "1s"}) as made:
+        made.begin()
+        (one, _) = made.made
+        eventually(lambda: sorted(made.owners()) == ["eu", "us"])
+        made.append(event("US_1@@@early", "connect", "c", now_ms() + 5_000))
+        eventually(lambda: one.printed("quarantine", "list"), lambda rows: len(rows) == 1)
+        eventually(lambda: one.send("POST", "/v1/quarantine/retry").json(), lambda found: found["accepted"] == 1)
+        for replica in made.made:
+            eventually(replica.statuses, lambda found: found == {"US_1@@@early": "online"})
+        assert one.printed("quarantine", "list") == []
 
 
 @pytest.mark.long
@@ -43,6 +143,14 @@ def test_each_cell_has_its_clients_and_tells_of_them_once(dsn: str, tmp_path: Pa
         made.append(event("US_3@@@d", "connect", "c"), event("US_3@@@d", "tcpclean", "c"))
         eventually(lambda: target.told("client"), lambda found: ("US_3@@@d",) in found)
         assert standing(eu) == "owner" and len(target.arrivals) == len(target.first_seen())
+
+
+def test_a_command_without_a_replica_says_what_to_do(dsn: str, tmp_path: Path) -> None:
+    with replicas(tmp_path, dsn, 1, cells=CELLS) as made:
+        (one,) = made.made
+        done = one.command("clients")
+        assert done.returncode == 1 and "start one with `rollcall run`" in done.stderr
+        assert "cluster: {cells: [eu]}" in done.stderr and "Traceback" not in done.stderr
 
 
 def cell_rule(url: str) -> dict[str, object]:

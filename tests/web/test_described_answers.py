@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,7 @@ def addresses(running: Service, path: str) -> list[str]:
 
 
 QUERIES = {
+    "/v1/why-not": ["/v1/why-not?client=G@@@d0"],
     "/v1/rules/{rule}/why-not": ["/v1/rules/gone/why-not?client=G@@@d0"],
     "/v1/clients/{client}/status": ["/v1/clients/G%40%40%40d4/status?verify=true", "/v1/clients/G%40%40%40d0/status"],
 }
@@ -139,6 +141,27 @@ def test_an_alert_is_shown_as_a_whole(running: Service) -> None:
         assert found["life"][2]["deliveries"] == [first["id"]]
         assert (first["phase"], first["kept_attempts"][0]["outcome"]) == ("firing", outcome)
     assert requests.get(f"{running.url}/v1/alerts/none", timeout=30).status_code == 404
+
+
+# The page for people
+
+
+def test_the_page_of_the_interface_names_everything_and_loads_nothing_from_elsewhere(running: Service) -> None:
+    answer = requests.get(f"{running.url}/docs", timeout=30)
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    text = answer.text
+    document = running.get("/openapi.json")
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert f'<details id="{told["operationId"]}">' in text
+            assert f"<b>{method.upper()}</b> <code>{path}</code>" in text
+            for parameter in told.get("parameters", ()):
+                assert f"<code>{parameter['name']}</code>" in text
+    anchors = set(re.findall(r' id="([^"]+)"', text))
+    assert {f"schema-{name}" for name in document["components"]["schemas"]} <= anchors
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= anchors
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
 
 
 # schemathesis

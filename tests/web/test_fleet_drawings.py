@@ -168,7 +168,7 @@ def test_verdicts_are_drawn_on_a_scale_of_round_durations() -> None:
     slow = [points_of(one) for one in of_class(tree, "d-curve", "d-is-offline", "d-is-p99")]
     assert len(slow) == 2 and slow[1][0] == pytest.approx((0.5, 1))
     empty = tree_of(verdict_latency(curve([]) | {"offline": none, "online": none}))
-    assert "offline  none" in text(empty)
+    assert "offline  none in this time" in text(empty)
 
 
 def test_drawings_of_the_most_that_is_asked_for_have_a_bounded_size() -> None:

@@ -27,7 +27,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     while not isinstance(found, FastAPI):  # what stands around it
         found = found._app
     yield found
-    service.store.close()
+    service.cells.first.store.close()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_document_says_whether_a_token_is_needed(tmp_path: Path, token: bool
     http = "http: {token: {file: token}}\n" if token else ""
     (tmp_path / "config.yaml").write_text(f"version: 1\nsources: [{{name: push, type: http}}]\n{http}")
     service = build(load_config(tmp_path / "config.yaml"))
-    service.store.close()
+    service.cells.first.store.close()
     app: Any = create(service)
     while not isinstance(app, FastAPI):
         app = app._app

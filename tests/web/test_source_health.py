@@ -40,9 +40,9 @@ def metrics(*healths: SourceHealth) -> dict[tuple[str, ...], float]:
     """Every sample about sources: (name, label values…) -> value."""
     service: Any = SimpleNamespace(
         queries=None,
-        counters=dict, fleet=SimpleNamespace(states={}), healths=lambda: list(healths), now_ms=lambda: NOW,
+        counters=dict, fleets=[SimpleNamespace(states={})], healths=lambda: list(healths), now_ms=lambda: NOW,
         suppressed=dict, silences_active=lambda: 0, receiver_attempts=dict, gaps_found=lambda: {"broker": 2}, rules_problem=None, refused_edits={},
-        parts=list, pauses=dict, cells=list,
+        parts=list, pauses=dict, cell_states=list,
     )  # fmt: skip
     text = exposition(service, {}).decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]

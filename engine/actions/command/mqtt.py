@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from engine.actions.base import Answer, OutboxItem, Rejected, RetryLater
+from engine.actions.base import Attempted, MaySend, OutboxItem, Rejected, RetryLater, Untried, always
 from engine.actions.command.mqtt_client import STEADY_S, V5, V311, MqttConnection, MqttLogin, NotConnected
 from engine.actions.command.sender import SHORTEST_MS, Command, Waits, command_of
 from engine.errors import RollcallError
@@ -48,8 +48,15 @@ class MqttCommands:
     `login` is called before each connection; it raises RollcallError when a secret is missing.
     """
 
-    def __init__(self, login: Callable[[], MqttLogin], now_ms: Callable[[], int], waits: Waits | None = None) -> None:
+    def __init__(
+        self,
+        login: Callable[[], MqttLogin],
+        now_ms: Callable[[], int],
+        waits: Waits | None = None,
+        may_send: MaySend = always,
+    ) -> None:
         self._login = login
+        self._may_send = may_send
         self._waits = waits or Waits()
         self._now_ms = now_ms
         self._connection: MqttConnection | None = None
@@ -58,7 +65,7 @@ class MqttCommands:
         self._trouble = ""
         self._version = V5
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Try once, never beyond the command's life."""
         try:
             command = command_of(item)
@@ -79,6 +86,8 @@ class MqttCommands:
         except TimeoutError:
             return self._too_late()
         try:
+            if not self._may_send():
+                return Untried()
             left_ms = min(self._left_ms(command), int((until_s - loop.time()) * 1000))
             return await connection.publish(command, left_ms) if left_ms >= SHORTEST_MS else self._too_late()
         finally:
@@ -151,13 +160,13 @@ class MqttCommands:
 
     async def _open(self, login: MqttLogin) -> MqttConnection:
         """A connection of the newest MQTT version that the broker supports."""
-        connection = MqttConnection(login, self._version)
+        connection = MqttConnection(login, self._version, self._may_send)
         try:
             await connection.open()
         except NotConnected as error:
             if not error.try_older:
                 raise
-            connection = MqttConnection(login, V311)
+            connection = MqttConnection(login, V311, self._may_send)
             with contextlib.suppress(NotConnected):
                 await connection.open()
                 if error.is_certain:

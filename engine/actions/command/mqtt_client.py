@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from engine.actions.base import Answer, Delivered, Rejected, RetryLater
+from engine.actions.base import Answer, Delivered, MaySend, Rejected, RetryLater, always
 from engine.actions.command.mqtt_socket import CONNECT_S, LONGEST_ANSWER, BoundedSocket, TlsSocket, connected, in_thread
 from engine.actions.command.sender import Command
 from engine.errors import RollcallError
@@ -66,11 +66,13 @@ class _Client(Client):
     The library has no other way to choose its socket; a test holds that it is used.
     """
 
+    may_send: MaySend = staticmethod(always)
+
     def _create_socket_connection(self) -> socket.socket:
         return connected(self._host, self._port, CONNECT_S)
 
     def _create_socket(self) -> Any:
-        return BoundedSocket(super()._create_socket())
+        return BoundedSocket(super()._create_socket(), self.may_send)
 
 
 class NotConnected(RollcallError):
@@ -108,7 +110,8 @@ class MqttLogin:
 class MqttConnection:
     """One connection. `open` it, let `live` run, `publish`; when it has ended, `closed` is set and `why` holds the reason."""
 
-    def __init__(self, login: MqttLogin, version: MQTTProtocolVersion) -> None:
+    def __init__(self, login: MqttLogin, version: MQTTProtocolVersion, may_send: MaySend = always) -> None:
+        """`may_send`: asked for each packet of a command; when it says no, the connection ends and what was not sent is discarded."""
         self._loop = asyncio.get_running_loop()
         self._login = login
         self.version = version
@@ -128,6 +131,7 @@ class MqttConnection:
         self._client = _Client(
             CallbackAPIVersion.VERSION2, login.client_id, clean, protocol=version, reconnect_on_failure=False
         )
+        self._client.may_send = may_send
         self._client.connect_timeout = CONNECT_S
         if login.username:
             self._client.username_pw_set(login.username, login.password)
@@ -288,6 +292,9 @@ class MqttConnection:
     def _disconnected(
         self, client: Client, userdata: Any, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
     ) -> None:
+        if self._bounded is not None and self._bounded.is_barred:
+            self._end("nothing may leave now: another replica may be the one that sends")
+            return
         if self._bounded is not None and self._bounded.problem:
             why = f"{self._login.address} {self._bounded.problem}"
             if not self._connack.done():

@@ -1,9 +1,12 @@
-"""What a broker sends, bounded before the MQTT library parses it.
+"""What a broker sends, bounded before the MQTT library parses it, and what it is sent, as long as something may leave.
 
 We only publish. So the packets that concern us are few and small: the answer to the login, confirmations, answers to pings, the end. The
 library parses whatever comes, in the event loop of the engine: a login's answer with 100,000 properties takes it most of a minute. Here a
 packet is measured by its first bytes. One that is too long ends the connection; messages that somebody publishes to our client id are left
 out without being kept. Read `BoundedSocket.recv`.
+
+The library queues what it is given and writes it when the connection takes it, and with QoS 2 a broker passes a command on only when the
+last packet about it arrives. So whether something may leave is asked for each packet that is written: `BoundedSocket.send`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from engine.actions.base import MaySend, always
 from engine.lookup import addresses
 
 CONNECT_S: Final = 5.0
@@ -71,8 +75,11 @@ class NotMqtt(ConnectionError):
 class BoundedSocket:
     """A connection to a broker, as the library uses one. Everything else is the socket's own."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, may_send: MaySend = always) -> None:
+        self._connection, self._may_send = connection, may_send
+        self._unsent = 0  # bytes of the packet being written
+        self._is_command = False  # is it about a command?
+        self.is_barred = False  # was one not written, because nothing may leave?
         self._ready = bytearray()  # whole packets for the library
         self._packet = bytearray()  # the one that is coming, as far as it is kept
         self._body_left = -1  # of it; -1: its length is not known
@@ -84,6 +91,17 @@ class BoundedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
+
+    def send(self, data: bytes) -> int:
+        """Write as much of one packet as the connection takes. ConnectionError for one about a command while nothing may leave."""
+        if not self._unsent:
+            self._is_command = data[0] >> 4 in (PUBLISH, PUBREL)
+        if self._is_command and not self._may_send():
+            self.is_barred = True
+            raise ConnectionError("nothing may leave now")
+        sent = int(self._connection.send(data))
+        self._unsent = len(data) - sent
+        return sent
 
     def recv(self, count: int) -> bytes:
         """The next bytes of packets for us. BlockingIOError while there are none, empty at the end, NotMqtt for what is none."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
-from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.base import Attempted, Delivered, OutboxItem, Rejected, RetryLater, Untried
 from engine.actions.command.sender import Command, Waits, command_of
 from engine.errors import RollcallError
 
@@ -31,8 +31,13 @@ TOO_LATE: Final = RetryLater(reason="the command expires too soon for an attempt
 class CommandProducer(Protocol):
     """Stores messages in RocketMQ; blocks."""
 
-    def send(self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str]) -> None:
-        """Returns when the broker has confirmed it. Raises RollcallError with the reason when it has not."""
+    def send(
+        self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str], until_s: float | None
+    ) -> bool:
+        """True when the broker has confirmed it, False when it was not begun before `until_s` (seconds of `engine.clock.running_ms`).
+
+        Raises RollcallError with the reason when it was begun and is not confirmed.
+        """
         ...
 
     def close(self) -> None:
@@ -49,7 +54,10 @@ class RocketmqCommands:
         now_ms: Callable[[], int],
         namespace: str = "",
         waits: Waits | None = None,
+        send_until_s: Callable[[], float] | None = None,
     ) -> None:
+        """`send_until_s`: until when something may be sent (seconds of `engine.clock.running_ms`); None: always."""
+        self._send_until_s = send_until_s
         self._waits = waits or Waits()
         self._open = open_producer
         self._prefix = f"{namespace}%" if namespace else ""
@@ -58,7 +66,7 @@ class RocketmqCommands:
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "commands")
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Try once, never beyond the command's life."""
         try:
             command = command_of(item)
@@ -76,7 +84,7 @@ class RocketmqCommands:
         finally:
             self._turn.release()
 
-    def _store(self, command: Command, last_s: float) -> Answer:
+    def _store(self, command: Command, last_s: float) -> Attempted:
         """In the thread, when it is this one's turn; `last_s`: of the monotonic clock, when it may be sent at the latest."""
         if command.expires_at_ms - self._now_ms() < WORST_MS or time.monotonic() > last_s:
             return TOO_LATE
@@ -86,19 +94,21 @@ class RocketmqCommands:
             return RetryLater(reason=str(error), our_fault=True)
         if command.expires_at_ms - self._now_ms() < WORST_MS:
             return TOO_LATE  # making a producer took its time
+        until_s = None if self._send_until_s is None else self._send_until_s()
         topic, _, second = command.topic.partition("/")
         try:
-            producer.send(
+            is_begun = producer.send(
                 self._prefix + topic,
                 TAG,
                 command.payload,
                 keys=command.key,
                 properties=properties_of(command, f"/{second}"),
+                until_s=until_s,
             )
         except RollcallError as error:
             # The command's expiry limits the attempts; a breaker would only make them fewer.
             return RetryLater(reason=str(error), may_have_arrived=True, our_fault=True)
-        return Delivered()
+        return Delivered() if is_begun else Untried()
 
     async def close(self) -> None:
         """Leave the cluster."""

@@ -17,7 +17,15 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.actions.base import ActionSender, Answer, Done, OutboxItem, Outcome, Rejected, RetryLater
+from engine.actions.base import (
+    ActionSender,
+    Attempted,
+    Done,
+    OutboxItem,
+    Outcome,
+    Rejected,
+    RetryLater,
+)
 from engine.core.delivery import LIFE
 from engine.core.times import rfc3339
 from engine.telemetry import Event, logger
@@ -121,6 +129,7 @@ class CommandSender:
 
     async def _submitted(self, item: OutboxItem, done: Done) -> None:
         began_ns = time.monotonic_ns()
+        answer: Attempted
         try:
             answer = await self.send(item)
         except Exception as error:
@@ -129,7 +138,7 @@ class CommandSender:
         took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
         done([Outcome(id=item.id, answer=answer, attempted_at_ms=self._now_ms(), duration_ms=took_ms)])
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Try once, never beyond the command's life."""
         via = item.request.get("via")
         way = self._ways.get(str(via))

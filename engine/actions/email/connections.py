@@ -13,6 +13,7 @@ from typing import cast
 
 import aiosmtplib
 
+from engine.actions.base import MaySend, always
 from engine.actions.email.replies import Client, is_refusal
 from engine.config.scrubber import Scrubber
 from engine.lookup import addresses_soon
@@ -146,7 +147,9 @@ class SmtpLines:
         ca: str | None,
         timeout_s: float,
         helo: str | None = None,
+        may_send: MaySend = always,
     ) -> None:
+        self._may_send = may_send
         self._host = host
         self._port = port
         self._security = security
@@ -204,6 +207,7 @@ class SmtpLines:
             tls_context=self._tls() if self._security != "plain" else None,
             sock=await self._socket(),
         )
+        client.may_send = self._may_send
         try:
             await client.connect()
             meter = metered(client)

@@ -12,6 +12,8 @@ from typing import Final
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
+from engine.actions.base import MaySend, NothingMayLeave, always
+
 GREETING: Final = b"greeting"
 MESSAGE: Final = b"message"
 LOGIN: Final = b"AUTH"
@@ -54,10 +56,13 @@ class Replies(SMTPProtocol):
     """The library's protocol, which reads replies by their first digit."""
 
     _place: bytes = GREETING
+    may_send: MaySend = staticmethod(always)
 
     def write(self, data: bytes) -> None:
-        """Send, and remember what the reply will be about."""
+        """Send, and remember what the reply will be about. NothingMayLeave instead of sending a message now: the connection must be ended then."""
         self._place = place_after(self._place, data)
+        if self._place == MESSAGE and not self.may_send():
+            raise NothingMayLeave
         super().write(data)
 
     async def read_response(self, timeout: float | None = None) -> aiosmtplib.SMTPResponse:
@@ -78,7 +83,9 @@ class Replies(SMTPProtocol):
 
 
 class Client(aiosmtplib.SMTP):
-    """The library's client, which reads replies by their first digit."""
+    """The library's client, which reads replies by their first digit. `may_send` is asked before each message."""
+
+    may_send: MaySend = staticmethod(always)
 
     @property
     def protocol(self) -> SMTPProtocol | None:
@@ -90,4 +97,5 @@ class Client(aiosmtplib.SMTP):
         # The library makes the protocol itself, and sets it here before it reads the greeting.
         if made is not None:
             made.__class__ = Replies
+            made.may_send = self.may_send  # type: ignore[attr-defined]
         self._protocol = made

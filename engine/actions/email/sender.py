@@ -22,7 +22,18 @@ from dataclasses import dataclass, field
 
 import aiosmtplib
 
-from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.base import (
+    Answer,
+    Attempted,
+    Delivered,
+    MaySend,
+    NothingMayLeave,
+    OutboxItem,
+    Rejected,
+    RetryLater,
+    Untried,
+    always,
+)
 from engine.actions.email.connections import Line, SmtpLines, Trouble, drop
 from engine.actions.email.message import message_of
 from engine.actions.email.replies import is_refusal
@@ -73,6 +84,7 @@ class MailSender:
         ca: str | None = None,
         timeout_s: float = 30.0,
         helo: str | None = None,
+        may_send: MaySend = always,
     ) -> None:
         self._lines = SmtpLines(
             host=host,
@@ -83,13 +95,14 @@ class MailSender:
             ca=ca,
             timeout_s=timeout_s,
             helo=helo,
+            may_send=may_send,
         )
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
         self._done: OrderedDict[str, set[str]] = OrderedDict()  # by delivery, the recipients that have it
         self._refused: dict[str, dict[str, str]] = {}  # and those that never will, with what the server said
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Try once, within the timeout; whatever the server does becomes an answer, never an exception."""
         try:
             message = message_of(item.request, item.rule)
@@ -100,6 +113,8 @@ class MailSender:
         done = self._done.get(item.key, set()) | set(self._refused.get(item.key, ()))
         async with self._places:
             answer, responses = await self._attempt(sender, [one for one in everyone if one not in done], message)
+        if isinstance(answer, Untried):
+            return answer
         return self._remembered(item, answer, responses)
 
     def _remembered(self, item: OutboxItem, answer: Answer, responses: _Responses) -> Answer:
@@ -130,7 +145,7 @@ class MailSender:
         log.warning(Event.EMAIL_PARTLY_REFUSED, rule=item.rule, delivery=item.id, refused=detail)
         return Delivered(detail=detail)
 
-    async def _attempt(self, sender: str, recipients: Sequence[str], message: bytes) -> tuple[Answer, _Responses]:
+    async def _attempt(self, sender: str, recipients: Sequence[str], message: bytes) -> tuple[Attempted, _Responses]:
         responses, sent = _Responses(), False
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         line: Line | None = None
@@ -149,6 +164,11 @@ class MailSender:
             self._lines.keep(line)
             line = None
             return (self._put_off(responses) if responses.put_off else DELIVERED), responses
+        except NothingMayLeave:
+            assert line is not None
+            drop(line.client)  # the server waits for the message, and discards the transaction
+            line = None
+            return Untried(), responses
         except aiosmtplib.SMTPDataError as error:
             return self._judged(aiosmtplib.SMTPResponse(error.code, error.message), "the message"), responses
         except aiosmtplib.SMTPResponseException as error:

@@ -19,7 +19,9 @@ import aiohttp
 from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
+from engine.actions.base import MaySend, NothingMayLeave, always
 from engine.actions.webhook.deny import DenyList
 from engine.lookup import addresses_soon
 
@@ -174,8 +176,9 @@ def _result(host: str, family: int, kind: int, protocol: int, name: str, address
 class CheckedConnector(aiohttp.TCPConnector):
     """Makes connections with bounded answers, to no denied address: checked by name, and again for each socket."""
 
-    def __init__(self, deny: DenyList, tls: ssl.SSLContext | None = None) -> None:
-        """`tls`: whom to trust and what to show; None for the library's own."""
+    def __init__(self, deny: DenyList, tls: ssl.SSLContext | None = None, may_send: MaySend = always) -> None:
+        """`tls`: whom to trust and what to show; None for the library's own. `may_send`: asked when a request has its connection."""
+        self._may_send = may_send
 
         def checked_socket(info: AddrInfoType) -> socket.socket:
             address = str(info[4][0])
@@ -191,3 +194,13 @@ class CheckedConnector(aiohttp.TCPConnector):
         )
         # The library has no other way to say what reads a connection; a test holds that it is used.
         self._factory = partial(BoundedAnswers, asyncio.get_running_loop())  # type: ignore[assignment]
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """A connection for a request, which is sent next: it has waited for names, addresses, a handshake and a proxy. NothingMayLeave."""
+        connection = await super().connect(req, traces, timeout)
+        if not self._may_send():
+            connection.release()
+            raise NothingMayLeave
+        return connection

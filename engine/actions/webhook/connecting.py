@@ -21,6 +21,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from engine.actions.base import MaySend, always
 from engine.actions.webhook.answers import CheckedConnector, CheckedResolver
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
 from engine.actions.webhook.deny import Denied, DenyList
@@ -55,7 +56,8 @@ class Way:
 class OutgoingConnections:
     """The connections of one event loop, by name. Those that are set up alike share their sockets."""
 
-    def __init__(self, setups: Mapping[str, ConnectionSetup], deny: DenyList) -> None:
+    def __init__(self, setups: Mapping[str, ConnectionSetup], deny: DenyList, may_send: MaySend = always) -> None:
+        self._may_send = may_send
         self._setups = dict(setups)
         self._deny = deny
         self._resolver = CheckedResolver(deny)
@@ -113,7 +115,7 @@ class OutgoingConnections:
                 return found[1]
             self._retire(found[1])
         made = aiohttp.ClientSession(
-            connector=CheckedConnector(NO_DENY if proxied else self._deny, tls_context(setup)),
+            connector=CheckedConnector(NO_DENY if proxied else self._deny, tls_context(setup), self._may_send),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,

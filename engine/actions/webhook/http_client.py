@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from engine.actions.base import Rejected, RetryLater
+from engine.actions.base import NothingMayLeave, Rejected, RetryLater, Untried
 from engine.actions.webhook.answers import Endless
 from engine.actions.webhook.connecting import OutgoingConnections, Unconnectable, Way
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION
@@ -76,10 +76,10 @@ class HttpClient:
         *,
         timeout_ms: int,
         connection: str = DEFAULT_CONNECTION,
-    ) -> Response | RetryLater | Rejected:
+    ) -> Response | RetryLater | Rejected | Untried:
         """One request over the connection of that name, redirects not followed; never raises for what the other side does.
 
-        Everything up to the head of the answer takes at most `timeout_ms`.
+        Everything up to the head of the answer takes at most `timeout_ms`. Untried: nothing may leave now.
         """
         deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
         way: Way | None = None
@@ -96,6 +96,8 @@ class HttpClient:
                     proxy=way.proxy,
                     proxy_headers=way.login,
                 )
+        except NothingMayLeave:
+            return Untried()
         except Exception as error:  # noqa: BLE001  # told apart there, and what is not known is raised again
             return self._answer_for(error, way, url, timeout_ms)
         if response.status == LOGIN_WANTED and way.proxy is not None:

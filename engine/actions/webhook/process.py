@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.actions.base import Answer, Rejected, RetryLater
+from engine.actions.base import Attempted, Rejected, RetryLater, Untried
 from engine.actions.webhook.pipe import MAX_FRAME_BYTES, NOTIFY, UNTRIED, Job, Result, SenderSetup, to_result
 from engine.actions.webhook.request import WebhookSender
 from engine.clock import running_ms
@@ -74,7 +74,9 @@ class _Child(asyncio.Protocol):
                 setup = msgspec.msgpack.decode(payload, type=SenderSetup)
                 setup_logging(setup.log_level, "json")
                 hidden = [secret for receiver in setup.receivers.values() for secret in receiver.secrets()]
-                self.sender = WebhookSender(setup.secrets, setup.deny, setup.user_agent, setup.connections, hidden)
+                self.sender = WebhookSender(
+                    setup.secrets, setup.deny, setup.user_agent, setup.connections, hidden, self._may_send
+                )
                 if setup.receivers:
                     from engine.actions.notify import (
                         ReceiverSender,  # most services have none, and start sooner without it
@@ -117,13 +119,13 @@ class _Child(asyncio.Protocol):
             waited = (
                 await self.notifier.wait(job.request) if job.action == NOTIFY and self.notifier is not None else None
             )
-            if running_ms() / 1000 >= self._send_until_s:
+            began_ns = time.monotonic_ns()
+            answer = waited or (await self._carry_out(sender, job) if self._may_send() else Untried())
+            if isinstance(answer, Untried):
                 waiting.jobs.appendleft(job)
                 self._waiting += 1
                 self._hand_back(waiting)
                 break
-            began_ns = time.monotonic_ns()
-            answer = waited or await self._carry_out(sender, job)
             took_ms = (time.monotonic_ns() - began_ns) // 1_000_000
             self._add(to_result(job.id, answer, time.time_ns() // 1_000_000, took_ms))
             if isinstance(answer, RetryLater):
@@ -132,7 +134,10 @@ class _Child(asyncio.Protocol):
         if not waiting.under_way:
             self._targets.pop(target, None)
 
-    async def _carry_out(self, sender: WebhookSender, job: Job) -> Answer:
+    def _may_send(self) -> bool:
+        return running_ms() / 1000 < self._send_until_s
+
+    async def _carry_out(self, sender: WebhookSender, job: Job) -> Attempted:
         try:
             if job.action == NOTIFY:
                 if self.notifier is None:

@@ -18,7 +18,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from engine.actions.base import Answer, Delivered, OutboxItem, Rejected, RetryLater
+from engine.actions.base import Answer, Attempted, Delivered, MaySend, OutboxItem, Rejected, RetryLater, always
 from engine.actions.webhook.connecting import OutgoingConnections
 from engine.actions.webhook.connection_setup import DEFAULT_CONNECTION, ConnectionSetup
 from engine.actions.webhook.deny import DenyList
@@ -64,20 +64,22 @@ class WebhookSender:
         user_agent: str = USER_AGENT,
         connections: Mapping[str, ConnectionSetup] | None = None,
         other_secrets: Iterable[str] = (),
+        may_send: MaySend = always,
     ) -> None:
         """`other_secrets`: what must not appear in an answer either, such as the secrets of receivers."""
+        self.may_send = may_send
         setups = connections or {}
         self._secrets = dict(secrets)
         logins = [secret for setup in setups.values() for secret in setup.secrets()]
         self._scrub = Scrubber([*self._secrets.values(), *logins, *other_secrets])
         self._user_agent = user_agent
-        self.http = HttpClient(OutgoingConnections(setups, DenyList(deny)), self.shown)
+        self.http = HttpClient(OutgoingConnections(setups, DenyList(deny), may_send), self.shown)
 
-    async def send(self, item: OutboxItem) -> Answer:
+    async def send(self, item: OutboxItem) -> Attempted:
         """Try once, within the request's timeout; whatever a target does becomes an answer, never an exception."""
         return await self.post(item.key, item.request)
 
-    async def post(self, key: str, request: Mapping[str, Any]) -> Answer:
+    async def post(self, key: str, request: Mapping[str, Any]) -> Attempted:
         """As `send`, for the key and request of an item."""
         try:
             method, url, headers, body = self._prepare(key, request)

@@ -23,6 +23,10 @@ class Covered:
     alerts: int
     rules: int
 
+    def added(self, other: Covered) -> Covered:
+        """Together with what it covers in another fleet, which has the same rules."""
+        return Covered(clients=self.clients + other.clients, alerts=self.alerts + other.alerts, rules=self.rules)
+
 
 class Coverage:
     """Counts for several silences at once: one look at each client and each alert."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+from engine.clock import running_ms
 from engine.core.foreign_text import foreign_text
 from engine.sources.rocketmq.binding import LOG_FILE_MB, LOG_FILES, library
 from engine.sources.rocketmq.native_log import reason, writing_to
@@ -53,6 +54,8 @@ class NativeProducer:
                 dll.SetMessageKeys(message, asked.keys.encode())
             for name, value in asked.properties.items():
                 dll.SetMessageProperty(message, name.encode(), value.encode())
+            if asked.until_s is not None and running_ms() / 1000 >= asked.until_s:
+                return Stored(False, "another replica may be the one that sends", is_begun=False)
             result = self._ffi._CSendResult()  # noqa: SLF001  # the binding has no other name for it
             done = int(dll.SendMessageSync(self._handle, message, ctypes.byref(result))) == 0
         finally:

@@ -78,10 +78,11 @@ class Listed(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Whether the server has confirmed a message; when it has not, `why` says why."""
+    """Whether the server has confirmed a message; when it has not, `why` says why. `is_begun`: was it sent at all?"""
 
     confirmed: bool
     why: str = ""
+    is_begun: bool = True
 
 
 class ClusterAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +124,7 @@ class ListRequest(msgspec.Struct, array_like=True, tag=2, gc=False):
 
 
 class StoreRequest(msgspec.Struct, array_like=True, tag=3, gc=False):
-    """One message to be stored."""
+    """One message to be stored. `until_s`: it is not begun later than this (seconds of `engine.clock.running_ms`); None: no matter."""
 
     id: int
     topic: str
@@ -131,6 +132,7 @@ class StoreRequest(msgspec.Struct, array_like=True, tag=3, gc=False):
     body: bytes
     keys: str
     properties: dict[str, str]
+    until_s: float | None = None
 
 
 Request = PullRequest | ListRequest | StoreRequest

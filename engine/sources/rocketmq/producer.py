@@ -69,19 +69,35 @@ class Producer:
         self, topic: str, tag: str, body: bytes, *, keys: str = "", properties: Mapping[str, str] | None = None
     ) -> bool:
         """Whether the server has it now. The library also gives up at once when another thread is using the connection."""
+        return self._ask(StoreRequest(0, topic, tag, body, keys, dict(properties or {}))).confirmed
+
+    def send(
+        self,
+        topic: str,
+        tag: str,
+        body: bytes,
+        *,
+        keys: str,
+        properties: Mapping[str, str],
+        until_s: float | None = None,
+    ) -> bool:
+        """As `store`. False: it was not begun by `until_s` (seconds of `engine.clock.running_ms`). Once it is begun, the library's tries go on.
+
+        Raises NotStored with the reason when the server has not confirmed it.
+        """
+        stored = self._ask(StoreRequest(0, topic, tag, body, keys, dict(properties), until_s))
+        if stored.is_begun and not stored.confirmed:
+            raise NotStored(self.why())
+        return stored.is_begun
+
+    def _ask(self, asked: StoreRequest) -> Stored:
         try:
-            asked = StoreRequest(0, topic, tag, body, keys, dict(properties or {}))
             stored: Stored = self._client.ask(asked, self._within_s)
         except ClientGone as gone:
             stored = Stored(False, str(gone))
         if not stored.confirmed:
             self._why = stored.why
-        return stored.confirmed
-
-    def send(self, topic: str, tag: str, body: bytes, *, keys: str, properties: Mapping[str, str]) -> None:
-        """As `store`. Raises NotStored with the reason when the server has not confirmed it."""
-        if not self.store(topic, tag, body, keys=keys, properties=properties):
-            raise NotStored(self.why())
+        return stored
 
     def why(self) -> str:
         """Why the last message was not stored."""

@@ -1,4 +1,4 @@
-"""Rings when something was posted to a cell: LISTEN on a connection and a thread of its own.
+"""Rings when something was posted to one of several cells: LISTEN on a connection and a thread of its own.
 
 A ring says that it is worth looking. It may be missed while the connection is away, so whoever waits for one also looks now and then.
 """
@@ -6,7 +6,7 @@ A ring says that it is worth looking. It may be missed while the connection is a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import psycopg
@@ -22,8 +22,8 @@ AWAKE_S = 1.0
 class PostgresBell:
     """`start` it; `ring` is called in its thread with what was posted, and with "" when it has begun to listen. `close` it."""
 
-    def __init__(self, database: Database, cell: int, ring: Callable[[str], None]) -> None:
-        self._database, self._cell, self._ring = database, cell, ring
+    def __init__(self, database: Database, cells: Sequence[int], ring: Callable[[str], None]) -> None:
+        self._database, self._cells, self._ring = database, cells, ring
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inbox-bell", daemon=True)
 
@@ -46,7 +46,8 @@ class PostgresBell:
                 self._closing.wait(AWAKE_S)
 
     def _listen(self, connection: psycopg.Connection) -> None:
-        connection.execute(f"LISTEN {channel_of(self._cell)}".encode())
+        for cell in self._cells:
+            connection.execute(f"LISTEN {channel_of(cell)}".encode())
         self._ring("")
         while not self._closing.is_set():
             for note in connection.notifies(timeout=AWAKE_S):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import psycopg
 
+from engine.core.cell_placement import ReplicaStanding
 from engine.stores.postgres.cells import all_cells, register
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import store_errors
@@ -16,14 +16,6 @@ from engine.stores.postgres.migrations import migrate
 from engine.stores.postgres.queries import queries
 
 Q = queries("cells.sql")
-
-
-class ReplicaStanding(NamedTuple):
-    """A replica as it described itself last."""
-
-    cell: int
-    name: str
-    standing: str  # owner, standby or behind
 
 
 class CellList:

@@ -17,6 +17,9 @@ __all__ = ["COMMIT_FAILED", "NOT_OURS", "READ_FAILED", "explain", "kind_of", "st
 NOT_OURS = "RC001"
 """SQLSTATE of the fence, see `advance` in the schema."""
 
+WHY_NOT_BACK = ". If it does not come back, its log says why: without room on the disk of pg_wal it ends"
+"""A database server whose write-ahead log has no room ends, and nobody who was connected hears why."""
+
 KINDS: dict[str, tuple[str, str]] = {
     "53100": ("disk full", "the disk of the database server is full: free space on it; it goes on by itself then"),
     "53200": ("out of memory", "the database server has no memory left: give it more, or lower its max_connections"),
@@ -29,8 +32,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "40001": ("conflict", "another session changed the same row; it is tried again"),
     "25P03": ("idle in transaction", "this replica stood still inside a transaction for longer than the lease, so the server gave it up"),
     "57P01": ("shut down", "an administrator ended the session, or the server is being shut down; it goes on by itself when the server is back"),
-    "57P02": ("crashed", "a process of the database server crashed; it goes on by itself when the server is back"),
-    "57P03": ("starting", "the server starts up or shuts down and takes no connections yet; it goes on by itself"),
+    "57P02": ("crashed", "a process of the database server crashed; it goes on by itself when the server is back" + WHY_NOT_BACK),
+    "57P03": ("starting", "the server starts up or shuts down and takes no connections yet; it goes on by itself" + WHY_NOT_BACK),
     "57P05": ("idle", "the server ended an idle session (idle_session_timeout); it goes on by itself"),
     "28P01": ("password", "the server refused the password: look at store.dsn and at where the password is read from"),
     "28000": ("not allowed to connect", "the server refused this role or this address: look at pg_hba.conf and at store.dsn"),
@@ -40,16 +43,19 @@ KINDS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 """SQLSTATE -> (kind, what it means and what to do)."""
 
+LOST = (
+    "connection lost",
+    "the connection to the database failed; it goes on by itself when the server can be reached" + WHY_NOT_BACK,
+)
+
 CLASSES: dict[str, tuple[str, str]] = {
-    "08": ("connection lost", "the connection to the database failed; it goes on by itself when the server can be reached"),
+    "08": LOST,
     "53": ("out of resources", "the database server has run out of something: its log says of what"),
     "57": ("ended", "the server ended the session or the statement; it goes on by itself"),
     "58": ("system error", "the database server had an error of its operating system: its log says which"),
     "XX": ("damaged", "the database server found something damaged: stop, look at its log, and restore a backup"),
 }  # fmt: skip
 """The first two characters of SQLSTATE -> the same, for those that `KINDS` does not name."""
-
-LOST = ("connection lost", "the connection to the database failed; it goes on by itself when the server can be reached")
 
 
 def kind_of(error: psycopg.Error) -> str:

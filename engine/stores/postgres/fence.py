@@ -28,13 +28,16 @@ class CellRow:
     owner: str | None  # the replica that took it last; None: given back
     head: int
     left_s: float  # until another replica may take it, by the database's clock; not more than 0: it may now
-    wanted: str | None = None  # the replica that an operator wants as its owner; `!NAME`: any other than this one
+    now_ms: int = 0  # what the database's clock showed, epoch milliseconds
+    # The replica that shall own it; `!NAME`: any other than this one; `~NAME`: to share the cells out. None: no wish.
+    wanted: str | None = None
+    placed: str | None = None  # the wish of an operator by which it was taken last; None: there was none
 
     def may_be_of(self, replica: str) -> bool:
         """Is there no wish for another owner than this replica?"""
         if self.wanted is None:
             return True
-        return self.wanted[1:] != replica if self.wanted.startswith("!") else self.wanted == replica
+        return self.wanted[1:] != replica if self.wanted.startswith("!") else self.wanted.removeprefix("~") == replica
 
 
 class CommitFate(Enum):

@@ -85,13 +85,15 @@ class PostgresInbox:
         """Rows that wait for the owner, oldest first, without those whose numbers are given."""
         with store_errors(READ_FAILED):
             rows = self._session.rows(Q["waiting"], (self._cell, list(beside), limit))
-        return [PostedRow(id_, PostedEvents(source, *_unpack(body))) for id_, source, body in rows]
+        return [PostedRow(id_, at, PostedEvents(source, *_unpack(body))) for id_, at, source, body in rows]
 
-    def ask(self, name: str, arguments: str) -> int:
-        """Write an act; its number. It is durable when this returns."""
+    def ask(self, name: str, arguments: str, cells: Sequence[int] = ()) -> int:
+        """Write an act for the owners of these cells (none: of the own cell); its number. It is durable when this returns."""
+        wanted = list(cells) or [self._cell]
         with store_errors(COMMIT_FAILED), unfenced(self._session):
-            row = self._session.row(Q["ask"], (self._cell, self._replica, name, arguments))
-            self._ring(self._cell, ACT)
+            row = self._session.row(Q["ask"], (self._replica, name, arguments, wanted))
+            for cell in wanted:
+                self._ring(cell, ACT)
         assert row is not None
         return int(row[0])
 
@@ -100,11 +102,10 @@ class PostgresInbox:
         with store_errors(READ_FAILED):
             return [PostedAct(*row) for row in self._session.rows(Q["acts_waiting"], (self._cell, limit))]
 
-    def act(self, number: int) -> ActStanding | None:
-        """What became of an act; None: there is none, or it was long ago."""
+    def act(self, number: int, cells: Sequence[int] = ()) -> list[ActStanding]:
+        """What became of an act in each of these cells (none: in the own one) that it was for; empty: there is none, or it was long ago."""
         with store_errors(READ_FAILED):
-            row = self._session.row(Q["act"], (self._cell, number))
-        return None if row is None else ActStanding(*row)
+            return [ActStanding(*row) for row in self._session.rows(Q["act"], (list(cells) or [self._cell], number))]
 
     def answer(self, number: int, answer: str) -> None:
         """Write what an act is answered with. No fence: what it says was committed, or will never be."""
@@ -131,12 +132,24 @@ class PostgresPosted:
     def __init__(self, session: Session, cell: int) -> None:
         self._session, self._cell = session, cell
 
-    def delete(self, ids: Sequence[int]) -> None:
+    def delete(self, rows: Sequence[PostedRow]) -> None:
         """These rows of the inbox have their effect with this transaction. StoreError when one of them has had it already."""
         with store_errors(COMMIT_FAILED):
-            gone = self._session.changed(Q["delete"], (self._cell, list(ids)))
-        if gone != len(ids):
+            gone = self._session.changed(
+                Q["delete"],
+                {"cell": self._cell, "ids": [row.id for row in rows], "received": [row.received_at for row in rows]},
+            )
+        if gone != len(rows):
             raise StoreError("what was posted has been applied already")
+
+    def forward(self, entries: Sequence[PostedEvents], replica: str) -> None:
+        """Put events into the inboxes of other cells with this transaction."""
+        rows = [
+            (one.cell or self._cell, one.source, replica, _pack((one.raw, one.rejected, one.rejected_more)))
+            for one in entries
+        ]
+        with store_errors(COMMIT_FAILED):
+            self._session.write_many(Q["post"], rows)
 
     def take(self, number: int) -> bool:
         """An act has its effect with this transaction. False: it has had it already."""

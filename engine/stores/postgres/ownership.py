@@ -192,7 +192,16 @@ class Ownership:
 
 def cell_row(row: Sequence[Any]) -> CellRow:
     """The value of a row, in the order of `by_name`."""
-    cell, name, epoch, token, owner, head, left_s, wanted = row
+    cell, name, epoch, token, owner, head, left_s, now_ms, wanted, placed = row
     return CellRow(
-        cell=cell, name=name, epoch=epoch, token=token, owner=owner, head=head, left_s=float(left_s), wanted=wanted
+        cell=cell,
+        name=name,
+        epoch=epoch,
+        token=token,
+        owner=owner,
+        head=head,
+        left_s=float(left_s),
+        now_ms=now_ms,
+        wanted=wanted,
+        placed=placed,
     )

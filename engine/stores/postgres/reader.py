@@ -16,7 +16,7 @@ from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
 from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.kept_rows import silence_of_row
-from engine.stores.postgres import delivery_reads, measures, sweeps
+from engine.stores.postgres import activity, delivery_reads, measures, sweeps
 from engine.stores.postgres.journal import history, newest
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
@@ -35,6 +35,8 @@ from engine.stores.rows import (
     ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
+    RuleAlerts,
+    RuleDeliveries,
     Share,
     SourceRow,
     Totals,
@@ -50,15 +52,19 @@ OPEN_STATES = frozenset({"pending", "firing"})
 class CellReaders:
     """Readers of one database, for any thread."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection], cell: int) -> None:
-        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told."""
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection], cell: int, cells: Sequence[int] | None = None
+    ) -> None:
+        """`connect` makes a session; `cell`: whose deliveries leave and whose histories are told; `cells`: those of lists, None: this one."""
         self._pool = ReadPool(connect)
-        self._cell = cell
+        self._cell, self._cells = cell, [cell] if cells is None else list(cells)
 
     @contextmanager
-    def reading(self, cells: Sequence[int] | None = None) -> Iterator[PostgresReader]:
-        """A reader for the block, of the own cell or of several."""
-        yield PostgresReader(self._pool, self._cell, [self._cell] if cells is None else list(cells))
+    def reading(self, cells: Sequence[int] | None = None, *, own: int | None = None) -> Iterator[PostgresReader]:
+        """A reader for the block; `cells`: those of lists, `own`: whose histories are told; None: those that it was made for."""
+        yield PostgresReader(
+            self._pool, self._cell if own is None else own, self._cells if cells is None else list(cells)
+        )
 
     def close(self) -> None:
         """Close the sessions."""
@@ -118,8 +124,9 @@ class PostgresReader:
         return life_of(*rows[0]) if rows else None
 
     def newest_journal(self, events: int) -> list[JournalRow]:
-        """The newest rows of the journal of the own cell that have so many events."""
-        return newest(self._questions, self._cell, events)
+        """The newest rows of the journals that have so many events together, newest first."""
+        found = [row for cell in self._cells for row in newest(self._questions, cell, events // len(self._cells))]
+        return sorted(found, key=lambda row: row.at_ms, reverse=True) if len(self._cells) > 1 else found
 
     def deliveries(
         self,
@@ -213,6 +220,18 @@ class PostgresReader:
             dead=self._rows("dead", limit=TOTALS_STOP)[0][0],
             quarantined=self._rows("quarantined", limit=TOTALS_STOP)[0][0],
         )
+
+    def recorded(self, before: int | None, *, limit: int) -> list[JournalRow]:
+        """Rows of the journal that have events, newest first."""
+        return activity.recorded(self._questions, self._cell, before, limit)
+
+    def alerts_since(self, since_ms: int) -> list[RuleAlerts]:
+        """Alerts that began since an instant, by rule, state and reason."""
+        return activity.alerts_since(self._questions, self._cells, since_ms)
+
+    def deliveries_since(self, since_ms: int) -> list[RuleDeliveries]:
+        """Deliveries that were decided since an instant, by rule, phase and state."""
+        return activity.deliveries_since(self._questions, self._cells, since_ms)
 
     def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
         """The fleet's curve, oldest first."""

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 
+from engine.core.cell_placement import ReplicaStanding
 from engine.errors import Fenced, StoreInUse
 from engine.stores.postgres import kept, measures, sweeps
 from engine.stores.postgres.access import access_tables
@@ -188,6 +189,14 @@ class PostgresStore:
         self._session.rows(
             f"{CELLS['describe']} RETURNING cell", (self.cell, owner.replica, standing, owner.epoch, journal_row)
         )
+
+    def replicas(self, within_s: float) -> list[ReplicaStanding]:
+        """The replicas of all cells, as those described themselves that did so within this time."""
+        return [ReplicaStanding(*row) for row in self._session.rows(CELLS["replicas"], (within_s,))]
+
+    def share_out(self, replica: str) -> None:
+        """Inside a transaction: this cell shall go to another replica, unless there is another wish."""
+        self._session.write(CELLS["share_out"], (replica, self.cell))
 
     def all_cells(self) -> list[CellRow]:
         """Every cell of the database, in the order of their numbers."""

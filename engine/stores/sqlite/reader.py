@@ -31,12 +31,14 @@ from engine.stores.base import (
     ProgressPoint,
     QuarantineRow,
     ReconciliationRow,
+    RuleAlerts,
+    RuleDeliveries,
     Share,
     SourceRow,
     Totals,
     Waiting,
 )
-from engine.stores.sqlite import delivery_reads, journal, kept, measures, rules, sources, sweeps
+from engine.stores.sqlite import activity, delivery_reads, journal, kept, measures, rules, sources, sweeps
 from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
@@ -242,6 +244,18 @@ class SqliteReader:
 
     def _count(self, name: str, *values: Any) -> int:
         return int(self._connection.execute(Q[name], values).fetchone()[0])
+
+    def recorded(self, before: int | None, *, limit: int) -> list[JournalRow]:
+        """Rows of the journal that have events, newest first."""
+        return activity.recorded(self._connection, before, limit)
+
+    def alerts_since(self, since_ms: int) -> list[RuleAlerts]:
+        """Alerts that began since an instant, by rule, state and reason."""
+        return activity.alerts_since(self._connection, since_ms)
+
+    def deliveries_since(self, since_ms: int) -> list[RuleDeliveries]:
+        """Deliveries that were decided since an instant, by rule, phase and state."""
+        return activity.deliveries_since(self._connection, since_ms)
 
     def fleet_curve(self, group: str, from_ms: int, to_ms: int, step_ms: int, *, limit: int) -> list[CurvePoint]:
         """The fleet's curve, oldest first."""

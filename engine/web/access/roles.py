@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.core.access import ADMIN, PUBLIC, SOURCE, VIEWER, Caller, check_may
+from engine.core.access import ADMIN, OPERATOR, PUBLIC, SOURCE, VIEWER, Caller, check_may
 from engine.errors import NotSignedIn
 from engine.web.service import ExposedAct
 
@@ -66,15 +66,21 @@ NEEDED: Final[dict[str, str]] = {
     "GET /clients": VIEWER,
     "GET /deliveries": VIEWER,
     "GET /delivery/{number}": VIEWER,
+    "GET /docs": VIEWER,
     "GET /events": VIEWER,
+    "GET /fleet": VIEWER,
     "GET /rule/{name}": VIEWER,
     "GET /rules": VIEWER,
     "GET /silences": VIEWER,
     "GET /sources": VIEWER,
     "GET /sweeps": VIEWER,
+    "GET /try": VIEWER,
     # Forms: what is sent with one needs the role of its act besides.
     "GET /act/{name}": VIEWER,
     "POST /act/{name}": VIEWER,
+    "POST /act/check-rules": VIEWER,
+    "POST /act/download-rules": VIEWER,
+    "POST /act/try-rules": OPERATOR,  # it may take a processor for a while
 }
 """Method and path of each route -> the role that it needs."""
 

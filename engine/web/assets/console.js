@@ -17,6 +17,18 @@
     }
   }
 
+  // The words of ticks below drawings. A day that begins at another hour here says at which.
+  const minute = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  function localTicks(within) {
+    for (const element of within.querySelectorAll("text[data-time]:not([data-local])")) {
+      const at = new Date(element.dataset.time), hours = minute.format(at);
+      element.dataset.local = "";
+      if (isNaN(at) || at.getTimezoneOffset() === 0) continue;
+      const isDay = /[A-Z]/.test(element.textContent), isMidnight = at.getHours() + at.getMinutes() + at.getSeconds() === 0;
+      element.textContent = isMidnight ? day.format(at) : isDay ? day.format(at) + " " + hours : at.getSeconds() ? clock.format(at) : hours;
+    }
+  }
+
   // Forms carry the token of the process that runs now, also when the page is from before its restart.
   function token() {
     const fresh = document.getElementById("token");
@@ -29,7 +41,7 @@
     if (until && until.type === "datetime-local" && until.value) sendInstant(until);
   }, true);
   document.addEventListener("htmx:configRequest", (event) => {
-    if ("token" in event.detail.parameters) event.detail.parameters.token = token();
+    if (event.detail.parameters.token) event.detail.parameters.token = token();
     const until = event.detail.parameters.until;
     if (until) event.detail.parameters.until = new Date(until).toISOString();
   });
@@ -64,9 +76,22 @@
       field.dispatchEvent(new Event("change", { bubbles: true }));
       for (const other of form.querySelectorAll("[data-until]")) other.setAttribute("aria-pressed", String(other === button));
     }
+    const place = event.target.closest("[data-goto]");
+    if (place) goToLine(document.getElementById("text"), Number(place.dataset.goto));
     if (event.target.closest("[data-help]")) help();
     if (event.target.closest("[data-pause]")) pause(event.target.closest("[data-pause]"));
   });
+
+  // A line of the file that is edited.
+  function goToLine(area, number) {
+    const lines = area.value.split("\n");
+    const start = lines.slice(0, number - 1).join("\n").length + (number > 1 ? 1 : 0);
+    area.focus();
+    area.setSelectionRange(start, start + (lines[number - 1] || "").length);
+    area.scrollTop = Math.max(0, (number - 4) * parseFloat(getComputedStyle(area).lineHeight));
+  }
+  const edited = document.querySelector("textarea[data-line]");
+  if (edited && Number(edited.dataset.line)) goToLine(edited, Number(edited.dataset.line));
 
   // Changes: a page says when they no longer arrive, and can be held still.
   let isPaused = false;
@@ -85,6 +110,7 @@
   window.addEventListener("offline", () => { if (lost()) lost().hidden = false; });
   document.addEventListener("htmx:afterSwap", (event) => {
     localTimes(event.target);
+    localTicks(event.target);
     const title = document.querySelector("[data-title]");
     if (title) document.title = title.dataset.title + " · Rollcall";
   });
@@ -117,4 +143,5 @@
   });
 
   localTimes(document);
+  localTicks(document);
 })();

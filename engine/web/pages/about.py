@@ -15,7 +15,7 @@ async def collect(service: Service, wanted: Wanted) -> Shown:
         "degraded": service.degraded(),
         "refused_edits": service.refused_edits,
         "parts": [serializers.part_object(part) for part in service.parts()],
-        "cells": [serializers.cell_object(cell) for cell in service.cells()],
+        "cells": [serializers.cell_object(cell) for cell in service.cell_states()],
     }
 
 

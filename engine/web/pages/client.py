@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from engine.core.access import A_PAGE
@@ -26,11 +27,11 @@ WHY: Final = ("GET", "/v1/why-not")
 async def collect(service: Service, wanted: Wanted) -> Shown:
     """What the page shows. NotThere for a client that no event has named."""
     client, cursor = wanted.get("id"), wanted.get("cursor")
-    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor))
+    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor, wanted), client)
     return shown | await _why(service, client)
 
 
-def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Shown:
+def _collected(service: Service, reader: Reader, client: str, cursor: str, wanted: Wanted) -> Shown:
     views, now_ms = service.views, service.now_ms()
     found = views.explanation(reader, client)
     history = views.timeline(reader, client, limit=EVENTS, cursor=cursor)
@@ -41,6 +42,9 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Sh
         "age": _seconds(service, client, now_ms),
         "evidence": found["evidence"][-EVIDENCE:][::-1],
         "last_event": next((entry for entry in newest["items"] if entry["kind"] == "event"), None),
+        "timeline": views.drawings.timeline(
+            partial(views.picture, reader), client, "./", wanted.get("from"), wanted.get("to")
+        ),
         "history": history["items"],
         "purged": history["purged"],
         "next": next_link("client", history, id=client),
@@ -54,7 +58,7 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Sh
 
 
 def _seconds(service: Service, client: str, now_ms: int) -> float | None:
-    state = service.fleet.published(client)
+    state = service.fleet_of(client).published(client)
     return None if state is None else serializers.seconds_since(state.since_ms, now_ms)
 
 
@@ -75,5 +79,9 @@ async def _why(service: Service, client: str) -> dict[str, Any]:
 
 
 PAGE: Final = Page(
-    path="/client", template="client.html", collect=collect, parameters=("id", "cursor"), section="clients"
+    path="/client",
+    template="client.html",
+    collect=collect,
+    parameters=("id", "cursor", "from", "to"),
+    section="clients",
 )

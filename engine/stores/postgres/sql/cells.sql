@@ -7,20 +7,20 @@ INSERT INTO cells (name) VALUES (%s) ON CONFLICT (name) DO NOTHING
 SELECT to_regclass('journal_' || cell), cell FROM cells WHERE name = %s
 
 -- name: by_name
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE name = %s
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells WHERE name = %s
 
 -- name: all
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells ORDER BY cell
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells ORDER BY cell
 
 -- name: settle
 -- Waits until a transaction of ours that still goes on in another session has ended: only then the answer stays true.
-SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, wanted FROM cells WHERE cell = %s FOR UPDATE
+SELECT cell, name, epoch, token, owner, head, extract(epoch FROM until - clock_timestamp())::float8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, wanted, placed FROM cells WHERE cell = %s FOR UPDATE
 
 -- name: take
 -- Nobody waits here: a row that is locked belongs to an owner at work, or to another replica that takes it.
 UPDATE cells SET epoch = epoch + 1, token = %(token)s, owner = %(owner)s, taken_at = clock_timestamp(),
     until = clock_timestamp() + make_interval(secs => %(lease)s::float8),
-    wanted = NULL
+    placed = CASE WHEN wanted NOT LIKE '~%%' THEN wanted END, wanted = NULL
 WHERE cell = (SELECT cell FROM cells WHERE name = %(name)s AND (%(force)s OR until <= clock_timestamp()) FOR UPDATE SKIP LOCKED)
 RETURNING cell, epoch, head
 
@@ -29,6 +29,10 @@ UPDATE cells SET until = clock_timestamp(), owner = NULL WHERE cell = %s AND epo
 
 -- name: want
 UPDATE cells SET wanted = %s WHERE name = %s
+
+-- name: share_out
+-- Only while nobody else has a wish.
+UPDATE cells SET wanted = '~' || %s::text WHERE cell = %s AND wanted IS NULL AND placed IS NULL
 
 -- name: describe
 INSERT INTO replicas (cell, name, standing, epoch, journal_row, seen_at) VALUES (%s, %s, %s, %s, %s, clock_timestamp())
