@@ -57,7 +57,7 @@ class Console:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.forms = Forms()
+        self.forms = Forms(console_acts.needs_of_forms(service.act_routes))
         self.acts = Acts(service, self.forms)
         self.live = Live[Address](self._live_part)
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 
+from engine.core.access import OPERATOR, Caller, check_may
 from engine.errors import BadQuestion, NotThere, RollcallError
+from engine.web.access.forms import STALE
+from engine.web.access.roles import caller_of
 from engine.web.effects import EFFECTS, Effect
-from engine.web.forms import STALE, Forms, Visitor, keep_name, read_form, way_back
+from engine.web.forms import Forms, Visitor, keep_name, read_form, way_back
 from engine.web.html_page import counted, html_response, plain
 from engine.web.parameters import loaded_check
 from engine.web.query_now import query_now
-from engine.web.service import PendingAct, Service
+from engine.web.service import ExposedAct, PendingAct, Service
 from engine.web.silence_form import silence_body
 
 Fields = Mapping[str, str]
@@ -132,7 +135,7 @@ FORMS: Final[Mapping[str, Form]] = {
     "release-held": Form("POST", "/v1/deliveries/release", _of_rule, _held("were released and are sent now")),
     "discard-held": Form("POST", "/v1/deliveries/discard", _of_rule, _held("were given up and are never sent")),
     "forget": Form(
-        "DELETE", "/v1/clients/{client:path}",
+        "DELETE", "/v1/clients/{client:client}",
         lambda fields, _, now_ms: ({"client": _needed(fields, "client", "client")}, {}),
         lambda found, fields: Said(f"{plain(found['client'])} was forgotten."),
     ),
@@ -151,6 +154,12 @@ FORMS: Final[Mapping[str, Form]] = {
 
 QUERY: Final = "query"
 """The form that queries the broker about one client: what `GET /v1/clients/{client}/status?verify=true` does."""
+
+
+def needs_of_forms(routes: Iterable[ExposedAct]) -> dict[str, str]:
+    """The role that each form needs: that of its act."""
+    of_acts = {(one.route.method, one.route.path): one.needs for one in routes}
+    return {name: of_acts[form.method, form.path] for name, form in FORMS.items()} | {QUERY: OPERATOR}
 
 
 class Acts:
@@ -173,13 +182,13 @@ class Acts:
     async def send(self, name: str, request: Request) -> Response:
         """Carry out a form, and lead back to its page. RollcallError when it is refused."""
         fields, visitor = await read_form(request), self.visitor(request)
-        if not self._forms.is_ours(fields):
+        if not self._forms.is_ours(request, fields):
             raise Refused(STALE, fields)
         if name in FORMS and FORMS[name].is_named and "by" not in fields and not visitor.name:
             raise NameNeeded("Your name is kept in this browser and signs what you do.", fields)
         try:
             await self._check_loaded()
-            said = await self._carry_out(name, fields, visitor)
+            said = await self._carry_out(name, fields, visitor, caller_of(request))
         except RollcallError as error:
             raise Refused(str(error), fields, error) from error
         key = secrets.token_urlsafe(12)
@@ -192,14 +201,15 @@ class Acts:
             keep_name(answer, fields.get("by", visitor.name))
         return answer
 
-    async def _carry_out(self, name: str, fields: Fields, visitor: Visitor) -> Said:
+    async def _carry_out(self, name: str, fields: Fields, visitor: Visitor, caller: Caller) -> Said:
         if name == QUERY:
+            check_may(caller, OPERATOR)
             return Said(await query_now(self._service, _needed(fields, "client", "client")))
         if name not in FORMS:
             raise NotThere("there is no such form")
         form = FORMS[name]
         parameters, body = form.read(fields, visitor, self._service.now_ms())
-        found = await self._service.do(self._routes[form.method, form.path].read(parameters, body))
+        found = await self._service.do(self._routes[form.method, form.path].read(parameters, body), caller)
         return Said(PENDING) if isinstance(found, PendingAct) else form.said(found, fields)
 
     async def before(self, name: str, fields: Fields) -> Effect:

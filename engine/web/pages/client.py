@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
+from engine.core.access import A_PAGE
 from engine.errors import RollcallError
 from engine.stores.base import Reader
 from engine.web import serializers
@@ -65,7 +66,7 @@ async def _why(service: Service, client: str) -> dict[str, Any]:
     """What each rule does about the client, or why that is not known now."""
     exposed = next(one for one in service.act_routes if (one.route.method, one.route.path) == WHY)
     try:
-        found = await asyncio.wait_for(service.do(exposed.read({"client": client}, {})), 5)
+        found = await asyncio.wait_for(service.do(exposed.read({"client": client}, {}), A_PAGE), 5)
     except (RollcallError, TimeoutError) as error:
         return {"rules": [], "unmatched": 0, "why_problem": str(error) or "the engine is busy"}
     if isinstance(found, PendingAct):
