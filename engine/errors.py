@@ -68,6 +68,18 @@ class BadRecording(RollcallError):
     code = "bad-recording"
 
 
+class NotSignedIn(RollcallError):
+    """Nobody may do this without showing who they are; or what they showed is wrong, or has expired."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RollcallError):
+    """The role of who asks is not enough for this, or the request was not sent from a page of this service."""
+
+    code = "forbidden"
+
+
 class NotThere(RollcallError):
     """What the request names does not exist."""
 
@@ -152,6 +164,8 @@ _BY_CODE: dict[str, type[RollcallError]] = {
     kind.code: kind
     for kind in (
         BadQuestion,
+        NotSignedIn,
+        Forbidden,
         NotThere,
         Conflict,
         TooLarge,

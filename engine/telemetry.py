@@ -75,6 +75,14 @@ class Event(StrEnum):
         "http.refused",
         "HTTP requests or connections were refused since the last line of this kind; `refused` counts the reasons",
     )
+    AUDIT_UNFINISHED = (
+        "audit.unfinished",
+        "an act was carried out and is in the audit log, but what came of it could not be written there",
+    )
+    ACCESS_NOT_PURGED = (
+        "access.not_purged",
+        "sessions that are over and old entries of the audit log could not be dropped; it is tried again",
+    )
     INTERNAL_ERROR = "internal.fault", "internal error: processing continues; please report it"
     HEARTBEAT_FAILED = "heartbeat.failed", "the heartbeat ping failed; the next one is sent at the next interval"
     HEARTBEAT_RECOVERED = "heartbeat.recovered", "heartbeat pings succeed again"

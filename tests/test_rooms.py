@@ -79,6 +79,7 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 """Names on `datetime` that read the machine's clock or time zone."""
 
 LIBRARIES = {
+    "argon2": ["engine.web.access.passwords"],
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
     "apprise": ["engine.actions.receivers.apprise"],
     "aiormq": ["engine.sources.amqp"],

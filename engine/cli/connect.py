@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from engine.config.http import HttpConfig
 from engine.config.loader import Config, load_config
+from engine.core.access import ADMIN, LOCAL, Caller
 from engine.errors import StoreInUse, Unavailable
-from engine.runtime.store_factory import holder_of, proves
+from engine.runtime.store_factory import holder_of, local_token, proves
 
 if TYPE_CHECKING:  # imported where they are used: each takes a while to load
     from engine.cli.http_client import HttpOperatorApi
+    from engine.runtime.offline_access import OfflineAccess
     from engine.runtime.operator_api import OperatorApi
     from engine.web.views import Object
 
@@ -37,14 +39,47 @@ def operator_api(config_path: Path, *, write: bool = False) -> Iterator[Operator
     if service is not None:
         yield service
         return
+    from engine.runtime.audit import carry_out
     from engine.runtime.offline import opened
     from engine.runtime.operator_api import LocalOperatorApi
 
     try:
         with opened(config, write=write) as store:
-            yield LocalOperatorApi(store)
+            yield LocalOperatorApi(store, lambda act, backend: carry_out(act, backend, _caller()))
     except StoreInUse as error:
         raise StoreInUse(_no_answer(config)) from error
+
+
+@contextmanager
+def access_api(config_path: Path) -> Iterator[HttpOperatorApi | OfflineAccess]:
+    """What is about users, tokens and the audit log, in the service or in the store. Raises as `operator_api` does."""
+    config = load_config(config_path)
+    service = _running(config)
+    if service is not None:
+        yield service
+        return
+    from engine.runtime.offline_access import opened_access
+
+    try:
+        with opened_access(config, _caller()) as found:
+            yield found
+    except StoreInUse as error:
+        raise StoreInUse(_no_answer(config)) from error
+
+
+def _caller() -> Caller:
+    """Whoever runs this command: who can write to the store may do everything."""
+    return Caller(name=_operator(), kind=LOCAL, role=ADMIN)
+
+
+def _operator() -> str:
+    """The name of whoever runs this command, on this machine."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
 
 
 def statuses(config_path: Path, clients: Sequence[str], note: Callable[[str], None]) -> Iterator[Object]:
@@ -91,8 +126,9 @@ def _running(config: Config) -> HttpOperatorApi | None:
             )
     elif not proves(holder, f"{challenge} {config.http.port}", proof):
         return None
-    if config.http.token is not None:
-        service.use_token(config.http.token.reveal())
+    token = local_token(holder)
+    if token is not None:
+        service.use_token(token, _operator())
     return service
 
 

@@ -40,9 +40,10 @@ class HttpOperatorApi:
         self._session.trust_env = False  # no proxy stands before an engine, and a password in ~/.netrc is not for it
         self._session.headers["Content-Type"] = "application/json"
 
-    def use_token(self, token: str) -> None:
-        """Send this bearer token from now on."""
+    def use_token(self, token: str, operator: str) -> None:
+        """Send this bearer token from now on; `operator`: who runs the command, for the audit log."""
         self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.headers["Rollcall-Operator"] = quote(operator, safe="")
 
     def proof(self, challenge: str) -> str | None:
         """What the service on the port answers to a challenge (see `web.routes`); None when no service of ours answers."""

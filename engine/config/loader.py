@@ -14,6 +14,7 @@ from engine.config import cluster as cluster_section
 from engine.config import receivers as receiver_section
 from engine.config import sources as source_section
 from engine.config import status as status_section
+from engine.config.auth import AuthConfig, MetricsConfig, read_auth, read_metrics
 from engine.config.cluster import CellConfig, ClusterConfig, StoreConfig
 from engine.config.connection import ConnectionConfig, read_webhooks
 from engine.config.deliveries import (
@@ -104,6 +105,8 @@ class Config:
     cells: tuple[CellConfig, ...] = (CellConfig(),)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     http: HttpConfig | None = field(default_factory=HttpConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     sources: tuple[SourceConfig, ...] = ()
     rules: tuple[Path, ...] = ()
     inventory: Path | None = None
@@ -180,7 +183,7 @@ _FOLLOWS: Final = {
     "sources": {"mqtt", "http"},
     "status": {"reconcile", "feed"},
     "mqtt": {"sources"},
-    "http": {"sources"},
+    "http": {"sources", "auth"},
     "store": {"cells", "cluster"},
 }
 """Sections in which something may be wrong only because of another one."""
@@ -248,6 +251,8 @@ def _read(document: Document, path: Path, problems: list[Problem]) -> Config:
         cells=cells,
         cluster=cluster_section.read_cluster(reader, cells),
         http=read_http(reader),
+        auth=read_auth(reader),
+        metrics=read_metrics(reader),
         sources=read_sources(reader),
         rules=_rules(reader),
         inventory=reader.path(("inventory",), inventory) if inventory else None,

@@ -137,8 +137,12 @@ class App(RunningService):
         from engine.web.routes import create
 
         refusals = Refusals()
-        async with serving_http(create(self, refusals), self.config.http, refusals, self.supervisor):
-            yield
+        keeping = self.supervisor.keep("access", self.access.run, is_vital=False)
+        try:
+            async with serving_http(create(self, refusals), self.config.http, refusals, self.supervisor):
+                yield
+        finally:
+            keeping.cancel()
 
     @contextlib.asynccontextmanager
     async def _taking_posts(self) -> AsyncIterator[None]:
@@ -231,7 +235,25 @@ def build(config: Config, clock: Clock | None = None) -> App:
         for cell in app.cells.all():
             cell.store.close()
         raise problem
+    try:
+        _let_in(app)
+    except BaseException:
+        for cell in app.cells.all():
+            cell.store.close()
+        raise
     return app
+
+
+def _let_in(app: App) -> None:
+    """Read who may sign in. RollcallError when the service can be reached from outside and nobody could."""
+    app.access.load()
+    http = app.config.http
+    if http is None or http.is_local or app.access.directory.can_anybody_enter:
+        return
+    raise RollcallError(
+        f"http.listen: {http.host} is reachable from outside, and no user or token exists: make a user with"
+        f" `rollcall user add NAME --role admin -c {app.config.path}`, or set `http.token`, then start again"
+    )
 
 
 def run(config: Config) -> None:

@@ -13,7 +13,7 @@ from engine.errors import NotConfigured, Unavailable
 from engine.runtime.cell import Cell
 from engine.runtime.cell_filter import CellPosts
 from engine.sources.base import Batch, SourceHealth
-from engine.stores.base import Reader
+from engine.stores.base import AccessTables, Reader
 from engine.web.service import NO_PROVIDER, TargetPause
 from engine.web.views import Views
 
@@ -102,6 +102,14 @@ class CellBackend:
     def write(self, work: Callable[[], T]) -> T:
         """See `Backend`."""
         return _result(self._cell.writer.submit(work))
+
+    by = "the engine"
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """See `Backend`."""
+        found = self._service.door.write(work)
+        self._service.access.refresh()
+        return found
 
     def offer(self, batch: Batch) -> None:
         """See `Backend`. Events of clients of other cells are put into the inboxes of those in the same transaction."""

@@ -46,6 +46,7 @@ async def serving_http(
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # whom they are believed is decided in `web.access.forwarded`
         lifespan="off",
         timeout_graceful_shutdown=3,
     )

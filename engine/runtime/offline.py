@@ -31,7 +31,7 @@ from engine.runtime.status_queries import OPERATOR_S, QueryService, assemble, sc
 from engine.runtime.store_factory import open_store, open_store_to_read
 from engine.runtime.writer import Writer
 from engine.sources.base import Batch, SourceHealth
-from engine.stores.base import Reader, SourceRow, Store
+from engine.stores.base import AccessTables, Reader, SourceRow, Store
 from engine.web import serializers
 from engine.web.service import NO_PROVIDER, TargetPause
 from engine.web.views import Views
@@ -171,6 +171,12 @@ class Offline:
             self._writer.run_once()
         if answers[0] is not None:
             raise answers[0]
+
+    by = "a command"
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """See `Backend`. Not here: `offline_access` does without the fleet."""
+        raise NotImplementedError
 
     def wake_dispatcher(self) -> None:
         """See `Backend`: without a service there is no dispatcher; the next service sends what is due."""

@@ -12,9 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from engine.config.cell_groups import CellGroups
+from engine.core.access import ADMIN, OPERATOR, VIEWER
 from engine.core.client_ids import impossible_id
 from engine.core.presence.client_state import NEW_CLIENT
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError
+from engine.runtime.access_acts import ACCESS_ACTS
 from engine.runtime.operator_api import Act, ActRoute, Backend, Reach, Route
 from engine.runtime.silence_request import MAX_AUTHOR, one_line, read_silence
 from engine.web import serializers
@@ -55,6 +57,7 @@ class AddSilence:
     See `silence_request`. With `dry_run` nothing is made: the answer says what it would cover.
     """
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/silences", status=201),)
     described: ClassVar[Described] = Described("Silence", "NewSilence", (409,))
     reach: ClassVar[Reach] = Reach.ALL
@@ -103,6 +106,7 @@ def open_silences(fleet: Fleet) -> int:
 class ExpireSilence:
     """End a silence now; one that has not begun never does. Alerts that it suppressed and that still hold fire, in one notification."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (
         Route(method="DELETE", path="/v1/silences/{id_}"),
         Route(method="POST", path="/v1/silences/{id_}/expire"),
@@ -130,6 +134,7 @@ class Acknowledged(TypedDict):
 class Acknowledge:
     """Acknowledge a firing alert, or every one of a group: it sends no more reminders. Its recovery is still sent."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/alerts/{id_}/ack"),)
     described: ClassVar[Described] = Described("Acknowledged", "Acknowledgement", (404, 409))
     reach: ClassVar[Reach] = Reach.ONE
@@ -163,6 +168,7 @@ class Acknowledge:
 class WhyNot:
     """Why a rule has not fired for a client: the verdict of every stage on the way, and the stage that stops it."""
 
+    needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/rules/{rule}/why-not", query=("client",)),)
     described: ClassVar[Described] = Described("WhyNot", refuses=(404,))
     reach: ClassVar[Reach] = Reach.CLIENT
@@ -197,6 +203,7 @@ class Explained(TypedDict):
 class WhyNotAny:
     """What every rule that matches a client does about it: for each rule what `why-not` says. `unmatched`: how many rules do not match."""
 
+    needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
     described: ClassVar[Described] = Described("RulesExplained")
     reach: ClassVar[Reach] = Reach.CLIENT
@@ -232,6 +239,7 @@ class WhyNotAny:
 class RetryDelivery:
     """Send a dead delivery again."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/retry"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     reach: ClassVar[Reach] = Reach.ONE
@@ -246,6 +254,7 @@ class RetryDelivery:
 class DiscardDelivery:
     """Give a delivery up: it is never sent."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/discard"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     reach: ClassVar[Reach] = Reach.ONE
@@ -260,6 +269,7 @@ class DiscardDelivery:
 class ReleaseDelivery:
     """Send a delivery that the limit `deliveries.burst` held."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/{number:int}/release"),)
     described: ClassVar[Described] = Described("Delivery", refuses=(404, 409))
     reach: ClassVar[Reach] = Reach.ONE
@@ -293,6 +303,7 @@ class Changed(TypedDict):
 class ReleaseHeld:
     """Send all deliveries of a rule that the limit `deliveries.burst` held."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/release", query=("rule",)),)
     described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     reach: ClassVar[Reach] = Reach.ALL
@@ -307,6 +318,7 @@ class ReleaseHeld:
 class DiscardHeld:
     """Give up all deliveries of a rule that the limit `deliveries.burst` held: they are never sent."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/deliveries/discard", query=("rule",)),)
     described: ClassVar[Described] = Described("HeldChanged", refuses=(404,))
     reach: ClassVar[Reach] = Reach.ALL
@@ -343,6 +355,7 @@ class Forgotten(TypedDict):
 class Forget:
     """Forget a client: its state is dropped and its alerts are closed."""
 
+    needs: ClassVar[str] = ADMIN
     routes: ClassVar[tuple[Route, ...]] = (Route(method="DELETE", path="/v1/clients/{client:client}"),)
     described: ClassVar[Described] = Described("Forgotten", refuses=(404,))
     reach: ClassVar[Reach] = Reach.CLIENT
@@ -374,6 +387,7 @@ class Retried(TypedDict):
 class RetryQuarantine:
     """Offer every quarantined event again. Those that are accepted leave the quarantine."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/quarantine/retry"),)
     described: ClassVar[Described] = Described("Retried")
     reach: ClassVar[Reach] = Reach.ALL
@@ -409,6 +423,7 @@ def _quarantined_after(cursor: int | None, reader: Reader) -> list[QuarantineRow
 class BeginSweep:
     """Query every client now and correct what the engine believes; with `dry_run` only report what would be corrected."""
 
+    needs: ClassVar[str] = OPERATOR
     routes: ClassVar[tuple[Route, ...]] = (Route(method="POST", path="/v1/reconciliations", status=202),)
     described: ClassVar[Described] = Described("SweepBegun", "NewSweep", (501,))
     reach: ClassVar[Reach] = Reach.ALL
@@ -436,6 +451,7 @@ ACTS: tuple[type[Act[Any]], ...] = (
     Forget,
     RetryQuarantine,
     BeginSweep,
+    *ACCESS_ACTS,
 )
 """Every act. The HTTP interface has the routes of each of them."""
 

@@ -25,14 +25,25 @@ if TYPE_CHECKING:  # a command that talks to a running service does not wait for
     from engine.core.fleet import Fleet
     from engine.runtime.history_codec import HistoryCodec
     from engine.sources.base import Batch
-    from engine.stores.base import Reader, Store
+    from engine.stores.base import AccessTables, Reader, Store
     from engine.web.views import Object, Views
 
 T = TypeVar("T")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-ListName = Literal["clients", "alerts", "deliveries", "silences", "quarantine", "sources", "reconciliations"]
+ListName = Literal[
+    "clients",
+    "alerts",
+    "deliveries",
+    "silences",
+    "quarantine",
+    "sources",
+    "reconciliations",
+    "users",
+    "tokens",
+    "audit",
+]
 """The lists of the HTTP interface that commands read."""
 
 PAGE = 1_000
@@ -88,6 +99,15 @@ class Backend(Protocol):
         """Deliveries of the outbox have become due or are due no longer."""
         ...
 
+    @property
+    def by(self) -> str:
+        """For whom the act is carried out."""
+        ...
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """Change rows about access in one transaction, and let it count at once; returns and raises as `write`."""
+        ...
+
     def begin_sweep(self, *, dry_run: bool) -> int:
         """Begin to query every client; the number of the sweep. NotConfigured without `status`, Overloaded while one is running."""
         ...
@@ -117,6 +137,9 @@ class Reach(Enum):
 
 class Act(Protocol[R_co]):
     """One thing that operators can do. Every act is a frozen dataclass."""
+
+    needs: ClassVar[str]
+    """The role of whoever does it."""
 
     routes: ClassVar[tuple[Route, ...]]
     """The client uses the first one; the others are kept for callers of ours."""
@@ -168,12 +191,14 @@ def walk(filters: Mapping[str, Any], page_of: Callable[[Mapping[str, Any]], Obje
 class LocalOperatorApi:
     """The operator API on a backend in this process."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, carry_out: Callable[[Act[Any], Backend], Any]) -> None:
+        """`carry_out`: see `audit.carry_out`, for whoever runs the command."""
+        self._backend, self._carry_out = backend, carry_out
 
     def do(self, act: Act[R]) -> R:
         """See `OperatorApi`."""
-        return act.perform(self._backend)
+        found: R = self._carry_out(act, self._backend)
+        return found
 
     def items(self, name: ListName, **filters: Any) -> Iterator[Object]:
         """See `OperatorApi`."""
@@ -217,6 +242,11 @@ class ActRoute:
 
     act: type[Act[Any]]
     route: Route
+
+    @property
+    def needs(self) -> str:
+        """The role of whoever does it."""
+        return self.act.needs
 
     @property
     def described(self) -> Described:

@@ -14,12 +14,14 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Final, Protocol, TypeVar
 
+from engine.core.access import Caller
 from engine.errors import NotThere, RollcallError, StoreError, Unavailable
 from engine.runtime.act_answers import answer_of, is_settled, joined_answer, refusal_of
+from engine.runtime.audit import carry_out
 from engine.runtime.operator_acts import ACTS
 from engine.runtime.operator_api import Act, Backend
 from engine.sources.base import Batch
-from engine.stores.base import Reader
+from engine.stores.base import AccessTables, Reader
 from engine.stores.posted import ActStanding, PostedAct
 from engine.telemetry import Event, logger
 from engine.web.service import PendingAct
@@ -45,6 +47,9 @@ PURGE_S: Final = 3_600.0
 """How long an answer can be asked for."""
 
 ACTS_AT_ONCE: Final = 20
+
+CALLER: Final = "caller of the act"
+"""Among the arguments: who asked for it. No act has an argument of this name."""
 
 log = logger(__name__)
 
@@ -80,9 +85,10 @@ class ActMail(Protocol):
 # As text
 
 
-def arguments_of(act: Act[Any]) -> str:
-    """The arguments of an act as JSON."""
-    return json.dumps({one.name: getattr(act, one.name) for one in fields(act)})  # type: ignore[arg-type]
+def arguments_of(act: Act[Any], by: Caller) -> str:
+    """The arguments of an act as JSON, and who asked for it."""
+    given = {one.name: getattr(act, one.name) for one in fields(act)}  # type: ignore[arg-type]
+    return json.dumps(given | {CALLER: [by.name, by.kind, by.role, by.address]})
 
 
 def kind_of(name: str) -> type[Act[Any]] | None:
@@ -90,13 +96,15 @@ def kind_of(name: str) -> type[Act[Any]] | None:
     return next((one for one in ACTS if one.__name__ == name), None)
 
 
-def act_of(name: str, arguments: str) -> Act[Any]:
-    """The act that was written down. RollcallError when this version has no such act."""
+def act_of(name: str, arguments: str) -> tuple[Act[Any], Caller]:
+    """The act that was written down, and who asked for it. RollcallError when this version has no such act."""
     kind = kind_of(name)
     try:
         if kind is not None:
-            return kind(**json.loads(arguments))
-    except (TypeError, ValueError):
+            given = json.loads(arguments)
+            who, how, role, address = given.pop(CALLER)
+            return kind(**given), Caller(name=who, kind=how, role=role, address=address)
+    except (TypeError, ValueError, KeyError):
         pass
     raise RollcallError(f"the replica that owns the cell does not know this request ({name}): upgrade it")
 
@@ -120,10 +128,10 @@ class ActSender:
         self._rung.set()
         self._rung = asyncio.Event()
 
-    async def ask(self, act: Act[T], cells: Sequence[int] = ()) -> T | PendingAct:
+    async def ask(self, act: Act[T], by: Caller, cells: Sequence[int] = ()) -> T | PendingAct:
         """Have the owners of cells carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
         kind = type(act)
-        number = await self._call(self._mail.ask, kind.__name__, arguments_of(act), cells)
+        number = await self._call(self._mail.ask, kind.__name__, arguments_of(act, by), cells)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._within_s):
                 while True:
@@ -221,7 +229,8 @@ class ActRunner:
                 raise Unavailable(
                     f"no replica owned the cell for {LIFE_S / 60:.0f} minutes: nothing was done; repeat it"
                 )
-            answer = answer_of(act_of(posted.name, posted.arguments).perform(taking))
+            act, by = act_of(posted.name, posted.arguments)
+            answer = answer_of(carry_out(act, taking, by))
         except AlreadyTaken:
             return  # an owner before carried it out
         except StoreError as error:
@@ -297,6 +306,15 @@ class TakingBackend:
     def wake_dispatcher(self) -> None:
         """See `Backend`."""
         self._backend.wake_dispatcher()
+
+    @property
+    def by(self) -> str:
+        """See `Backend`."""
+        return self._backend.by
+
+    def access(self, work: Callable[[AccessTables], T]) -> T:
+        """See `Backend`. It belongs to no cell, and is never asked of another replica."""
+        return self._backend.access(work)
 
     def begin_sweep(self, *, dry_run: bool) -> int:
         """See `Backend`."""

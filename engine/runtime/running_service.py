@@ -14,14 +14,19 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from engine.clock import Clock, SteadyClock, engine_clock
+from engine.config.http import HttpConfig
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
+from engine.core.access import Caller, check_may
 from engine.core.cell_placement import BEHIND
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.delivery.health import Pause
 from engine.errors import NotThere
+from engine.runtime.access_acts import ACCESS_ACTS
+from engine.runtime.access_door import EmbeddedDoor, SharedDoor
+from engine.runtime.audit import carry_out
 from engine.runtime.cell import Cell
 from engine.runtime.cell_backend import CellBackend
 from engine.runtime.history_codec import HistoryCodec
@@ -32,12 +37,15 @@ from engine.runtime.posting import Posting
 from engine.runtime.replica_cells import ReplicaCells
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.rule_trial import RuleTrial
+from engine.runtime.store_factory import is_shared
 from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
 from engine.stores.base import Reader
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
+from engine.web.access.gate import Access
+from engine.web.access.tokens import LOCAL_CHALLENGE
 from engine.web.service import CellState, PartState, PendingAct, StatusQueries
 from engine.web.views import Views
 
@@ -73,6 +81,15 @@ class RunningService:
         # Threads of their own: long questions of people must not delay the short ones of the dispatchers.
         self._reading = ThreadPoolExecutor(READING_THREADS, "reading")
         self._acting = ThreadPoolExecutor(ACT_THREADS, "acting")
+        self.door = SharedDoor(config) if is_shared(config) else EmbeddedDoor(lambda: self.cells.first)
+        http = config.http or HttpConfig()
+        self.access = Access(
+            config.auth, http, config.metrics.token, self.door, self.now_ms, lambda: self.proof(LOCAL_CHALLENGE)
+        )
+
+    def proof(self, challenge: str) -> str:
+        """See `web.service.Service.proof`."""
+        raise NotImplementedError
 
     # Clients
 
@@ -146,15 +163,16 @@ class RunningService:
         """Every address of every act of operators."""
         return act_routes()
 
-    async def do(self, act: Act[T]) -> T | PendingAct:
-        """Carry out an act, in a thread; see `Act.perform` for the errors. Owners of cells that this replica is not are asked for it."""
+    async def do(self, act: Act[T], by: Caller) -> T | PendingAct:
+        """Carry out an act for somebody, in a thread; see `audit.carry_out` for the errors. Owners of cells that this replica is not are asked for it."""
+        check_may(by, act.needs)
         names = self._cells_of(act)
         cell = self.cells.named(names[0]) if len(names) == 1 else None
-        if self.posting is None or (cell is not None and not cell.is_standby):
+        if self.posting is None or type(act) in ACCESS_ACTS or (cell is not None and not cell.is_standby):
             loop = asyncio.get_running_loop()
             backend = self.backend_of(cell or self.cells.first, loop)
-            return await loop.run_in_executor(self._acting, act.perform, backend)
-        return await self.posting.acts.ask(act, [self.posting.numbers[name] for name in names])
+            return await loop.run_in_executor(self._acting, carry_out, act, backend, by)
+        return await self.posting.acts.ask(act, by, [self.posting.numbers[name] for name in names])
 
     def _cells_of(self, act: Act[Any]) -> list[str]:
         """The names of the cells that carry out an act."""

@@ -33,7 +33,10 @@ def copy_store(
     """
     if not any(source.counts().values()):
         raise StoreError(f"{source.place} is empty: nothing to copy")
-    there = {name: count for name, count in target.counts().items() if count}
+    filled = {name for name, count in target.counts().items() if count}
+    # Another cell may have brought the users of the installation along: they stay.
+    kept = {table.name for table in TABLES if table.is_shared} & filled
+    there = {name: count for name, count in target.counts().items() if name in filled - kept}
     if there:
         found = ", ".join(f"{count} rows in {name}" for name, count in there.items())
         raise StoreError(
@@ -42,6 +45,8 @@ def copy_store(
     with target.writing():
         done = []
         for table in TABLES:
+            if table.name in kept:
+                continue
             found_rows = _copy_table(source, target, table, foreign)
             done.append(Copied(table.name, found_rows))
             copied(done[-1])

@@ -18,6 +18,7 @@ from engine.stores.copied import CopySide
 from engine.stores.sqlite import folder_lock
 from engine.stores.sqlite.folder_lock import Holder
 from engine.stores.sqlite.store import SqliteStore
+from engine.web.access.tokens import LOCAL_CHALLENGE, LOCAL_PREFIX
 
 if TYPE_CHECKING:  # they need a package that is not always installed
     from engine.stores.postgres.database import Database
@@ -152,6 +153,13 @@ def _cell_named(config: Config, cell: str | None) -> CellConfig:
 def holder_of(data: Path) -> Holder | None:
     """The process that works in a data folder now; None: none does."""
     return folder_lock.holder_of(data)
+
+
+def local_token(holder: Holder) -> str | None:
+    """What shows the service that a command can read the lock file of its data folder; None: this one cannot."""
+    if holder.key is None:
+        return None
+    return LOCAL_PREFIX + folder_lock.proof(holder.key, LOCAL_CHALLENGE)
 
 
 def proves(holder: Holder, challenge: str, proof: str) -> bool:

@@ -23,6 +23,7 @@ from engine.core.delivery import DeliveryPolicy, OutboxItem, Outcome
 from engine.core.history import Fact
 from engine.core.presence.client_state import ClientState
 from engine.sources.base import Gap
+from engine.stores.access import AccessTables, AuditRow, NewAudit, SessionRow, TokenRow, UserRow
 from engine.stores.reading import Reader
 from engine.stores.rows import (
     MAX_REQUEST_CHARACTERS,
@@ -57,10 +58,12 @@ from engine.stores.rows import (
 __all__ = [
     "MAX_REQUEST_CHARACTERS",
     "TOTALS_STOP",
+    "AccessTables",
     "AlertLife",
     "AlertRow",
     "Alerts",
     "Attempt",
+    "AuditRow",
     "Clients",
     "CorrectionRow",
     "CurvePoint",
@@ -73,6 +76,7 @@ __all__ = [
     "JournalRow",
     "LatencyCount",
     "Measures",
+    "NewAudit",
     "NewCorrection",
     "NewDelivery",
     "ProgressPoint",
@@ -84,6 +88,7 @@ __all__ = [
     "RuleAlerts",
     "RuleDeliveries",
     "Rules",
+    "SessionRow",
     "Share",
     "SourceRow",
     "Sources",
@@ -91,7 +96,9 @@ __all__ = [
     "Store",
     "Sweeps",
     "Tally",
+    "TokenRow",
     "Totals",
+    "UserRow",
     "Waiting",
 ]
 
@@ -137,6 +144,11 @@ class Store(Protocol):
     @property
     def rules(self) -> Rules:
         """The rules that were loaded before."""
+        ...
+
+    @property
+    def access(self) -> AccessTables:
+        """Who may do what, and who did: of the installation, not of a cell."""
         ...
 
     @property

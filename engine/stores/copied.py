@@ -15,15 +15,19 @@ Row = tuple[str | int | bytes | None, ...]
 
 
 class CopiedTable(NamedTuple):
-    """A table with its columns, in the order in which a row has them. `order`: the columns that it is read by."""
+    """A table with its columns, in the order in which a row has them. `order`: the columns that it is read by.
+
+    `is_shared`: it belongs to the installation and not to a cell.
+    """
 
     name: str
     columns: tuple[str, ...]
     order: tuple[str, ...]
+    is_shared: bool = False
 
 
-def _table(name: str, *columns: str, order: str = "id") -> CopiedTable:
-    return CopiedTable(name, tuple(" ".join(columns).split()), tuple(order.split()))
+def _table(name: str, *columns: str, order: str = "id", is_shared: bool = False) -> CopiedTable:
+    return CopiedTable(name, tuple(" ".join(columns).split()), tuple(order.split()), is_shared)
 
 
 def column_list(columns: Iterable[str]) -> str:
@@ -61,6 +65,15 @@ TABLES: Final = (
         "id why scope started_at finished_at total asked agreed corrected unknown failed",
     ),
     _table("corrections", "id reconciliation client at believed connections said"),
+    _table("users", "name role password created_at password_at", order="name", is_shared=True),
+    _table("tokens", "name role hash created_at expires_at created_by", order="name", is_shared=True),
+    _table(
+        "sessions",
+        "hash name kind role credential address created_at seen_at expires_at",
+        order="hash",
+        is_shared=True,
+    ),
+    _table("audit", "id at who kind address act arguments before after", is_shared=True),
     _table(
         "fleet_curve",
         "grp span at online offline unknown on_hold peak flaps transitions",

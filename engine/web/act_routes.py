@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
 from engine.errors import BadQuestion
+from engine.web.access.roles import caller_of
 from engine.web.bodies import MAX_ACT_BYTES, read_body
 from engine.web.openapi.operation import UNREAD_BODY, described, json_body
 from engine.web.parameters import ClientId, Name, WholeNumber, client_id, json_response
@@ -47,7 +48,7 @@ def _add(app: FastAPI, service: Service, exposed: ExposedAct, loaded: Sequence[D
     async def carry_out(request: Request, **given: Any) -> Response:
         body = await _json_body(request) if exposed.body_keys else None
         parameters = {name: client_id(value) if name in encoded else value for name, value in given.items()}
-        return answer_to_act(await service.do(exposed.read(parameters, body)), route.status)
+        return answer_to_act(await service.do(exposed.read(parameters, body), caller_of(request)), route.status)
 
     carry_out.__signature__ = _signature(route.path, route.query)  # type: ignore[attr-defined]
     app.add_api_route(

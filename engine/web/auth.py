@@ -2,37 +2,40 @@
 
 A web page in a browser on this machine must not be able to use a local engine: a name that was pointed at this machine
 (DNS rebinding) fails on `Host`, a page of another origin on `Origin`, and a form cannot send JSON. The forms that are accepted, the
-console's, carry a secret as well (see `forms`). What a foreign page can load without
-an `Origin` (an image, a script, a frame, a link) fails on what the browser says about it, see `engine.web.foreign_pages`. Where a token is
-configured, everything but `/healthz` needs it. Read `AccessCheck` first.
+forms of our own pages, carry a secret as well (see `access.forms`). What a foreign page can load without
+an `Origin` (an image, a script, a frame, a link) fails on what the browser says about it, see `engine.web.foreign_pages`. Who asks is
+found out here (`access.gate`) and put into the scope; whether their role is enough is decided where the route is known (`access.roles`).
+Read `AccessCheck` first.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.core.access import Caller
 from engine.core.hosts import is_loopback
+from engine.errors import NotSignedIn, RollcallError
+from engine.web.access import forwarded
+from engine.web.access.cookies import secrets_of
+from engine.web.access.forms import BASE, HEADER, SESSION, is_own
+from engine.web.access.gate import Access
+from engine.web.access.roles import CALLER, is_public
+from engine.web.access.settings import HttpSettings
 from engine.web.foreign_pages import is_foreign
-from engine.web.problems import problem
-from engine.web.refusals import FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE, UNAUTHORIZED, Refusals
+from engine.web.problems import problem, status_of
+from engine.web.refusals import CROSS_SITE, FOREIGN_HOST, FOREIGN_PAGE, INVALID, MEDIA_TYPE, UNAUTHORIZED, Refusals
 
 WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
-FORMS = "/act/"
-"""Where the console sends its forms to: the beginning of their addresses."""
-
 INTERFACE = ("/v1/", "/metrics", "/healthz", "/readyz", "/openapi.json")
-"""How the addresses for programs begin. All others are opened in a browser, which can be asked for the token."""
+"""How the addresses for programs begin: what is written there is JSON. All others are opened in a browser, and forms are sent there."""
 
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
@@ -62,43 +65,73 @@ class _Refused(NamedTuple):
 
 
 class AccessCheck:
-    """Lets a request through to the application when its host, its origin, its token and its content type are allowed."""
+    """Lets a request through to the application when its host, its origin, its caller and its content type are allowed."""
 
     def __init__(
         self,
         app: ASGIApp,
-        listen_host: str,
-        token: str | None,
+        http: HttpSettings,
+        access: Access,
         refusals: Refusals,
-        external_url: str = "",
         has_route: Callable[[Scope], bool] = lambda scope: True,
     ) -> None:
-        """`external_url`: where people reach the service, perhaps through a proxy; empty when that is not known.
-
-        `has_route`: does the application have a route for a request?
-        """
-        self._has_route = has_route
-        self._app = app
-        self._refusals = refusals
-        self._external = urlsplit(external_url.lower())
-        self._names = served_names(listen_host) | ({self._external.hostname} if self._external.hostname else set())
+        """`has_route`: does the application have a route for a request?"""
+        self._app, self._access, self._refusals, self._has_route = app, access, refusals, has_route
+        self._external = urlsplit(http.external_url.lower())
+        self._names = served_names(http.host) | set(http.hosts)
+        self._names |= {self._external.hostname} if self._external.hostname else set()
         # A service that listens on every address does not know the machine's addresses; a page cannot forge a numeric one.
-        self._any_address = listen_host in WILDCARDS
-        self._token = token.encode() if token is not None else None
+        self._any_address = http.host in WILDCARDS
+        self._proxies = http.trusted_proxies
+        self._prefix = urlsplit(http.external_url).path.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the application."""
-        if scope["type"] == "http":
-            refused = self._refuse(scope)
-            if refused is not None:
-                self._refusals.count(refused.reason, f"{_sender(scope)}: {refused.title}")
-                await _answer(refused, scope)(scope, receive, send)
-                return
-            scope = _prepared(scope)
-        await self._app(scope, receive, send)
-
-    def _refuse(self, scope: Scope) -> _Refused | None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = self._as_sent(scope)
         headers = dict(scope["headers"])
+        refused = self._refuse_unknown(scope, headers)
+        if refused is None:
+            try:
+                caller, session = await self._caller(scope, headers)
+            except RollcallError as error:
+                refused = _Refused(status_of(error), UNAUTHORIZED, str(error))
+            else:
+                scope[CALLER] = caller
+                if session:
+                    scope[SESSION] = session
+                refused = self._refuse(scope, headers)
+                if session and refused is None:
+                    send = self._while_it_goes_on(session, send)
+        if refused is not None:
+            self._refusals.count(refused.reason, f"{_sender(scope)}: {refused.title}")
+            await _answer(refused, scope, headers)(scope, receive, send)
+            return
+        await self._app(_prepared(scope), receive, send)
+
+    def _as_sent(self, scope: Scope) -> Scope:
+        """The request as our own paths and the sender's own address have it, whatever proxies are between."""
+        scope, prefix = forwarded.as_sent(scope, self._proxies)
+        base = prefix or self._prefix
+        changed: Scope = {**scope, BASE: base}
+        changed["scheme"] = "https" if self._is_encrypted(scope) else scope.get("scheme", "http")
+        path = forwarded.below(scope["path"], base)
+        if path is not None:
+            changed["path"] = path
+            raw = forwarded.below((scope.get("raw_path") or b"").decode("latin-1"), base)
+            changed["raw_path"] = path.encode() if raw is None else raw.encode("latin-1")
+        return changed
+
+    def _is_encrypted(self, scope: Scope) -> bool:
+        """Does the browser speak TLS, with us or with a proxy?"""
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        is_external = bool(self._external.netloc) and host.decode("latin-1").lower() == self._external.netloc
+        return scope.get("scheme") == "https" or (is_external and self._external.scheme == "https")
+
+    def _refuse_unknown(self, scope: Scope, headers: Mapping[bytes, bytes]) -> _Refused | None:
+        """What is refused whoever asks."""
         if len(scope.get("raw_path") or b"") > MAX_PATH_BYTES:
             return _Refused(414, INVALID, f"the path is longer than {MAX_PATH_BYTES} bytes")
         host = headers.get(b"host", b"").decode("latin-1").lower()
@@ -107,17 +140,56 @@ class AccessCheck:
         origin = headers.get(b"origin")
         if origin is not None and not self._is_ours(origin.decode("latin-1"), host):
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other origins are refused")
-        if self._token is not None and scope["path"] != "/healthz" and not self._has_token(headers):
-            return _Refused(401, UNAUTHORIZED, "a bearer token is required")
+        return None
+
+    async def _caller(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[Caller | None, str]:
+        """Who asks, and the secret of their session if they came with its cookie."""
+        access, address, path = self._access, _sender(scope), scope["path"]
+        if b"authorization" in headers:
+            found = access.caller_of_headers(headers, path, address)
+            # Where nobody has to show anything, what a script still sends is not held against it.
+            return found or access.anybody(address), ""
+        for secret in secrets_of(headers.get(b"cookie", b""), is_secure=scope["scheme"] == "https"):
+            found = await access.caller_of_cookie(secret, address)
+            if found is not None:
+                return found, secret
+        return access.anybody(address), ""
+
+    def _refuse(self, scope: Scope, headers: Mapping[bytes, bytes]) -> _Refused | None:
+        """What is refused to this caller."""
+        if scope[CALLER] is None and not is_public(scope["path"]):
+            return _Refused(401, UNAUTHORIZED, "sign in, or send a bearer token")
+        host = headers.get(b"host", b"").decode("latin-1").lower()
         if is_foreign(scope, headers, lambda referrer: self._is_ours(referrer, host)):
             return _Refused(403, FOREIGN_PAGE, "requests from pages of other sites are refused")
-        if scope["method"] not in READS:
-            kinds = FORM_TYPES if scope["path"].startswith(FORMS) else WRITE_TYPES
-            wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
-            # Where there is no such route, the application says so, and reads no body.
-            if wrong is not None and self._has_route(_prepared(scope)):
-                return _Refused(415, MEDIA_TYPE, wrong)
+        if scope["method"] in READS:
+            return None
+        is_page = not scope["path"].startswith(INTERFACE)
+        kinds = FORM_TYPES if is_page else WRITE_TYPES
+        wrong = _wrong_type(headers.get(b"content-type", b"").decode("latin-1"), kinds)
+        # Where there is no such route, the application says so, and reads no body.
+        if wrong is not None and self._has_route(_prepared(scope)):
+            return _Refused(415, MEDIA_TYPE, wrong)
+        given = headers.get(HEADER.encode(), b"").decode("latin-1")
+        if not is_page and SESSION in scope and not is_own(scope, given):
+            title = "the header X-CSRF-Token is missing or of another session: a browser sends it with every change"
+            return _Refused(403, CROSS_SITE, title)
         return None
+
+    def _while_it_goes_on(self, secret: str, send: Send) -> Send:
+        """Sends an answer that goes on for long only for as long as its session does."""
+        goes_on_for_long = False
+
+        async def sending(message: Message) -> None:
+            nonlocal goes_on_for_long
+            if message["type"] == "http.response.start":
+                kinds = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
+                goes_on_for_long = any(kind.startswith(b"text/event-stream") for kind in kinds)
+            elif goes_on_for_long and await self._access.caller_of_cookie(secret, "") is None:
+                raise NotSignedIn("the session has ended")
+            await send(message)
+
+        return sending
 
     def _is_ours(self, origin: str, host: str) -> bool:
         """Does the request come from a page of this service? A proxy may have replaced the `Host` that the browser knows."""
@@ -141,28 +213,23 @@ class AccessCheck:
             return True
         return self._any_address and _is_address(name)
 
-    def _has_token(self, headers: dict[bytes, bytes]) -> bool:
-        """Does the request carry the token: as a bearer token, or as the password that a browser asked its user for?"""
-        assert self._token is not None
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        given = given.strip()
-        if scheme.lower() == b"basic":
-            try:
-                given = base64.b64decode(given, validate=True).partition(b":")[2]
-            except binascii.Error:
-                return False
-        elif scheme.lower() != b"bearer":
-            return False
-        return hmac.compare_digest(given, self._token)
 
-
-def _answer(refused: _Refused, scope: Scope) -> Response:
+def _answer(refused: _Refused, scope: Scope, headers: Mapping[bytes, bytes]) -> Response:
     """The response to a refused request. A body is not waited for: the connection is closed."""
-    headers = {} if scope["method"] in READS else {"Connection": "close"}
-    if refused.status == 401:
-        scheme = 'Basic realm="Rollcall", charset="UTF-8"' if not scope["path"].startswith(INTERFACE) else "Bearer"
-        headers["WWW-Authenticate"] = scheme
-    return problem(refused.status, refused.title, headers=headers)
+    more = {} if scope["method"] in READS else {"Connection": "close"}
+    if refused.status != 401:
+        return problem(refused.status, refused.title, headers=more)
+    path = scope["path"]
+    is_page = not path.startswith(INTERFACE) and b"authorization" not in headers
+    if is_page and b"text/event-stream" not in headers.get(b"accept", b""):
+        login = f"{scope[BASE]}/login"
+        if b"hx-request" in headers:  # a part of a page: the whole page goes there
+            more["HX-Redirect"] = login
+        else:
+            wanted = path + ("?" + scope["query_string"].decode("latin-1") if scope.get("query_string") else "")
+            back = f"?next={quote(wanted, safe='')}" if scope["method"] in READS and wanted != "/" else ""
+            return RedirectResponse(login + back, 303, more)
+    return problem(401, refused.title, NotSignedIn.code, more | {"WWW-Authenticate": "Bearer"})
 
 
 def _sender(scope: Scope) -> str:

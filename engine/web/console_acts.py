@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 
+from engine.core.access import OPERATOR, Caller, check_may
 from engine.errors import BadQuestion, NotThere, RollcallError
+from engine.web.access.forms import STALE
+from engine.web.access.roles import caller_of
 from engine.web.effects import EFFECTS, Effect
-from engine.web.forms import STALE, Forms, Visitor, keep_name, read_form, way_back
+from engine.web.forms import Forms, Visitor, keep_name, read_form, way_back
 from engine.web.html_page import counted, html_response, plain
 from engine.web.parameters import loaded_check
 from engine.web.query_now import query_now
-from engine.web.service import PendingAct, Service, exposed_act
+from engine.web.service import ExposedAct, PendingAct, Service, exposed_act
 from engine.web.silence_form import silence_body
 
 Fields = Mapping[str, str]
@@ -152,6 +155,12 @@ QUERY: Final = "query"
 """The form that queries the broker about one client: what `GET /v1/clients/{client}/status?verify=true` does."""
 
 
+def needs_of_forms(routes: Iterable[ExposedAct]) -> dict[str, str]:
+    """The role that each form needs: that of its act."""
+    of_acts = {one.act.__name__: one.needs for one in routes}
+    return {name: of_acts[form.act] for name, form in FORMS.items()} | {QUERY: OPERATOR}
+
+
 class Acts:
     """Carries out forms, and remembers for the next page what was done."""
 
@@ -172,13 +181,13 @@ class Acts:
     async def send(self, name: str, request: Request) -> Response:
         """Carry out a form, and lead back to its page. RollcallError when it is refused."""
         fields, visitor = await read_form(request), self.visitor(request)
-        if not self._forms.is_ours(fields):
+        if not self._forms.is_ours(request, fields):
             raise Refused(STALE, fields)
         if name in FORMS and FORMS[name].is_named and "by" not in fields and not visitor.name:
             raise NameNeeded("Your name is kept in this browser and signs what you do.", fields)
         try:
             await self._check_loaded()
-            said = await self._carry_out(name, fields, visitor)
+            said = await self._carry_out(name, fields, visitor, caller_of(request))
         except RollcallError as error:
             raise Refused(str(error), fields, error) from error
         key = secrets.token_urlsafe(12)
@@ -191,14 +200,15 @@ class Acts:
             keep_name(answer, fields.get("by", visitor.name))
         return answer
 
-    async def _carry_out(self, name: str, fields: Fields, visitor: Visitor) -> Said:
+    async def _carry_out(self, name: str, fields: Fields, visitor: Visitor, caller: Caller) -> Said:
         if name == QUERY:
+            check_may(caller, OPERATOR)
             return Said(await query_now(self._service, _needed(fields, "client", "client")))
         if name not in FORMS:
             raise NotThere("there is no such form")
         form = FORMS[name]
         parameters, body = form.read(fields, visitor, self._service.now_ms())
-        found = await self._service.do(self._exposed[name].read(parameters, body))
+        found = await self._service.do(self._exposed[name].read(parameters, body), caller)
         return Said(PENDING) if isinstance(found, PendingAct) else form.said(found, fields)
 
     async def before(self, name: str, fields: Fields) -> Effect:

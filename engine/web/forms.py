@@ -1,22 +1,22 @@
 """What the console's forms have in common: their token, the name of the person, where they lead back to. Read `Forms`.
 
 A page of another site must not be able to send a form: the browser says where a form comes from (see `auth`), and the form carries a
-secret that only a page of this process has. The name of the person is kept in a cookie, so that it is typed once.
+secret that belongs to the session (see `access.forms`). Where no login is needed, the name of the person is kept in a cookie, so that it is
+typed once.
 """
 
 from __future__ import annotations
 
-import hmac
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
 
-from engine.errors import BadQuestion
-from engine.web.bodies import read_body
+from engine.core.access import PERSONS, may, shown_caller
+from engine.web.access.forms import FIELD, SESSION, csrf_token, fields_of, is_own
+from engine.web.access.roles import caller_of
 
 NAME_COOKIE: Final = "rollcall_name"
 LONGEST_NAME: Final = 100
@@ -27,10 +27,6 @@ MAX_FORM_BYTES: Final = 256 * 1024
 """A rule file that is tried fits in."""
 
 MAX_FIELDS: Final = 40
-
-STALE: Final = (
-    "this page is from before a restart of the service, or the form was sent by another page. Please try again."
-)
 
 _BACK: Final = re.compile(r"[a-z]*(/[^/?#\\:]*)?(\?[^#\\]*)?")
 """A page of the console, relative to its root: never another site."""
@@ -43,6 +39,7 @@ class Visitor(NamedTuple):
     is_signed_in: bool  # the name is not theirs to choose
     token: str  # for forms
     may: frozenset[str] | None = None  # the forms that may be sent; None: all
+    shown: str = ""  # who is signed in, for the person; empty: there is no session that could be ended
 
     def can(self, form: str) -> bool:
         """May they send this form?"""
@@ -50,27 +47,33 @@ class Visitor(NamedTuple):
 
 
 class Forms:
-    """The forms of this process."""
+    """The forms of this service."""
 
-    def __init__(self) -> None:
-        self._token = secrets.token_urlsafe(24)
+    def __init__(self, needs: Mapping[str, str]) -> None:
+        """`needs`: the role that each form needs, by its name."""
+        self._needs = needs
 
     def visitor(self, request: Request) -> Visitor:
         """Who sent a request."""
-        return Visitor(kept_name(request.cookies), False, self._token)
+        caller = caller_of(request)
+        is_person = caller.kind in PERSONS
+        forms = frozenset(name for name, needed in self._needs.items() if may(caller.role, needed))
+        return Visitor(
+            name=caller.name if is_person else kept_name(request.cookies),
+            is_signed_in=is_person,
+            token=csrf_token(request),
+            may=forms if len(forms) < len(self._needs) else None,
+            shown=shown_caller(caller) if SESSION in request.scope else "",
+        )
 
-    def is_ours(self, form: Mapping[str, str]) -> bool:
-        """Was the form sent by a page of this process?"""
-        return hmac.compare_digest(form.get("token", "").encode(), self._token.encode())
+    def is_ours(self, request: Request, form: Mapping[str, str]) -> bool:
+        """Was the form sent by a page of this session?"""
+        return is_own(request.scope, form.get(FIELD, ""))
 
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form. BadQuestion when it is malformed, TooLarge."""
-    raw = await read_body(request, MAX_FORM_BYTES)
-    try:
-        return dict(parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
-    except ValueError as error:
-        raise BadQuestion("the form is malformed") from error
+    return dict(await fields_of(request, MAX_FORM_BYTES, MAX_FIELDS))
 
 
 def kept_name(cookies: Mapping[str, Any]) -> str:

@@ -19,7 +19,9 @@ from starlette.routing import Match, Route
 from engine.errors import (
     BadQuestion,
     Conflict,
+    Forbidden,
     NotConfigured,
+    NotSignedIn,
     NotThere,
     Overloaded,
     RollcallError,
@@ -38,6 +40,8 @@ MAX_SHOWN = 60
 
 STATUS: Mapping[type[RollcallError], int] = {
     BadQuestion: 400,
+    NotSignedIn: 401,
+    Forbidden: 403,
     NotThere: 404,
     Conflict: 409,
     TooLarge: 413,

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
+from engine.core.access import OPERATOR, check_may
 from engine.core.client_ids import impossible_id
 from engine.core.times import rfc3339
 from engine.errors import NotConfigured, NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
+from engine.web.access.roles import caller_of
 from engine.web.openapi.operation import described
 from engine.web.parameters import (
     MAX_NUMBER,
@@ -93,9 +95,11 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
         dependencies=loaded,
         **described("ClientStatus", 404, 501, headers=[AS_OF]),
     )
-    async def status_of(client: ClientId, verify: bool = False) -> Response:
-        """Is the client online? With `verify` the broker is queried; without an answer in time, the status from events is returned."""
+    async def status_of(request: Request, client: ClientId, verify: bool = False) -> Response:
+        """Is the client online? With `verify` the broker is queried, which needs the role operator; without an answer in time, the status from events is returned."""
         id_ = client_id(client)
+        if verify:
+            check_may(caller_of(request), OPERATOR)
         return _stamped(service, json_response(await _verified(service, id_) if verify else views.status(id_)), id_)
 
     @app.get("/v1/clients/{client:client}/timeline", dependencies=loaded, **described("Timeline", 404))

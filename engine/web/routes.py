@@ -14,6 +14,9 @@ from starlette.types import ASGIApp, Scope
 from engine import __version__
 from engine.errors import BadQuestion, NotThere
 from engine.web import metrics, serializers
+from engine.web.access.access_routes import add_access_routes
+from engine.web.access.login import add_login
+from engine.web.access.roles import all_needed, guard, role_check
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
 from engine.web.bodies import EventBodies
@@ -33,13 +36,15 @@ REASONS_SHOWN = 3
 def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     """The application for a service. `refusals` counts what is refused; None: nobody wants to know."""
     refusals = refusals or Refusals()
+    needed = all_needed(service.act_routes)
     app = FastAPI(
         title="Rollcall",
         version=__version__,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(only_known_parameters)],
+        openapi_url=None,  # a route as any other, so that it needs a role
+        dependencies=[Depends(role_check(needed)), Depends(only_known_parameters)],
         generate_unique_id_function=lambda route: route.name,
     )
     views = service.views
@@ -50,11 +55,32 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     add_picture_routes(app, service)
     add_act_routes(app, service, loaded)
     _health(app, service, refusals)
+    add_access_routes(app, service)
+    add_login(app, service)
     add_console(app, service)
-    http = service.config.http
-    token = http.token.reveal() if http.token is not None else None
-    app.openapi = lambda: _document(app, needs_token=token is not None)  # type: ignore[method-assign]
-    return AccessCheck(app, http.host, token, refusals, http.external_url, partial(_has_route, app))
+    _describe(app, service)
+    guard(app, needed)
+    return AccessCheck(app, service.config.http, service.access, refusals, partial(_has_route, app))
+
+
+def _describe(app: FastAPI, service: Service) -> None:
+    made: dict[bool, dict[str, Any]] = {}
+
+    def document() -> dict[str, Any]:
+        """The OpenAPI document, made when it is asked for first."""
+        needs_token = not service.access.is_open
+        if needs_token not in made:
+            from engine.web.openapi.document import build
+
+            made[needs_token] = build(app, needs_token=needs_token)
+        return made[needs_token]
+
+    app.openapi = document  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        """The description of this interface."""
+        return json_response(document())
 
 
 CHALLENGE = "Rollcall-Challenge"
@@ -67,15 +93,6 @@ MAX_CHALLENGE = 128
 def _has_route(app: FastAPI, scope: Scope) -> bool:
     """Is there a route for the method and the path of a request?"""
     return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
-
-
-def _document(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
-    if app.openapi_schema is None:
-        from engine.web.openapi.document import build
-
-        app.openapi_schema = build(app, needs_token=needs_token)
-    return app.openapi_schema
 
 
 EVENTS = described(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from engine.core.access import Caller
 from engine.core.alerting.silence_coverage import Covered
 from engine.core.alerting.silences import Silence
 from engine.core.fleet import Fleet
@@ -21,6 +22,7 @@ from engine.stores.base import Reader
 from engine.web.openapi.operation import Described
 
 if TYPE_CHECKING:  # the views in turn name what they read
+    from engine.web.access.gate import Access
     from engine.web.views import Views
 
 T = TypeVar("T")
@@ -215,6 +217,8 @@ class ExposedAct(Protocol):
     @property
     def route(self) -> Address: ...
     @property
+    def needs(self) -> str: ...  # the role of whoever does it
+    @property
     def body_keys(self) -> Mapping[str, str]: ...  # empty: the body is ignored
     @property
     def described(self) -> Described: ...  # for the OpenAPI document
@@ -240,14 +244,16 @@ class Service(Subject, Protocol):
     @property
     def views(self) -> Views: ...
     @property
+    def access(self) -> Access: ...  # who may ask
+    @property
     def act_routes(self) -> Sequence[ExposedAct]: ...
     @property
     def rule_trial(self) -> RuleTrial: ...
 
-    async def do(self, act: Any) -> Any:
+    async def do(self, act: Any, by: Caller) -> Any:
         """Carry out an act that `ExposedAct.read` returned; the JSON object to answer with. RollcallError when it is refused.
 
-        `PendingAct`: another replica will carry it out.
+        `by`: who asks for it: Forbidden when their role is not enough. `PendingAct`: another replica will carry it out.
         """
         ...
 

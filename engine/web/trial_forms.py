@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
-from engine.errors import BadQuestion, RollcallError
+from engine.errors import BadQuestion, Forbidden, RollcallError
+from engine.web.access.forms import STALE
 from engine.web.console_acts import Acts, Refuse
-from engine.web.forms import STALE, Forms, Visitor, read_form
+from engine.web.forms import Forms, Visitor, read_form
 from engine.web.html_page import html_response
 from engine.web.pages.try_rules import DAYS, NEW_FILE, nothing_tried
 from engine.web.service import Service
@@ -30,8 +31,8 @@ def add_trial_forms(app: FastAPI, service: Service, forms: Forms, acts: Acts, re
             visitor = acts.visitor(request)
             try:
                 fields = await read_form(request)
-                if not forms.is_ours(fields):
-                    raise BadQuestion(STALE)
+                if not forms.is_ours(request, fields):
+                    raise Forbidden(STALE)
                 found = await answer(fields)
             except RollcallError as error:
                 return await refuse(error, visitor, "../", "try")

@@ -54,7 +54,6 @@ MISTAKES: list[tuple[str, str, str]] = [
     (LISTEN % "'http://127.0.0.1:8080'", "http.listen", "without `http://`"),
     (LISTEN % "'::1:8080'", "http.listen", "put an IPv6 address in brackets"),
     (LISTEN % "127.1:8080", "http.listen", NO_IPV4),
-    (LISTEN % "0.0.0.0:8080", "http.listen", "is reachable from outside, so `http.token` is required"),
     # Types and forms
     ("version: 1\nVersion: 1", "Version", "did you mean `version`?"),
     ("Version: 1", "", "it is written `Version`, and keys are in lower case"),

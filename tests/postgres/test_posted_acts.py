@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from engine.config.loader import load_config
+from engine.core.access import ADMIN, LOCAL, Caller
 from engine.errors import BadQuestion, Conflict, NotThere, RollcallError, StoreError, Unavailable
 from engine.runtime.act_answers import read_answer
 from engine.runtime.offline import Offline, opened
@@ -23,6 +24,8 @@ from engine.stores.postgres.store import PostgresStore
 from tests.postgres.server import fresh_database
 
 SILENCE = AddSilence(match={"client": "G@@@a"}, for_="1h", author="me", comment="why")
+
+BY = Caller(name="root", kind=LOCAL, role=ADMIN)
 
 
 class Owner:
@@ -40,7 +43,7 @@ class Owner:
             runner.run_one(self.inbox, self.offline, act)
 
     def ask(self, act: Act[object]) -> int:
-        return self.inbox.ask(type(act).__name__, arguments_of(act))
+        return self.inbox.ask(type(act).__name__, arguments_of(act, BY))
 
     def answer(self, number: int) -> object:
         (standing,) = self.inbox.act(number)

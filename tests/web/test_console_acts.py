@@ -178,6 +178,17 @@ def test_a_change_arrives_by_itself_and_a_restart_under_an_open_page_is_survived
     expect(page.get_by_role("status")).to_contain_text("The broker says now")
 
 
+def test_what_is_replaced_keeps_the_keyboard_and_what_is_folded_out(night: Night, page: Page) -> None:
+    page.goto(f"/client?id={quote(WEST[0])}")
+    page.locator("summary", has_text="pump-offline").click()
+    expect(page.locator("details[open] .stages").first).to_be_visible()
+    page.get_by_role("link", name="Silence…").first.focus()
+    night.service.tell(event(WEST[0], "connect", "replaced", now_ms()))
+    expect(page.locator("main .facts")).to_contain_text("replaced")
+    expect(page.get_by_role("link", name="Silence…").first).to_be_focused()
+    expect(page.locator("details[open] .stages").first).to_be_visible()
+
+
 def test_a_page_can_be_held_still(night: Night, page: Page) -> None:
     page.goto(f"/client?id={quote(WEST[10])}")
     page.get_by_role("button", name="Pause updates").click()

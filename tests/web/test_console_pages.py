@@ -46,11 +46,15 @@ def addresses(night: Night) -> dict[str, str]:
         "try": "/try?rule=pump-offline",
         "sources": "/sources",
         "sweeps": "/sweeps",
+        "fleet": "/fleet",
         "about": "/about",
         "release": "/act/release-held?rule=arrived&back=deliveries",
         "forget": f"/act/forget?client={quote(HOSTILE[1])}&back=clients",
         "nothing": "/client?id=G%40%40%40nothing",
     }
+
+
+DARK = {"overview", "client", "alert", "delivery", "silences", "try", "release"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -60,6 +64,8 @@ def test_axe_finds_no_violation_on_any_page_and_none_is_wider_than_a_phone(
     found = {}
     with window(browser, night.url, viewport=PHONE, color_scheme=scheme) as page:
         for name, address in addresses(night).items():
+            if scheme == "dark" and name not in DARK:  # the same elements in other colours
+                continue
             page.goto(address)
             page.wait_for_function("document.documentElement.classList.contains('scripted')")
             found[name] = violations(page) + ([f"{width(page)} pixels wide"] if width(page) > PHONE["width"] else [])

@@ -86,7 +86,7 @@ class PostgresCopySide:
     def _of(self, table: CopiedTable) -> str:
         """What follows SELECT: the rows of the cell, without what was purged and is only not dropped yet."""
         kept = Q.get(f"kept_{table.name}", "true")
-        return f"FROM {table.name} WHERE cell = %(cell)s AND {kept}"
+        return f"FROM {table.name} WHERE {'true' if table.is_shared else 'cell = %(cell)s'} AND {kept}"
 
     def rows(self, table: CopiedTable) -> Iterator[Row]:
         """Every row of a table."""
@@ -144,10 +144,11 @@ class PostgresCopySide:
     def _write_rows(self, table: CopiedTable, rows: Iterable[Row]) -> None:
         types = self._types[table.name]
         truths = [at for at, kind in enumerate(types) if kind == "bool"]
+        columns, cell = column_list(table.columns), () if table.is_shared else (self._cell,)
         self._session.copy_in(
-            f"COPY {table.name} (cell, {column_list(table.columns)}) FROM STDIN (FORMAT BINARY)",
-            ["int4", *types],
-            ((self._cell, *_with(bool, row, truths)) for row in rows),
+            f"COPY {table.name} ({'cell, ' if cell else ''}{columns}) FROM STDIN (FORMAT BINARY)",
+            [*(["int4"] if cell else []), *types],
+            ((*cell, *_with(bool, row, truths)) for row in rows),
         )
 
     def _write_journal(self, rows: Iterable[Row]) -> None:

@@ -16,6 +16,7 @@ import psycopg
 from engine.core.cell_placement import ReplicaStanding
 from engine.errors import Fenced, StoreInUse
 from engine.stores.postgres import kept, measures, sweeps
+from engine.stores.postgres.access import access_tables
 from engine.stores.postgres.alerts import PostgresAlerts
 from engine.stores.postgres.cells import known, register
 from engine.stores.postgres.clients import PostgresClients
@@ -83,6 +84,7 @@ class PostgresStore:
         self.sources = PostgresSources(session, cell)
         self.quarantine = PostgresQuarantine(session, cell)
         self.rules = PostgresRules(session, cell)
+        self.access = access_tables(session)
         self.posted = PostgresPosted(session, cell)
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 from engine.core.alerting.silences import Silence
 from engine.core.delivery import OutboxItem
 from engine.sources.base import Gap
+from engine.stores.access_tables import SqlAccess
 from engine.stores.alert_rows import alert_as_seen, life_of
 from engine.stores.base import (
     TOTALS_STOP,
@@ -38,6 +39,7 @@ from engine.stores.base import (
     Waiting,
 )
 from engine.stores.sqlite import activity, delivery_reads, journal, kept, measures, rules, sources, sweeps
+from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
 
@@ -110,6 +112,11 @@ class SqliteReader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    @property
+    def access(self) -> SqlAccess:
+        """Users, tokens, sessions and the audit log."""
+        return access_tables(self._connection)
 
     def alerts(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine.errors import StoreError
 from engine.stores.sqlite import kept, measures, sweeps
+from engine.stores.sqlite.access import access_tables
 from engine.stores.sqlite.alerts import SqliteAlerts
 from engine.stores.sqlite.clients import SqliteClients
 from engine.stores.sqlite.copying import SqliteCopySide
@@ -79,6 +80,7 @@ class SqliteStore:
         self.sources = SqliteSources(connection)
         self.quarantine = SqliteQuarantine(connection)
         self.rules = SqliteRules(connection)
+        self.access = access_tables(connection)
 
     @classmethod
     def open(cls, data: Path, reached: Callable[[str], None] = lambda place: None) -> SqliteStore:

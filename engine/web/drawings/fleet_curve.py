@@ -121,12 +121,18 @@ def _online(points: Sequence[Point], runs: Sequence[Sequence[Point]], axis: Time
     span = max(1.0, most - least)
 
     def height(point: Point) -> float:
-        return 0.04 + 0.9 * (point.online - least) / span
+        return 0.04 + 0.9 * (point.online - least) / span if most > least else 0.5
 
     lines = [path(_places(run, axis, height), "d-curve d-is-online") for run in runs]
     return [
         plot(y, ONLINE_HEIGHT, *lines),
-        _head("online", y, points[-1].online, "d-of-online", f"from {number(least)} to {number(most)}"),
+        _head(
+            "online",
+            y,
+            points[-1].online,
+            "d-of-online",
+            f"from {number(least)} to {number(most)}" if most > least else "all the time",
+        ),
     ]
 
 

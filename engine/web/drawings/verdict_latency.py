@@ -78,7 +78,7 @@ def _head(found: Object) -> Markup:
 
 def _said(durations: Object) -> str:
     if durations["p50"] is None:
-        return "none"
+        return "none in this time"
     return f"{seconds(durations['p50'])}, 99 % {seconds(durations['p99'])}"
 
 

@@ -12,7 +12,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from engine.web.openapi import alert_objects, client_objects, fleet_objects, service_objects
+from engine.web.openapi import access_objects, alert_objects, client_objects, fleet_objects, service_objects
 from engine.web.openapi.operation import REFUSALS, content, named
 
 TITLE = "Rollcall"
@@ -36,11 +36,21 @@ HEADERS: dict[str, Any] = {
 """Headers of answers."""
 
 SCHEMES: dict[str, Any] = {
-    "token": {"type": "http", "scheme": "bearer", "description": "The token of `http.token`."},
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of `rollcall token add`, or that of `http.token`.",
+    },
     "password": {
         "type": "http",
         "scheme": "basic",
-        "description": "The same token as a password, with any name: for browsers.",
+        "description": "The same token as a password, with any name.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "rollcall_session",
+        "description": "The session of a browser, from `/login`; over TLS its name begins with `__Host-`. With every change comes `X-CSRF-Token`.",
     },
 }
 """How a request may show that it is allowed."""
@@ -50,6 +60,7 @@ TAGS = {
     "clients": "Clients and their status",
     "alerts": "Rules, alerts and silences",
     "deliveries": "Deliveries",
+    "access": "Users, tokens and the audit log",
     "service": "Sources, sweeps and the service itself",
 }
 """Groups of operations; see `_tag`."""
@@ -64,6 +75,10 @@ _OF_TAG = {
     "rules": "alerts",
     "why-not": "alerts",
     "deliveries": "deliveries",
+    "me": "access",
+    "users": "access",
+    "tokens": "access",
+    "audit": "access",
 }
 """The tag of the paths that begin with a word; others are about the service."""
 
@@ -96,7 +111,7 @@ def _refusal(status: int, about: str) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     kinds = [
         kind
-        for module in (client_objects, alert_objects, fleet_objects, service_objects)
+        for module in (client_objects, alert_objects, fleet_objects, service_objects, access_objects)
         for kind in _objects_of(module)
     ]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")

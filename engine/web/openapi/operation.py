@@ -9,8 +9,8 @@ JSON = "application/json"
 
 REFUSALS: dict[int, str] = {
     400: "A parameter or the body is invalid; the title says which, and why.",
-    401: "A token is required.",
-    403: "The `Host`, the `Origin`, or what a browser says of the page, does not allow the request.",
+    401: "A login or a token is needed.",
+    403: "The role of the caller is not enough; or the `Host`, the `Origin`, or what a browser says of the page, does not allow the request.",
     404: "What the path names does not exist.",
     408: "The request arrived too slowly.",
     409: "The state of what the path names does not allow the change; the title says which state it is in.",

@@ -12,6 +12,7 @@ from engine.web.pages import (
     clients,
     deliveries,
     delivery,
+    fleet,
     overview,
     rule,
     rules,
@@ -24,6 +25,7 @@ from engine.web.pages.base import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
+    fleet.PAGE,
     clients.PAGE,
     client.PAGE,
     alerts.PAGE,

@@ -40,6 +40,7 @@ def _collected(service: Service, reader: Reader, id_: str) -> Shown:
         "rule": next((rule for rule in service.rules if rows and rule.name == rows[0].rule), None),
         "deliveries": [_in_full(service, reader, row) for row in sent[:DELIVERIES]],
         "more_sent": len(sent) > DELIVERIES,
+        "recovery": service.views.drawings.recovery(reader, id_),
         "passed": _passed(service, reader, rows, sent),
     }
 

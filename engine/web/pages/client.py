@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
+from engine.core.access import A_PAGE
 from engine.errors import RollcallError
 from engine.stores.base import Reader
 from engine.web import serializers
@@ -25,11 +27,11 @@ WHY: Final = "WhyNotAny"
 async def collect(service: Service, wanted: Wanted) -> Shown:
     """What the page shows. NotThere for a client that no event has named."""
     client, cursor = wanted.get("id"), wanted.get("cursor")
-    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor), client)
+    shown = await service.ask(lambda reader: _collected(service, reader, client, cursor, wanted), client)
     return shown | await _why(service, client)
 
 
-def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Shown:
+def _collected(service: Service, reader: Reader, client: str, cursor: str, wanted: Wanted) -> Shown:
     views, now_ms = service.views, service.now_ms()
     found = views.explanation(reader, client)
     history = views.timeline(reader, client, limit=EVENTS, cursor=cursor)
@@ -40,6 +42,9 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str) -> Sh
         "age": _seconds(service, client, now_ms),
         "evidence": found["evidence"][-EVIDENCE:][::-1],
         "last_event": next((entry for entry in newest["items"] if entry["kind"] == "event"), None),
+        "timeline": views.drawings.timeline(
+            partial(views.picture, reader), client, "./", wanted.get("from"), wanted.get("to")
+        ),
         "history": history["items"],
         "purged": history["purged"],
         "next": next_link("client", history, id=client),
@@ -61,7 +66,7 @@ async def _why(service: Service, client: str) -> dict[str, Any]:
     """What each rule does about the client, or why that is not known now."""
     exposed = exposed_act(service, WHY)
     try:
-        found = await asyncio.wait_for(service.do(exposed.read({"client": client}, {})), 5)
+        found = await asyncio.wait_for(service.do(exposed.read({"client": client}, {}), A_PAGE), 5)
     except (RollcallError, TimeoutError) as error:
         return {"rules": [], "unmatched": 0, "why_problem": str(error) or "the engine is busy"}
     if isinstance(found, PendingAct):
@@ -74,5 +79,9 @@ async def _why(service: Service, client: str) -> dict[str, Any]:
 
 
 PAGE: Final = Page(
-    path="/client", template="client.html", collect=collect, parameters=("id", "cursor"), section="clients"
+    path="/client",
+    template="client.html",
+    collect=collect,
+    parameters=("id", "cursor", "from", "to"),
+    section="clients",
 )

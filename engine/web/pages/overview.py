@@ -47,6 +47,7 @@ def _collected(service: Service, reader: Reader) -> Shown:
         "dead": [serializers.delivery_object(row) for row in reader.deliveries(state="dead", limit=5)],
         "rules": len(service.rules),
         "now_ms": now_ms,
+        "curve": service.views.drawings.curve(reader, "./"),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from engine.core.access import A_TRIAL
 from engine.errors import RollcallError
 from engine.stores.base import Reader
 from engine.web import serializers
@@ -57,7 +58,7 @@ async def preview(service: Service, fields: dict[str, str]) -> Shown:
     exposed = exposed_act(service, "AddSilence")
     try:
         body: dict[str, Any] = silence_body(fields, service.now_ms()) | {"dry_run": True}
-        found = await service.do(exposed.read({}, body))
+        found = await service.do(exposed.read({}, body), A_TRIAL)
     except RollcallError as error:
         return {"would": None, "mistake": str(error)}
     return {"would": None if isinstance(found, PendingAct) else found, "mistake": ""}
