@@ -143,6 +143,7 @@ def test_keys_find_move_acknowledge_silence_and_explain(night: Night, page: Page
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("j")
     first = page.locator(".row .go").first
     expect(first).to_be_focused()
