@@ -187,10 +187,20 @@ def test_the_cell_is_taken_away_ten_times_a_second(tmp_path: Path, server: Postg
         for _ in range(60):  # as if every lease had run out
             server.ask("UPDATE rollcall.cells SET until = clock_timestamp() - interval '1 minute'", database)
             time.sleep(0.1)
+        eventually(lambda: stolen_again(server, database))
         flow.wait_for_more()
         made.wait_warm()
-        assert server.ask("SELECT epoch > 5 FROM rollcall.cells", database) == [(True,)]
         flow.stop_and_check(server, database, twice=1_000)
+
+
+def stolen_again(server: PostgresServer, database: str) -> bool:
+    """Have there been many takings? Else there is one more occasion."""
+    ((epoch,),) = server.ask("SELECT epoch FROM rollcall.cells", database)
+    if int(str(epoch)) > 5:
+        return True
+    server.ask("UPDATE rollcall.cells SET until = clock_timestamp() - interval '1 minute'", database)
+    time.sleep(0.1)
+    return False
 
 
 def test_wall_clocks_an_hour_apart_change_nothing(tmp_path: Path, server: PostgresServer) -> None:
