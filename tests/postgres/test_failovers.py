@@ -45,8 +45,7 @@ class Pair:
     def stop_streaming(self) -> None:
         """From now on the standby lags."""
         self.wait()
-        self.standby.configure(primary_conninfo="")
-        eventually(lambda: self.standby.ask("SELECT count(*) FROM pg_stat_wal_receiver"), lambda found: found == [(0,)])
+        self.standby.stop_streaming()
 
     def fail_over(self) -> None:
         self.primary.kill()
