@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, suppress
 import psycopg
 import pytest
 
+from engine.core.access import EVERYBODY
 from engine.errors import Fenced, StoreBehind, StoreError, Unavailable
 from engine.runtime.operator_acts import Acknowledge
 from engine.runtime.posted_acts import ActSender
@@ -199,7 +200,7 @@ def test_an_act_that_the_failover_lost_is_told_to_its_operator(pair: Pair, repli
     async def go() -> None:
         sender = ActSender(lambda: PostgresInbox(owner.database, owner.cell), within_s=PATIENCE_S)
         try:
-            asked = asyncio.create_task(sender.ask(Acknowledge(id_="x")))
+            asked = asyncio.create_task(sender.ask(Acknowledge(id_="x"), EVERYBODY))
             await asyncio.to_thread(eventually, written)
             await asyncio.to_thread(pair.fail_over)
             with pytest.raises(Unavailable, match="look what was done"):
