@@ -37,19 +37,26 @@ class ClientNames:
         self._buckets: list[list[str]] = []  # none is empty
         self._firsts: list[str] = []  # the first name of each bucket
         self._count = 0
+        self.sortings = 0  # how often the buckets were made anew; otherwise names are only added to them
         self._newest: str | None = None  # the name at the dictionary's end when we last looked
 
     def after(self, cursor: str, prefix: str = "") -> Iterator[str]:
         """Names greater than `cursor` that begin with `prefix`, ascending. May name clients forgotten meanwhile."""
+        for part in self.parts(cursor, prefix):
+            yield from part
+
+    def parts(self, cursor: str, prefix: str = "") -> Iterator[list[str]]:
+        """The same, some thousand names at once; no part is empty."""
         with self._lock:
             self._refresh()
         inclusive = prefix > cursor
         part = self._part(prefix if inclusive else cursor, inclusive=inclusive)
         while part:
-            for name in part:
-                if not name.startswith(prefix):
-                    return
-                yield name
+            if not part[-1].startswith(prefix):
+                if some := [name for name in part if name.startswith(prefix)]:
+                    yield some
+                return
+            yield part
             part = self._part(part[-1], inclusive=False)
 
     def nearest(self, mistyped: str) -> str | None:
@@ -105,6 +112,7 @@ class ClientNames:
         return None
 
     def _sort(self, names: list[str]) -> None:
+        self.sortings += 1
         self._newest = names[-1] if names else None
         self._count = len(names)
         pivots = sorted(names[BUCKET // 2 :: BUCKET])

@@ -36,8 +36,9 @@ class CountedNowAndThen(Generic[T]):
     get the previous count.
     """
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._now_s = now_s
+    def __init__(self, now_s: Callable[[], float] = time.monotonic, share: float = SHARE) -> None:
+        """`share`: of one processor, the most that counting may take."""
+        self._now_s, self._share = now_s, share
         self._lock = threading.Lock()
         self._found: tuple[T, float] | None = None  # the count, and until when it holds
 
@@ -52,7 +53,7 @@ class CountedNowAndThen(Generic[T]):
                 return self._found[0]  # another thread has just counted
             counted = count()
             ended_s = self._now_s()
-            self._found = counted, ended_s + max(LEAST_S, (ended_s - began_s) / SHARE)
+            self._found = counted, ended_s + max(LEAST_S, (ended_s - began_s) / self._share)
             return counted
 
 

@@ -10,7 +10,6 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from heapq import merge
 from itertools import islice
 from typing import Any
 
@@ -19,7 +18,7 @@ from engine.core.alerting.silences import Silence
 from engine.core.alerting.stages.base import StageReport
 from engine.core.client_ids import impossible_id, shown_name
 from engine.core.fleet import Fleet
-from engine.core.presence.client_state import FLAPPING, STATUS_NAMES, ClientState, split_id
+from engine.core.presence.client_state import STATUS_NAMES, ClientState
 from engine.core.presence.debounce import Policy
 from engine.core.presence.evidence import doubts
 from engine.core.times import rfc3339
@@ -27,8 +26,8 @@ from engine.errors import BadQuestion, NotThere, Unavailable
 from engine.insights import quality
 from engine.stores.base import HistoryEntry, Reader, SourceRow
 from engine.web import explain_delivery, serializers, why_not
-from engine.web.client_names import ClientNames
 from engine.web.client_picture import client_picture
+from engine.web.client_search import BUDGET_S, FLAGS, ClientSearch, ClientsWanted, merged
 from engine.web.fleet_counts import CountedNowAndThen, count_by_status, count_doubtful
 from engine.web.history import Decode, evidence_objects, retrace, step_object
 from engine.web.page_drawings import PageDrawings
@@ -40,14 +39,7 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 """Items of one page at most."""
 
-MAX_LOOKED_AT = 100_000
-"""Clients examined for one page: a rare status among a million clients is found over several pages, each quickly."""
-
-MAX_SEARCHED = 1_000_000
-"""Names that are searched for a text for one page."""
-
-DOUBTFUL, ON_HOLD = "doubtful", "on hold"
-CLIENT_FLAGS = (DOUBTFUL, ON_HOLD, "flapping")
+CLIENT_FLAGS = FLAGS
 """What clients can be listed by, beside their status."""
 
 LOOK_BACK = 64
@@ -99,18 +91,17 @@ class Views:
         self._status_counts = CountedNowAndThen[dict[str, int]]()
         self._doubtful_count = CountedNowAndThen[int]()
         self.drawings = PageDrawings(lambda: self._subject.now_ms())
-        self._named: dict[int, tuple[Mapping[str, ClientState], ClientNames]] = {}
+        self._searched: dict[int, ClientSearch] = {}
 
     # Without a service the states are loaded when they are first needed: listing deliveries does not need them.
 
-    def _names(self) -> list[ClientNames]:
-        """The names of all clients, in order, of each fleet; a replica that loads its states again has another fleet."""
+    def _searches(self) -> list[ClientSearch]:
+        """What finds the clients of each fleet; a replica that loads its states again has another fleet."""
         found = []
         for place, fleet in enumerate(self._subject.fleets):
-            states = fleet.states
-            if place not in self._named or self._named[place][0] is not states:
-                self._named[place] = states, ClientNames(states)
-            found.append(self._named[place][1])
+            if place not in self._searched or self._searched[place].states is not fleet.states:
+                self._searched[place] = ClientSearch(fleet, self._skew_ms)
+            found.append(self._searched[place])
         return found
 
     @cached_property
@@ -143,51 +134,18 @@ class Views:
 
         `text`: what the id contains, in any case; `only`: one of `CLIENT_FLAGS`.
         """
-        if text:
-            return self._found(text.lower(), wanted_status=status, match=match, only=only, limit=limit, cursor=cursor)
-        wanted = STATUS_NAMES.index(status) if status is not None else None
-        holds = self._matcher(match)
-        items, last, looked_at = list[Object](), "", 0
-        prefix = f"{group}@@@" if group else ""
-        for name in merge(*[names.after(cursor, prefix) for names in self._names()]):
-            if len(items) == limit or looked_at == MAX_LOOKED_AT:
-                return page(items, last)
-            last, looked_at = name, looked_at + 1
-            state = self._published(name)
-            if state is None or (wanted is not None and state.settled != wanted):
-                continue
-            if (group is not None or device is not None) and not _is_named(name, group, device):
-                continue
-            if only is not None and not self._has(only, state):
-                continue
-            if holds is None or holds(name, state.ip):
-                items.append(self._client_object(name, state))
-        return page(items)
-
-    def _found(
-        self, text: str, *, wanted_status: str | None, match: Sequence[str], only: str | None, limit: int, cursor: str
-    ) -> Object:
-        """Clients whose id contains a text. To look at a name is cheap, so more of them are looked at."""
-        wanted = STATUS_NAMES.index(wanted_status) if wanted_status is not None else None
-        holds = self._matcher(match)
-        items, last = list[Object](), ""
-        for looked_at, name in enumerate(merge(*[names.after(cursor) for names in self._names()])):
-            if len(items) == limit or looked_at == MAX_SEARCHED:
-                return page(items, last)
-            last = name
-            if text not in name.lower() or (state := self._published(name)) is None:
-                continue
-            if (wanted is not None and state.settled != wanted) or (only is not None and not self._has(only, state)):
-                continue
-            if holds is None or holds(name, state.ip):
-                items.append(self._client_object(name, state))
-        return page(items)
-
-    def _has(self, flag: str, state: ClientState) -> bool:
-        """Has a client one of `CLIENT_FLAGS`?"""
-        if flag == DOUBTFUL:
-            return bool(doubts(state, self._skew_ms))
-        return state.on_hold if flag == ON_HOLD else bool(state.flags & FLAPPING)
+        wanted = ClientsWanted(
+            status=STATUS_NAMES.index(status) if status is not None else None,
+            group=group,
+            device=device,
+            text=text.lower(),
+            flag=only,
+            matches=self._matcher(match),
+        )
+        searches = self._searches()
+        pages = [search.page(wanted, limit, cursor, BUDGET_S / len(searches)) for search in searches]
+        found, following = merged(pages, limit)
+        return page([self._client_object(name, state) for name, state in found], following)
 
     def _matcher(self, pairs: Sequence[str]) -> Callable[[str, str], bool] | None:
         if not pairs:
@@ -434,7 +392,7 @@ class Views:
 
     def nearest(self, client: str) -> str | None:
         """The known client whose id is most like this mistyped one; None when none is."""
-        found = (names.nearest(client) for names in self._names())
+        found = (search.names.nearest(client) for search in self._searches())
         return next((name for name in found if name is not None), None)
 
     def unknown(self, client: str) -> NotThere:
@@ -544,11 +502,6 @@ def _part(items: Sequence[Object], limit: int, cursor: str | None) -> Object:
     start = number_of(cursor) or 0
     end = start + limit
     return page(items[start:end], end if end < len(items) else None)
-
-
-def _is_named(client: str, group: str | None, device: str | None) -> bool:
-    its_group, its_device = split_id(client)
-    return (group is None or its_group == group) and (device is None or its_device == device)
 
 
 def _until(entries: Iterable[HistoryEntry], at_ms: int | None) -> Iterator[HistoryEntry]:

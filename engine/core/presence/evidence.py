@@ -84,8 +84,8 @@ def doubts(state: ClientState, skew_ms: int) -> list[Doubt]:
 def is_doubtful(state: ClientState, skew_ms: int) -> bool:
     """Is there a reason for doubt? Cheap for the histories that make up almost all of a fleet."""
     channels = state.channels
-    if len(channels) == 1 and channels[0].connect_ms != NEVER and is_closed(channels[0], skew_ms):
-        return False
+    if len(channels) == 1 and channels[0].connect_ms != NEVER:
+        return channels[0].goodbye_ms != NEVER and not is_closed(channels[0], skew_ms)
     return bool(doubts(state, skew_ms))
 
 
