@@ -115,7 +115,15 @@ def _schemas() -> dict[str, Any]:
         for kind in _objects_of(module)
     ]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    for name in ("NewSilence", "Acknowledgement", "NewSweep"):  # acts refuse other keys; events keep them
+    for name in (
+        "NewSilence",
+        "Acknowledgement",
+        "NewSweep",
+        "NewUser",
+        "NewPassword",
+        "NewRole",
+        "NewToken",
+    ):  # acts refuse other keys; events keep them
         found[name]["additionalProperties"] = False
     found["NewSilence"]["allOf"] = [
         {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
