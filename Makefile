@@ -29,6 +29,7 @@ run: setup  ## the service on the example configuration
 test: setup  ## the tests; those with a broker only if one can be downloaded
 	@$(BIN)/python -m engine.sources.rocketmq.native || true
 	@$(BIN)/python -m tests.mq.jars || true
+	@$(BIN)/python -m tests.access.provider_package || true
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-long: setup  ## what repeats kills, soaks and seeds: about ten minutes

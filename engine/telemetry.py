@@ -75,6 +75,10 @@ class Event(StrEnum):
         "http.refused",
         "HTTP requests or connections were refused since the last line of this kind; `refused` counts the reasons",
     )
+    OIDC_REFUSED = (
+        "oidc.refused",
+        "a login at the identity provider did not work; `reason` says why: look at `auth.oidc`, at the clock, and at the provider",
+    )
     AUDIT_UNFINISHED = (
         "audit.unfinished",
         "an act was carried out and is in the audit log, but what came of it could not be written there",

@@ -80,6 +80,8 @@ NO_CLOCK = {"now", "utcnow", "today", "fromtimestamp"}
 
 LIBRARIES = {
     "argon2": ["engine.web.access.passwords"],
+    "authlib": ["engine.web.access.oidc"],
+    "joserfc": ["engine.web.access.oidc"],  # the signatures of authlib
     "aiohttp": ["engine.actions", "engine.runtime.heartbeat"],
     "apprise": ["engine.actions.receivers.apprise"],
     "aiormq": ["engine.sources.amqp"],
@@ -107,7 +109,7 @@ LIBRARIES = {
     "prometheus_client": ["engine.web", "engine.telemetry"],
     "psycopg": ["engine.stores.postgres"],
     "re2": ["engine.config.patterns"],
-    "requests": ["engine.cli", "engine.status"],
+    "requests": ["engine.cli", "engine.status", "engine.web.access.oidc"],
     "rich": ["engine.cli"],
     "rocketmq": ["engine.sources.rocketmq.binding", "engine.sources.rocketmq.native_producer"],
     "sqlite3": ["engine.stores.sqlite"],

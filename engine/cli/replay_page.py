@@ -1,19 +1,35 @@
-"""`rollcall replay --format html`: one page without further files, with everything that devices wrote escaped."""
+"""`rollcall replay --format html`: one page without further files, with everything that devices wrote escaped.
+
+It has drawings, and tables that a script searches; without scripts the first rows of each can be read. Read `page`.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 
+from engine.cli.replay_drawings import drawings_of
 from engine.core.foreign_text import visible_text
 from engine.replay.diff import ONLY_OLD, TOTALS, original
+from engine.web.asset_files import content_of
 
-MAX_ROWS = 2_000
-"""Rows of one table at most: more makes browsers slow."""
+MAX_ROWS: Final = 50_000
+"""Rows of one table that the page holds at most."""
+
+MAX_CHARACTERS: Final = 16_000_000
+"""Of the rows of one table: more makes browsers slow."""
+
+MAX_CELL: Final = 2_000
+"""Characters of one cell: a list of a thousand clients is cut."""
+
+SHOWN: Final = 200
+"""Rows of a table that are there without the script; it shows as many at first."""
 
 Line = dict[str, Any]
 
@@ -29,12 +45,36 @@ def page(
 
     What differs from other rules comes first: the `totals` by rule, then the `changes`.
     """
-    text = (resources.files("engine.cli") / "templates" / "replay.html").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = lambda value: visible_text(str(value))
-    summary = [(name, value) for name, value in lines[-1].items() if name != "type"]
-    return environment.from_string(text).render(
-        events=events, rules=rules, summary=summary, sections=_sections(lines, changes, totals)
+    sections = _sections(lines, changes, totals)
+    script = _file("replay.js").replace("\r\n", "\n")
+    return environment.from_string(_file("replay.html")).render(
+        events=events,
+        rules=rules,
+        summary=[(name, value) for name, value in lines[-1].items() if name != "type"],
+        sections=sections,
+        shown=SHOWN,
+        drawings=drawings_of(lines),
+        data=_inside_html(json.dumps([section["rows"] for section in sections], ensure_ascii=False)),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=content_of("drawings.css").decode(),
+    )
+
+
+def _file(name: str) -> str:
+    return (resources.files("engine.cli") / "templates" / name).read_text("utf-8")
+
+
+def _inside_html(text: str) -> str:
+    """JSON that may stand in a page: nothing in it ends its element."""
+    return (
+        text.replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
     )
 
 
@@ -65,8 +105,21 @@ def _of(lines: Iterable[Line], kind: str) -> list[Line]:
 
 
 def _section(title: str, columns: Sequence[str], lines: Sequence[Line], row: Callable[[Line], Line]) -> Line:
-    rows = [row(line) for line in lines[:MAX_ROWS]]
+    rows: list[list[str]] = []
+    room = MAX_CHARACTERS
+    for line in lines[:MAX_ROWS]:
+        found = row(line)
+        cells = [found["mark"], *(_cell(cell) for cell in found["cells"])]
+        room -= sum(map(len, cells))
+        if room < 0:
+            break
+        rows.append(cells)
     return {"title": title, "columns": columns, "count": len(lines), "rows": rows}
+
+
+def _cell(value: object) -> str:
+    text = visible_text(str(value))
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
 
 
 def about(line: Line) -> str:

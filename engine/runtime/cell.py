@@ -73,6 +73,9 @@ BEATS = 4
 LONGEST_BEAT_S = 1.0
 """Between two of them at most: so soon an operator's wish for another owner is seen."""
 
+READ_ELSEWHERE = "read by the replica that owns the cell"
+"""The detail of a source at a standby."""
+
 log = logger(__name__)
 
 
@@ -180,6 +183,8 @@ class Cell:
 
     def healths(self) -> list[SourceHealth]:
         """The health of every source, with the text of its open feed alert."""
+        if self.is_standby:
+            return [replace(health, detail=READ_ELSEWHERE) for health in self.source_runner.healths()]
         trouble = self.source_runner.watch.trouble
         return [replace(health, trouble=trouble.get(health.name)) for health in self.source_runner.healths()]
 

@@ -46,6 +46,10 @@ LIFE_S: Final = 600.0
 PURGE_S: Final = 3_600.0
 """How long an answer can be asked for."""
 
+LOST: Final = (
+    "the database has lost it, as in a failover to a standby that lagged: look what was done before you repeat it"
+)
+
 ACTS_AT_ONCE: Final = 20
 
 CALLER: Final = "caller of the act"
@@ -129,16 +133,23 @@ class ActSender:
         self._rung = asyncio.Event()
 
     async def ask(self, act: Act[T], by: Caller, cells: Sequence[int] = ()) -> T | PendingAct:
-        """Have the owners of cells carry out an act: what it returned, or where its answer will be. Raises what it raised; StoreError."""
+        """Have the owners of cells carry out an act: what it returned, or where its answer will be. Raises what it raised.
+
+        StoreError: it could not be written, and is not carried out. Once it is written, a database that cannot be asked is waited for.
+        """
         kind = type(act)
         number = await self._call(self._mail.ask, kind.__name__, arguments_of(act, by), cells)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._within_s):
                 while True:
                     rung = self._rung
-                    answers = [one.answer for one in await self._call(self._mail.act, number, cells)]
-                    if answers and is_settled(kind, answers):
-                        return joined_answer(kind, _written(answers))  # type: ignore[no-any-return]
+                    with suppress(StoreError):
+                        standings = await self._call(self._mail.act, number, cells)
+                        if not standings:
+                            raise Unavailable(LOST)
+                        answers = [one.answer for one in standings]
+                        if is_settled(kind, answers):
+                            return joined_answer(kind, _written(answers))  # type: ignore[no-any-return]
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_S):
                             await rung.wait()
@@ -148,7 +159,7 @@ class ActSender:
         """The answer of an act that was asked before; PendingAct: there is none yet. Raises what it raised; NotThere."""
         standings = await self._call(self._mail.act, number, self._cells)
         if not standings:
-            raise NotThere(f"there is no request {number}, or it was answered long ago")
+            raise NotThere(f"there is no request {number}: it was answered long ago, or a failover lost it")
         kind = kind_of(standings[0].name)
         answers = [one.answer for one in standings]
         if is_settled(kind, answers):

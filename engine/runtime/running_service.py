@@ -17,13 +17,13 @@ from engine.clock import Clock, SteadyClock, engine_clock
 from engine.config.http import HttpConfig
 from engine.config.inventory import Inventory
 from engine.config.loader import Config
-from engine.core.access import Caller, check_may
+from engine.core.access import ANYBODY, Caller, check_may
 from engine.core.cell_placement import BEHIND
 from engine.core.fleet import Fleet
 from engine.core.rules import Rule
 from engine.core.times import rfc3339
 from engine.delivery.health import Pause
-from engine.errors import NotThere
+from engine.errors import Forbidden, NotThere
 from engine.runtime.access_acts import ACCESS_ACTS
 from engine.runtime.access_door import EmbeddedDoor, SharedDoor
 from engine.runtime.audit import carry_out
@@ -63,6 +63,10 @@ ACT_THREADS = 8
 
 PAUSES_SHOWN = 20
 """Paused targets that `/readyz` names, those first that are paused for longest."""
+
+
+FIRST_USER = "without a login users and tokens can only be changed on the machine of the service: `rollcall user add NAME --role admin`"
+"""Why nobody becomes the first user over HTTP."""
 
 
 class RunningService:
@@ -166,6 +170,8 @@ class RunningService:
     async def do(self, act: Act[T], by: Caller) -> T | PendingAct:
         """Carry out an act for somebody, in a thread; see `audit.carry_out` for the errors. Owners of cells that this replica is not are asked for it."""
         check_may(by, act.needs)
+        if by.kind == ANYBODY and type(act) in ACCESS_ACTS:  # whoever came first could keep all others out
+            raise Forbidden(FIRST_USER)
         names = self._cells_of(act)
         cell = self.cells.named(names[0]) if len(names) == 1 else None
         if self.posting is None or type(act) in ACCESS_ACTS or (cell is not None and not cell.is_standby):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine.config.cell_groups import CellGroups
 from engine.config.cluster import POSTGRES, CellConfig
 from engine.config.loader import Config
+from engine.core.cell_division import Division
 from engine.core.client_ids import shown_name
 from engine.errors import BadQuestion, RollcallError
 from engine.status.shared_budget import ShareLedger
@@ -66,11 +67,19 @@ def readers_of(config: Config, cells: Sequence[int]) -> CellReaders:
 
 
 def cell_numbers(config: Config) -> dict[str, int]:
-    """The numbers of all cells in the database, by name; one that no process has worked on yet is made known."""
+    """The numbers of all cells in the database, by name; one that no process has worked on yet is made known.
+
+    StoreError when the database is divided in another way.
+    """
     from engine.stores.postgres.cell_list import CellList
 
     with CellList.open(database_of(config)) as cells:
-        return {cell.name: cells.register(cell.name) for cell in config.cells}
+        return cells.divide(division_of(config))
+
+
+def division_of(config: Config) -> list[Division]:
+    """How a configuration divides the fleet."""
+    return [Division(cell.name, cell.groups) for cell in config.cells]
 
 
 def database_of(config: Config) -> Database:
@@ -95,7 +104,7 @@ def store_problems(config: Config) -> list[tuple[str, bool]]:
     from engine.stores.postgres.examination import examine
 
     try:
-        return [(found.text, found.is_warning) for found in examine(database_of(config))]
+        return [(found.text, found.is_warning) for found in examine(database_of(config), wanted=division_of(config))]
     except RollcallError as error:  # a secret that cannot be read here
         return [(str(error), True)]
 

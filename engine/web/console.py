@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -35,6 +36,9 @@ log = logger(__name__)
 
 MAX_ADDRESS: Final = 8_000
 """Characters of the address of a page that is followed."""
+
+LONGEST_STREAM_S: Final = 300.0
+"""Seconds for which changes are sent to one request: then the browser asks again, as whoever it is by then."""
 
 _PART = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -121,10 +125,13 @@ class Console:
         return StreamingResponse(self._stream(address, visitor), headers=headers, media_type="text/event-stream")
 
     async def _stream(self, address: Address, visitor: Visitor) -> AsyncIterator[bytes]:
+        until_s = time.monotonic() + LONGEST_STREAM_S
         yield b"retry: 2000\n\n" + message("token", visitor.token)  # a page may be older than this process
         try:
             async for part in self.live.follow(address):
                 yield part
+                if time.monotonic() > until_s:
+                    return
         except Exception as error:
             log.error(Event.REQUEST_FAILED, path=address.page.path, exc_info=error)
 

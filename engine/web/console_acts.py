@@ -24,7 +24,7 @@ from engine.web.forms import Forms, Visitor, keep_name, read_form, way_back
 from engine.web.html_page import counted, html_response, plain
 from engine.web.parameters import loaded_check
 from engine.web.query_now import query_now
-from engine.web.service import ExposedAct, PendingAct, Service
+from engine.web.service import ExposedAct, PendingAct, Service, exposed_act
 from engine.web.silence_form import silence_body
 
 Fields = Mapping[str, str]
@@ -51,8 +51,7 @@ class Said(NamedTuple):
 class Form(NamedTuple):
     """One form: the act that it carries out, and what is said afterwards."""
 
-    method: str
-    path: str  # of the act in the HTTP interface
+    act: str  # the name of its class
     read: Callable[[Fields, Visitor, int], Question]  # the parameters and the body of the act
     said: Callable[[Any, Fields], Said]
     is_named: bool = False  # the act is signed with a name
@@ -115,37 +114,37 @@ def _of_delivery(fields: Fields, _: Visitor, now_ms: int) -> Question:
 
 FORMS: Final[Mapping[str, Form]] = {
     "acknowledge": Form(
-        "POST", "/v1/alerts/{id_}/ack",
+        "Acknowledge",
         lambda fields, visitor, now_ms: ({"id_": _needed(fields, "alert", "alert")}, {"by": _named(fields, visitor)}),
         _acknowledged, is_named=True,
     ),
     "silence": Form(
-        "POST", "/v1/silences",
+        "AddSilence",
         lambda fields, visitor, now_ms: ({}, silence_body(fields, now_ms) | {"author": _named(fields, visitor)}),
         _silenced, is_named=True,
     ),
     "expire": Form(
-        "POST", "/v1/silences/{id_}/expire",
+        "ExpireSilence",
         lambda fields, _, now_ms: ({"id_": _needed(fields, "silence", "silence")}, {}),
         lambda found, fields: Said("The silence has ended. Alerts that it suppressed and that still hold fire now."),
     ),
-    "retry": Form("POST", "/v1/deliveries/{number:int}/retry", _of_delivery, _delivery("is sent again")),
-    "discard": Form("POST", "/v1/deliveries/{number:int}/discard", _of_delivery, _delivery("was given up")),
-    "release": Form("POST", "/v1/deliveries/{number:int}/release", _of_delivery, _delivery("was released")),
-    "release-held": Form("POST", "/v1/deliveries/release", _of_rule, _held("were released and are sent now")),
-    "discard-held": Form("POST", "/v1/deliveries/discard", _of_rule, _held("were given up and are never sent")),
+    "retry": Form("RetryDelivery", _of_delivery, _delivery("is sent again")),
+    "discard": Form("DiscardDelivery", _of_delivery, _delivery("was given up")),
+    "release": Form("ReleaseDelivery", _of_delivery, _delivery("was released")),
+    "release-held": Form("ReleaseHeld", _of_rule, _held("were released and are sent now")),
+    "discard-held": Form("DiscardHeld", _of_rule, _held("were given up and are never sent")),
     "forget": Form(
-        "DELETE", "/v1/clients/{client:client}",
+        "Forget",
         lambda fields, _, now_ms: ({"client": _needed(fields, "client", "client")}, {}),
         lambda found, fields: Said(f"{plain(found['client'])} was forgotten."),
     ),
     "sweep": Form(
-        "POST", "/v1/reconciliations",
+        "BeginSweep",
         lambda fields, _, now_ms: ({}, {"dry_run": fields.get("dry_run") == "yes"}),
         lambda found, fields: Said(f"Sweep {found['id']} has begun: it queries {counted(found['total'], 'client')}."),
     ),
     "retry-quarantine": Form(
-        "POST", "/v1/quarantine/retry",
+        "RetryQuarantine",
         lambda fields, _, now_ms: ({}, {}),
         lambda found, fields: Said(f"{counted(found['accepted'], 'event')} accepted, {found['rejected']:,} still invalid."),
     ),
@@ -158,8 +157,8 @@ QUERY: Final = "query"
 
 def needs_of_forms(routes: Iterable[ExposedAct]) -> dict[str, str]:
     """The role that each form needs: that of its act."""
-    of_acts = {(one.route.method, one.route.path): one.needs for one in routes}
-    return {name: of_acts[form.method, form.path] for name, form in FORMS.items()} | {QUERY: OPERATOR}
+    of_acts = {one.act.__name__: one.needs for one in routes}
+    return {name: of_acts[form.act] for name, form in FORMS.items()} | {QUERY: OPERATOR}
 
 
 class Acts:
@@ -167,7 +166,7 @@ class Acts:
 
     def __init__(self, service: Service, forms: Forms) -> None:
         self._service, self._forms = service, forms
-        self._routes = {(one.route.method, one.route.path): one for one in service.act_routes}
+        self._exposed = {name: exposed_act(service, form.act) for name, form in FORMS.items()}
         self._said: OrderedDict[str, Said] = OrderedDict()
         self._check_loaded = loaded_check(service)
 
@@ -209,7 +208,7 @@ class Acts:
             raise NotThere("there is no such form")
         form = FORMS[name]
         parameters, body = form.read(fields, visitor, self._service.now_ms())
-        found = await self._service.do(self._routes[form.method, form.path].read(parameters, body), caller)
+        found = await self._service.do(self._exposed[name].read(parameters, body), caller)
         return Said(PENDING) if isinstance(found, PendingAct) else form.said(found, fields)
 
     async def before(self, name: str, fields: Fields) -> Effect:

@@ -16,6 +16,7 @@ from engine.errors import BadQuestion, NotThere
 from engine.web import metrics, serializers
 from engine.web.access.access_routes import add_access_routes
 from engine.web.access.login import add_login
+from engine.web.access.oidc_login import add_oidc_login
 from engine.web.access.roles import all_needed, guard, role_check
 from engine.web.act_routes import add_act_routes
 from engine.web.auth import AccessCheck
@@ -57,6 +58,7 @@ def create(service: Service, refusals: Refusals | None = None) -> ASGIApp:
     _health(app, service, refusals)
     add_access_routes(app, service)
     add_login(app, service)
+    add_oidc_login(app, service)
     add_console(app, service)
     _describe(app, service)
     guard(app, needed)

@@ -312,3 +312,8 @@ class Service(Subject, Protocol):
     def counters(self) -> Mapping[str, int]:
         """What was counted since the start, by name."""
         ...
+
+
+def exposed_act(service: Service, name: str) -> ExposedAct:
+    """The first address of the act whose class has this name."""
+    return next(one for one in service.act_routes if one.act.__name__ == name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import queue
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,8 @@ from engine.actions.webhook.request import WebhookSender
 from engine.actions.webhook.sender import SenderProcess
 from engine.clock import SystemClock, running_ms
 from engine.delivery.dispatcher import Dispatcher
+from engine.log_output import LogOutput
+from engine.telemetry import NOT_WANTED
 from tests.benchmarks.sink import Sink
 from tests.benchmarks.webhooks import FileOutbox
 from tests.deliveries.test_dispatching import LIMITS, QUICK, WITHIN_S, all_in, new
@@ -128,3 +132,22 @@ def test_the_dispatcher_keeps_what_is_due_until_something_may_leave_again(tmp_pa
         outbox.close()
 
     asyncio.run(go())
+
+
+def test_a_line_that_waited_for_the_log_is_not_written_when_the_lease_is_over() -> None:
+    reader, writer = os.pipe()
+    told: queue.Queue[str | None] = queue.Queue()
+    may_send = True
+    with open(writer, "w") as stream, open(reader, "rb", buffering=0) as read:
+        log = LogOutput(stream)
+        log.write("x" * 500_000)  # more than a pipe holds: the thread that writes is stuck
+        log.write("late", told.put, lambda: may_send)
+        may_send = False
+        seen = b""
+        while len(seen) <= 500_000:
+            seen += read.read(65_536)
+        assert told.get(timeout=WITHIN_S) == NOT_WANTED
+        may_send = True
+        log.write("later", told.put, lambda: may_send)
+        assert told.get(timeout=WITHIN_S) is None
+        assert read.read(100) == b"later\n" and log.lost == 0 and log.trouble() is None

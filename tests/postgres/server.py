@@ -185,6 +185,11 @@ class PostgresServer:
         self.stop()
         self.start()
 
+    def stop_streaming(self) -> None:
+        """From now on this standby lags."""
+        self.configure(primary_conninfo="")
+        eventually(lambda: self.ask("SELECT count(*) FROM pg_stat_wal_receiver"), lambda found: found == [(0,)])
+
     def promote(self) -> None:
         """Make the standby a primary, and wait until it is."""
         with self.admin() as connection:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
 import psycopg
 import pytest
 
-from engine.errors import Fenced, StoreBehind, StoreError
+from engine.core.access import EVERYBODY
+from engine.errors import Fenced, StoreBehind, StoreError, Unavailable
+from engine.runtime.operator_acts import Acknowledge
+from engine.runtime.posted_acts import ActSender
 from engine.stores.posted import PostedEvents
 from engine.stores.postgres.inbox import PostgresInbox
 from engine.stores.postgres.store import PostgresStore
-from tests.acceptance.service import eventually
+from tests.acceptance.service import PATIENCE_S, eventually
 from tests.postgres.conftest import OpenReplica
 from tests.postgres.server import PostgresServer
 
@@ -42,8 +46,7 @@ class Pair:
     def stop_streaming(self) -> None:
         """From now on the standby lags."""
         self.wait()
-        self.standby.configure(primary_conninfo="")
-        eventually(lambda: self.standby.ask("SELECT count(*) FROM pg_stat_wal_receiver"), lambda found: found == [(0,)])
+        self.standby.stop_streaming()
 
     def fail_over(self) -> None:
         self.primary.kill()
@@ -185,3 +188,25 @@ def posted(inbox: PostgresInbox, line: bytes) -> bool:
         inbox.post([PostedEvents("push", [line])])
         return True
     return False
+
+
+def test_an_act_that_the_failover_lost_is_told_to_its_operator(pair: Pair, replica: OpenReplica) -> None:
+    """While no database can be asked, it is waited for: what is written may still be carried out."""
+    owner = replica("a", pair.dsn).own()
+
+    def written() -> list[tuple[object, ...]]:
+        return pair.primary.ask("SELECT id FROM rollcall.acts", pair.name)
+
+    async def go() -> None:
+        sender = ActSender(lambda: PostgresInbox(owner.database, owner.cell), within_s=PATIENCE_S)
+        try:
+            asked = asyncio.create_task(sender.ask(Acknowledge(id_="x"), EVERYBODY))
+            await asyncio.to_thread(eventually, written)
+            await asyncio.to_thread(pair.fail_over)
+            with pytest.raises(Unavailable, match="look what was done"):
+                await asked
+        finally:
+            sender.close()
+
+    pair.stop_streaming()
+    asyncio.run(go())

@@ -153,6 +153,24 @@ def test_a_command_without_a_replica_says_what_to_do(dsn: str, tmp_path: Path) -
         assert "cluster: {cells: [eu]}" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.long
+def test_another_division_of_a_database_in_use_is_refused(dsn: str, tmp_path: Path) -> None:
+    for place in ("before", "after"):
+        (tmp_path / place).mkdir()
+    with replicas(tmp_path / "before", dsn, 1) as made:
+        made.start()
+    with replicas(tmp_path / "after", dsn, 1, cells=CELLS) as made:
+        (one,) = made.made
+        for arguments in (("check",), ("run",)):
+            done = one.command(*arguments)
+            told = done.stdout + done.stderr
+            assert (
+                done.returncode == 1
+                and "the database is divided into all (*), and `cells` says eu (EU_*); us (US_*)" in told
+            )
+            assert "Traceback" not in told
+
+
 def cell_rule(url: str) -> dict[str, object]:
     """Tells the sink of cells without an owner, and of their next one."""
     return {

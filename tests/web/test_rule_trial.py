@@ -88,7 +88,7 @@ def test_a_name_that_is_no_rule_file_is_refused(running: Service, name: str) -> 
 
 
 def test_what_is_not_sent_by_our_page_is_refused(running: Service) -> None:
-    assert send(running, "try-rules", FILE.format(length="1h"), token="wrong").status_code == 400
+    assert send(running, "try-rules", FILE.format(length="1h"), token="wrong").status_code == 403
     assert send(running, "try-rules", FILE.format(length="1h"), days="8").status_code == 400
     assert send(running, "try-rules", "x" * 300_000).status_code == 413
 

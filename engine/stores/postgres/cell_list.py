@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
 
+from engine.core.cell_division import Division, division_problem
 from engine.core.cell_placement import ReplicaStanding
-from engine.stores.postgres.cells import all_cells, register
+from engine.errors import StoreError
+from engine.stores.postgres.cells import all_cells, division_of, register
 from engine.stores.postgres.database import Database
 from engine.stores.postgres.failures import store_errors
 from engine.stores.postgres.fence import CellRow
-from engine.stores.postgres.migrations import migrate
+from engine.stores.postgres.migrations import MIGRATING, migrate
 from engine.stores.postgres.queries import queries
 
 Q = queries("cells.sql")
@@ -40,10 +42,22 @@ class CellList:
         """Every cell."""
         return all_cells(self._connection)
 
-    def register(self, name: str) -> int:
-        """Make a cell known; its number."""
-        with store_errors("the cell could not be made known"):
-            return register(self._connection, name)
+    def divide(self, wanted: Sequence[Division]) -> dict[str, int]:
+        """Make the cells of a configuration known; their numbers, by name. StoreError when the database is divided in another way."""
+        with store_errors("the cells could not be made known"):
+            numbers = {cell.name: register(self._connection, cell.name) for cell in wanted}
+            with self._connection.transaction():
+                self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+                (are_used,) = self._connection.execute(Q["are_used"]).fetchone() or (False,)
+                kept = division_of(self._connection)
+                if not are_used or not kept:
+                    self._connection.execute(Q["undivide"])
+                    for cell in wanted:
+                        self._connection.execute(Q["divide"], (list(cell.groups), cell.name))
+                    return numbers
+        if problem := division_problem(wanted, kept):
+            raise StoreError(problem)
+        return numbers
 
     def replicas(self, within_s: float) -> list[ReplicaStanding]:
         """Replicas that described themselves so recently."""

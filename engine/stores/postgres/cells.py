@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from engine.core.cell_division import Division
 from engine.errors import StoreError
 from engine.stores.postgres.failures import store_errors
 from engine.stores.postgres.fence import CellRow
@@ -40,6 +41,11 @@ def known(connection: psycopg.Connection, name: str) -> int:
     if found is None:
         raise StoreError(f"the database has no cell {name!r}: start a replica once whose configuration names it")
     return int(found[1])
+
+
+def division_of(connection: psycopg.Connection) -> list[Division]:
+    """How the database is divided, in the order in which its cells were made; empty: it is not said yet."""
+    return [Division(name, tuple(groups)) for name, groups in connection.execute(Q["division"])]
 
 
 def all_cells(connection: psycopg.Connection) -> list[CellRow]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
 import psycopg
 
+from engine.core.cell_division import Division, division_problem
 from engine.errors import StoreError
+from engine.stores.postgres.cells import division_of
 from engine.stores.postgres.database import SCHEMA, Database
 from engine.stores.postgres.failures import kind_of, store_errors
 from engine.stores.postgres.queries import migrations, queries
@@ -30,13 +32,15 @@ class Finding(NamedTuple):
     is_warning: bool = False
 
 
-def examine(database: Database, now_s: Callable[[], float] = time.time) -> list[Finding]:
-    """What is wrong with the database for a replica; nothing is changed in it. `now_s`: the clock of this machine."""
+def examine(
+    database: Database, now_s: Callable[[], float] = time.time, wanted: Sequence[Division] | None = None
+) -> list[Finding]:
+    """What is wrong with the database for a replica; nothing is changed in it. `now_s`: the clock of this machine, `wanted`: the cells of the configuration."""
     try:
         with closing(database.connect()) as connection, store_errors("the database could not be examined"):
             found = _rights(connection)
             if not found:  # else the version may not be asked for either
-                found = _version(connection)
+                found = _version(connection) or _division(connection, wanted)
             return [*found, *_durability(connection), *_clock(connection, now_s)]
     except StoreError as error:
         cause = error.__cause__
@@ -87,6 +91,17 @@ def _version(connection: psycopg.Connection) -> list[Finding]:
             f"the database was written by a newer version of Rollcall (schema {version}; this version supports up to {newest}): upgrade this replica"
         )
     ]
+
+
+def _division(connection: psycopg.Connection, wanted: Sequence[Division] | None) -> list[Finding]:
+    if wanted is None:
+        return []
+    (is_kept,) = _row(connection, "keeps_division", schema=SCHEMA)
+    kept = division_of(connection) if is_kept else []
+    if not kept or not _row(connection, "are_used")[0]:
+        return []
+    problem = division_problem(wanted, kept)
+    return [] if problem is None else [Finding(problem)]
 
 
 def _durability(connection: psycopg.Connection) -> list[Finding]:

@@ -28,6 +28,8 @@ NEEDED: Final[dict[str, str]] = {
     # To sign in
     "GET /login": PUBLIC,
     "POST /login": PUBLIC,
+    "GET /login/oidc": PUBLIC,
+    "GET /login/oidc/callback": PUBLIC,
     "POST /logout": PUBLIC,
     "GET /v1/me": PUBLIC,
     # Access

@@ -104,13 +104,48 @@
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
     if (isPaused && event.target.id === "live") event.preventDefault();
   });
-  const lost = () => document.getElementById("lost");
-  document.addEventListener("htmx:sseError", () => { if (lost()) lost().hidden = false; });
-  document.addEventListener("htmx:sseOpen", () => { if (lost()) lost().hidden = true; });
-  window.addEventListener("offline", () => { if (lost()) lost().hidden = false; });
-  document.addEventListener("htmx:afterSwap", (event) => {
+  // A connection that ends and is back at once, as it does every few minutes, is no news.
+  const lost = document.getElementById("lost");
+  let since = 0;
+  function lose() {
+    if (!since) since = setTimeout(() => { lost.hidden = false; }, 4000);
+  }
+  document.addEventListener("htmx:sseError", lose);
+  window.addEventListener("offline", lose);
+  document.addEventListener("htmx:sseOpen", () => { clearTimeout(since); since = 0; lost.hidden = true; });
+
+  // What is replaced keeps what a person did with it: where the keyboard is, and what is folded out.
+  let before = null;
+  document.addEventListener("htmx:sseBeforeMessage", (event) => {
+    if (event.target.id === "live") before = stateOf(event.target);
+  });
+  function stateOf(part) {
+    const at = part.contains(document.activeElement) ? document.activeElement : null;
+    const folds = [...part.querySelectorAll("details")].map((one) => [one.querySelector("summary").textContent, one.open]);
+    return { key: at && keyOf(at), folds: new Map(folds) };
+  }
+  function keyOf(element) {
+    const row = element.closest(".row");
+    const link = row && row.querySelector(".go[href]");
+    return [link ? link.getAttribute("href") : "", element.tagName, element.id, element.getAttribute("href"), element.dataset.key].join(" ");
+  }
+  function restore(part) {
+    if (!before) return;
+    for (const one of part.querySelectorAll("details")) {
+      const was = before.folds.get(one.querySelector("summary").textContent);
+      if (was !== undefined) one.open = was;
+    }
+    if (before.key && (document.activeElement === document.body || !document.activeElement)) {
+      const again = [...part.querySelectorAll("a, button, summary, [tabindex]")].find((one) => keyOf(one) === before.key);
+      if (again) again.focus({ preventScroll: true });
+    }
+    before = null;
+  }
+  document.addEventListener("htmx:afterSwap", (event) => localTimes(event.target));
+  document.addEventListener("htmx:sseMessage", (event) => {
+    if (event.target.id !== "live") return;
     localTimes(event.target);
-    localTicks(event.target);
+    restore(event.target);
     const title = document.querySelector("[data-title]");
     if (title) document.title = title.dataset.title + " · Rollcall";
   });

@@ -106,7 +106,7 @@ def client_timeline(
         _about(found, axis),
         drawn,
         element("figcaption", axis.caption()),
-        axis.controls(links.zoom, axis.to_ms if now_ms is None else now_ms),
+        axis.controls(links.zoom, axis.to_ms if now_ms is None else now_ms, "the timeline"),
         table(_table(found, name, links)),
         key=_key(found),
     )
@@ -304,8 +304,10 @@ def _one_alert(lanes: _Lanes, cluster: Cluster[Any], links: Links) -> None:
     elif fired is None:
         state = "d-suppressed" if alert["state"] == "suppressed" or alert["reason"] else "d-pending"
         lanes.bar(cluster.start, cluster.end, 8, f"d-alert {state}", words, target)
-        if alert["reason"]:
-            lanes.parts.append(text(cluster.end, lanes.y - 4, short(alert["reason"]), "d-label", "end"))
+        width = cluster.end - cluster.start
+        if alert["reason"] and width >= WORDS_SHARE / 3:
+            kind = "d-label" if width >= WORDS_SHARE / 2 else "d-label d-wide"
+            lanes.parts.append(text(cluster.end, lanes.y - 4, short(alert["reason"], 12), kind, "end"))
     else:
         lanes.bar(cluster.start, max(cluster.start, fired), 2, "d-alert d-pending", words, target, offset=3)
         lanes.bar(fired, cluster.end, 8, "d-alert d-firing", words, target)

@@ -12,7 +12,7 @@ from engine.stores.base import Reader
 from engine.web import serializers
 from engine.web.alert_lines import AlertLines
 from engine.web.pages.base import Page, Shown, Wanted, next_link
-from engine.web.service import PendingAct, Service
+from engine.web.service import PendingAct, Service, exposed_act
 
 EVENTS: Final = 25
 """Entries of the history on one page."""
@@ -20,7 +20,7 @@ EVENTS: Final = 25
 ALERTS: Final = 10
 EVIDENCE: Final = 10
 
-WHY: Final = ("GET", "/v1/why-not")
+WHY: Final = "WhyNotAny"
 """The act that explains every rule."""
 
 
@@ -64,7 +64,7 @@ def _seconds(service: Service, client: str, now_ms: int) -> float | None:
 
 async def _why(service: Service, client: str) -> dict[str, Any]:
     """What each rule does about the client, or why that is not known now."""
-    exposed = next(one for one in service.act_routes if (one.route.method, one.route.path) == WHY)
+    exposed = exposed_act(service, WHY)
     try:
         found = await asyncio.wait_for(service.do(exposed.read({"client": client}, {}), A_PAGE), 5)
     except (RollcallError, TimeoutError) as error:

@@ -9,7 +9,7 @@ from engine.errors import RollcallError
 from engine.stores.base import Reader
 from engine.web import serializers
 from engine.web.pages.base import Page, Shown, Wanted
-from engine.web.service import PendingAct, Service
+from engine.web.service import PendingAct, Service, exposed_act
 from engine.web.silence_form import silence_body
 
 SHOWN: Final = 100
@@ -55,7 +55,7 @@ async def preview(service: Service, fields: dict[str, str]) -> Shown:
     """What a silence would cover: the act itself, tried; nothing when the form is empty."""
     if not fields["match"] and not fields["rule"]:
         return {"would": None, "mistake": ""}
-    exposed = next(one for one in service.act_routes if (one.route.method, one.route.path) == ("POST", "/v1/silences"))
+    exposed = exposed_act(service, "AddSilence")
     try:
         body: dict[str, Any] = silence_body(fields, service.now_ms()) | {"dry_run": True}
         found = await service.do(exposed.read({}, body), A_TRIAL)

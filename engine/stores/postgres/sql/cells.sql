@@ -3,6 +3,18 @@
 -- name: register
 INSERT INTO cells (name) VALUES (%s) ON CONFLICT (name) DO NOTHING
 
+-- name: are_used
+SELECT EXISTS (SELECT FROM cells WHERE epoch > 0)
+
+-- name: divide
+UPDATE cells SET groups = %s WHERE name = %s
+
+-- name: undivide
+UPDATE cells SET groups = NULL
+
+-- name: division
+SELECT name, groups FROM cells WHERE groups IS NOT NULL ORDER BY cell
+
 -- name: journal_of
 SELECT to_regclass('journal_' || cell), cell FROM cells WHERE name = %s
 

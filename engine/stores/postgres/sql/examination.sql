@@ -15,6 +15,12 @@ SELECT to_regclass(%(schema)s || '.schema_version') IS NOT NULL
 -- name: version
 SELECT coalesce(max(version), 0) FROM schema_version
 
+-- name: keeps_division
+SELECT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = %(schema)s AND table_name = 'cells' AND column_name = 'groups')
+
+-- name: are_used
+SELECT EXISTS (SELECT FROM cells WHERE epoch > 0)
+
 -- name: durability
 SELECT current_setting('fsync'), current_setting('full_page_writes')
 

@@ -27,10 +27,10 @@ SELECT kind, value FROM kept WHERE cell = %s ORDER BY kind COLLATE "C", id COLLA
 -- name: write_members
 INSERT INTO outage_members (cell, outage, client, down)
 SELECT %s, given.* FROM unnest(%s::text[], %s::text[], %s::smallint[]) AS given
-ON CONFLICT (cell, outage, client) DO UPDATE SET down = excluded.down
+ON CONFLICT (cell, md5(outage), client) DO UPDATE SET down = excluded.down
 
 -- name: delete_members
-DELETE FROM outage_members WHERE cell = %s AND outage = ANY(%s::text[])
+DELETE FROM outage_members WHERE cell = %s AND md5(outage) IN (SELECT md5(name) FROM unnest(%s::text[]) AS name)
 
 -- name: all_members
 SELECT outage, client, down FROM outage_members WHERE cell = %s
