@@ -81,9 +81,10 @@ def rendered(template: str, shown: Mapping[str, Any]) -> str:
 
 
 def live_part(template: str, shown: Mapping[str, Any]) -> str:
-    """What changes of a page, as text: its block `live`."""
+    """What changes of a page, as text: its block `live`; empty for a page that has none."""
     found = _environment().get_template(template)
-    return "".join(found.blocks["live"](found.new_context(dict(shown))))
+    block = found.blocks.get("live")
+    return "" if block is None else "".join(block(found.new_context(dict(shown))))
 
 
 def html_response(template: str, shown: Mapping[str, Any], status: int = 200) -> Response:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from engine.errors import Overloaded, RollcallError
+from engine.telemetry import Event, logger
+
+log = logger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -105,12 +107,16 @@ class Live(Generic[K]):
             if page.next_s > now_s:
                 await asyncio.sleep(min(page.next_s - now_s, self._every_s))
                 continue
-            with suppress(RollcallError):  # the store is busy, or the client was forgotten: the page stays as it is
+            try:
                 text = await self._compute(page.key)
                 if text != page.text:
                     page.text, page.number = text, page.number + 1
                     changed, page.changed = page.changed, asyncio.Event()
                     changed.set()
+            except RollcallError:  # the store is busy, or the client was forgotten: the page stays as it is
+                pass
+            except Exception as error:  # the others must be kept up to date
+                log.error(Event.INTERNAL_ERROR, part=f"page {page.key}", exc_info=error)
             self.computed += 1
             took_s = time.monotonic() - now_s
             page.next_s = now_s + max(self._every_s, took_s / SHARE)

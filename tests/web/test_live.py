@@ -17,12 +17,12 @@ class Numbers:
     def __init__(self) -> None:
         self.text = "one"
         self.computed: list[str] = []
-        self.fails = False
+        self.fails: Exception | None = None
 
     async def compute(self, key: str) -> str:
         self.computed.append(key)
-        if self.fails:
-            raise StoreError("the disk is full")
+        if self.fails is not None:
+            raise self.fails
         return f"{key}: {self.text}"
 
 
@@ -54,16 +54,17 @@ def test_two_hundred_pages_cost_one_computation_and_all_get_the_change() -> None
     asyncio.run(follow())
 
 
-def test_a_page_that_cannot_be_computed_stays_as_it_is_and_comes_back() -> None:
+@pytest.mark.parametrize("failure", [StoreError("the disk is full"), KeyError("a fault of ours")])
+def test_a_page_that_cannot_be_computed_stays_as_it_is_and_comes_back(failure: Exception) -> None:
     async def follow() -> None:
         numbers = Numbers()
         live = Live[str](numbers.compute, every_s=0.01, idle_s=0.01)
         one = live.follow("/")
         assert await newest(one) == message("page", "/: one")
-        numbers.fails = True
+        numbers.fails = failure
         numbers.text = "two"
         assert await anext(one) == IDLE  # the connection shows that it lives
-        numbers.fails = False
+        numbers.fails = None
         assert await newest(one) == message("page", "/: two")
 
     asyncio.run(follow())
