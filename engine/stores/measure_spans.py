@@ -15,7 +15,7 @@ SPANS: Final = (MINUTE_MS, TEN_MINUTES_MS, HOUR_MS)
 FOLDS: Final = ((MINUTE_MS, TEN_MINUTES_MS, 2 * DAY_MS), (TEN_MINUTES_MS, HOUR_MS, 14 * DAY_MS))
 """Rows of a span become rows of a longer one at an age: (span, longer span, age), milliseconds."""
 
-FOLDED_AT_ONCE_MS: Final = 6 * HOUR_MS
+FOLDED_AT_ONCE_MS: Final = HOUR_MS
 """Of this time at most one purge folds rows: after a long stop it takes several, and none holds up the writer."""
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.acceptance.service import Answer, Service, Sink, event, eventually, now_ms
 from tests.command_line import command
 from tests.queries.serving import ended, querying
@@ -26,6 +28,7 @@ GID_SIM@@@cam-*,camera,
 GID_SIM@@@meter-*,meter,
 GID_SIM@@@valve-*,valve,
 GID_WEST@@@*,pump,west
+GID_H@@@*,test,south
 GID_SIM@@@*-000[0-4]?,,north
 GID_SIM@@@*,,east
 """
@@ -88,7 +91,8 @@ def bad_night(folder: Path, **config: Any) -> Iterator[Night]:
         (folder / "inventory.csv").write_text(INVENTORY)
         more = {"inventory": "inventory.csv", "deliveries": {"burst": 5}} | config
         running = stack.enter_context(querying(folder, stand_in, **more))
-        running.rules(*rules(sink), file="waterworks.yaml")
+        written = yaml.safe_dump({"version": 1, "rules": rules(sink)}, sort_keys=False, width=120)
+        (folder / "rules" / "waterworks.yaml").write_text(written)
         running.start()
         night = Night(running, sink, stand_in)
         _happen(night)

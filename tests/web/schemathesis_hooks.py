@@ -17,6 +17,7 @@ schemathesis.openapi.format("rollcall-network", st.sampled_from(["10.0.0.0/8", "
 schemathesis.openapi.format("rollcall-matcher", st.tuples(keys, words).map("=".join) | st.just("ip=10.0.0.0/8"))
 schemathesis.openapi.format("rollcall-duration", durations)
 schemathesis.openapi.format("rollcall-beginning", durations)
+schemathesis.openapi.format("password", st.text("abcdefgh", min_size=8, max_size=20).map("0123456789-".__add__))
 
 
 @schemathesis.hook

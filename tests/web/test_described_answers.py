@@ -6,12 +6,14 @@ identifiers from one operation to the next, and holds every status, header and b
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -54,10 +56,9 @@ expected-statuses = ["2xx", "400"]
 """What a schema cannot say, each with its reason."""
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@contextmanager
+def with_some_of_everything(folder: Path) -> Iterator[Service]:
     """A service that can do everything, with some of everything; its log says nothing of an internal error in the end."""
-    folder = tmp_path_factory.mktemp("described")
     (folder / "inventory.csv").write_text("client,site\nG@@@d*,north\n")
     with StandIn() as broker, sink() as target, querying(folder, broker, inventory="inventory.csv") as found:
         target.answer = lambda arrival: Answer(status=400 if arrival.path == "/refuses" else 204)
@@ -79,6 +80,39 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield found
         for name in ("http.failed", "internal.fault", "task.failed", "writer.poisoned"):
             assert found.log_lines(name) == []
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with with_some_of_everything(tmp_path_factory.mktemp("described")) as found:
+        yield found
+
+
+TOKEN = "described-" + "x" * 30
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Service]:
+    """The same with a token of the configuration, which nobody can remove: schemathesis makes users and removes tokens."""
+    with with_some_of_everything(tmp_path) as found:
+        found.terminate()
+        config = json.loads((tmp_path / "config.yaml").read_text())
+        (tmp_path / "token").write_text(TOKEN)
+        config["http"]["token"] = {"file": "token"}
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        found.start(ready=False)
+
+        def readiness() -> int:
+            try:
+                return requests.get(f"{found.url}/readyz", headers=BEARER, timeout=30).status_code
+            except requests.RequestException:
+                return 0
+
+        eventually(readiness, lambda status: status == 200)
+        yield found
+
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 # Real answers
@@ -178,7 +212,7 @@ def run_schemathesis(running: Service, folder: Path, examples: int, seed: int) -
     words = [
         sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
         "--config-file", "schemathesis.toml", "run", f"{running.url}/openapi.json", "--no-color", "--continue-on-failure",
-        "--max-examples", str(examples), "--seed", str(seed), "--request-timeout", "60",
+        "-H", f"Authorization: Bearer {TOKEN}", "--max-examples", str(examples), "--seed", str(seed), "--request-timeout", "60",
     ]  # fmt: skip
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -189,11 +223,11 @@ def run_schemathesis(running: Service, folder: Path, examples: int, seed: int) -
         assert f"✅ {phase}" in done.stdout, done.stdout[-20_000:]
 
 
-def test_schemathesis_finds_no_difference(running: Service, tmp_path: Path) -> None:
-    run_schemathesis(running, tmp_path, 5, 1)
+def test_schemathesis_finds_no_difference(guarded: Service, tmp_path: Path) -> None:
+    run_schemathesis(guarded, tmp_path, 5, 1)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(2_400)
-def test_schemathesis_finds_no_difference_for_long(running: Service, tmp_path: Path) -> None:
-    run_schemathesis(running, tmp_path, 100, random.randrange(1 << 32))
+def test_schemathesis_finds_no_difference_for_long(guarded: Service, tmp_path: Path) -> None:
+    run_schemathesis(guarded, tmp_path, 100, random.randrange(1 << 32))

@@ -88,10 +88,13 @@
     const start = lines.slice(0, number - 1).join("\n").length + (number > 1 ? 1 : 0);
     area.focus();
     area.setSelectionRange(start, start + (lines[number - 1] || "").length);
-    area.scrollTop = Math.max(0, (number - 4) * parseFloat(getComputedStyle(area).lineHeight));
+    showLine(area, number);
+  }
+  function showLine(area, number) {
+    area.scrollTop = Math.max(0, (number - 2) * parseFloat(getComputedStyle(area).lineHeight));
   }
   const edited = document.querySelector("textarea[data-line]");
-  if (edited && Number(edited.dataset.line)) goToLine(edited, Number(edited.dataset.line));
+  if (edited) showLine(edited, Number(edited.dataset.line));
 
   // Changes: a page says when they no longer arrive, and can be held still.
   let isPaused = false;

@@ -106,7 +106,7 @@ def client_timeline(
         _about(found, axis),
         drawn,
         element("figcaption", axis.caption()),
-        axis.controls(links.zoom, axis.to_ms if now_ms is None else now_ms),
+        axis.controls(links.zoom, axis.to_ms if now_ms is None else now_ms, "the timeline"),
         table(_table(found, name, links)),
         key=_key(found),
     )

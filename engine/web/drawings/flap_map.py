@@ -56,7 +56,7 @@ def flap_map(found: Object, *, name: str = "flaps", zoom: Link | None = None) ->
         ]
     total = sum(flaps.values())
     worst = max(flaps, key=lambda hour: flaps[hour], default=None)
-    said = f"{number(total)} flaps" + (
+    said = f"{number(total)} flap{'' if total == 1 else 's'}" + (
         f", most in the hour of {hour_name(worst)}: {number(most)}" if worst is not None and most else ""
     )
     return figure(

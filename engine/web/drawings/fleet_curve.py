@@ -70,7 +70,7 @@ def fleet_curve(
         _about(points, found, axis),
         content,
         element("figcaption", axis.caption(), _left_out(found)),
-        axis.controls(zoom, axis.to_ms if now_ms is None else now_ms),
+        axis.controls(zoom, axis.to_ms if now_ms is None else now_ms, "the curve"),
         table(_table(points, found)),
     )
 

@@ -136,8 +136,8 @@ class TimeAxis:
         area = rect(self.x(start_ms), y, self.x(end_ms) - self.x(start_ms), AXIS_HEIGHT, "d-zoom")
         return element("a", element("title", words), area, href=link(start_ms, end_ms), tabindex="-1", aria_label=words)
 
-    def controls(self, link: Link | None, now_ms: int) -> Markup:
-        """Links that show another time: earlier and later, closer and wider, and the newest hours and days."""
+    def controls(self, link: Link | None, now_ms: int, what: str) -> Markup:
+        """Links that show `what` at another time: earlier and later, closer and wider, and the newest hours and days."""
         if link is None:
             return Markup("")
         half, length = self.length_ms // 2, self.length_ms
@@ -150,7 +150,7 @@ class TimeAxis:
         if length * 2 <= LONGEST:
             found.append(_control(link, middle - length, middle + length, "zoom out"))
         found += [_control(link, now_ms - range_ms, now_ms, f"last {words}") for words, range_ms in RANGES]
-        return element("nav", *found, class_="d-controls", aria_label="Time shown")
+        return element("nav", *found, class_="d-controls", aria_label=f"Time shown of {what}")
 
     def caption(self) -> Markup:
         """Which time is shown, as words."""

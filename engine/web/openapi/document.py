@@ -98,6 +98,7 @@ def build(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
     for path, operation in _operations(found):
         operation["tags"] = [_OF_TAG.get(path.split("/")[2] if path.startswith("/v1/") else "", "service")]
         _correct(operation)
+        _close_body(operation, found["components"]["schemas"])
     return found
 
 
@@ -115,16 +116,6 @@ def _schemas() -> dict[str, Any]:
         for kind in _objects_of(module)
     ]
     _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    for name in (
-        "NewSilence",
-        "Acknowledgement",
-        "NewSweep",
-        "NewUser",
-        "NewPassword",
-        "NewRole",
-        "NewToken",
-    ):  # acts refuse other keys; events keep them
-        found[name]["additionalProperties"] = False
     found["NewSilence"]["allOf"] = [
         {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
         {"anyOf": [{"required": ["for", "author", "comment"]}, IS_DRY_RUN]},
@@ -162,6 +153,14 @@ def _operations(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, operations in found["paths"].items():
         for operation in operations.values():
             yield path, operation
+
+
+def _close_body(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Acts refuse keys that they do not know. Events keep them, and are no act: their body is not a single schema."""
+    for told in operation.get("requestBody", {}).get("content", {}).values():
+        name = told["schema"].get("$ref", "").rpartition("/")[2]
+        if name:
+            schemas[name]["additionalProperties"] = False
 
 
 def _correct(operation: dict[str, Any]) -> None:
