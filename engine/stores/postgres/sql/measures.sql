@@ -77,8 +77,10 @@ FROM (SELECT at / %(step)s * %(step)s AS began, round(sum(online * span) / sum(s
 GROUP BY began ORDER BY began LIMIT %(limit)s
 
 -- name: groups
-SELECT DISTINCT grp FROM fleet_curve AS one WHERE cell = ANY (%(cells)s::int[]) AND span = 60000 AND grp <> ''
-    AND at = (SELECT max(at) FROM fleet_curve AS newest WHERE newest.cell = one.cell AND span = 60000) ORDER BY grp
+-- Of the newest minute of each cell, which the index finds at once.
+SELECT DISTINCT grp FROM (SELECT cell, (SELECT max(at) FROM fleet_curve WHERE fleet_curve.cell = wanted.cell AND span = 60000) AS at
+                          FROM unnest(%(cells)s::int[]) AS wanted (cell)) AS newest
+JOIN fleet_curve USING (cell, at) WHERE span = 60000 AND grp <> '' ORDER BY grp
 
 -- name: latency
 SELECT at / %(step)s * %(step)s AS began, status, bucket, sum(verdicts)::bigint FROM verdict_latency
