@@ -140,7 +140,10 @@ class App(RunningService):
         keeping = self.supervisor.keep("access", self.access.run, is_vital=False)
         try:
             async with serving_http(create(self, refusals), self.config.http, refusals, self.supervisor):
-                yield
+                try:
+                    yield
+                finally:
+                    self.is_stopping = True
         finally:
             keeping.cancel()
 

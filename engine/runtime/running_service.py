@@ -76,6 +76,8 @@ class RunningService:
     rule_reloader: RuleReloader
     posting: Posting | None = None
     """What any replica takes for the owners of the cells; None with the embedded store."""
+    is_stopping = False
+    """It has been told to stop: requests that would go on for long end."""
 
     def __init__(self, config: Config, clock: Clock, inventory: Inventory) -> None:
         self.config, self.clock, self.inventory = config, engine_clock(clock), inventory

@@ -63,7 +63,7 @@ class Console:
         self._service = service
         self.forms = Forms(console_acts.needs_of_forms(service.act_routes))
         self.acts = Acts(service, self.forms)
-        self.live = Live[Address](self._live_part)
+        self.live = Live[Address](self._live_part, is_over=lambda: service.is_stopping)
 
     async def respond(self, page: Page, request: Request) -> Response:
         """A page, or a page that says why there is none."""

@@ -59,9 +59,14 @@ class Live(Generic[K]):
     """The open pages, by what they show. For one event loop."""
 
     def __init__(
-        self, compute: Callable[[K], Awaitable[str]], every_s: float = EVERY_S, idle_s: float = IDLE_S
+        self,
+        compute: Callable[[K], Awaitable[str]],
+        every_s: float = EVERY_S,
+        idle_s: float = IDLE_S,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._compute, self._every_s, self._idle_s = compute, every_s, idle_s
+        """`is_over`: does the service stop? Then all streams end, so that it need not wait for them."""
+        self._compute, self._every_s, self._idle_s, self._is_over = compute, every_s, idle_s, is_over
         self._pages: dict[K, _Page[K]] = {}
         self._working: asyncio.Task[None] | None = None
         self.computed = 0  # since the start
@@ -84,7 +89,7 @@ class Live(Generic[K]):
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         try:
-            while True:
+            while not self._is_over():
                 if page.text is not None and page.number != seen:
                     seen = page.number
                     yield message("page", page.text)
@@ -102,21 +107,26 @@ class Live(Generic[K]):
     async def _work(self) -> None:
         """Compute what is due, one page after the other, as long as anybody looks."""
         while self._pages:
+            if self._is_over():
+                for page in self._pages.values():
+                    page.changed.set()
+                return
             page = min(self._pages.values(), key=lambda one: one.next_s)
             now_s = time.monotonic()
             if page.next_s > now_s:
                 await asyncio.sleep(min(page.next_s - now_s, self._every_s))
                 continue
             try:
-                text = await self._compute(page.key)
-                if text != page.text:
-                    page.text, page.number = text, page.number + 1
-                    changed, page.changed = page.changed, asyncio.Event()
-                    changed.set()
+                text: str | None = await self._compute(page.key)
             except RollcallError:  # the store is busy, or the client was forgotten: the page stays as it is
-                pass
-            except Exception as error:  # the others must be kept up to date
-                log.error(Event.INTERNAL_ERROR, part=f"page {page.key}", exc_info=error)
+                text = page.text
+            except Exception as error:
+                log.error(Event.REQUEST_FAILED, path="/events", exc_info=error)
+                text = page.text
+            if text is not None and text != page.text:
+                page.text, page.number = text, page.number + 1
+                changed, page.changed = page.changed, asyncio.Event()
+                changed.set()
             self.computed += 1
             took_s = time.monotonic() - now_s
             page.next_s = now_s + max(self._every_s, took_s / SHARE)

@@ -28,7 +28,7 @@ from engine.web.fleet_pictures import MAX_LATENCY_POINTS, Range, range_of
 MOMENT_MS: Final = 10 * SECOND
 """How long a drawing is remembered."""
 
-REMEMBERED: Final = 64
+REMEMBERED: Final = 24
 """Drawings that are."""
 
 MAX_DIGITS: Final = 15

@@ -122,6 +122,10 @@ class Person:
             method, self.running.url + path, json={} if body is None else body, headers=headers, timeout=60
         )
 
+    def bring(self, secret: str) -> None:
+        """Have this browser come with the session of another one."""
+        self.browser.cookies.set("rollcall_session", secret, domain="127.0.0.1", path="/")
+
     @property
     def cookie(self) -> str:
         """The secret of the session; empty without one."""

@@ -40,7 +40,7 @@ def test_a_logout_ends_the_session_for_whoever_has_its_cookie(running: Service) 
     person, thief = Person(running), Person(running)
     person.sign_in("vera")
     stolen = person.cookie
-    thief.browser.cookies.set("rollcall_session", stolen)
+    thief.bring(stolen)
     assert thief.get("/v1/me").json()["name"] == "vera"
     assert person.submit("/logout", {"token": person.csrf()}).status_code == 303
     assert person.cookie == ""

@@ -70,6 +70,21 @@ def test_a_page_that_cannot_be_computed_stays_as_it_is_and_comes_back(failure: E
     asyncio.run(follow())
 
 
+def test_when_the_service_stops_every_stream_ends() -> None:
+    async def follow() -> None:
+        is_over = False
+        live = Live[str](Numbers().compute, every_s=0.01, idle_s=60, is_over=lambda: is_over)
+        followers = [live.follow("/"), live.follow("/rules")]
+        await asyncio.gather(*map(newest, followers))
+        is_over = True
+        for one in followers:
+            with pytest.raises(StopAsyncIteration):
+                await asyncio.wait_for(anext(one), 30)
+        assert live.followers == 0
+
+    asyncio.run(follow())
+
+
 def test_pages_are_computed_one_after_the_other_and_each_gets_its_own() -> None:
     async def follow() -> None:
         numbers = Numbers()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 
 from engine.stores.journal_rows import NO_FACTS, unpack
 from engine.stores.rows import JournalRow, RuleAlerts, RuleDeliveries
@@ -22,10 +21,7 @@ def deliveries_since(connection: sqlite3.Connection, since_ms: int) -> list[Rule
     """Deliveries that were decided since an instant, counted by rule, phase and state."""
     older = connection.execute(Q["delivery_before"], {"since": since_ms}).fetchone()
     rows = connection.execute(Q["deliveries_since"], {"after": older[0] if older is not None else 0})
-    return [
-        RuleDeliveries(*key, number)
-        for key, number in Counter((rule, phase, state) for rule, phase, state in rows).items()
-    ]
+    return [RuleDeliveries(*row) for row in rows]
 
 
 def recorded(connection: sqlite3.Connection, before: int | None, limit: int) -> list[JournalRow]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from engine.stores.base import (
 )
 from engine.stores.sqlite import activity, delivery_reads, journal, kept, measures, rules, sources, sweeps
 from engine.stores.sqlite.access import access_tables
+from engine.stores.sqlite.at_once import rows_at_once
 from engine.stores.sqlite.failures import READ_FAILED, store_errors, translated
 from engine.stores.sqlite.queries import queries
 
@@ -130,24 +131,26 @@ class SqliteReader:
         """Alerts, newest first; `cursor` is (started_at_ms, id)."""
         at_ms, id_ = cursor if cursor is not None else (None, "")
         wanted = {"state": state, "rule": rule, "client": client, "at": at_ms, "id": id_, "limit": limit}
-        query = Q["open_alerts" if state in OPEN_STATES else "alerts"]
-        return [alert_as_seen(row) for row in self._connection.execute(query, wanted)]
+        return self._alerts("open_alerts" if state in OPEN_STATES else "alerts", wanted)
+
+    def _alerts(self, name: str, wanted: Mapping[str, Any]) -> list[AlertRow]:
+        return [alert_as_seen(row) for row in rows_at_once(self._connection, Q[name], wanted)]
 
     def held_back(self, *, limit: int = 100) -> list[AlertRow]:
         """Alerts that are suppressed at present, newest first."""
         wanted = {"state": "suppressed", "rule": None, "client": None, "at": None, "id": "", "limit": limit}
-        return [alert_as_seen(row) for row in self._connection.execute(Q["open_alerts"], wanted)]
+        return self._alerts("open_alerts", wanted)
 
     def firing(self, *, limit: int = 100) -> list[FiringRow]:
         """What fires at present, groups and bundles as one; what is not acknowledged comes first."""
-        rows = self._connection.execute(Q["firing_notifications"], (limit,))
+        rows = rows_at_once(self._connection, Q["firing_notifications"], (limit,))
         return [
             FiringRow(id=row[10], first=alert_as_seen(row[:10]), count=row[11], acknowledged=row[12]) for row in rows
         ]
 
     def alerts_of(self, id_: str, *, limit: int = 100) -> list[AlertRow]:
         """Open alerts with this id, or all of the group or the bundle with this id."""
-        return [alert_as_seen(row) for row in self._connection.execute(Q["alerts_of"], {"id": id_, "limit": limit})]
+        return self._alerts("alerts_of", {"id": id_, "limit": limit})
 
     def alert(self, id_: str) -> AlertRow | None:
         """One alert."""

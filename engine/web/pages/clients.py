@@ -70,4 +70,5 @@ PAGE: Final = Page(
     parameters=("q", "status", "only", "cursor"),
     section="clients",
     words="Clients",
+    is_live=False,
 )

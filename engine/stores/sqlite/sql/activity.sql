@@ -10,7 +10,7 @@ WHERE started_at >= :since GROUP BY rule, state, reason, fired_at IS NOT NULL
 
 -- name: deliveries_since
 -- Numbers of deliveries grow with time: the walk begins at the newest and ends at the first that is older.
-SELECT rule, phase, state FROM deliveries WHERE id > :after ORDER BY id
+SELECT rule, phase, state, count(*) FROM deliveries WHERE id > :after GROUP BY rule, phase, state
 
 -- name: delivery_before
 SELECT id FROM deliveries WHERE decided_at < :since ORDER BY id DESC LIMIT 1

@@ -25,8 +25,9 @@ ORDER BY started_at DESC, id DESC LIMIT :limit
 
 -- name: firing_notifications
 -- What was told together is one row, and what nobody has acknowledged comes first.
-SELECT min(id), rule, min(client), source, state, reason, min(started_at), resolved_at, key, max(acknowledged_by),
-       coalesce(nullif(json_extract(detail, '$[2]'), ''), id) AS notification, count(*), count(acknowledged_by)
+SELECT min(id) AS id, rule, min(client) AS client, source, state, reason, min(started_at) AS started_at, resolved_at, key,
+       max(acknowledged_by) AS acknowledged_by, coalesce(nullif(json_extract(detail, '$[2]'), ''), id) AS notification,
+       count(*) AS number, count(acknowledged_by) AS acknowledged
 FROM alerts INDEXED BY alerts_open WHERE resolved_at IS NULL AND state = 'firing'
 GROUP BY notification ORDER BY count(acknowledged_by) = count(*), min(started_at) DESC, notification DESC LIMIT ?
 
