@@ -125,7 +125,7 @@ def test_owners_are_killed_one_after_the_other(tmp_path: Path, server: PostgresS
             owner.start(ready=False)
             made.wait_warm()
             owner = following
-        flow.stop_and_check(server, database, twice=200)
+        flow.stop_and_check(server, database, twice=400)
 
 
 @pytest.mark.parametrize("place", ["before_commit", "after_commit"])
@@ -139,7 +139,7 @@ def test_an_owner_dies_around_a_commit(place: str, tmp_path: Path, server: Postg
         eventually(lambda: first.process is not None and first.process.poll() is not None)
         assert made.owner() is second
         flow.wait_for_more()
-        flow.stop_and_check(server, database, twice=100)
+        flow.stop_and_check(server, database, twice=400)
 
 
 def test_an_owner_stands_still_again_and_again(tmp_path: Path, server: PostgresServer) -> None:
@@ -153,7 +153,7 @@ def test_an_owner_stands_still_again_and_again(tmp_path: Path, server: PostgresS
             made.wait_warm()
             owner = made.owner()
             assert owner is following
-        flow.stop_and_check(server, database, twice=100)
+        flow.stop_and_check(server, database, twice=400)
 
 
 @pytest.mark.parametrize("place", ["before_commit", "after_commit"])
@@ -171,7 +171,7 @@ def test_an_owner_stands_still_around_a_commit(place: str, tmp_path: Path, serve
         thaw(first)
         made.wait_warm()
         assert made.owner() is second
-        flow.stop_and_check(server, database, twice=100)
+        flow.stop_and_check(server, database, twice=400)
 
 
 def test_an_owner_is_cut_off_and_what_it_said_arrives_late(tmp_path: Path, server: PostgresServer) -> None:
@@ -191,7 +191,7 @@ def test_an_owner_is_cut_off_and_what_it_said_arrives_late(tmp_path: Path, serve
         line.mend()
         made.wait_warm()
         assert made.owner() is second
-        flow.stop_and_check(server, database, twice=100)
+        flow.stop_and_check(server, database, twice=400)
 
 
 def test_the_cell_is_taken_away_ten_times_a_second(tmp_path: Path, server: PostgresServer) -> None:
@@ -231,7 +231,7 @@ def test_wall_clocks_an_hour_apart_change_nothing(tmp_path: Path, server: Postgr
             made.owner(but=owner)
             flow.wait_for_more()
         assert not [line for one in made.made for line in one.log_lines("clock.stepped")]
-        flow.stop_and_check(server, database, twice=200)
+        flow.stop_and_check(server, database, twice=400)
 
 
 def test_a_rolling_upgrade_sends_nothing_twice(tmp_path: Path, server: PostgresServer) -> None:
