@@ -15,7 +15,7 @@ from engine.core.alerting.escalation import Escalation
 from engine.core.alerting.grouping import Group
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.past import PastRecord
-from engine.core.alerting.planned_delivery import PlannedDelivery, stamped
+from engine.core.alerting.planned_delivery import PlannedDelivery, instant_of, stamped
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import Routed
 from engine.core.alerting.schedules import Tick
@@ -83,6 +83,7 @@ class Alert:
         "resolved_at_ms",
         "rule",
         "source",
+        "stamp_ms",
         "started_at_ms",
         "state",
         "throttle_key",
@@ -108,6 +109,7 @@ class Alert:
         state: str = PENDING,
         transition: Transition | None = None,
         id: str | None = None,
+        stamp_ms: int | None = None,
         reason: str | None = None,
         fired_at_ms: int | None = None,
         resolved_at_ms: int | None = None,
@@ -131,6 +133,9 @@ class Alert:
         self.trigger = trigger
         self.state = state
         self.started_at_ms = started_at_ms
+        self.stamp_ms: Final = (
+            started_at_ms if stamp_ms is None else stamp_ms
+        )  # what the id is made of, while there is none
         self.due_at_ms = due_at_ms
         self.transition = transition
         self.reason = reason
@@ -157,8 +162,13 @@ class Alert:
     def id(self) -> str:
         """A short stable name: the same alert always has the same one."""
         if self._id is None:
-            self._id = stamped(self.started_at_ms, self.name)
+            self._id = stamped(self.stamp_ms, self.name)
         return self._id
+
+    @property
+    def decided_ms(self) -> int:
+        """The instant that its id was made of: when what it is about occurred, where events said so, else when it began."""
+        return instant_of(self.id)
 
     def step(self, step_ms: int, now_ms: int) -> None:
         """The clock was set by `step_ms` and shows `now_ms`: its deadlines move, and so does what would lie in the future.

@@ -28,11 +28,14 @@ from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.routing import NOTIFY
 from engine.core.rules import Action, Rule
 
+SAID_ONCE: Final = frozenset({PHASE_FIRING, PHASE_RECOVERY, PHASE_ACKNOWLEDGED})
+"""Phases that one alert has once."""
+
 
 class Notification:
     """What one notification is about; nothing of it changes."""
 
-    __slots__ = ("client", "clients", "decision", "first_sent_ms", "id", "key", "lane", "variables")
+    __slots__ = ("client", "clients", "decided_ms", "decision", "first_sent_ms", "id", "key", "lane", "variables")
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Notification:
         key: Mapping[str, str] | None = None,
         clients: tuple[str, ...] | None = None,
         first_sent_ms: int | None = None,
+        decided_ms: int | None = None,
     ) -> None:
         self.id: Final = id  # the same for a firing and its recovery
         self.decision: Final = decision  # what the keys of its deliveries are made of
@@ -54,6 +58,20 @@ class Notification:
         self.key: Final = key  # what it is about when it is about no single client
         self.clients: Final = clients
         self.first_sent_ms: Final = first_sent_ms  # when its firing was decided, for whatever follows one
+        self.decided_ms: Final = decided_ms  # of one alert: the instant of its id; None: several are told of together
+
+    def key_ms(self, phase: str, at_ms: int) -> int:
+        """The instant that the key of a delivery is made of.
+
+        What is said of one alert only once has that of the alert, which is the same when it is decided again after a failover.
+        """
+        return at_ms if self.decided_ms is None or phase not in SAID_ONCE else self.decided_ms
+
+    def firing_ms(self) -> int:
+        """The same of its firing, once that was decided."""
+        is_own = self.id == self.decision  # else it was told of together with others
+        assert self.first_sent_ms is not None
+        return self.key_ms(PHASE_FIRING, self.first_sent_ms) if is_own else self.first_sent_ms
 
 
 class Origin:
@@ -107,7 +125,7 @@ def parts_of(rule: Rule, phase: str, notification: Notification, escalation: Esc
         decision = f"{decision}\0{era}"
     if phase == PHASE_FIRING or notification.first_sent_ms is None:
         return [Part(rule.on_recovery if phase == PHASE_RECOVERY else rule.actions, decision, None)]
-    origin = Origin(rule.actions, notification.first_sent_ms, notification.id, PHASE_FIRING)
+    origin = Origin(rule.actions, notification.firing_ms(), notification.id, PHASE_FIRING)
     if phase == PHASE_ESCALATION and escalation is not None:
         index, sent = latest(rule.escalate, escalation)
         return [Part(rule.escalate[index].actions, sent.mark(notification.id), origin)]
@@ -146,7 +164,7 @@ def planned(
             if part.origin is not None and action.kind == "email":
                 reply_to = part.origin.continued_by(action)
             is_held = burst is not None and burst.take(at_ms, limit)
-            key = delivery_key(at_ms, part.decision, phase, index, action.kind)
+            key = delivery_key(notification.key_ms(phase, at_ms), part.decision, phase, index, action.kind)
             one = delivery_of(
                 rule, action, phase, notification, at_ms, key, held=is_held, reply_to=reply_to, part=number
             )

@@ -78,6 +78,7 @@ class Notifier:
             key=alert.shown_key,
             clients=tuple(variables["alert"]["clients"]) if alert.key is not None else None,
             first_sent_ms=alert.fired_at_ms,
+            decided_ms=alert.decided_ms,
         )
         self._deliver(rule, phase, notification, at_ms)
 
@@ -242,7 +243,7 @@ class Notifier:
         for receiver in left_out:
             decision = f"{notification.decision}\0{self._alerts.era}\0{receiver}"
             action = Action(kind=NOTIFY, spec={"receiver": receiver})
-            key = delivery_key(at_ms, decision, phase, 0, NOTIFY)
+            key = delivery_key(notification.key_ms(phase, at_ms), decision, phase, 0, NOTIFY)
             kept.append(delivery_of(rule, action, phase, notification, at_ms, key))
         return kept
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from zlib import crc32
 
 from engine.core.alerting.alert import Alert, AlertLine, Output
 from engine.core.presence.client_state import Transition
 from engine.core.rules import Rule
+
+
+def _what_events_told(transition: Transition) -> str:
+    """A transition as a text that is made of events alone: who reads the same events again decides the same again.
+
+    After a failover that lost the newest commits, events are read again at another time. Two transitions of a client differ in their
+    channels, because each needs an event that the one before did not have.
+    """
+    known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
+    return f"{transition.client}\0{transition.status}\0{transition.occurred_at_ms}\0{crc32(repr(known).encode()):08x}"
+
 
 NO_ALERTS: Sequence[Alert] = ()
 
@@ -49,12 +61,20 @@ class OpenAlerts:
         key: str | None = None,
         due_ms: int | None = None,
         transition: Transition | None = None,
+        because: Transition | None = None,
         detail: str = "",
     ) -> Alert:
-        """A new pending alert, due at `due_ms` (by default at once). Its name says what it is about, and is its own."""
-        since_ms = transition.since_ms if transition else at_ms
+        """A new pending alert, due at `due_ms` (by default at once). Its name says what it is about, and is its own.
+
+        `because`: the transition that decided it, where that is not what it is about.
+        """
         about = source if key is None else key
-        name = self._distinct(self.in_era(f"{rule.name}\0{client}\0{about}\0{trigger}\0{since_ms}\0{at_ms}"), at_ms)
+        cause = transition if because is None else because
+        if cause is not None and cause.channels:
+            stamp_ms, told = cause.occurred_at_ms, _what_events_told(cause)
+        else:
+            stamp_ms, told = at_ms, f"{at_ms if transition is None else transition.since_ms}\0{at_ms}"
+        name = self._distinct(self.in_era(f"{rule.name}\0{client}\0{about}\0{trigger}\0{told}"), at_ms)
         alert = Alert(
             name=name,
             rule=rule.name,
@@ -62,6 +82,7 @@ class OpenAlerts:
             source=source,
             trigger=trigger,
             started_at_ms=at_ms,
+            stamp_ms=stamp_ms,
             due_at_ms=at_ms if due_ms is None else due_ms,
             transition=transition,
             key=key,

@@ -11,7 +11,7 @@ from engine.core.alerting.outages import BACK, DOWN, GONE_AGAIN, Outage, offline
 from engine.core.alerting.pipeline import Pipeline
 from engine.core.alerting.stages import inhibition
 from engine.core.alerting.suppressions import cover_until, covering_alert
-from engine.core.presence.client_state import NEVER, NEW_CLIENT, OFFLINE, ONLINE, ClientState
+from engine.core.presence.client_state import NEVER, NEW_CLIENT, OFFLINE, ONLINE, ClientState, settled_just_now
 from engine.core.rules import Rule
 from engine.core.timers import OUTAGES, NextWakeUp, TimerQueue
 
@@ -115,7 +115,7 @@ class OutageAlerts:
     ) -> bool:
         """An outage opens, unless the rule's condition says that it is none. Does it?"""
         key = watch.key_of(client, state.ip) or ""
-        alert = self._alerts.add(rule, "outage", at_ms, key=key)
+        alert = self._alerts.add(rule, "outage", at_ms, key=key, because=settled_just_now(state))
         outage = Outage(alert.name, rule.name, key, offline_since(state), at_ms, 0)
         watch.open(outage)
         self._inhibitors.outage_began(outage, alert)

@@ -118,6 +118,11 @@ def stamped(at_ms: int, text: str) -> str:
     return f"{at_ms & 0xFFFF_FFFF_FFFF:012x}{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
+def instant_of(id_: str) -> int:
+    """The instant that an id was made of."""
+    return int(id_[:12], 16)
+
+
 def delivery_key(at_ms: int, decision: str, phase: str, index: int, kind: str) -> str:
     """The key of the delivery of the `index`-th action of a phase; `decision`: the id of what was decided."""
     return stamped(at_ms, f"{decision}\0{phase}\0{index}\0{kind}")

@@ -391,6 +391,7 @@ class Transition:
     """A change of settled status."""
 
     __slots__ = (
+        "channels",
         "client",
         "first_seen",
         "flaps",
@@ -414,7 +415,9 @@ class Transition:
         graceful: bool,
         flaps: int,
         first_seen: bool,
+        channels: Channels = (),
     ) -> None:
+        self.channels: Final = channels  # what was known when it settled; not stored with it
         self.client: Final = client
         self.status: Final = status
         self.previous: Final = previous
@@ -458,7 +461,12 @@ class Transition:
         return f"Transition{self.as_row()}"
 
 
-def last_transition(state: ClientState) -> Transition:
+def settled_just_now(state: ClientState) -> Transition:
+    """`last_transition` of a client that has settled in this very step, with what was known then."""
+    return last_transition(state, state.channels)
+
+
+def last_transition(state: ClientState, channels: Channels = ()) -> Transition:
     """The transition to a client's settled status, as its state still shows it; what was before is not kept."""
     return Transition(
         client=state.client,
@@ -470,6 +478,7 @@ def last_transition(state: ClientState) -> Transition:
         graceful=bool(state.flags & GRACEFUL),
         flaps=state.flaps,
         first_seen=False,
+        channels=channels,
     )
 
 

@@ -179,5 +179,6 @@ def settle(state: ClientState, client: str, settled_at_ms: int, last: int) -> tu
         graceful=graceful,
         flaps=state.flaps,
         first_seen=state.settled == UNKNOWN,
+        channels=state.channels,
     )
     return after, transition
