@@ -9,7 +9,6 @@ from engine.core.alerting.alert import Alert, AlertLine, Output
 from engine.core.presence.client_state import Transition
 from engine.core.rules import Rule
 
-
 NO_ALERTS: Sequence[Alert] = ()
 
 
