@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from zlib import crc32
+from hashlib import blake2b
 
 from engine.core.alerting.alert import Alert, AlertLine, Output
 from engine.core.presence.client_state import Transition
 from engine.core.rules import Rule
-
-
-def _what_events_told(transition: Transition) -> str:
-    """A transition as a text that is made of events alone: who reads the same events again decides the same again.
-
-    After a failover that lost the newest commits, events are read again at another time. Two transitions of a client differ in their
-    channels, because each needs an event that the one before did not have.
-    """
-    known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
-    return f"{transition.client}\0{transition.status}\0{transition.occurred_at_ms}\0{crc32(repr(known).encode()):08x}"
-
 
 NO_ALERTS: Sequence[Alert] = ()
 
@@ -148,3 +137,13 @@ class OpenAlerts:
         self.out = Output()
         for alert in alerts:
             self.by_subject.setdefault(alert.subject, []).append(alert)
+
+
+def _what_events_told(transition: Transition) -> str:
+    """A transition as a text that is made of events alone: who reads the same events again decides the same again.
+
+    After a failover that lost the newest commits, events are read again at another time. Two transitions of a client differ in their
+    channels, because each needs an event that the one before did not have.
+    """
+    known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
+    return f"{transition.client}\0{transition.status}\0{transition.occurred_at_ms}\0{blake2b(repr(known).encode(), digest_size=8).hexdigest()}"
