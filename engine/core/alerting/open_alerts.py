@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import Final
-from zlib import crc32
 
 from engine.core.alerting.alert import Alert, AlertLine, Output
 from engine.core.presence.client_state import Transition
@@ -12,18 +12,6 @@ from engine.core.rules import Rule
 
 APART: Final = "\x1f"
 """Between the parts of a name: no id has it, and every store can hold it, which PostgreSQL cannot of the character of number 0."""
-
-
-def _what_events_told(transition: Transition) -> str:
-    """A transition as a text that is made of events alone: who reads the same events again decides the same again.
-
-    After a failover that lost the newest commits, events are read again at another time. Two transitions of a client differ in their
-    channels, because each needs an event that the one before did not have.
-    """
-    known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
-    digest = f"{crc32(repr(known).encode()):08x}"
-    return APART.join((transition.client, str(transition.status), str(transition.occurred_at_ms), digest))
-
 
 NO_ALERTS: Sequence[Alert] = ()
 
@@ -154,3 +142,14 @@ class OpenAlerts:
         self.out = Output()
         for alert in alerts:
             self.by_subject.setdefault(alert.subject, []).append(alert)
+
+
+def _what_events_told(transition: Transition) -> str:
+    """A transition as a text that is made of events alone: who reads the same events again decides the same again.
+
+    After a failover that lost the newest commits, events are read again at another time. Two transitions of a client differ in their
+    channels, because each needs an event that the one before did not have.
+    """
+    known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
+    mark = blake2b(repr(known).encode(), digest_size=8).hexdigest()
+    return APART.join((transition.client, str(transition.status), str(transition.occurred_at_ms), mark))

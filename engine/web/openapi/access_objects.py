@@ -24,7 +24,7 @@ Password = Annotated[
 ]
 
 
-class Me(TypedDict):
+class MeObject(TypedDict):
     """Who asks. `login`: is a login or a token needed here? `csrf`: what a browser with a session sends with every change."""
 
     name: str | None
@@ -34,7 +34,7 @@ class Me(TypedDict):
     csrf: NotRequired[str]
 
 
-class User(TypedDict):
+class UserObject(TypedDict):
     """A local user."""
 
     name: str
@@ -43,14 +43,14 @@ class User(TypedDict):
     password_set_at: Instant
 
 
-class UserPage(TypedDict):
+class UserPageObject(TypedDict):
     """Local users, by name."""
 
-    items: list[User]
+    items: list[UserObject]
     next: Next
 
 
-class NewUser(TypedDict):
+class NewUserObject(TypedDict):
     """A user to make."""
 
     name: AccessName
@@ -58,19 +58,19 @@ class NewUser(TypedDict):
     password: Password
 
 
-class NewRole(TypedDict):
+class NewRoleObject(TypedDict):
     """The role that a user shall have."""
 
     role: UserRole
 
 
-class NewPassword(TypedDict):
+class NewPasswordObject(TypedDict):
     """The password that a user shall have."""
 
     password: Password
 
 
-class Token(TypedDict):
+class TokenObject(TypedDict):
     """A token for programs. What it is cannot be read."""
 
     name: str
@@ -81,14 +81,14 @@ class Token(TypedDict):
     expired: bool
 
 
-class TokenPage(TypedDict):
+class TokenPageObject(TypedDict):
     """Tokens, by name."""
 
-    items: list[Token]
+    items: list[TokenObject]
     next: Next
 
 
-class NewToken(TypedDict):
+class NewTokenObject(TypedDict):
     """A token to make."""
 
     name: AccessName
@@ -96,7 +96,7 @@ class NewToken(TypedDict):
     expires: NotRequired[Duration]
 
 
-class MadeToken(Token):
+class MadeTokenObject(TokenObject):
     """A token that was made. This is the only answer with the token itself."""
 
     token: str
@@ -121,7 +121,7 @@ Audited = TypedDict(
 Audited.__doc__ = "An entry of the audit log. Passwords and tokens are `***`."
 
 
-class AuditPage(TypedDict):
+class AuditPageObject(TypedDict):
     """The audit log, newest first."""
 
     items: list[Audited]

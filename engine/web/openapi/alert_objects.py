@@ -26,7 +26,7 @@ AlertState = Literal["pending", "firing", "suppressed", "resolved"]
 DeliveryState = Literal["due", "delivered", "dead", "held", "shadow", "discarded"]
 
 
-class Rule(TypedDict):
+class RuleObject(TypedDict):
     """One rule, with the file and the line where it stands."""
 
     name: str
@@ -38,15 +38,15 @@ class Rule(TypedDict):
     line: int
 
 
-class RulePage(TypedDict):
+class RulePageObject(TypedDict):
     """The rules in force; `problem`: why edited rules are not."""
 
-    items: list[Rule]
+    items: list[RuleObject]
     next: Next
     problem: str | None
 
 
-class Stage(TypedDict):
+class StageObject(TypedDict):
     """One stage between a client and a firing, and what it says now."""
 
     gate: str
@@ -55,7 +55,7 @@ class Stage(TypedDict):
     until: Instant | None
 
 
-class WhyNot(TypedDict):
+class WhyNotObject(TypedDict):
     """Every stage, and the first one that stops the rule; null: none does."""
 
     rule: str
@@ -63,18 +63,18 @@ class WhyNot(TypedDict):
     at: Instant
     stopped_by: str | None
     why: str
-    gates: list[Stage]
+    gates: list[StageObject]
 
 
-class RulesExplained(TypedDict):
+class RulesExplainedObject(TypedDict):
     """Each rule that matches a client with every stage; `unmatched`: how many rules do not match it."""
 
     client: str
-    items: list[WhyNot]
+    items: list[WhyNotObject]
     unmatched: Count
 
 
-class Alert(TypedDict):
+class AlertObject(TypedDict):
     """One alert. One that is not about a single client has a `key` instead."""
 
     id: str
@@ -88,14 +88,14 @@ class Alert(TypedDict):
     acknowledged_by: str | None
 
 
-class AlertPage(TypedDict):
+class AlertPageObject(TypedDict):
     """Alerts, newest first."""
 
-    items: list[Alert]
+    items: list[AlertObject]
     next: Next
 
 
-class LifeStep(TypedDict):
+class LifeStepObject(TypedDict):
     """One thing that is known to have happened to an alert."""
 
     at: Instant
@@ -105,19 +105,19 @@ class LifeStep(TypedDict):
     deliveries: Annotated[list[int], Meta(description="The deliveries that it made.")]
 
 
-class Acknowledged(TypedDict):
+class AcknowledgedObject(TypedDict):
     """How many firing alerts were acknowledged: 1, or all of a group."""
 
     acknowledged: Annotated[int, Meta(ge=1)]
 
 
-class Acknowledgement(TypedDict, total=False):
+class AcknowledgementObject(TypedDict, total=False):
     """Who acknowledges; may be empty."""
 
     by: Line
 
 
-class Pause(TypedDict):
+class PauseObject(TypedDict):
     """Why nothing is sent to the target of a delivery."""
 
     reason: str
@@ -126,7 +126,7 @@ class Pause(TypedDict):
     being_tried: bool
 
 
-class Delivery(TypedDict):
+class DeliveryObject(TypedDict):
     """One rendered action in the outbox."""
 
     id: int
@@ -140,17 +140,17 @@ class Delivery(TypedDict):
     attempts: Count
     due_at: Instant | None
     last_error: str | None
-    paused: Annotated[Pause | None, Meta(description="null unless the circuit breaker of its target is open.")]
+    paused: Annotated[PauseObject | None, Meta(description="null unless the circuit breaker of its target is open.")]
 
 
-class DeliveryPage(TypedDict):
+class DeliveryPageObject(TypedDict):
     """Deliveries, newest first."""
 
-    items: list[Delivery]
+    items: list[DeliveryObject]
     next: Next
 
 
-class Attempt(TypedDict):
+class AttemptObject(TypedDict):
     """One attempt; `duration` in seconds, null when it was not measured."""
 
     at: Instant
@@ -159,52 +159,52 @@ class Attempt(TypedDict):
     answer: str | None
 
 
-class StagePassed(TypedDict):
+class StagePassedObject(TypedDict):
     """One stage that the decision passed, and why."""
 
     gate: str
     why: str
 
 
-class DeliveryDetail(Delivery):
+class DeliveryDetailObject(DeliveryObject):
     """One delivery with its request (secrets are masked), its newest attempts and the stages that it passed."""
 
     phase: str
     decided_at: Instant
     renewed_at: Annotated[Instant | None, Meta(description="An operator's newest retry or release.")]
-    kept_attempts: Annotated[list[Attempt], Meta(description="The newest 20, oldest first.")]
+    kept_attempts: Annotated[list[AttemptObject], Meta(description="The newest 20, oldest first.")]
     clients: list[str] | None
     request: dict[str, Any]
-    passed: list[StagePassed]
+    passed: list[StagePassedObject]
 
 
-class AlertDelivery(Delivery):
+class AlertDeliveryObject(DeliveryObject):
     """A delivery of an alert, with its newest attempts."""
 
     phase: str
     decided_at: Instant
-    kept_attempts: Annotated[list[Attempt], Meta(description="The newest 20, oldest first.")]
+    kept_attempts: Annotated[list[AttemptObject], Meta(description="The newest 20, oldest first.")]
 
 
-class AlertDetail(Alert):
+class AlertDetailObject(AlertObject):
     """One alert: its life, and everything that was sent for it."""
 
     severity: Annotated[str | None, Meta(description="Of its rule; null: the rule is not loaded.")]
-    life: Annotated[list[LifeStep], Meta(description="Oldest first.")]
+    life: Annotated[list[LifeStepObject], Meta(description="Oldest first.")]
     deliveries: Annotated[
-        list[AlertDelivery], Meta(description="The newest 100, oldest first; also those of its group.")
+        list[AlertDeliveryObject], Meta(description="The newest 100, oldest first; also those of its group.")
     ]
     deliveries_left_out: Annotated[bool, Meta(description="There are more: `/v1/deliveries?alert=` lists them.")]
 
 
-class HeldChanged(TypedDict):
+class HeldChangedObject(TypedDict):
     """How many held deliveries of a rule were changed."""
 
     rule: str
     changed: Count
 
 
-class Covers(TypedDict):
+class CoversObject(TypedDict):
     """How many clients and open alerts a silence covers now."""
 
     clients: Count
@@ -222,7 +222,7 @@ Silence = TypedDict(
         "comment": str,
         "from": Instant,
         "until": Instant,
-        "covers": Annotated[Covers | None, Meta(description="null: it was not counted.")],
+        "covers": Annotated[CoversObject | None, Meta(description="null: it was not counted.")],
         "warnings": Annotated[list[str], Meta(description="What is probably not meant.")],
         "dry_run": NotRequired[bool],
     },
@@ -230,14 +230,14 @@ Silence = TypedDict(
 Silence.__doc__ = "A silence: planned, then active until it expires."
 
 
-class SilencePage(TypedDict):
+class SilencePageObject(TypedDict):
     """Silences, newest first."""
 
     items: list[Silence]
     next: Next
 
 
-class SilenceMatch(TypedDict, total=False):
+class SilenceMatchObject(TypedDict, total=False):
     """Keys of a rule's match, each with a pattern or a list of them; other keys are columns of the inventory."""
 
     group: Pattern | Patterns
@@ -253,7 +253,7 @@ class SilenceMatch(TypedDict, total=False):
 NewSilence = TypedDict(
     "NewSilence",
     {
-        "match": Annotated[SilenceMatch, Meta(examples=[{"group": "GID_PUMP", "device": ["p-*"]}])],
+        "match": Annotated[SilenceMatchObject, Meta(examples=[{"group": "GID_PUMP", "device": ["p-*"]}])],
         "rule": Annotated[RuleName | RuleNames, Meta(description="Names of rules, or patterns.")],
         "from": Beginning,
         "for": Duration,

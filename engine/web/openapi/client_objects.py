@@ -18,7 +18,7 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 Status = Literal["online", "offline", "unknown"]
 
 
-class Client(TypedDict):
+class ClientObject(TypedDict):
     """One client. `status` is the settled status, which rules see; `observed` is what the events so far say."""
 
     client: str
@@ -37,14 +37,14 @@ class Client(TypedDict):
     attributes: Annotated[dict[str, str], Meta(description="Columns of the inventory.")]
 
 
-class ClientPage(TypedDict):
+class ClientPageObject(TypedDict):
     """Clients in the order of their ids. A page may be empty although others follow."""
 
-    items: list[Client]
+    items: list[ClientObject]
     next: Next
 
 
-class ClientStatus(TypedDict):
+class ClientStatusObject(TypedDict):
     """Is the client online? `online` is null when the status is unknown."""
 
     client: str
@@ -56,12 +56,12 @@ class ClientStatus(TypedDict):
     problem: NotRequired[Annotated[str, Meta(description="Why the query got no answer.")]]
 
 
-class _Entry(msgspec.Struct, tag_field="kind"):
+class _EntryObject(msgspec.Struct, tag_field="kind"):
     position: int
     at: Annotated[Instant, Meta(description="When the engine learned of it, or when it happened.")]
 
 
-class HistoryEvent(_Entry, tag="event"):
+class HistoryEventObject(_EntryObject, tag="event"):
     """An event as it was accepted; `used`: did it change what is believed?"""
 
     type: Literal["connect", "disconnect", "tcpclean"]
@@ -73,7 +73,7 @@ class HistoryEvent(_Entry, tag="event"):
     why: str
 
 
-class HistorySettled(_Entry, tag="settled"):
+class HistorySettledObject(_EntryObject, tag="settled"):
     """The status settled. Facts that need history that has expired are null."""
 
     status: Status | None
@@ -85,7 +85,7 @@ class HistorySettled(_Entry, tag="settled"):
     first_seen: bool | None
 
 
-class HistoryAnswer(_Entry, tag="answered"):
+class HistoryAnswerObject(_EntryObject, tag="answered"):
     """The answer of a query about the client."""
 
     asked_at: Instant
@@ -94,30 +94,37 @@ class HistoryAnswer(_Entry, tag="answered"):
     why: str
 
 
-class HistoryStep(_Entry, tag="stepped"):
+class HistoryStepObject(_EntryObject, tag="stepped"):
     """The clock of the machine was set."""
 
     step_ms: int
     why: str
 
 
-class HistoryCalmed(_Entry, tag="calmed"):
+class HistoryCalmedObject(_EntryObject, tag="calmed"):
     """The client stopped flapping."""
 
 
-class HistoryForgotten(_Entry, tag="forgotten"):
+class HistoryForgottenObject(_EntryObject, tag="forgotten"):
     """The client was forgotten."""
 
 
-class Timeline(TypedDict):
+class TimelineObject(TypedDict):
     """The history of a client, newest first."""
 
-    items: list[HistoryEvent | HistorySettled | HistoryAnswer | HistoryStep | HistoryCalmed | HistoryForgotten]
+    items: list[
+        HistoryEventObject
+        | HistorySettledObject
+        | HistoryAnswerObject
+        | HistoryStepObject
+        | HistoryCalmedObject
+        | HistoryForgottenObject
+    ]
     next: Next
     purged: Annotated[bool, Meta(description="Older entries have expired.")]
 
 
-class Hold(TypedDict):
+class HoldObject(TypedDict):
     """A change of the observed status that has to last until `due_at`."""
 
     since: Instant
@@ -125,7 +132,7 @@ class Hold(TypedDict):
     due_at: Instant
 
 
-class Evidence(TypedDict):
+class EvidenceObject(TypedDict):
     """One event, or the answer of a query, and what it means for the status."""
 
     type: Literal["connect", "disconnect", "tcpclean", "answer"]
@@ -136,20 +143,20 @@ class Evidence(TypedDict):
     received_at: Annotated[Instant | None, Meta(description="null: its entry of the history has expired.")]
 
 
-class Explanation(Client):
+class ExplanationObject(ClientObject):
     """The status of a client and the evidence for it, now or at an instant."""
 
     at: Instant
     occurred_at: Instant | None
-    hold: Hold | None
+    hold: HoldObject | None
     doubts: Annotated[list[str], Meta(description="Why the status may be wrong, as sentences.")]
-    evidence: list[Evidence]
+    evidence: list[EvidenceObject]
     evidence_left_out: Count
     complete: Annotated[bool, Meta(description="No entry older than `history_from` has expired.")]
     history_from: Instant | None
 
 
-class Forgotten(TypedDict):
+class ForgottenObject(TypedDict):
     """The client that was forgotten."""
 
     client: str
@@ -159,7 +166,7 @@ NumberText = Annotated[str, Meta(max_length=64, pattern=r"^[+-]?[0-9]+(\.[0-9]*)
 """A number that is written as a text."""
 
 
-class Event(TypedDict):
+class EventObject(TypedDict):
     """A lifecycle event, as the broker words it. Other keys, of 1 KiB together, are kept and ignored.
 
     Texts are measured in bytes of UTF-8 and have no control characters.
@@ -175,22 +182,22 @@ class Event(TypedDict):
     clientIp: NotRequired[Annotated[str, Meta(max_length=64, pattern=PRINTABLE)] | None]
 
 
-class RejectedLine(TypedDict):
+class RejectedLineObject(TypedDict):
     """One line, or one item of an array, that is not an event."""
 
     line: Annotated[int, Meta(ge=1)]
     reason: str
 
 
-class EventsTaken(TypedDict):
+class EventsTakenObject(TypedDict):
     """What became of a body of events. What is rejected goes to the quarantine."""
 
     accepted: Count
-    rejected: list[RejectedLine]
+    rejected: list[RejectedLineObject]
     rejected_more: NotRequired[Annotated[int, Meta(ge=1, description="How many more are not listed.")]]
 
 
-class Quarantined(TypedDict):
+class QuarantinedObject(TypedDict):
     """One event that was not accepted."""
 
     id: int
@@ -200,21 +207,21 @@ class Quarantined(TypedDict):
     raw: str
 
 
-class QuarantinePage(TypedDict):
+class QuarantinePageObject(TypedDict):
     """Events that were not accepted, newest first."""
 
-    items: list[Quarantined]
+    items: list[QuarantinedObject]
     next: Next
 
 
-class Retried(TypedDict):
+class RetriedObject(TypedDict):
     """How many quarantined events were accepted, and how many are still invalid."""
 
     accepted: Count
     rejected: Count
 
 
-class Queue(TypedDict):
+class QueueObject(TypedDict):
     """One queue of a source."""
 
     name: str
@@ -226,34 +233,34 @@ class Queue(TypedDict):
     lag: Count | None
 
 
-class SourceHealth(Queue):
+class SourceHealthObject(QueueObject):
     """A source of events, as far as it is known without the store."""
 
     type: str
     lag_unit: str
     trouble: Annotated[str | None, Meta(description="Why it is unhealthy; null: it is not.")]
-    queues: list[Queue]
+    queues: list[QueueObject]
 
 
 Gap = TypedDict("Gap", {"noted_at": Instant, "from": Instant | None, "to": Instant | None, "reason": str})
 Gap.__doc__ = "Messages that were lost before they were read."
 
 
-class Source(SourceHealth):
+class SourceObject(SourceHealthObject):
     """A source of events, how far it has been read, and its gaps."""
 
     position: str | None
     gaps: list[Gap]
 
 
-class SourcePage(TypedDict):
+class SourcePageObject(TypedDict):
     """The sources, in the order of the configuration."""
 
-    items: list[Source]
+    items: list[SourceObject]
     next: Next
 
 
-class SourceQuality(TypedDict):
+class SourceQualityObject(TypedDict):
     """What can be said of a source's feed. Shares are of the `sampled` newest events of the history; null without any."""
 
     name: str
@@ -272,7 +279,7 @@ class SourceQuality(TypedDict):
     delay_p99: Seconds | None
 
 
-class Quality(TypedDict):
+class QualityObject(TypedDict):
     """What the feeds are like, and how many clients are doubtful."""
 
     at: Instant
@@ -282,10 +289,10 @@ class Quality(TypedDict):
     doubtful: Annotated[
         int, Meta(ge=0, description="Clients whose status may be wrong: see the `doubts` of an explanation.")
     ]
-    sources: list[SourceQuality]
+    sources: list[SourceQualityObject]
 
 
-class Sweep(TypedDict):
+class SweepObject(TypedDict):
     """A sweep that queries every client. Its counters count clients whose answer is final."""
 
     id: int
@@ -298,14 +305,14 @@ class Sweep(TypedDict):
     failed: Count
 
 
-class SweepPage(TypedDict):
+class SweepPageObject(TypedDict):
     """Sweeps, newest first."""
 
-    items: list[Sweep]
+    items: list[SweepObject]
     next: Next
 
 
-class Correction(TypedDict):
+class CorrectionObject(TypedDict):
     """A client whose status a query contradicted, and what its events had said."""
 
     client: str
@@ -315,16 +322,16 @@ class Correction(TypedDict):
     events: list[dict[str, Any]]
 
 
-class SweepReport(Sweep):
+class SweepReportObject(SweepObject):
     """A sweep with its drift report."""
 
     why: str
     total: Count
-    corrections: list[Correction]
+    corrections: list[CorrectionObject]
     corrections_left_out: Count
 
 
-class NewSweep(TypedDict, total=False):
+class NewSweepObject(TypedDict, total=False):
     """How to sweep; may be empty."""
 
     dry_run: Annotated[bool, Meta(description="Only report what would be corrected.")]

@@ -115,7 +115,8 @@ def _schemas() -> dict[str, Any]:
         for module in (client_objects, alert_objects, fleet_objects, service_objects, access_objects)
         for kind in _objects_of(module)
     ]
-    _, found = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    _, of_classes = msgspec.json.schema_components(kinds, ref_template=REFERENCE + "{name}")
+    found = {_shown_name(name): _renamed(schema) for name, schema in of_classes.items()}
     found["NewSilence"]["allOf"] = [
         {"anyOf": [{"required": ["match"]}, {"required": ["rule"]}]},
         {"anyOf": [{"required": ["for", "author", "comment"]}, IS_DRY_RUN]},
@@ -139,12 +140,31 @@ def _schemas() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+def _shown_name(name: str) -> str:
+    """The name of a schema: that of its class, which ends in `Object` where it describes an object of another class."""
+    return name.removesuffix("Object")
+
+
+def _renamed(schema: Any) -> Any:
+    """The same with the names of schemas in its references and its title."""
+    if isinstance(schema, list):
+        return [_renamed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _shown_name(value) if key in ("title", "$ref") and isinstance(value, str) else _renamed(value)
+        for key, value in schema.items()
+    }
+
+
 def _objects_of(module: Any) -> Iterator[Any]:
     for name, value in vars(module).items():
         is_ours = isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
         if is_ours and (is_typeddict(value) or issubclass(value, msgspec.Struct)):
             yield value
 
+
+REFERENCE = "#/components/schemas/"
 
 IS_DRY_RUN = {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}}
 

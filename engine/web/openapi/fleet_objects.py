@@ -6,14 +6,14 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
-from engine.web.openapi.alert_objects import Alert
+from engine.web.openapi.alert_objects import AlertObject
 from engine.web.openapi.values import Count, Instant, Seconds
 
 FromInstant = Annotated[Instant, Meta(description="Where the answer begins.")]
 Step = Annotated[int, Meta(ge=60, description="Seconds from one item to the next.")]
 
 
-class CurveItem(TypedDict):
+class CurveItemObject(TypedDict):
     """The fleet in one step."""
 
     at: Instant
@@ -34,13 +34,13 @@ FleetCurve = TypedDict(
         "step": Step,
         "group": str | None,
         "groups": Annotated[list[str], Meta(description="The largest MQTT groups, which have curves of their own.")],
-        "items": list[CurveItem],
-        "outages": list[Alert],
+        "items": list[CurveItemObject],
+        "outages": list[AlertObject],
     },
 )
 
 
-class Durations(TypedDict):
+class DurationsObject(TypedDict):
     """How many verdicts there were, and how many seconds half of them and 99 % of them took at most."""
 
     verdicts: Count
@@ -48,12 +48,12 @@ class Durations(TypedDict):
     p99: Seconds | None
 
 
-class VerdictItem(TypedDict):
+class VerdictItemObject(TypedDict):
     """The verdicts of one step."""
 
     at: Instant
-    offline: Durations
-    online: Durations
+    offline: DurationsObject
+    online: DurationsObject
 
 
 VerdictLatency = TypedDict(
@@ -62,14 +62,14 @@ VerdictLatency = TypedDict(
         "from": FromInstant,
         "to": Instant,
         "step": Step,
-        "items": list[VerdictItem],
-        "offline": Durations,
-        "online": Durations,
+        "items": list[VerdictItemObject],
+        "offline": DurationsObject,
+        "online": DurationsObject,
     },
 )
 
 
-class ProgressItem(TypedDict):
+class ProgressItemObject(TypedDict):
     """How many clients had ever joined the outage, and how many were back."""
 
     at: Instant
@@ -77,9 +77,9 @@ class ProgressItem(TypedDict):
     back: Count
 
 
-class OutageProgress(TypedDict):
+class OutageProgressObject(TypedDict):
     """How an outage went. `to`: when it was over, or now."""
 
-    alert: Alert
+    alert: AlertObject
     to: Instant
-    items: list[ProgressItem]
+    items: list[ProgressItemObject]

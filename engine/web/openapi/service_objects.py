@@ -6,11 +6,11 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from engine.web.openapi.client_objects import RejectedLine, SourceHealth
+from engine.web.openapi.client_objects import RejectedLineObject, SourceHealthObject
 from engine.web.openapi.values import Count, Instant, Seconds
 
 
-class Problem(TypedDict):
+class ProblemObject(TypedDict):
     """An error (RFC 9457)."""
 
     type: Literal["about:blank"]
@@ -21,15 +21,15 @@ class Problem(TypedDict):
     ]
 
 
-class EventsRefused(Problem):
+class EventsRefusedObject(ProblemObject):
     """Nothing in the body is an event; what was read of it is in the quarantine. Without `accepted`: the request is invalid."""
 
     accepted: NotRequired[Count]
-    rejected: NotRequired[list[RejectedLine]]
+    rejected: NotRequired[list[RejectedLineObject]]
     rejected_more: NotRequired[Count]
 
 
-class Waiting(TypedDict):
+class WaitingObject(TypedDict):
     """The act is written down; the replica that owns the cell carries it out. `answer`: where its answer will be."""
 
     act: int
@@ -38,7 +38,7 @@ class Waiting(TypedDict):
     answer: str
 
 
-class Alive(TypedDict):
+class AliveObject(TypedDict):
     """The process runs. `proof`: the answer to `Rollcall-Challenge`."""
 
     status: Literal["alive"]
@@ -46,7 +46,7 @@ class Alive(TypedDict):
     proof: NotRequired[str]
 
 
-class Part(TypedDict):
+class PartObject(TypedDict):
     """One part of the service."""
 
     name: str
@@ -56,7 +56,7 @@ class Part(TypedDict):
     restarts: Count
 
 
-class Cell(TypedDict):
+class CellObject(TypedDict):
     """A cell of a store that several replicas share, as this replica sees it."""
 
     cell: str
@@ -67,7 +67,7 @@ class Cell(TypedDict):
     reason: str | None
 
 
-class Readiness(TypedDict):
+class ReadinessObject(TypedDict):
     """Is the service ready for events, and what does not work?"""
 
     ready: bool
@@ -77,6 +77,6 @@ class Readiness(TypedDict):
         list[Literal["configuration", "rules", "inventory"]],
         Meta(description="Edited files that do not load: the service goes on with what it had."),
     ]
-    sources: list[SourceHealth]
-    parts: list[Part]
-    cells: Annotated[list[Cell], Meta(description="Empty with SQLite.")]
+    sources: list[SourceHealthObject]
+    parts: list[PartObject]
+    cells: Annotated[list[CellObject], Meta(description="Empty with SQLite.")]
