@@ -57,6 +57,10 @@ class FeedWatch:
             self._gaps[gap.source] = gap
             self._found[gap.source] += 1
 
+    def begin(self, now_ms: int) -> None:
+        """The sources are read from now on. A standby has not read any: that long is no lag and no silence of theirs."""
+        self._started_at_ms = now_ms
+
     def recall(self, trouble: Mapping[str, str], gaps: Iterable[Gap] = ()) -> None:
         """What was wrong before the restart, gaps newest first: it ends when the source is well, or is there no more."""
         self._trouble.update(trouble)

@@ -216,7 +216,8 @@ class SourceRunner:
                     log.info(Event.SOURCE_RECOVERED, source=name)
 
     def recall(self, gaps: Sequence[Gap]) -> None:
-        """What was wrong before the restart, by the alerts that are open and the gaps that the store knows, newest first."""
+        """Before the sources run: what was wrong before, by the alerts that are open and the gaps that the store knows, newest first."""
+        self.watch.begin(self._steady.now_ms())
         steady_ms = self._steady.steady_ms
         noted = [replace(gap, noted_at_ms=steady_ms(gap.noted_at_ms)) for gap in gaps]
         self.watch.recall(self.in_trouble(), noted)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from engine.config.loader import load_config
 from engine.runtime.feed_watch import GAP_SHOWN_MS, FeedWatch
+from engine.runtime.source_runner import SourceRunner
 from engine.sources.base import Gap, SourceHealth
+from engine.testing import FakeClock
+from tests.core.worlds import World
 
 START = 1_767_225_600_000
 MAX_LAG, MAX_SILENCE = 60_000, 600_000
@@ -70,6 +75,21 @@ def test_a_source_that_never_caught_up_has_as_long_from_the_start() -> None:
     watch = watching()
     assert seen(watch, health(), MAX_LAG) == []
     assert seen(watch, health(), MAX_LAG + 1) == ["degraded: not caught up for 1m; reading"]
+
+
+def test_a_replica_that_stood_by_for_long_has_read_no_source_for_less_long(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("version: 1\nrules: []\n")
+    (tmp_path / "config.yaml").write_text(
+        "version: 1\nfeed: {max_silence: 10m}\nsources: [{name: s, type: http}]\nrules: [rules.yaml]\n"
+    )
+    config, clock = load_config(tmp_path / "config.yaml"), FakeClock()
+    runner = SourceRunner(config, clock, World().fleet)
+    clock.advance(7_200_000)
+    runner.recall([])  # the cell is taken
+    assert runner.watch.changes([health()], clock.now_ms()) == []
+    clock.advance(config.feed.max_lag_ms + 1)
+    ((_, trouble),) = runner.watch.changes([health()], clock.now_ms())
+    assert trouble == "degraded: not caught up for 1m; reading"
 
 
 def test_no_event_for_too_long_is_silence_and_one_event_ends_it() -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from engine.core.alerting.alert import Alert, Kept, Output
 from engine.core.alerting.escalation import Escalation, SentStep
 from engine.core.alerting.grouping import Group
+from engine.core.alerting.open_alerts import APART, OpenAlerts
 from engine.core.alerting.outages import Outage
 from engine.core.alerting.past import PastRecord
 from engine.core.alerting.rate_limit import Burst
 from engine.core.alerting.schedules import Tick
 from engine.core.alerting.silences import Silence
-from engine.core.rules import Match
+from engine.core.rules import Match, Rule
 from engine.stores.base import Store
 from tests.stores.backends import Backend
 
@@ -195,6 +196,18 @@ def test_an_outage_and_its_members_are_kept_until_it_is_over(store: Store) -> No
     kept = write(store, out)
     assert [found.name for found in kept.outages] == ["o2"]
     assert kept.members == [("o2", "G@@@'", 1)]
+
+
+@pytest.mark.parametrize("apart", [APART, "\0"], ids=["now", "earlier"])
+def test_a_member_of_an_outage_is_found_by_the_name_that_the_engine_made(store: Store, apart: str) -> None:
+    rule = Rule(name="site", triggers=("outage",), actions=())
+    name = OpenAlerts().add(rule, "outage", 5, key='{"site": "n"}').name.replace(APART, apart)
+    out = Output()
+    out.outages, out.members = {name: outage(name)}, {(name, "G@@@a"): 1}
+    kept = write(store, out)
+    assert [found.name for found in kept.outages] == [name]
+    assert kept.members == [(name, "G@@@a", 1)]
+    assert apart in name
 
 
 def test_the_alert_of_an_outage_keeps_the_name_by_which_the_outage_knows_it(store: Store) -> None:

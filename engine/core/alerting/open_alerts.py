@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from typing import Final
 
 from engine.core.alerting.alert import Alert, AlertLine, Output
 from engine.core.presence.client_state import Transition
 from engine.core.rules import Rule
+
+APART: Final = "\x1f"
+"""Between the parts of a name: no id has it, and every store can hold it, which PostgreSQL cannot of the character of number 0."""
 
 NO_ALERTS: Sequence[Alert] = ()
 
@@ -62,8 +66,9 @@ class OpenAlerts:
         if cause is not None and cause.channels:
             stamp_ms, told = cause.occurred_at_ms, _what_events_told(cause)
         else:
-            stamp_ms, told = at_ms, f"{at_ms if transition is None else transition.since_ms}\0{at_ms}"
-        name = self._distinct(self.in_era(f"{rule.name}\0{client}\0{about}\0{trigger}\0{told}"), at_ms)
+            stamp_ms, told = at_ms, f"{at_ms if transition is None else transition.since_ms}{APART}{at_ms}"
+        parts = APART.join((rule.name, str(client), str(about), trigger, told))
+        name = self._distinct(self.in_era(parts), at_ms)
         alert = Alert(
             name=name,
             rule=rule.name,
@@ -88,7 +93,7 @@ class OpenAlerts:
 
     def in_era(self, name: str) -> str:
         """A name that was made of an instant, told apart from the same one before the clock was set."""
-        return f"{name}\0{self.era}" if self.era else name
+        return f"{name}{APART}{self.era}" if self.era else name
 
     def _distinct(self, name: str, at_ms: int) -> str:
         """A name of its own for what happens more than once in one instant: without a hold, a client can come and go."""
@@ -96,7 +101,7 @@ class OpenAlerts:
             self._newest_ms, self._names = at_ms, {}
         before = self._names.get(name, 0)
         self._names[name] = before + 1
-        return f"{name}\0{before}" if before else name
+        return f"{name}{APART}{before}" if before else name
 
     def changed(self, alert: Alert) -> None:
         """The alert is another than the store knows."""
@@ -146,4 +151,5 @@ def _what_events_told(transition: Transition) -> str:
     channels, because each needs an event that the one before did not have.
     """
     known = [(one.id, one.connect_ms, one.close_ms, one.goodbye_ms) for one in transition.channels]
-    return f"{transition.client}\0{transition.status}\0{transition.occurred_at_ms}\0{blake2b(repr(known).encode(), digest_size=8).hexdigest()}"
+    mark = blake2b(repr(known).encode(), digest_size=8).hexdigest()
+    return APART.join((transition.client, str(transition.status), str(transition.occurred_at_ms), mark))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.core.alerting.alert import Kept, Output
 from engine.stores.kept_rows import kept_of, kept_rows, member_rows, silence_row
 from engine.stores.postgres.queries import queries
-from engine.stores.postgres.session import Session
+from engine.stores.postgres.session import Session, writable
 
 Q = queries("kept.sql")
 
@@ -31,7 +31,11 @@ def write(session: Session, cell: int, out: Output) -> None:
 
 def read(session: Session, cell: int) -> Kept:
     """Everything that is kept, silences included that are over."""
-    return kept_of(*(session.rows(Q[name], (cell,)) for name in ("all_kept", "all_members", "all_silences")))
+    kept = kept_of(*(session.rows(Q[name], (cell,)) for name in ("all_kept", "all_members", "all_silences")))
+    # Names that earlier versions made had a character that a row of a member could not hold; the outage's own row is JSON.
+    named = {writable(outage.name): outage.name for outage in kept.outages}
+    kept.members = [(named.get(name, name), client, standing) for name, client, standing in kept.members]
+    return kept
 
 
 def purge(session: Session, cell: int, before_ms: int, limit: int) -> int:
