@@ -10,6 +10,7 @@ Read `AccessCheck` first.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Mapping
@@ -36,6 +37,9 @@ WRITE_TYPES = frozenset({"application/json", "application/x-ndjson"})
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
 INTERFACE = ("/v1/", "/metrics", "/healthz", "/readyz", "/openapi.json")
 """How the addresses for programs begin: what is written there is JSON. All others are opened in a browser, and forms are sent there."""
+
+FOLLOWED = "/events"
+"""Where a page gets its updates from. It asks by itself, so nobody need sit before it."""
 
 UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 """The names of the one encoding that JSON has, and of a part of it."""
@@ -104,7 +108,7 @@ class AccessCheck:
                     scope[SESSION] = session
                 refused = self._refuse(scope, headers)
                 if session and refused is None:
-                    send = self._while_it_goes_on(session, send)
+                    receive, send = self._while_it_goes_on(session, scope, receive, send)
         if refused is not None:
             self._refusals.count(refused.reason, f"{_sender(scope)}: {refused.title}")
             await _answer(refused, scope, headers)(scope, receive, send)
@@ -150,7 +154,7 @@ class AccessCheck:
             # Where nobody has to show anything, what a script still sends is not held against it.
             return found or access.anybody(address), ""
         for secret in secrets_of(headers.get(b"cookie", b""), is_secure=scope["scheme"] == "https"):
-            found = await access.caller_of_cookie(secret, address)
+            found = await access.caller_of_cookie(secret, address, is_asked=path != FOLLOWED)
             if found is not None:
                 return found, secret
         return access.anybody(address), ""
@@ -176,20 +180,33 @@ class AccessCheck:
             return _Refused(403, CROSS_SITE, title)
         return None
 
-    def _while_it_goes_on(self, secret: str, send: Send) -> Send:
-        """Sends an answer that goes on for long only for as long as its session does."""
+    def _while_it_goes_on(self, secret: str, scope: Scope, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """Sends an answer that goes on for long only for as long as its session does; then its reader is gone for the application."""
         goes_on_for_long = False
+        is_over = asyncio.Event()
 
         async def sending(message: Message) -> None:
             nonlocal goes_on_for_long
+            if is_over.is_set():
+                return
             if message["type"] == "http.response.start":
                 kinds = [value for name, value in message.get("headers", ()) if name.lower() == b"content-type"]
                 goes_on_for_long = any(kind.startswith(b"text/event-stream") for kind in kinds)
-            elif goes_on_for_long and await self._access.caller_of_cookie(secret, "") is None:
-                raise NotSignedIn("the session has ended")
+            elif goes_on_for_long and await self._access.caller_of_cookie(secret, "", is_asked=False) is None:
+                is_over.set()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
-        return sending
+        async def receiving() -> Message:
+            received, ended = asyncio.ensure_future(receive()), asyncio.ensure_future(is_over.wait())
+            try:
+                await asyncio.wait((received, ended), return_when=asyncio.FIRST_COMPLETED)
+                return {"type": "http.disconnect"} if is_over.is_set() else received.result()
+            finally:
+                received.cancel()
+                ended.cancel()
+
+        return (receiving if scope["method"] in READS else receive), sending
 
     def _is_ours(self, origin: str, host: str) -> bool:
         """Does the request come from a page of this service? A proxy may have replaced the `Host` that the browser knows."""

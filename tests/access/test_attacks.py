@@ -186,6 +186,21 @@ def test_the_throttle_counts_names_addresses_and_both() -> None:
         well.succeeded("a", "192.0.2.1")
 
 
+def test_strangers_who_guess_do_not_lock_out_who_has_signed_in_from_a_place_before() -> None:
+    throttle = LoginThrottle()
+    assert throttle.begin("a", "192.0.2.1", 0.0) == 0
+    throttle.succeeded("a", "192.0.2.1")
+    for n in range(LIMITS["name"]):  # of `a`, from everywhere
+        assert throttle.begin("a", f"198.51.100.{n}", 1.0) == 0
+    for n in range(LIMITS["address"]):  # of others, from the place of `a`
+        assert throttle.begin(f"b{n}", "192.0.2.1", 1.0) == 0
+    assert throttle.begin("a", "203.0.113.1", 2.0) > 0
+    assert throttle.begin("c", "192.0.2.1", 2.0) > 0
+    for n in range(LIMITS["name and address"]):
+        assert throttle.begin("a", "192.0.2.1", 2.0 + n) == 0
+    assert throttle.begin("a", "192.0.2.1", 10.0) > 0  # guesses from there are bounded as ever
+
+
 # Where a login leads
 
 

@@ -81,6 +81,9 @@ class Access:
         """Blocks: read who there is. StoreError."""
         users, tokens, sessions = self.door.read(lambda tables: (tables.users(), tables.tokens(), tables.sessions()))
         self.directory.refresh(users, tokens)
+        for session in sessions:
+            if session.kind == USER:
+                self.throttle.know(session.name, session.address)
         if not self.door.is_shared:
             self.sessions.know(sessions)
 
@@ -145,10 +148,10 @@ class Access:
         found = self.directory.caller_of_token(given, path, self.now_ms(), name)
         return None if found is None else Caller(name=found.name, kind=found.kind, role=found.role, address=address)
 
-    async def caller_of_cookie(self, secret: str, address: str) -> Caller | None:
-        """Whose session it is; None when it has ended or never was. StoreError when that cannot be found out."""
+    async def caller_of_cookie(self, secret: str, address: str, *, is_asked: bool = True) -> Caller | None:
+        """Whose session it is; None when it has ended or never was. StoreError when that cannot be found out. `is_asked`: see `Sessions.find`."""
         now_ms = self.now_ms()
-        session = await self.sessions.find(secret, now_ms)
+        session = await self.sessions.find(secret, now_ms, is_asked=is_asked)
         return None if session is None else self.sessions.caller_of(session, now_ms, address)
 
     def anybody(self, address: str) -> Caller | None:

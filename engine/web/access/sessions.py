@@ -24,7 +24,7 @@ SECRET_CHARS: Final = 43
 """Of the secret in a cookie: 32 bytes in base64."""
 
 TOUCH_MS: Final = 60_000
-"""How old the note of the last request may become before it is written again."""
+"""How old the note of the last request may become before it is written again; at most a tenth of `auth.idle`."""
 
 FRESH_S: Final = 3.0
 """Where other processes write sessions as well, one that was read so long ago is read again."""
@@ -53,15 +53,18 @@ class Sessions:
         """Some have ended: read what is left again, or drop it."""
         self._known = {hash_: found for hash_, found in self._known.items() if holds(found[0])}
 
-    async def find(self, secret: str, now_ms: int) -> SessionRow | None:
-        """The session of a cookie, if it goes on; StoreError or Overloaded when that cannot be found out."""
+    async def find(self, secret: str, now_ms: int, *, is_asked: bool = True) -> SessionRow | None:
+        """The session of a cookie, if it goes on; StoreError or Overloaded when that cannot be found out.
+
+        `is_asked`: does a person ask for something? A page that updates itself does not put off the end of its session.
+        """
         if len(secret) != SECRET_CHARS or not secret.isascii():
             return None
         hash_ = hash_of(secret)
         session = await self._session(hash_)
         if session is None or not self.goes_on(session, now_ms):
             return None
-        if now_ms - session.seen_at_ms >= TOUCH_MS:
+        if is_asked and now_ms - session.seen_at_ms >= min(TOUCH_MS, self._auth.idle_ms // 10):
             session = replace(session, seen_at_ms=now_ms)
             self._known[hash_] = (session, asyncio.get_running_loop().time())
             self._write_later(hash_, now_ms)
@@ -74,9 +77,9 @@ class Sessions:
             return None if known is None else known[0]
         if known is not None and loop.time() - known[1] < FRESH_S:
             return known[0]
-        if self._lookups >= MAX_LOOKUPS:
+        if known is None and self._lookups >= MAX_LOOKUPS:
             raise Overloaded("too many sessions are looked up at the same time")
-        self._lookups += 1
+        self._lookups += known is None
         try:
             found: SessionRow | None = await loop.run_in_executor(
                 self._threads, self._door.read, lambda tables: tables.session(hash_)
@@ -86,7 +89,7 @@ class Sessions:
                 raise
             return known[0]  # a database that is away must not put on-call people out
         finally:
-            self._lookups -= 1
+            self._lookups -= known is None
         if found is None:
             self._known.pop(hash_, None)
         else:

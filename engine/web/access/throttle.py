@@ -2,7 +2,8 @@
 
 An attempt counts as failed from its beginning, so that many at the same time are not judged by the same count. Three counts stop three
 attacks: many passwords for one name from one place, one password for many names from one place, and many passwords for one name from
-everywhere. Read `LoginThrottle.begin`.
+everywhere. Who has signed in from a place before is held to the first count alone there: no stranger's guesses lock them out. Read
+`LoginThrottle.begin`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ class LoginThrottle:
 
     def __init__(self) -> None:
         self._failures: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # names with the places they signed in from
 
     def begin(self, name: str, address: str, now_s: float) -> float:
         """An attempt begins: 0, or how many seconds are to be waited before the next one (then this one does not count)."""
         keys = _keys(name, address)
-        wait_s = max(self._wait_s(key, now_s) for key in keys)
+        counted = keys[:1] if keys[0] in self._known else keys
+        wait_s = max(self._wait_s(key, now_s) for key in counted)
         if wait_s > 0:
             return wait_s
-        for key in keys:
+        for key in counted:
             self._failures.setdefault(key, deque()).append(now_s)
             self._failures.move_to_end(key)
         while len(self._failures) > MAX_KEYS:
@@ -44,9 +47,21 @@ class LoginThrottle:
         """The newest attempt was right: it and the mistakes before it from there are forgotten; other places are not trusted for it."""
         own, *others = _keys(name, address)
         self._failures.pop(own, None)
-        for key in others:
-            if found := self._failures.get(key):
-                found.pop()
+        if own not in self._known:
+            for key in others:
+                if found := self._failures.get(key):
+                    found.pop()
+        self.know(name, address)
+
+    def know(self, name: str, address: str) -> None:
+        """Somebody signed in rightly from there. Without a name (a token) it says nothing about who."""
+        if not name:
+            return
+        own = _keys(name, address)[0]
+        self._known[own] = None
+        self._known.move_to_end(own)
+        while len(self._known) > MAX_KEYS:
+            self._known.popitem(last=False)
 
     def _wait_s(self, key: tuple[str, str], now_s: float) -> float:
         found = self._failures.get(key)
