@@ -52,9 +52,13 @@ def is_shared(config: Config) -> bool:
 
 
 def open_cell(config: Config, cell: CellConfig, reached: Callable[[str], None] = lambda place: None) -> PostgresStore:
-    """Open the store of a cell without owning it. StoreError when the database cannot be used."""
+    """Open the store of a cell without owning it. StoreError when the database cannot be used, or is divided in another way.
+
+    So nothing is ever written into a cell that no replica runs, and no such cell is made.
+    """
     from engine.stores.postgres.store import PostgresStore  # its package is not always installed
 
+    cell_numbers(config)
     return PostgresStore.open(database_of(config), cell.name, reached)
 
 

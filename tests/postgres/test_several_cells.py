@@ -8,8 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from engine.core.cell_division import Division
 from engine.runtime.cell_watch import unowned_cells
+from engine.stores.postgres.cell_list import CellList
+from engine.stores.postgres.database import Database
 from engine.stores.postgres.fence import CellRow
+from engine.stores.postgres.store import PostgresStore
 from tests.acceptance.service import Sink, event, eventually, now_ms, offline_rule, sink, webhook
 from tests.postgres.replicas import Replicas, replicas, standing
 
@@ -169,6 +173,23 @@ def test_another_division_of_a_database_in_use_is_refused(dsn: str, tmp_path: Pa
                 and "the database is divided into all (*), and `cells` says eu (EU_*); us (US_*)" in told
             )
             assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run",), ("silence", "add", "--everything", "--for", "1h", "--author", "A", "--comment", "c")]
+)
+def test_a_configuration_without_the_cells_of_the_database_makes_no_cell(
+    dsn: str, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    database = Database(dsn=dsn)
+    with CellList.open(database) as cells:
+        numbers = cells.divide([Division("eu", ("EU_*",)), Division("us", ("US_*",))])
+    PostgresStore.open(database, "eu").own().close()
+    with replicas(tmp_path, dsn, 1) as made:
+        done = made.made[0].command(*arguments)
+        assert done.returncode == 1 and "the database is divided into eu (EU_*); us (US_*)" in done.stdout + done.stderr
+    with CellList.open(database) as cells:
+        assert {row.name for row in cells.all()} == numbers.keys()
 
 
 def cell_rule(url: str) -> dict[str, object]:

@@ -44,18 +44,19 @@ class CellList:
 
     def divide(self, wanted: Sequence[Division]) -> dict[str, int]:
         """Make the cells of a configuration known; their numbers, by name. StoreError when the database is divided in another way."""
-        with store_errors("the cells could not be made known"):
-            numbers = {cell.name: register(self._connection, cell.name) for cell in wanted}
-            with self._connection.transaction():
-                self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
-                (are_used,) = self._connection.execute(Q["are_used"]).fetchone() or (False,)
-                kept = division_of(self._connection)
-                if not are_used or not kept:
-                    self._connection.execute(Q["undivide"])
-                    for cell in wanted:
-                        self._connection.execute(Q["divide"], (list(cell.groups), cell.name))
-                    return numbers
-        if problem := division_problem(wanted, kept):
+        with store_errors("the cells could not be made known"), self._connection.transaction():
+            self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATING,))
+            (are_used,) = self._connection.execute(Q["are_used"]).fetchone() or (False,)
+            kept = division_of(self._connection)
+            is_open = not are_used or not kept
+            problem = None if is_open else division_problem(wanted, kept)
+            # A cell of another division is not made: everybody would wait for its owner.
+            numbers = {} if problem else {cell.name: register(self._connection, cell.name) for cell in wanted}
+            if is_open:
+                self._connection.execute(Q["undivide"])
+                for cell in wanted:
+                    self._connection.execute(Q["divide"], (list(cell.groups), cell.name))
+        if problem:
             raise StoreError(problem)
         return numbers
 
