@@ -178,7 +178,7 @@ class WhyNot:
     def perform(self, backend: Backend) -> Object:
         """Every stage with its verdict and the reason."""
         if not self.client:
-            raise BadQuestion("`client` is missing: name the client")
+            raise BadQuestion("`client` is missing")
         if problem := impossible_id(self.client):
             raise NotThere(problem)
         gates: list[StageReport] = backend.inspect(
@@ -212,7 +212,7 @@ class WhyNotAny:
     def perform(self, backend: Backend) -> Explained:
         """The rules that match, in the order of their files."""
         if not self.client:
-            raise BadQuestion("`client` is missing: name the client")
+            raise BadQuestion("`client` is missing")
         if problem := impossible_id(self.client):
             raise NotThere(problem)
         reports: dict[str, list[StageReport]] = backend.inspect(lambda: self._reports(backend))
@@ -332,7 +332,7 @@ class DiscardHeld:
 def _change_held(backend: Backend, rule: str, what: str) -> Changed:
     """Some in each transaction, so that the writer is never kept for long. NotThere when there is no such rule, and none is held."""
     if not rule:
-        raise BadQuestion("`rule` is missing: name the rule whose held deliveries to change")
+        raise BadQuestion("`rule` is missing")
     changed = 0
     while some := backend.write(lambda: backend.store.deliveries.act_on_held(rule, what, backend.now_ms())):
         changed += some

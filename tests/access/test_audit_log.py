@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.acceptance.service import Service
+from engine.stores.sqlite.store import FILE_NAME, SqliteStore
+from tests.acceptance.service import Service, eventually, service
 from tests.access.people import Person, bearer, inhabited
 
 
@@ -80,3 +84,18 @@ def test_commands_work_beside_the_service_and_are_in_the_log(running: Service) -
         one["name"] for one in running.printed("user", "list")
     )
     assert running.command("user", "add", "otto").returncode != 0
+
+
+def test_what_cannot_be_written_afterwards_is_in_the_log_and_the_act_is_answered(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path / "data").close()
+    with closing(sqlite3.connect(tmp_path / "data" / FILE_NAME, isolation_level=None)) as store:
+        store.execute("CREATE TRIGGER broken BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        store.execute("DROP TABLE sessions")
+    with service(tmp_path) as running:
+        running.start(ready=False)
+        eventually(lambda: running.log_lines("access.not_purged"))
+        eventually(lambda: running.readiness()[0] == 200)
+        wanted = {"match": {"group": "G"}, "for": "1h", "author": "me", "comment": "works"}
+        assert running.send("POST", "/v1/silences", wanted).status_code == 201
+        eventually(lambda: running.log_lines("audit.unfinished"))
+        assert running.send("POST", "/v1/silences", wanted | {"comment": "again"}).status_code == 201

@@ -75,11 +75,14 @@ class SteppedWorld(RowWorld):
                 self.keys.append(line.key)
 
     def set_clock(self, real_ms: int, step_ms: int) -> None:
-        """Nothing but the clock is another than before. What is due by then may have acted or not; a silence has ended if it was to:
-        after a cut, one that is due is over at once."""
-        silences = self.fleet.alerts.silences.open.values()
-        if step_ms % 5_000 or any(one.until_ms <= real_ms + self.shift_ms for one in silences):
-            self.turn(real_ms + self.shift_ms, lambda fleet: None)
+        """Nothing but the clock is another than before. What is due by then may have acted or not; but silences and groups have,
+        which after a cut act at once when they are due."""
+        alerts, before_ms = self.fleet.alerts, real_ms + self.shift_ms
+        is_due = any(one.until_ms <= before_ms for one in alerts.silences.open.values()) or any(
+            one.due_at_ms is not None and one.due_at_ms <= before_ms for one in alerts.pipeline.groups.all.values()
+        )
+        if step_ms % 5_000 or is_due:
+            self.turn(before_ms, lambda fleet: None)
         now_ms = real_ms + self.shift_ms + step_ms
         self.fleet.begin()
         self.fleet.begin_row(len(self.keys) + 1)

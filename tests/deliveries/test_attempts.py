@@ -22,6 +22,7 @@ from engine.core.delivery import (
     kept_text,
 )
 from engine.stores.base import DeliveryRow, NewDelivery, Share, Store
+from engine.stores.sqlite.queries import migrations, queries, script
 from engine.stores.sqlite.store import FILE_NAME, SqliteStore
 from engine.testing import delivery
 from tests.stores.backends import BACKENDS
@@ -135,13 +136,11 @@ def test_a_delivery_that_cannot_be_stored_is_dead_and_stops_no_other(broken: dic
 
 
 def test_what_is_unfinished_in_an_old_store_is_sent_first_and_what_follows_waits_for_it(tmp_path: Path) -> None:
-    SqliteStore.open(tmp_path).close()
     lane, target = f"dark\nG@@@a\n{ORIGIN}", f"{ORIGIN}/v1/"
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as old:
-        for name in ("tries", "renewed_at", "attempts_before"):
-            old.execute(f"ALTER TABLE deliveries DROP COLUMN {name}")
-        for name in ("rules", "planned"):
-            old.execute(f"ALTER TABLE silences DROP COLUMN {name}")
+        for number, name in migrations():
+            if number <= 3:
+                old.executescript(script(name) + (queries("outbox.sql")["create"] if number == 1 else ""))
         for key in ("firing", "lost"):
             old.execute(
                 "INSERT INTO deliveries (key, rule, client, alert, action, target, lane, phase, state, retrying, attempts,"

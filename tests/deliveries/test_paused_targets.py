@@ -128,5 +128,6 @@ def test_deliveries_of_a_paused_target_say_so_wherever_they_are_shown(tmp_path: 
         assert "target paused" in running.command("deliveries", "list", "--rule", "sms").stdout
         import requests
 
-        assert "target paused" in requests.get(running.url, timeout=10).text
+        assert "are paused since" in requests.get(running.url, timeout=10).text
+        assert "Paused:" in requests.get(f"{running.url}/deliveries", timeout=10).text
         assert running.terminate() == 0

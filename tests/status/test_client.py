@@ -157,7 +157,7 @@ def test_a_service_gets_its_token(tmp_path: Path) -> None:
             eventually(lambda: asking.online(UP).problem, lambda problem: "does not know" in (problem or ""))
         with client(service=f"127.0.0.1:{port}", token="another") as asking:
             problem = asking.online(UP).problem
-        assert problem is not None and "401: a bearer token is required" in problem and "another" not in problem
+        assert problem is not None and "401: sign in, or send a bearer token" in problem and "another" not in problem
 
 
 @pytest.mark.parametrize(
