@@ -18,6 +18,7 @@ from engine.sources.base import Batch
 from engine.stores.base import AccessTables, NewAudit, Reader
 from engine.telemetry import Event, logger
 from engine.web import serializers
+from engine.web.access import objects
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +36,7 @@ def carry_out(act: Act[R], backend: Backend, by: Caller) -> R:
     """Carry out an act and write it down. Raises what `Act.perform` raises; Forbidden when the caller's role is not enough."""
     check_may(by, act.needs)
     act = signed(act, by)
-    recording = RecordingBackend(backend, entry_of(act, backend, by), shown_caller(by))
+    recording = RecordingBackend(backend, entry_of(act, backend, by), shown_caller(by), access_before(act, backend))
     try:
         found = act.perform(recording)
     except RollcallError as error:
@@ -113,12 +114,27 @@ BEFORE: Final[Mapping[str, Callable[[Any, Backend], Any]]] = {
 """What is looked at before an act."""
 
 
+def access_before(act: Act[Any], backend: Backend) -> Callable[[AccessTables], Any]:
+    """Finds the user or the token that an act is about, as it is before; None when there is none."""
+
+    def find(tables: AccessTables) -> Any:
+        kind, name = type(act).__name__, getattr(act, "name", None)
+        if kind in ("SetPassword", "SetRole", "RemoveUser"):
+            return next((objects.user_object(user) for user in tables.users() if user.name == name), None)
+        if kind == "RemoveToken":
+            now_ms = backend.now_ms()
+            return next((objects.token_object(token, now_ms) for token in tables.tokens() if token.name == name), None)
+        return None
+
+    return find
+
+
 class RecordingBackend:
     """A backend on which the first transaction of an act also writes it down. See `Backend`."""
 
-    def __init__(self, backend: Backend, entry: NewAudit, by: str) -> None:
+    def __init__(self, backend: Backend, entry: NewAudit, by: str, before: Callable[[AccessTables], Any]) -> None:
         self.config, self.store, self.codec = backend.config, backend.store, backend.codec
-        self._backend, self._entry = backend, entry
+        self._backend, self._entry, self._before = backend, entry, before
         self.by = by
         self._number: int | None = None
         self._in_cell = True  # where it was written
@@ -164,7 +180,9 @@ class RecordingBackend:
         self._in_cell = False
 
         def both(tables: AccessTables) -> tuple[int, T]:
-            return tables.add_audit(self._entry), work(tables)
+            before = self._before(tables)
+            entry = self._entry if before is None else replace(self._entry, before=text_of(before))
+            return tables.add_audit(entry), work(tables)
 
         self._number, found = self._backend.access(both)
         return found
