@@ -163,6 +163,11 @@ class Cell:
         """Does another replica own the cell, or nobody, so that nothing is written here?"""
         return self.shared is not None and not self.shared.store.ownership.is_owner
 
+    def follow(self, before: Cell) -> None:
+        """This cell takes the place of one that was lost or given away: what is counted since the process started goes on."""
+        if self.shared is not None and before.shared is not None:
+            self.shared.store.ownership.fenced_commits = before.shared.store.ownership.fenced_commits
+
     def state(self) -> CellState | None:
         """The cell as this replica sees it; None with the embedded store."""
         if self.shared is None or self.standby is None:

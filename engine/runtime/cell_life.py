@@ -52,6 +52,7 @@ class CellLife:
             if following is None:
                 await before_stop()
                 return None
+            following.follow(cell)
             self.cell = following
 
     async def _run_once(self, cell: Cell, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> bool:

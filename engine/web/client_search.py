@@ -56,7 +56,7 @@ class ClientsWanted:
     status: int | None = None
     group: str | None = None
     device: str | None = None
-    text: str = ""  # in lower case: what the id contains, in any case
+    text: str = ""  # in lower case: words that the id contains in this order, in any case
     flag: str | None = None  # one of `FLAGS`
     matches: Callable[[str, str], bool] | None = None  # (client id, `ip:port`)
 
@@ -118,12 +118,15 @@ class ClientSearch:
         return (rare[start : start + BUCKET] for start in range(bisect_right(rare, cursor), len(rare), BUCKET))
 
     def _with_text(self, part: list[str], text: str) -> Iterator[str]:
-        """The names of a part that contain a text."""
-        if not text:
+        """The names of a part that contain the words of a text, in its order: `pump 12` finds `pump-00012`."""
+        words = text.split()
+        if not words:
             yield from part
+            return
         # No name has a line break in it, so nothing is found across two names.
-        elif text in self._text_of(part):
-            yield from (name for name in part if text in name.lower())
+        every = self._text_of(part)
+        if all(word in every for word in words):
+            yield from (name for name in part if _holds(name.lower(), words))
 
     def _text_of(self, part: list[str]) -> str:
         """All names of a part in lower case. It is kept: to make it takes ten times as long as to search it."""
@@ -159,6 +162,17 @@ def merged(pages: Sequence[Page], limit: int) -> Page:
     if len(found) > limit:
         return found[:limit], found[limit - 1][0]
     return found, end
+
+
+def _holds(name: str, words: Sequence[str]) -> bool:
+    """Are the words in a name, one after the other?"""
+    at = 0
+    for word in words:
+        at = name.find(word, at)
+        if at < 0:
+            return False
+        at += len(word)
+    return True
 
 
 def _chunks(states: Mapping[str, ClientState]) -> Iterator[tuple[list[str], list[ClientState]]]:

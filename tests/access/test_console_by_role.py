@@ -10,7 +10,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.service import Service, event, eventually
-from tests.access.people import PASSWORD, bearer, inhabited
+from tests.access.people import PASSWORD, Person, bearer, inhabited
 from tests.web.chromium import PHONE, chromium, violations, window
 
 CLIENT = "G@@@d1"
@@ -67,3 +67,21 @@ def test_an_operator_acknowledges_with_the_name_of_the_session_and_may_not_forge
         page.get_by_role("button", name="Acknowledge").first.click()
         expect(page.get_by_role("status")).to_contain_text("Acknowledged: 1 alert")
         expect(page.locator("main")).to_contain_text("acknowledged by otto")
+
+
+def test_an_open_page_says_that_its_session_has_ended_and_leads_back_to_where_it_was(
+    running: Service, browser: Browser
+) -> None:
+    with window(browser, running.url) as page:
+        sign_in(page, "vera")
+        page.goto("/alerts")
+        secret = next(one["value"] for one in page.context.cookies() if one["name"] == "rollcall_session")
+        thief = Person(running)
+        thief.bring(secret)
+        with page.expect_response(lambda answer: answer.status == 401 and "/events" in answer.url):
+            assert thief.submit("/logout", {"token": thief.csrf()}).status_code == 303
+        expect(page.locator("#ended")).to_be_visible()
+        expect(page.locator("#lost")).to_be_hidden()
+        assert violations(page) == []
+        page.get_by_role("link", name="Sign in again").click()
+        page.wait_for_url("**/login?next=%2Falerts")

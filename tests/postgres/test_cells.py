@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from tests.acceptance.service import Service, event, eventually, offline_rule, service, sink
-from tests.postgres.replicas import replicas, standing
+from tests.postgres.replicas import freeze, replicas, standing, thaw
 
 
 def name_of(one: Service) -> str:
@@ -64,6 +64,16 @@ def test_each_replica_says_how_it_stands_to_the_cell(dsn: str, tmp_path: Path) -
         assert numbers(owner)["rollcall_cell_owner"] == 1 and numbers(owner)["rollcall_cell_epoch"] == 1
         assert numbers(other)["rollcall_cell_owner"] == 0 and numbers(other)["rollcall_cell_epoch"] == 0
         assert numbers(owner)["rollcall_cell_fenced_commits_total"] == 0
+
+
+def test_what_the_fence_stopped_is_counted_after_the_cell_is_lost(dsn: str, tmp_path: Path) -> None:
+    with replicas(tmp_path, dsn, 2) as made:
+        owner = made.start()
+        freeze(owner)
+        made.owner(but=owner)
+        thaw(owner)
+        eventually(lambda: standing(owner), lambda found: found == "standby")
+        assert numbers(owner)["rollcall_cell_fenced_commits_total"] >= 1
 
 
 def test_rules_that_were_edited_while_standing_by_are_in_force_after_the_takeover(dsn: str, tmp_path: Path) -> None:

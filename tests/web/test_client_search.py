@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from itertools import count
 
@@ -49,6 +50,9 @@ WANTED = [
     ClientsWanted(status=UNKNOWN, text="pump"),
     ClientsWanted(text="p-0123"),
     ClientsWanted(text="nothing like it"),
+    ClientsWanted(text="pump 12"),
+    ClientsWanted(text="b p 0 7", status=ONLINE),
+    ClientsWanted(text="12 pump"),
     ClientsWanted(flag="flapping", status=OFFLINE),
     ClientsWanted(flag="on hold"),
     ClientsWanted(group="B"),
@@ -64,7 +68,7 @@ def is_wanted(wanted: ClientsWanted, name: str, state: ClientState) -> bool:
         wanted.status in (None, state.settled)
         and wanted.group in (None, group)
         and wanted.device in (None, device)
-        and wanted.text in name.lower()
+        and re.search(".*".join(wanted.text.split()), name.lower()) is not None
         and (wanted.flag is None or has[wanted.flag])
         and (wanted.matches is None or wanted.matches(name, state.ip))
     )

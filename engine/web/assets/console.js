@@ -109,13 +109,21 @@
   });
   // A connection that ends and is back at once, as it does every few minutes, is no news.
   const lost = document.getElementById("lost");
+  const ended = document.getElementById("ended");
   let since = 0;
   function lose() {
-    if (!since) since = setTimeout(() => { lost.hidden = false; }, 4000);
+    if (!since) since = setTimeout(tell, 4000);
+  }
+  // Nothing comes back by itself when the session has ended.
+  async function tell() {
+    const me = await fetch(`${root}v1/me`).then((answer) => answer.json(), () => ({})).catch(() => ({}));
+    if (!since) return;
+    ended.hidden = !(me.login && me.name === null);
+    lost.hidden = !ended.hidden;
   }
   document.addEventListener("htmx:sseError", lose);
   window.addEventListener("offline", lose);
-  document.addEventListener("htmx:sseOpen", () => { clearTimeout(since); since = 0; lost.hidden = true; });
+  document.addEventListener("htmx:sseOpen", () => { clearTimeout(since); since = 0; lost.hidden = true; ended.hidden = true; });
 
   // What is replaced keeps what a person did with it: where the keyboard is, and what is folded out.
   let before = null;

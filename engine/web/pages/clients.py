@@ -17,10 +17,10 @@ FILTERS: Final = (("", "", "All"), ("status", "online", "Online"), ("status", "o
 
 
 async def collect(service: Service, wanted: Wanted) -> Shown:
-    """What the page shows. A word with `=` in the search is a matcher, as in a rule; the others are parts of the id."""
+    """What the page shows. A word with `=` in the search is a matcher, as in a rule; the others are parts of the id, in their order."""
     status, only = wanted.one_of("status", STATUSES), wanted.one_of("only", CLIENT_FLAGS)
     search = wanted.get("q")
-    text, pairs = _read(search)
+    text, pairs = read_search(search)
     found = await asyncio.to_thread(
         service.views.clients,
         status=status,
@@ -38,25 +38,36 @@ async def collect(service: Service, wanted: Wanted) -> Shown:
         }
         for name, value, words in FILTERS
     ]
-    silence = " ".join([*(shlex.quote(pair) for pair in pairs), *([f"client=*{text}*"] if text else [])])
     return {
         "q": search,
         "filters": choices,
         "clients": found["items"],
         "next": next_link("clients", found, q=search, status=status, only=only),
-        "silence": silence,
+        "silence": silence_of(text, pairs),
         "status": status,
         "only": only,
     }
 
 
-def _read(search: str) -> tuple[str, list[str]]:
+def read_search(search: str) -> tuple[str, list[str]]:
     """The part of an id, and the pairs key=pattern, of what was typed."""
     try:
         words = shlex.split(search) if '"' in search or "'" in search else search.split()
     except ValueError as error:
         raise BadQuestion(f"the search {search[:60]!r}: {error}") from error
-    return " ".join(word for word in words if "=" not in word), [word for word in words if "=" in word]
+    pairs = [word for word in words if "=" in word and "@@@" not in word.partition("=")[0]]  # else it is a whole id
+    return " ".join(word for word in words if word not in pairs), pairs
+
+
+def silence_of(text: str, pairs: list[str]) -> str:
+    """What the form of a silence needs for the same clients: words in their order are a pattern."""
+    pattern = [_quoted(f"client=*{'*'.join(text.split())}*")] if text else []
+    return " ".join([*(shlex.quote(pair) for pair in pairs), *pattern])
+
+
+def _quoted(word: str) -> str:
+    """A word as the form of a silence reads it as one."""
+    return shlex.quote(word) if any(sign in word for sign in "'\"\\") else word
 
 
 def _is_on(name: str, value: str, status: str | None, only: str | None) -> bool:
