@@ -73,12 +73,13 @@ class AddSilence:
         """The silence, with what it covers now; `warnings` say what is probably not meant."""
         if not isinstance(self.dry_run, bool):
             raise BadQuestion("`dry_run` must be true or false")
-        now_ms = backend.now_ms()
+        asked_ms = backend.asked_ms()
+        now_ms = max(asked_ms, backend.now_ms())  # one that begins when it is asked for has begun
         wanted = {"match": self.match, "rule": self.rule, "from": self.from_, "for": self.for_}
         wanted |= {"author": self.author, "comment": self.comment}
         if self.dry_run:
             wanted = {**DRY_RUN, **{key: value for key, value in wanted.items() if value is not None}}
-        silence = read_silence(wanted, backend.codec.match, backend.asked_ms())
+        silence = read_silence(wanted, backend.codec.match, asked_ms)
         for alone, problem in backend.codec.mistaken_patterns(silence.match):
             of_it = replace(silence, match=alone, rules=())
             if not backend.views.coverage([of_it])[of_it.id].clients:  # no client is really named so

@@ -92,7 +92,9 @@ def test_what_cannot_be_written_afterwards_is_in_the_log_and_the_act_is_answered
     with closing(sqlite3.connect(tmp_path / "data" / FILE_NAME, isolation_level=None)) as store:
         store.execute("CREATE TRIGGER broken BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END")
         store.execute("CREATE TRIGGER kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END")
-        store.execute("INSERT INTO audit (at, who, kind, address, act, arguments) VALUES (0, '', '', '', 'Forget', '{}')")
+        store.execute(
+            "INSERT INTO audit (at, who, kind, address, act, arguments) VALUES (0, '', '', '', 'Forget', '{}')"
+        )
     with service(tmp_path) as running:
         running.start()
         eventually(lambda: running.log_lines("access.not_purged"))

@@ -75,15 +75,11 @@ class SteppedWorld(RowWorld):
                 self.keys.append(line.key)
 
     def set_clock(self, real_ms: int, step_ms: int) -> None:
-        """Nothing but the clock is another than before. What is due by then may have acted or not; but silences and groups have,
-        which after a cut act at once when they are due."""
-        alerts, before_ms = self.fleet.alerts, real_ms + self.shift_ms
-        is_due = any(one.until_ms <= before_ms for one in alerts.silences.open.values()) or any(
-            one.due_at_ms is not None and one.due_at_ms <= before_ms for one in alerts.pipeline.groups.all.values()
-        )
-        if step_ms % 5_000 or is_due:
-            self.turn(before_ms, lambda fleet: None)
-        now_ms = real_ms + self.shift_ms + step_ms
+        """Nothing but the clock is another than before. What is due by then has acted, as the writer wakes for it."""
+        before_ms = real_ms + self.shift_ms
+        while (due := self.fleet.next_due(running_on=True)) <= before_ms:
+            self.turn(due, lambda fleet: None)
+        now_ms = before_ms + step_ms
         self.fleet.begin()
         self.fleet.begin_row(len(self.keys) + 1)
         self.fleet.step_clients(self.fleet.step(step_ms, now_ms), step_ms, now_ms)

@@ -144,6 +144,9 @@ def test_keys_find_move_acknowledge_silence_and_explain(night: Night, page: Page
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
+    page.wait_for_function(
+        "document.activeElement === document.body"
+    )  # the browser gives the focus back a moment later
     page.keyboard.press("j")
     first = page.locator(".row .go").first
     expect(first).to_be_focused()
