@@ -206,7 +206,7 @@ class WhyNotAny:
 
     needs: ClassVar[str] = VIEWER
     routes: ClassVar[tuple[Route, ...]] = (Route(method="GET", path="/v1/why-not", query=("client",)),)
-    described: ClassVar[Described] = Described("RulesExplained")
+    described: ClassVar[Described] = Described("RulesExplained", refuses=(404,))
     reach: ClassVar[Reach] = Reach.CLIENT
     client: str = ""
 
