@@ -9,6 +9,7 @@ from engine.config.durations import parse_duration
 from engine.core.access import ADMIN, ROLES, USER, USER_ROLES
 from engine.errors import BadQuestion, Conflict, NotThere
 from engine.runtime.operator_api import Act, Backend, Reach, Route
+from engine.stores.access import named
 from engine.stores.base import AccessTables, TokenRow, UserRow
 from engine.web.access import objects
 from engine.web.access.objects import Object
@@ -172,7 +173,7 @@ class RemoveToken:
         """The token that there was."""
 
         def remove(tables: AccessTables) -> TokenRow:
-            found = next((one for one in tables.tokens() if one.name == self.name), None)
+            found = named(tables.tokens(), self.name)
             if found is None:
                 raise NotThere(f"there is no token {self.name[:60]!r}")
             tables.remove_token(self.name)
@@ -216,7 +217,7 @@ def _life_ms(given: Any) -> int | None:
 
 
 def _user(tables: AccessTables, name: str) -> UserRow:
-    found = next((one for one in tables.users() if one.name == name), None)
+    found = named(tables.users(), name)
     if found is None:
         raise NotThere(f"there is no user {name[:60]!r}")
     return found

@@ -12,10 +12,11 @@ from dataclasses import fields, replace
 from typing import Any, Final, TypeVar
 
 from engine.core.access import ANYBODY, LOCAL, PERSONS, Caller, check_may, shown_caller
-from engine.errors import RollcallError, StoreError
+from engine.errors import RollcallError
+from engine.runtime.first_effect import FirstEffect
 from engine.runtime.operator_api import Act, Backend
-from engine.sources.base import Batch
-from engine.stores.base import AccessTables, NewAudit, Reader
+from engine.stores.access import named
+from engine.stores.base import AccessTables, NewAudit
 from engine.telemetry import Event, logger
 from engine.web import serializers
 from engine.web.access import objects
@@ -120,64 +121,37 @@ def access_before(act: Act[Any], backend: Backend) -> Callable[[AccessTables], A
     def find(tables: AccessTables) -> Any:
         kind, name = type(act).__name__, getattr(act, "name", None)
         if kind in ("SetPassword", "SetRole", "RemoveUser"):
-            return next((objects.user_object(user) for user in tables.users() if user.name == name), None)
+            user = named(tables.users(), name)
+            return None if user is None else objects.user_object(user)
         if kind == "RemoveToken":
-            now_ms = backend.now_ms()
-            return next((objects.token_object(token, now_ms) for token in tables.tokens() if token.name == name), None)
+            token = named(tables.tokens(), name)
+            return None if token is None else objects.token_object(token, backend.now_ms())
         return None
 
     return find
 
 
-class RecordingBackend:
-    """A backend on which the first transaction of an act also writes it down. See `Backend`."""
+class RecordingBackend(FirstEffect):
+    """A backend on which the first transaction of an act also writes it down."""
 
     def __init__(self, backend: Backend, entry: NewAudit, by: str, before: Callable[[AccessTables], Any]) -> None:
-        self.config, self.store, self.codec = backend.config, backend.store, backend.codec
-        self._backend, self._entry, self._before = backend, entry, before
-        self.by = by
-        self._number: int | None = None
+        super().__init__(backend)
+        self._entry, self._by, self._before = entry, by, before
+        self._number = 0  # of the entry, once it has begun
         self._in_cell = True  # where it was written
 
     @property
-    def fleet(self) -> Any:
+    def by(self) -> str:
         """See `Backend`."""
-        return self._backend.fleet
+        return self._by
 
-    @property
-    def views(self) -> Any:
-        """See `Backend`."""
-        return self._backend.views
-
-    def now_ms(self) -> int:
-        """See `Backend`."""
-        return self._backend.now_ms()
-
-    def asked_ms(self) -> int:
-        """See `Backend`."""
-        return self._backend.asked_ms()
-
-    def read(self, question: Callable[[Reader], T]) -> T:
-        """See `Backend`."""
-        return self._backend.read(question)
-
-    def inspect(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self._backend.inspect(work)
-
-    def change(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self._recording(self._backend.change, work)
-
-    def write(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self._recording(self._backend.write, work)
+    def _along(self) -> None:
+        self._number = self.store.access.add_audit(self._entry)
 
     def access(self, work: Callable[[AccessTables], T]) -> T:
-        """See `Backend`."""
-        if self._number is not None:
+        """See `Backend`. These rows may be written elsewhere than in the cell, and the entry with them."""
+        if self.has_begun:
             return self._backend.access(work)
-        self._in_cell = False
 
         def both(tables: AccessTables) -> tuple[int, T]:
             before = self._before(tables)
@@ -185,51 +159,14 @@ class RecordingBackend:
             return tables.add_audit(entry), work(tables)
 
         self._number, found = self._backend.access(both)
-        return found
-
-    def offer(self, batch: Batch) -> None:
-        """See `Backend`."""
-        self._note()
-        self._backend.offer(batch)
-
-    def wake_dispatcher(self) -> None:
-        """See `Backend`."""
-        self._backend.wake_dispatcher()
-
-    def begin_sweep(self, *, dry_run: bool) -> int:
-        """See `Backend`."""
-        self._note()
-        return self._backend.begin_sweep(dry_run=dry_run)
-
-    def _note(self) -> None:
-        if self._number is None:
-            self.write(lambda: None)
-
-    def _recording(self, transact: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
-        if self._number is not None:
-            return transact(work)
-        written: int | None = None
-
-        def both() -> T:
-            nonlocal written
-            written = self.store.access.add_audit(self._entry)
-            return work()
-
-        try:
-            found = transact(both)
-        except StoreError:
-            raise  # nothing was committed
-        except RollcallError:
-            self._number = written  # what `work` raises undoes nothing
-            raise
-        self._number = written
+        self.has_begun, self._in_cell = True, False
         return found
 
     def finish(self, after: Any) -> None:
         """Write what came of it, if it was written down at all. It has had its effect: what fails here is only logged."""
-        number, text = self._number, text_of(after)
-        if number is None:
+        if not self.has_begun:
             return
+        number, text = self._number, text_of(after)
         try:
             if self._in_cell:
                 self._backend.write(lambda: self.store.access.finish_audit(number, text))

@@ -18,10 +18,10 @@ from engine.core.access import Caller
 from engine.errors import NotThere, RollcallError, StoreError, Unavailable
 from engine.runtime.act_answers import answer_of, is_settled, joined_answer, refusal_of
 from engine.runtime.audit import carry_out
+from engine.runtime.first_effect import FirstEffect
 from engine.runtime.operator_acts import ACTS
 from engine.runtime.operator_api import Act, Backend
 from engine.sources.base import Batch
-from engine.stores.base import AccessTables, Reader
 from engine.stores.posted import ActStanding, PostedAct
 from engine.telemetry import Event, logger
 from engine.web.service import PendingAct
@@ -245,11 +245,11 @@ class ActRunner:
         except AlreadyTaken:
             return  # an owner before carried it out
         except StoreError as error:
-            if not taking.is_taken:
+            if not taking.has_begun:
                 raise
             answer = refusal_of(error)
         except RollcallError as error:
-            if isinstance(error, Unavailable) and not taking.is_taken and posted.age_s <= LIFE_S:
+            if isinstance(error, Unavailable) and not taking.has_begun and posted.age_s <= LIFE_S:
                 raise StoreError(str(error)) from error  # the writer is busy: it may still be taken, by that very work
             answer = refusal_of(error)
         except Exception as error:  # its operator must be answered, and the others carried out
@@ -262,97 +262,27 @@ class AlreadyTaken(RollcallError):
     """The act had its effect before."""
 
 
-class TakingBackend:
-    """A backend on which the first transaction of an act also takes it. See `Backend`."""
+class TakingBackend(FirstEffect):
+    """A backend on which the first transaction of an act also takes it."""
 
     def __init__(self, backend: Backend, take: Callable[[], bool], asked_ms: int) -> None:
-        self.is_taken = False
-        self._asked_ms = asked_ms
-        self.config, self.store, self.codec = backend.config, backend.store, backend.codec
-        self._backend, self._take = backend, take
+        super().__init__(backend)
+        self._take, self._asked_ms = take, asked_ms
 
-    @property
-    def fleet(self) -> Any:
-        """See `Backend`."""
-        return self._backend.fleet
-
-    @property
-    def views(self) -> Any:
-        """See `Backend`."""
-        return self._backend.views
-
-    def now_ms(self) -> int:
-        """See `Backend`."""
-        return self._backend.now_ms()
+    def _along(self) -> None:
+        if not self._take():
+            raise AlreadyTaken
 
     def asked_ms(self) -> int:
         """See `Backend`."""
         return self._asked_ms
 
-    def read(self, question: Callable[[Reader], T]) -> T:
-        """See `Backend`."""
-        return self._backend.read(question)
-
-    def inspect(self, work: Callable[[], T]) -> T:
-        """See `Backend`. What only looks may be carried out again."""
-        return self._backend.inspect(work)
-
-    def change(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self._taking(self._backend.change, work)
-
-    def write(self, work: Callable[[], T]) -> T:
-        """See `Backend`."""
-        return self._taking(self._backend.write, work)
-
     def offer(self, batch: Batch) -> None:
-        """See `Backend`."""
-        if self.is_taken:
-            return self._backend.offer(batch)
-        batch.along = self._take_or_fail
+        """See `Backend`. The batch itself is the first effect."""
+        if not self.has_begun:
+            batch.along = self._take_or_fail
         self._backend.offer(batch)
-        self.is_taken = True
-        return None
-
-    def wake_dispatcher(self) -> None:
-        """See `Backend`."""
-        self._backend.wake_dispatcher()
-
-    @property
-    def by(self) -> str:
-        """See `Backend`."""
-        return self._backend.by
-
-    def access(self, work: Callable[[AccessTables], T]) -> T:
-        """See `Backend`. It belongs to no cell, and is never asked of another replica."""
-        return self._backend.access(work)
-
-    def begin_sweep(self, *, dry_run: bool) -> int:
-        """See `Backend`."""
-        self.write(lambda: None)
-        return self._backend.begin_sweep(dry_run=dry_run)
-
-    def _taking(self, transact: Callable[[Callable[[], T]], T], work: Callable[[], T]) -> T:
-        if self.is_taken:
-            return transact(work)
-        has_taken = False
-
-        def both() -> T:
-            nonlocal has_taken
-            if not self._take():
-                raise AlreadyTaken
-            has_taken = True
-            return work()
-
-        try:
-            found = transact(both)
-        except (StoreError, AlreadyTaken):
-            raise
-        except BaseException:
-            self.is_taken = has_taken  # what `work` raises undoes nothing
-            raise
-        self.is_taken = True
-        return found
+        self.has_begun = True
 
     def _take_or_fail(self) -> None:
         if not self._take():

@@ -6,8 +6,9 @@ It belongs to the installation and not to a cell. Passwords, tokens and sessions
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,9 @@ class TokenRow:
     created_at_ms: int
     expires_at_ms: int | None
     created_by: str
+
+
+N = TypeVar("N", UserRow, TokenRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,11 @@ class AuditRow(NamedTuple):
     arguments: str
     before: str | None
     after: str | None
+
+
+def named(rows: Iterable[N], name: object) -> N | None:
+    """The user or the token of this name; None: there is none."""
+    return next((row for row in rows if row.name == name), None)
 
 
 class AccessTables(Protocol):
