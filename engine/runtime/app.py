@@ -53,10 +53,9 @@ class App(RunningService):
         """`seen`: what the files that `rules` and `inventory` came from looked like."""
         self._failpoints = from_environment()
         self._store_clock = StoreClock()
-        self._folder: FolderLock | None = None  # of a store that is elsewhere: commands find the service by it
         self._clocks: dict[str, EngineClock] = {}  # of cells that several replicas share, by their names
         if is_shared(config):
-            self._folder = FolderLock.take(config.data)
+            self.folder = FolderLock.take(config.data)
             cells = [self._shared_cell(config.of_cell(one.name), inventory, rules) for one in config.own_cells]
             super().__init__(config, cells[0].clock, inventory)
             self.posting = Posting(config, self.clock, self._ring)
@@ -110,17 +109,13 @@ class App(RunningService):
         for cell in self.cells.all():
             cell.ring()
 
-    def proof(self, challenge: str) -> str:
-        """See `web.service.Service.proof`."""
-        return self.cells.first.store.proof(challenge) if self._folder is None else self._folder.proof(challenge)
-
     def _configured(self, config: Config) -> None:
         """SIGHUP has changed the configuration, as far as that needs no restart."""
         if config.log != self.config.log:
             setup_logging(config.log.level, config.log.format)
         self.config = config
         for cell in self.cells.all():
-            cell.configured(config.of_cell(cell.name) if len(config.cells) > 1 else config)
+            cell.configured(config.of_cell(cell.name))
 
     def reload(self) -> None:
         """Load the configuration, the rules and the inventory again; on the event loop. Harmless at any time."""
@@ -173,8 +168,8 @@ class App(RunningService):
         async with self._taking_posts(), self._serving_http():
             tasks += self._keep_parts()
             error = await self.cells.run(stop, end_parts)
-        if self._folder is not None:
-            self._folder.release()
+        if self.folder is not None:
+            self.folder.release()
         if error is not None:
             raise RollcallError(f"stopped by an internal error; no accepted event is lost; please report it: {error!r}")
         log.info(Event.STOPPED)
@@ -234,11 +229,9 @@ def build(config: Config, clock: Clock | None = None) -> App:
     except InvalidFiles as error:
         problem = error
     app = App(config, clock or SystemClock(), inventory, rules, seen)
-    if problem is not None and not app.rule_reloader.fall_back(problem):
-        for cell in app.cells.all():
-            cell.store.close()
-        raise problem
     try:
+        if problem is not None and not app.rule_reloader.fall_back(problem):
+            raise problem
         _let_in(app)
     except BaseException:
         for cell in app.cells.all():

@@ -94,6 +94,7 @@ class Cell:
     ) -> None:
         """Nothing is read or started yet. `rules`: those to begin with. `shared`: of a store that several replicas share."""
         self.config, self.clock, self.inventory, self.store = config, clock, inventory, store
+        self.name = config.cell.name
         self.steady = SteadyClock(clock)
         self.ready_at_ms: int | None = None  # of the steady clock: since when it decides and sends
         self.error: BaseException | None = None  # why nothing is committed any more: an internal error
@@ -152,11 +153,6 @@ class Cell:
         self.queries = assemble(
             config, store.sweeps, self.fleet, inventory, clock, self.writer.submit, lambda: self._has_read_all()
         )
-
-    @property
-    def name(self) -> str:
-        """Of the cell."""
-        return self.config.cell.name
 
     @property
     def is_standby(self) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from engine.core.presence.query import StatusAnswer
-from engine.runtime.replica_cells import ReplicaCells
+from engine.runtime.replica_cells import ReplicaCells, added
 from engine.runtime.status_queries import QueryService
 from engine.web.service import QueryNumbers
 
@@ -42,10 +41,10 @@ class JoinedQueries:
             calls=total(lambda one: one.calls),
             throttled=total(lambda one: one.throttled),
             failures=total(lambda one: one.failures),
-            outcomes=_added([one.outcomes for one in found]),
-            verdicts=_added([one.verdicts for one in found]),
+            outcomes=added(one.outcomes for one in found),
+            verdicts=added(one.verdicts for one in found),
             waiting=total(lambda one: one.waiting),
-            trouble=next((one.trouble for one in found if one.trouble is not None), None),
+            trouble=self.trouble,
             corrections=total(lambda one: one.corrections),
             sweeps=total(lambda one: one.sweeps),
             sweep_total=total(lambda one: one.sweep_total),
@@ -53,10 +52,3 @@ class JoinedQueries:
             stale=total(lambda one: one.stale),
             avoided=total(lambda one: one.avoided),
         )
-
-
-def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for some in counts:
-        found.update(some)
-    return dict(found)

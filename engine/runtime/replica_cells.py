@@ -7,12 +7,16 @@ share are told apart by the groups of clients.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from engine.config.cell_groups import CellGroups
 from engine.config.loader import Config
 from engine.runtime.cell import Cell
 from engine.runtime.cell_life import CellLife
+
+K = TypeVar("K")
 
 
 class ReplicaCells:
@@ -52,7 +56,9 @@ class ReplicaCells:
 
     def of(self, client: str) -> Cell | None:
         """The cell that a client belongs to; None: not one of this replica's."""
-        name = self.name_of(client)
+        if self._groups is None:
+            return self.first
+        name = self._groups.of(client)
         return None if name is None else self.named(name)
 
     async def run(self, stop: asyncio.Event, before_stop: Callable[[], Awaitable[None]]) -> BaseException | None:
@@ -66,3 +72,11 @@ class ReplicaCells:
 
         found = await asyncio.gather(*[lived(life) for life in self._lives.values()], return_exceptions=True)
         return next((error for error in found if error is not None), None)
+
+
+def added(counts: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    """What several cells have counted, by key. Keys stay also where all is 0."""
+    found: Counter[K] = Counter()
+    for some in counts:
+        found.update(some)
+    return dict(found)

@@ -7,8 +7,7 @@ about one client is asked of its cell, and lists and numbers are of all cells of
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ from engine.runtime.joined_queries import JoinedQueries
 from engine.runtime.operator_acts import act_routes
 from engine.runtime.operator_api import Act, ActRoute, Reach
 from engine.runtime.posting import Posting
-from engine.runtime.replica_cells import ReplicaCells
+from engine.runtime.replica_cells import ReplicaCells, added
 from engine.runtime.rule_reloader import RuleReloader
 from engine.runtime.rule_trial import RuleTrial
 from engine.runtime.store_factory import is_shared
@@ -42,6 +41,7 @@ from engine.runtime.supervision import PartTrouble, Supervisor
 from engine.sources.base import SourceHealth
 from engine.sources.http import HttpSource
 from engine.stores.base import Reader
+from engine.stores.sqlite.folder_lock import FolderLock
 from engine.telemetry import lines_lost
 from engine.templates.sandbox.time_limit import TIME_LIMIT
 from engine.web.access.gate import Access
@@ -50,7 +50,6 @@ from engine.web.service import CellState, PartState, PendingAct, StatusQueries
 from engine.web.views import Views
 
 T = TypeVar("T")
-K = TypeVar("K")
 
 SLOW_RENDERING_S = 2.0
 """Seconds of one rendering after which the service is not ready: everything waits for it."""
@@ -76,6 +75,8 @@ class RunningService:
     rule_reloader: RuleReloader
     posting: Posting | None = None
     """What any replica takes for the owners of the cells; None with the embedded store."""
+    folder: FolderLock | None = None
+    """Held while the store is elsewhere: commands find the service by it."""
     is_stopping = False
     """It has been told to stop: requests that would go on for long end."""
 
@@ -95,7 +96,7 @@ class RunningService:
 
     def proof(self, challenge: str) -> str:
         """See `web.service.Service.proof`."""
-        raise NotImplementedError
+        return (self.cells.first.store if self.folder is None else self.folder).proof(challenge)
 
     # Clients
 
@@ -288,19 +289,19 @@ class RunningService:
 
     def receiver_attempts(self) -> Mapping[tuple[str, str], int]:
         """Attempts at receivers since the start, by receiver and outcome."""
-        return _sum(cell.dispatcher.receiver_attempts for cell in self.cells.all())
+        return added(cell.dispatcher.receiver_attempts for cell in self.cells.all())
 
     def gaps_found(self) -> Mapping[str, int]:
         """How many gaps each source has found since the start."""
-        return _sum(cell.source_runner.watch.gaps_found for cell in self.cells.all())
+        return added(cell.source_runner.watch.gaps_found for cell in self.cells.all())
 
     def counters(self) -> dict[str, int]:
         """What was counted since the start, by name."""
-        return dict(_sum(cell.counters() for cell in self.cells.all())) | {"log_lines_lost": lines_lost()}
+        return added(cell.counters() for cell in self.cells.all()) | {"log_lines_lost": lines_lost()}
 
     def suppressed(self) -> Mapping[str, int]:
         """How many alerts were suppressed since the start, by reason."""
-        return _sum(cell.writer.suppressed for cell in self.cells.all())
+        return added(cell.writer.suppressed for cell in self.cells.all())
 
     def outages(self) -> Mapping[str, tuple[int, int]]:
         """Ongoing outages by the id of their alert: how many clients were ever part of it, and how many are back."""
@@ -314,14 +315,6 @@ class RunningService:
         now_ms = self.now_ms()
         silences = [silence for fleet in self.fleets for silence in list(fleet.alerts.silences.open.values())]
         return len({silence.id for silence in silences if silence.is_on(now_ms)})
-
-
-def _sum(counts: Iterable[Mapping[K, int]]) -> Mapping[K, int]:
-    """The sums by key. Keys stay also where all is 0."""
-    found: Counter[K] = Counter()
-    for some in counts:
-        found.update(some)
-    return dict(found)
 
 
 def _health_order(health: SourceHealth) -> tuple[bool, bool, int]:

@@ -13,9 +13,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
 from engine.core.access import OPERATOR, check_may
-from engine.core.client_ids import impossible_id
 from engine.core.times import rfc3339
-from engine.errors import NotConfigured, NotThere
+from engine.errors import NotThere
 from engine.stores.base import Reader
 from engine.web import serializers
 from engine.web.access.roles import caller_of
@@ -37,7 +36,8 @@ from engine.web.parameters import (
     client_id,
     json_response,
 )
-from engine.web.service import NO_PROVIDER, Service
+from engine.web.query_now import asked
+from engine.web.service import Service
 from engine.web.views import DEFAULT_LIMIT, Object, Views
 
 AS_OF = "rollcall-as-of"
@@ -126,15 +126,10 @@ def _one_client(app: FastAPI, service: Service, views: Views, loaded: Sequence[D
 
 async def _verified(service: Service, client: str) -> Object:
     """The answer of a query about one client; what the engine believes when there is none in time."""
-    if service.queries is None:
-        raise NotConfigured(NO_PROVIDER)
-    if problem := impossible_id(client):
-        raise NotThere(problem)
-    answer = await service.queries.verify(client)
+    answer, problem = await asked(service, client)
     now_ms = service.now_ms()
     if answer is not None:
         return serializers.answer_object(answer, now_ms)
-    problem = service.queries.trouble or "the broker gave no answer in time"
     return serializers.belief_object(client, service.fleet_of(client).published(client), now_ms) | {"problem": problem}
 
 
