@@ -7,10 +7,10 @@ port is left alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.config.http import HttpConfig
 from engine.config.loader import Config, load_config
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # imported where they are used: each takes a while to load
     from engine.runtime.operator_api import OperatorApi
     from engine.web.views import Object
 
+T = TypeVar("T")
+
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address at which to reach a service that listens on every address of this machine."""
 
@@ -34,34 +36,45 @@ def operator_api(config_path: Path, *, write: bool = False) -> Iterator[Operator
 
     InvalidFiles when the configuration does not load, StoreError (StoreInUse) when the store cannot be opened.
     """
-    config = load_config(config_path)
-    service = _running(config)
-    if service is not None:
-        yield service
-        return
-    from engine.runtime.audit import carry_out
-    from engine.runtime.offline import opened
-    from engine.runtime.operator_api import LocalOperatorApi
 
-    try:
+    @contextmanager
+    def of_store(config: Config) -> Iterator[OperatorApi]:
+        from engine.runtime.audit import carry_out
+        from engine.runtime.offline import opened
+        from engine.runtime.operator_api import LocalOperatorApi
+
         with opened(config, write=write) as store:
             yield LocalOperatorApi(store, lambda act, backend: carry_out(act, backend, _caller()))
-    except StoreInUse as error:
-        raise StoreInUse(_no_answer(config)) from error
+
+    with _of_service_or(config_path, of_store) as found:
+        yield found
 
 
 @contextmanager
 def access_api(config_path: Path) -> Iterator[HttpOperatorApi | OfflineAccess]:
     """What is about users, tokens and the audit log, in the service or in the store. Raises as `operator_api` does."""
+
+    def of_store(config: Config) -> AbstractContextManager[OfflineAccess]:
+        from engine.runtime.offline_access import opened_access
+
+        return opened_access(config, _caller())
+
+    with _of_service_or(config_path, of_store) as found:
+        yield found
+
+
+@contextmanager
+def _of_service_or(
+    config_path: Path, of_store: Callable[[Config], AbstractContextManager[T]]
+) -> Iterator[HttpOperatorApi | T]:
+    """The API of the service that runs, else that of the store."""
     config = load_config(config_path)
     service = _running(config)
     if service is not None:
         yield service
         return
-    from engine.runtime.offline_access import opened_access
-
     try:
-        with opened_access(config, _caller()) as found:
+        with of_store(config) as found:
             yield found
     except StoreInUse as error:
         raise StoreInUse(_no_answer(config)) from error

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from engine.config.endpoints import url_problem
 from engine.config.reader import ConfigReader
 from engine.config.secret import Secret
-from engine.core.access import USER_ROLES
 from engine.core.hosts import is_loopback
 
 
@@ -50,9 +49,6 @@ class MetricsConfig:
     """Who may read the metrics. `token`: one that may read them and nothing else."""
 
     token: Secret | None = None
-
-
-HIGHEST_FIRST: Final = tuple(reversed(USER_ROLES))
 
 
 def read_metrics(reader: ConfigReader) -> MetricsConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -19,7 +19,6 @@ from engine.web.service import Service
 Frame = Callable[[Visitor, str], dict[str, Any]]
 
 CHECK, TRY, DOWNLOAD = "check-rules", "try-rules", "download-rules"
-TRIALS: Final = (CHECK, TRY, DOWNLOAD)
 """The names of these forms: none of them changes anything."""
 
 

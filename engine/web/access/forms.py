@@ -1,7 +1,7 @@
 """Forms of our pages, and the token that each of them carries so that a page of another site cannot send one.
 
-The token belongs to the session: whoever reads one of another session can do nothing with it. A page gets it, and everything else that it says
-about who looks at it, from `shown_to`; `read_form` is the only way to a form, and checks the token first.
+The token belongs to the session: whoever reads one of another session can do nothing with it. A page gets it by `csrf_token`; `read_form` checks it
+before anything else of a form is read.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from engine.core.access import ADMIN, ANYBODY, OPERATOR, Caller, may, shown_caller
 from engine.errors import BadQuestion, Forbidden
-from engine.web.access.roles import CALLER
 from engine.web.bodies import read_body
 
 FIELD: Final = "token"
@@ -61,25 +59,6 @@ def is_own(scope: Mapping[str, Any], given: str) -> bool:
 def base_of(request: Request) -> str:
     """What every link and form of a page begins with: the path below which a proxy serves us, without a slash at its end."""
     return str(request.scope.get(BASE, ""))
-
-
-def shown_to(request: Request) -> dict[str, Any]:
-    """What a page shows or needs because of who looks at it.
-
-    `csrf`: for its forms. `base`: before every path. `caller`: their name, None where nobody is signed in or has to be. `may_act`,
-    `may_admin`: whether acts are offered. `signed_in`: whether there is a session that can be ended.
-    """
-    caller = request.scope.get(CALLER)
-    known = caller if isinstance(caller, Caller) else None
-    return {
-        "csrf": csrf_token(request),
-        "base": base_of(request),
-        "caller": None if known is None or known.kind == ANYBODY else shown_caller(known),
-        "role": None if known is None else known.role,
-        "may_act": known is not None and may(known.role, OPERATOR),
-        "may_admin": known is not None and may(known.role, ADMIN),
-        "signed_in": SESSION in request.scope,
-    }
 
 
 async def read_form(request: Request) -> Mapping[str, str]:

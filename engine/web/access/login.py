@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse
 from engine.core.access import ANYBODY, Caller
 from engine.errors import Forbidden, RollcallError, Unavailable
 from engine.web.access.cookies import give, take
-from engine.web.access.forms import FIELD, SESSION, STALE, base_of, fields_of, read_form, shown_to
+from engine.web.access.forms import FIELD, SESSION, STALE, base_of, fields_of, read_form
 from engine.web.access.gate import Access, TooManyLogins
 from engine.web.access.roles import CALLER
 from engine.web.access.tokens import new_secret
@@ -51,7 +51,7 @@ def add_login(app: FastAPI, service: Service) -> None:
     async def show(request: Request, wanted: str, name: str = "", refused: str = "", status: int = 200) -> Response:
         secret = request.cookies.get(LOGIN_COOKIE) or new_secret()
         shown = {
-            **shown_to(request),
+            "base": base_of(request),
             "csrf": secret,
             "next": wanted,
             "name": name,

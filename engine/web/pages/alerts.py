@@ -6,7 +6,7 @@ from typing import Final
 
 from engine.stores.base import Reader
 from engine.web.alert_lines import AlertLines
-from engine.web.pages.base import ROWS, Page, Shown, Wanted, link
+from engine.web.pages.base import ROWS, Page, Shown, Wanted, choices, link
 from engine.web.service import Service
 from engine.web.views import number_of
 
@@ -28,10 +28,9 @@ def _collected(service: Service, reader: Reader, wanted: Wanted) -> Shown:
     return {
         "alerts": [lines.of(row) for row in rows[:ROWS]],
         "next": link("alerts", state=state, rule=rule, cursor=f"{last.started_at_ms}-{last.id}") if last else None,
-        "filters": [
-            {"words": words, "href": link("alerts", state=value, rule=rule), "on": state == (value or None)}
-            for value, words in (("", "All"), *((one, one.capitalize()) for one in STATES))
-        ],
+        "filters": choices(
+            "alerts", "state", [("", "All"), *((one, one.capitalize()) for one in STATES)], state, rule=rule
+        ),
         "state": state,
         "rule": rule,
         "totals": reader.totals(),

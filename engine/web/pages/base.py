@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -60,6 +60,16 @@ def link(page: str, **parameters: object) -> str:
     """The address of a page relative to the root, with the parameters that are not empty."""
     given = {name: str(value) for name, value in parameters.items() if value not in ("", None)}
     return f"{page}?{urlencode(given, quote_via=quote)}" if given else page
+
+
+def choices(
+    page: str, name: str, words: Iterable[tuple[str, str]], chosen: str | None, **others: object
+) -> list[Shown]:
+    """The values of a parameter to choose from, (value, words), each as a link that keeps the other parameters."""
+    return [
+        {"words": shown, "href": link(page, **{name: value}, **others), "on": (chosen or "") == value}
+        for value, shown in words
+    ]
 
 
 def next_link(page: str, following: Mapping[str, Any], **parameters: object) -> str | None:

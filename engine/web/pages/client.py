@@ -49,10 +49,7 @@ def _collected(service: Service, reader: Reader, client: str, cursor: str, wante
         "purged": history["purged"],
         "next": next_link("client", history, id=client),
         "alerts": [lines.of(row) for row in reader.alerts(client=client, limit=ALERTS)],
-        "deliveries": [
-            serializers.delivery_object(row, service.pauses().get(row.target))
-            for row in reader.deliveries(client=client, limit=ALERTS)
-        ],
+        "deliveries": views.deliveries(reader, client=client, limit=ALERTS)["items"],
         "can_query": service.queries is not None,
     }
 

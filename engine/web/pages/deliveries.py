@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from engine.stores.base import Reader
-from engine.web.pages.base import ROWS, Page, Shown, Wanted, link, next_link
+from engine.web.pages.base import ROWS, Page, Shown, Wanted, choices, next_link
 from engine.web.service import Service
 
 STATES: Final = ("due", "delivered", "dead", "held", "shadow", "discarded")
@@ -32,10 +32,7 @@ def _collected(service: Service, reader: Reader, wanted: Wanted) -> Shown:
     return {
         "deliveries": found["items"],
         "next": next_link("deliveries", found, state=state, **filters),
-        "filters": [
-            {"words": words, "href": link("deliveries", state=value, **filters), "on": state == (value or None)}
-            for value, words in (("", "All"), *WORDS.items())
-        ],
+        "filters": choices("deliveries", "state", [("", "All"), *WORDS.items()], state, **filters),
         "narrowed": {name: value for name, value in filters.items() if value},
         "held": held.most_common() if state in (None, "held") else [],
         "counted": HELD_COUNTED,
