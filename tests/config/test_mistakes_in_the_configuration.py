@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from engine.cli.service import check
+from engine.cli import main
 from engine.config.durations import duration_hint
 from engine.config.loader import load_config
 from engine.errors import InvalidFiles
@@ -190,6 +190,6 @@ def test_an_override_of_no_client_is_told_by_check(tmp_path: Path, match: str, w
     override = OVERRIDE % f"attributes: {match}"
     file = tmp_path / "config.yaml"
     file.write_text(f"version: 1\ninventory: inventory.csv\nrules: rules/\n{override}\n")
-    done = CliRunner().invoke(check, ["-c", str(file)])
+    done = CliRunner().invoke(main, ["check", "-c", str(file)])
     assert (done.exit_code, wanted in done.output) == (0, True)
     assert "debounce.overrides[0].match.attributes.si" in done.output

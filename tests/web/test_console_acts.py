@@ -11,20 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.service import Answer, event, eventually, now_ms
-from tests.web.bad_night import DARK_CAMERA, LONG, LOST, PUMP_12, WEST, Night, bad_night
-from tests.web.chromium import PHONE, chromium, window
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    with bad_night(tmp_path_factory.mktemp("night")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
+from tests.web.bad_night import DARK_CAMERA, LONG, LOST, PUMP_12, WEST, Night
+from tests.web.chromium import PHONE, window
 
 
 @pytest.fixture

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.web.bad_night import DARK_CAMERA, HOSTILE, LOST, PUMP_12, Night, bad_night
-from tests.web.chromium import PHONE, chromium, violations, width, window
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    with bad_night(tmp_path_factory.mktemp("night")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
+from tests.web.bad_night import DARK_CAMERA, HOSTILE, LOST, PUMP_12, Night
+from tests.web.chromium import PHONE, violations, width, window
 
 
 def addresses(night: Night) -> dict[str, str]:

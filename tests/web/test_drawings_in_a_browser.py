@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from engine.web.asset_files import content_of
 from engine.web.drawings.client_timeline import client_timeline
@@ -46,14 +45,6 @@ def everything() -> str:
         f'content="width=device-width, initial-scale=1"><style>{style}</style></head><body><main><h1>Drawings</h1>'
         f"{''.join(drawn)}</main></body></html>"
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        found = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 def opened(browser: Browser, width: int, scheme: str = "light") -> Page:
