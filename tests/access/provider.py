@@ -12,7 +12,8 @@ from urllib.parse import urljoin
 import requests
 
 from tests.acceptance.service import free_port, missing
-from tests.access.provider_package import Absent, modules, node
+from tests.access.provider_package import modules, node
+from tests.fetched import Absent
 
 PEOPLE: Mapping[str, Sequence[str]] = {"olga": ["oncall", "staff"], "adam": ["admins", "oncall"], "guest": ["visitors"]}
 """Who can sign in there, with their groups."""

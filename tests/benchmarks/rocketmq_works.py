@@ -14,8 +14,9 @@ from tests.benchmarks import rule_sets
 from tests.benchmarks.engine_process import BenchmarkError, Engine
 from tests.benchmarks.load import Load
 from tests.benchmarks.works import MIB, WITHIN_S, Figures, cpu_figures, file_config
+from tests.fetched import Absent
 from tests.mq.broker import Broker, running
-from tests.mq.jars import Absent, jars, java
+from tests.mq.jars import jars, java
 
 MOST_EVENTS = 200_000
 """Of the day: publishing them one by one takes most of the time."""

@@ -22,8 +22,9 @@ from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import event, eventually, missing, service
 from tests.commands.mosquitto import PARENT
 from tests.commands.orders import CLOCK, DEVICE, command
+from tests.fetched import Absent
 from tests.mq.broker import Broker, running
-from tests.mq.jars import Absent, jars, java
+from tests.mq.jars import jars, java
 
 
 @pytest.fixture(scope="module")

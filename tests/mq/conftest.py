@@ -12,8 +12,9 @@ from engine.sources.rocketmq.client import require_library
 from engine.sources.rocketmq.pipe import NativeLibraryMissing
 from engine.sources.rocketmq.publisher import Publisher
 from tests.acceptance.service import missing
+from tests.fetched import Absent
 from tests.mq.broker import Broker, running
-from tests.mq.jars import Absent, jars, java
+from tests.mq.jars import jars, java
 
 SMALL_FILES: dict[str, Any] = {
     "mappedFileSizeCommitLog": 262_144,

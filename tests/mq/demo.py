@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from tests.fetched import Absent
 from tests.mq.broker import running
-from tests.mq.jars import Absent
 
 GROUP: Final = "GID_SIM"
 CLIENTS: Final = "200"

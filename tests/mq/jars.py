@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+from tests.fetched import Absent, cache_folder, fetch, is_complete, program
 
 VERSION: Final = "5.4.0"
 PARTS: Final = ("rocketmq-namesrv", "rocketmq-broker", "rocketmq-tools")
@@ -23,44 +22,26 @@ _POM: Final = (
 )
 
 
-class Absent(Exception):
-    """What is missing for a broker, as a sentence."""
-
-
 def cache() -> Path:
     """Where the jars are kept: `ROLLCALL_ROCKETMQ`, or a folder of the user's cache."""
-    told = os.environ.get("ROLLCALL_ROCKETMQ")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(told) if told else home / "rollcall" / f"rocketmq-{VERSION}"
+    return cache_folder("ROLLCALL_ROCKETMQ", f"rocketmq-{VERSION}")
 
 
 def java() -> str:
     """The Java to run a broker with."""
-    found = shutil.which("java")
-    if found is None:
-        raise Absent("Java is not installed (Debian: apt-get install openjdk-17-jre-headless)")
-    return found
+    return program("java", "Java", "openjdk-17-jre-headless")
 
 
 def jars() -> Path:
     """The folder of jars, fetched if they are not there; Absent when they cannot be had."""
     folder = cache()
     lib = folder / "lib"
-    if (folder / "complete").exists():
-        return lib
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Absent("Maven is not installed (Debian: apt-get install maven)")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pom.xml").write_text(_POM)
-    command = [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={lib}"]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False)
-    except subprocess.TimeoutExpired as slow:
-        raise Absent(f"Maven did not fetch RocketMQ within {FETCH_S} s") from slow
-    if done.returncode != 0:
-        raise Absent(f"Maven could not fetch RocketMQ: {done.stdout.strip()[-300:]}")
-    (folder / "complete").touch()
+    if not is_complete(folder):
+        maven = program("mvn", "Maven", "maven")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pom.xml").write_text(_POM)
+        command = [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={lib}"]
+        fetch(command, folder, "Maven", "RocketMQ", FETCH_S)
     return lib
 
 

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import requests
 
+from tests.fetched import Absent
 from tests.mq.demo import end
-from tests.mq.jars import Absent
 from tests.postgres.server import PostgresServer
 
 GROUP: Final = "GID_SIM"
