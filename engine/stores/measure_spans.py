@@ -1,8 +1,10 @@
-"""How what is counted once a minute becomes coarser as it grows old, in every store. Read `SPANS` and `fold_to`."""
+"""How what is counted once a minute becomes coarser as it grows old, in every store, and its rows. Read `SPANS` and `fold_to`."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+from engine.stores.rows import FleetSample
 
 MINUTE_MS: Final = 60_000
 TEN_MINUTES_MS: Final = 600_000
@@ -31,3 +33,14 @@ def fold_to(oldest_ms: int | None, newest_ms: int | None, longer_ms: int, age_ms
     if oldest_ms >= old_ms:
         return None
     return min(old_ms, oldest_ms // longer_ms * longer_ms + max(longer_ms, FOLDED_AT_ONCE_MS))
+
+
+def rows_of(sample: FleetSample) -> list[dict[str, Any]]:
+    """What was counted in a minute as rows: one of the whole fleet (group ""), which has what happened in it, and one a group."""
+    rows = []
+    for group, counts in sample.groups.items():
+        happened = {"flaps": 0, "transitions": 0}
+        if not group:
+            happened = {"flaps": sample.flaps, "transitions": sample.transitions}
+        rows.append({"group": group, "span": MINUTE_MS, "at": sample.at_ms, **counts._asdict(), **happened})
+    return rows

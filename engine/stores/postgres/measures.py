@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from engine.stores.alert_rows import alert_as_seen
-from engine.stores.measure_spans import FOLDS, MINUTE_MS, SPANS, fold_to
+from engine.stores.measure_spans import FOLDS, MINUTE_MS, SPANS, fold_to, rows_of
 from engine.stores.postgres.failures import COMMIT_FAILED, translated
 from engine.stores.postgres.queries import queries
 from engine.stores.postgres.questions import Questions
@@ -25,14 +24,7 @@ class PostgresMeasures:
 
     def add(self, sample: FleetSample) -> None:
         """Write what was counted."""
-        rows: list[dict[str, Any]] = []
-        for group, counts in sample.groups.items():
-            happened = {"flaps": 0, "transitions": 0}
-            if not group:
-                happened = {"flaps": sample.flaps, "transitions": sample.transitions}
-            place = {"cell": self._cell, "group": group, "span": MINUTE_MS, "at": sample.at_ms}
-            rows.append({**place, **counts._asdict(), **happened})
-        self._session.write_many(Q["add"], rows)
+        self._session.write_many(Q["add"], [{"cell": self._cell, **row} for row in rows_of(sample)])
         self._session.write_many(
             Q["add_latency"], [(self._cell, MINUTE_MS, sample.at_ms, *latency) for latency in sample.latencies]
         )

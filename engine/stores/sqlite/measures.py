@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from engine.stores.alert_rows import alert_as_seen
 from engine.stores.base import AlertRow, CurvePoint, FleetSample, LatencyCount, ProgressPoint
-from engine.stores.measure_spans import FOLDS, MINUTE_MS, SPANS, fold_to
+from engine.stores.measure_spans import FOLDS, MINUTE_MS, SPANS, fold_to, rows_of
 from engine.stores.sqlite.failures import COMMIT_FAILED, translated
 from engine.stores.sqlite.queries import queries
 
@@ -23,13 +23,7 @@ class SqliteMeasures:
 
     def add(self, sample: FleetSample) -> None:
         """Write what was counted."""
-        rows = []
-        for group, counts in sample.groups.items():
-            happened = {"flaps": 0, "transitions": 0}
-            if not group:
-                happened = {"flaps": sample.flaps, "transitions": sample.transitions}
-            rows.append({"group": group, "span": MINUTE_MS, "at": sample.at_ms, **counts._asdict(), **happened})
-        self._connection.executemany(Q["add"], rows)
+        self._connection.executemany(Q["add"], rows_of(sample))
         self._connection.executemany(
             Q["add_latency"], [(MINUTE_MS, sample.at_ms, *latency) for latency in sample.latencies]
         )
